@@ -1,0 +1,1 @@
+"""Launchers: brokers, the supervisor of `glucast up`, containers."""

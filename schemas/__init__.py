@@ -1,0 +1,1 @@
+"""The records on topics and over HTTP, and their exported JSON Schema and AsyncAPI documents."""

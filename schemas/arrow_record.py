@@ -1,0 +1,45 @@
+"""Bulk numbers on topics: one Arrow IPC stream of one row a record, its name and version in the schema metadata."""
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+
+from schemas.errors import MalformedRecordError
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ArrowRecord:
+    """A value that travels as Arrow. A subclass names its Arrow schema; additive columns are ignored by older readers."""
+
+    arrow_name: ClassVar[str]
+    arrow_version: ClassVar[int] = 1
+    arrow_fields: ClassVar[dict[str, pa.DataType]]
+
+    def to_arrow(self) -> bytes:
+        """The record as one Arrow IPC stream."""
+        cls = type(self)
+        metadata = {"record": cls.arrow_name, "version": str(cls.arrow_version)}
+        schema = pa.schema(list(cls.arrow_fields.items()), metadata=metadata)
+        columns = [pa.array([getattr(self, name)], kind) for name, kind in cls.arrow_fields.items()]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+        return bytes(sink.getvalue())
+
+    @classmethod
+    def from_arrow(cls, data: bytes | None) -> Self:
+        """Read a record; raises `MalformedRecordError` where the bytes are not it."""
+        if not data:
+            raise MalformedRecordError(f"empty message where a {cls.arrow_name} in Arrow IPC was expected")
+        try:
+            with pa.ipc.open_stream(data) as reader:
+                metadata = reader.schema.metadata or {}
+                if metadata.get(b"record") != cls.arrow_name.encode():
+                    raise MalformedRecordError(f"not a {cls.arrow_name}: the Arrow schema names another record")
+                table = reader.read_all()
+            row: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
+            known = {field.name for field in dataclasses.fields(cls)}
+            return cls(**{name: value for name, value in row.items() if name in known})
+        except (pa.ArrowException, OSError, IndexError, TypeError, ValueError, KeyError) as error:
+            raise MalformedRecordError(f"not a {cls.arrow_name} in Arrow IPC ({type(error).__name__})") from None

@@ -1,0 +1,34 @@
+"""What the query layer asks of the workers: a forecast of a stored window, or a change of what is stored."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.fan_chart import FanChart
+from schemas.record import HexDigest, Record
+
+Lane = Literal["interactive", "live", "backfill"]
+LANES: tuple[Lane, ...] = ("interactive", "live", "backfill")
+
+
+class ForecastDemand(Record):
+    """Forecasts of stored windows, on ``cgm.forecast-demands``, keyed by `series_key`."""
+
+    demand_id: str
+    series_key: str
+    handle: HexDigest
+    indexes: tuple[int, ...] = Field(min_length=1, max_length=4096)
+    lane: Lane = "interactive"
+    force: bool = Field(default=False, description="Compute again even where the result is known.")
+    deadline_ms: int | None = Field(default=None, description="Unix time after which nobody waits for it any more.")
+
+
+class CacheCommand(Record):
+    """A change of what the tables hold, on ``cgm.cache-commands``: keyed by `series_key`, a flush to every partition."""
+
+    action: Literal["delete", "flush", "restore"]
+    command_id: str
+    epoch_ms: int = Field(description="delete, flush: end what began up to here, and drop what is still under way.")
+    series_key: str | None = None
+    handle: HexDigest | None = None
+    chart: FanChart | None = Field(default=None, description="restore: one fan chart to be stored again.")

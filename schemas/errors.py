@@ -1,0 +1,98 @@
+"""Every error that glucast raises on purpose.
+
+GlucastError
+├── ConfigurationError        settings, topics or files that an operator has to change; says what to run or set
+│   ├── TopicMismatchError    a topic is missing or differs from what the topology needs
+│   └── CheckpointError       a model file is missing, damaged, of the wrong shape or not what its checksum says
+├── RejectedError             input that can never work; the text is for the person who sent it
+│   ├── MalformedRecordError  a message that is not the record that its topic carries
+│   ├── MessageTooLargeError  a message over the size limit of its topic; checked before it is sent
+│   ├── UnknownFormatError    a file that no supported vendor writes
+│   ├── TooShortError         less gap-free data than one forecast needs
+│   └── ImplausibleError      glucose, units or times that cannot be right
+├── UnknownHandleError        nothing is stored under this handle
+├── OverloadedError           a lane is full; try again after `retry_after_seconds`
+└── UnavailableError          the broker or a worker cannot answer now; the work may still be under way
+"""
+
+
+class GlucastError(Exception):
+    """The root of the tree. ``str(error)`` is one or two sentences for a person."""
+
+    code = "internal"
+
+
+class ConfigurationError(GlucastError):
+    """Something an operator has to change; the text says what to run or to set."""
+
+    code = "configuration"
+
+
+class TopicMismatchError(ConfigurationError):
+    """A topic is missing, or its partitions or settings differ from what the topology needs."""
+
+    code = "topic_mismatch"
+
+
+class CheckpointError(ConfigurationError):
+    """A model file is missing, damaged, of the wrong shape, or not what its checksum says."""
+
+    code = "checkpoint"
+
+
+class RejectedError(GlucastError):
+    """Input that can never work. The text tells its sender why, and what to do."""
+
+    code = "rejected"
+
+
+class MalformedRecordError(RejectedError):
+    """A message that is not the record that its topic carries."""
+
+    code = "malformed"
+
+
+class MessageTooLargeError(RejectedError):
+    """A message over the size limit of its topic."""
+
+    code = "too_large"
+
+
+class UnknownFormatError(RejectedError):
+    """A file that none of the supported vendors writes."""
+
+    code = "unknown_format"
+
+
+class TooShortError(RejectedError):
+    """Less gap-free data than one forecast needs."""
+
+    code = "too_short"
+
+
+class ImplausibleError(RejectedError):
+    """Glucose, units or times that cannot be right."""
+
+    code = "implausible"
+
+
+class UnknownHandleError(GlucastError):
+    """Nothing is stored under this handle."""
+
+    code = "unknown_handle"
+
+
+class OverloadedError(GlucastError):
+    """A lane is full."""
+
+    code = "overloaded"
+
+    def __init__(self, text: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnavailableError(GlucastError):
+    """The broker or a worker cannot answer now; accepted work may still be under way."""
+
+    code = "unavailable"

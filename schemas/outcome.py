@@ -1,0 +1,20 @@
+"""How a forecast request ends when it does not end in a fan chart."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.record import Record
+
+
+class RequestOutcome(Record):
+    """A request without a fan chart, on ``cgm.request-outcomes``, keyed by `series_key`."""
+
+    request_id: str = Field(description="Id of the request, or of the demand where none was made of it.")
+    series_key: str
+    status: Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped"]
+    reason: str = Field(description="Why, for a person.")
+    subject_id: str | None = None
+    handle: str | None = None
+    index: int | None = None
+    demand_id: str | None = None

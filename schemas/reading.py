@@ -1,0 +1,50 @@
+"""A reading as a device integration publishes it, and what became of it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.record import HexDigest, Record, SubjectId, Time
+
+MGDL_PER_MMOLL = 18.016
+"""Molar mass of glucose, 180.16 g/mol, over ten."""
+
+Unit = Literal["mg/dL", "mmol/L"]
+
+
+class Reading(Record):
+    """One sensor value of one person, on ``cgm.readings``, keyed by `subject_id`."""
+
+    subject_id: SubjectId
+    time: Time = Field(description="When the sensor measured, with its offset from UTC.")
+    glucose: float = Field(description="In `unit`; outside 20..600 mg/dL it is rejected.")
+    unit: Unit = "mg/dL"
+    device: str | None = Field(default=None, max_length=128, description="What measured, as its vendor names it.")
+    reading_id: str | None = Field(
+        default=None, max_length=128, description="The sender's own id; found again in the outcome."
+    )
+
+    @property
+    def glucose_mgdl(self) -> float:
+        return self.glucose * MGDL_PER_MMOLL if self.unit == "mmol/L" else self.glucose
+
+
+ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected"]
+
+
+class ReadingOutcome(Record):
+    """What became of one reading, on ``cgm.reading-outcomes``, keyed by `subject_id`. Every reading gets one.
+
+    ``forecast_requested``: accepted, and `issue_times` name the last known points of the forecasts it asked for.
+    ``no_forecast``: accepted, but `reason` says why there is none yet (warm-up, gap, later reading in the same slot).
+    ``duplicate``: the same value at the same time was known. ``rejected``: not accepted, `reason` says why.
+    """
+
+    outcome_id: HexDigest = Field(description="Hash of subject, time and value: equal for a reading delivered twice.")
+    subject_id: str
+    status: ReadingStatus
+    code: str | None = Field(default=None, description="The reason for programs, e.g. warming_up, gap, too_old.")
+    reason: str | None = Field(default=None, description="The reason for people.")
+    reading_id: str | None = None
+    time: Time | None = None
+    issue_times: tuple[Time, ...] = ()

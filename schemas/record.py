@@ -1,0 +1,40 @@
+"""The base of every record that travels as JSON: frozen, strict in writing, tolerant of unknown fields."""
+
+from typing import Annotated, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from schemas.errors import MalformedRecordError
+
+SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*$")]
+"""Whose glucose it is: letters, digits and ``. _ : @ -``, at most 128, chosen by the integration."""
+
+HexDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest in lower-case hexadecimal."""
+
+Time = AwareDatetime
+"""A point in time with its offset from UTC (RFC 3339 on topics)."""
+
+
+class Record(BaseModel):
+    """A value that travels as JSON. Unknown fields are ignored, so that additive changes do not break older readers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """The record as UTF-8 JSON."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_json(cls, data: bytes | None) -> Self:
+        """Read a record; raises `MalformedRecordError` with the first few reasons in words, never with the values."""
+        if not data:
+            raise MalformedRecordError(f"empty message where a {cls.__name__} in JSON was expected")
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            reasons = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'message'}: {item['msg']}"
+                for item in error.errors(include_input=False)[:3]
+            )
+            raise MalformedRecordError(f"not a valid {cls.__name__}: {reasons}") from None

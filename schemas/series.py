@@ -1,0 +1,43 @@
+"""A unified series: gap-free glucose on the 5-minute grid, on its way from a file to its windows."""
+
+import dataclasses
+from typing import ClassVar
+
+import pyarrow as pa
+
+from schemas.arrow_record import ArrowRecord
+
+CENTI = 100
+"""Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Series(ArrowRecord):
+    """On ``cgm.series``, keyed by `series_key`. Points are 5 minutes apart, oldest first.
+
+    `start_seconds` counts from 1970-01-01T00:00 in the file's own local time; `timezone` says which that is.
+    `warnings_json` is a `schemas.upload.ProcessingWarnings`.
+    """
+
+    arrow_name: ClassVar[str] = "series"
+    arrow_fields: ClassVar[dict[str, pa.DataType]] = {
+        "upload_id": pa.string(),
+        "handle": pa.string(),
+        "series_key": pa.string(),
+        "timezone": pa.string(),
+        "start_seconds": pa.int64(),
+        "glucose_centi_mgdl": pa.list_(pa.int32()),
+        "warnings_json": pa.string(),
+        "epoch_ms": pa.int64(),
+        "force": pa.bool_(),
+    }
+
+    upload_id: str
+    handle: str
+    series_key: str
+    timezone: str
+    start_seconds: int
+    glucose_centi_mgdl: list[int]
+    warnings_json: str
+    epoch_ms: int
+    force: bool = False

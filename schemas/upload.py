@@ -1,0 +1,44 @@
+"""What became of an uploaded vendor export."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.record import HexDigest, Record
+
+
+class ProcessingWarnings(Record):
+    """What the cleaning of a file found, as flags and as sentences ``NAME: description``."""
+
+    has_warnings: bool = False
+    too_short: bool = False
+    calibration: bool = False
+    quality: bool = False
+    imputation: bool = False
+    out_of_range: bool = False
+    time_duplicates: bool = False
+    messages: tuple[str, ...] = ()
+
+
+class UploadOutcome(Record):
+    """What became of one upload, on ``cgm.upload-outcomes`` (compacted), keyed by `upload_id`; one each."""
+
+    upload_id: HexDigest = Field(description="Hash of the raw bytes and of how they are to be read.")
+    status: Literal["accepted", "rejected"]
+    code: str | None = None
+    reason: str | None = Field(default=None, description="Why it was rejected, for the person who sent it.")
+    handle: HexDigest | None = Field(default=None, description="Content hash of the unified series.")
+    series_key: str | None = Field(
+        default=None, description="The partition key of everything that belongs to the handle."
+    )
+    epoch_ms: int = Field(default=0, description="Orders an upload against a later delete of its handle.")
+    points: int = 0
+    total_samples: int = 0
+    first_time: str | None = Field(default=None, description="Local time of the first point, as in the file.")
+    last_time: str | None = None
+    timezone: str = "UTC"
+    served_by: HexDigest | None = Field(
+        default=None,
+        description="A longer series whose verified suffix this one is: its forecasts serve this handle.",
+    )
+    warnings: ProcessingWarnings = ProcessingWarnings()

@@ -1,0 +1,1 @@
+"""How data moves: topology, topics, consumers, tables, roles and the command line."""
