@@ -100,7 +100,7 @@ class Calibration:
         step = np.arange(self.horizon)
         left, right = table[segment, step], table[segment + 1, step]
         low, high = _LEVEL_SCORES[segment], _LEVEL_SCORES[segment + 1]
-        return low + (raw_scores - left) * ((high - low) / (right - left))
+        return np.asarray(low + (raw_scores - left) * ((high - low) / (right - left)))
 
 
 def quantiles(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration) -> Array:

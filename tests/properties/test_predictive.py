@@ -1,0 +1,128 @@
+"""Laws of the predictive distribution, whatever the draws, spreads and calibration."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import ndtr
+from scipy.stats import norm
+
+from agents.predictive import (
+    LEVELS,
+    Calibration,
+    crps,
+    epistemic_sd,
+    normal_scores,
+    probability_below,
+    quantiles,
+    total_sd,
+)
+
+HORIZON = 3
+samples_mgdl = st.integers(1, 12).flatmap(
+    lambda draws: arrays(np.float64, (draws, HORIZON), elements=st.floats(60.0, 350.0, width=32))
+)
+spreads_mgdl = arrays(np.float64, (HORIZON,), elements=st.floats(0.0, 60.0, width=32))
+calibrations = arrays(np.float64, (len(LEVELS), HORIZON), elements=st.floats(0.0625, 0.75, width=32)).map(
+    lambda steps: Calibration.of(np.cumsum(steps, axis=0) - steps[:5].sum(axis=0))
+)
+
+
+@given(samples_mgdl, spreads_mgdl, calibrations)
+def test_quantiles_never_cross_and_stay_on_the_sensor_scale(samples, spread, calibration):
+    fan = quantiles(samples, spread, calibration)
+    assert fan.shape == (len(LEVELS), HORIZON)
+    assert np.all(np.diff(fan, axis=0) >= 0.0)
+    assert fan.min() >= 20.0
+    assert fan.max() <= 600.0
+
+
+@given(samples_mgdl, spreads_mgdl, calibrations)
+def test_probabilities_are_probabilities_and_rise_with_the_threshold(samples, spread, calibration):
+    below = probability_below(samples, spread, calibration, (54.0, 70.0, 180.0, 250.0))
+    assert np.all((below >= 0.0) & (below <= 1.0))
+    assert np.all(np.diff(below, axis=0) >= 0.0)
+
+
+@given(samples_mgdl, spreads_mgdl, calibrations)
+def test_the_probability_below_a_quantile_is_its_level(samples, spread, calibration):
+    spread = np.maximum(spread, 3.0)
+    fan = quantiles(samples, spread, calibration)
+    for step in range(HORIZON):
+        below = probability_below(samples, spread, calibration, fan[:, step])[:, step]
+        inside = (fan[:, step] > 20.0) & (fan[:, step] < 600.0)
+        np.testing.assert_allclose(below[inside], np.asarray(LEVELS)[inside], atol=2e-5)
+
+
+@given(samples_mgdl, spreads_mgdl)
+def test_without_calibration_quantiles_invert_the_mixture(samples, spread):
+    fan = quantiles(samples, spread, Calibration.identity(HORIZON))
+    scaled = (fan[:, None, :] - samples[None]) / np.maximum(spread, 0.5)
+    reached = ndtr(scaled).mean(axis=1)
+    inside = (fan > 20.0) & (fan < 600.0)
+    np.testing.assert_allclose(
+        reached[inside], np.broadcast_to(np.asarray(LEVELS)[:, None], fan.shape)[inside], atol=1e-6
+    )
+
+
+@given(samples_mgdl, spreads_mgdl, st.floats(40.0, 400.0))
+@settings(max_examples=40)
+def test_closed_crps_equals_its_integral(samples, spread, truth):
+    spread = np.maximum(spread, 2.0)
+    grid = np.linspace(-500.0, 1000.0, 30_001)
+    height = ndtr((grid[:, None, None] - samples[None]) / spread).mean(axis=1)
+    integral = np.trapezoid((height - (grid >= truth)[:, None]) ** 2, grid, axis=0)
+    np.testing.assert_allclose(crps(samples, spread, np.full(HORIZON, truth)), integral, atol=0.05, rtol=1e-3)
+
+
+@given(samples_mgdl, spreads_mgdl, st.floats(40.0, 400.0))
+@settings(max_examples=40)
+def test_quadrature_crps_under_the_identity_equals_the_closed_form(samples, spread, truth):
+    spread = np.maximum(spread, 5.0)
+    observed = np.full(HORIZON, truth)
+    closed = crps(samples, spread, observed)
+    numeric = crps(samples, spread, observed, Calibration.identity(HORIZON))
+    np.testing.assert_allclose(numeric, closed, atol=0.5, rtol=0.02)
+
+
+@given(samples_mgdl, spreads_mgdl, calibrations)
+def test_batches_agree_with_single_forecasts(samples, spread, calibration):
+    many = np.stack([samples, samples + 7.0])
+    spreads = np.stack([spread, spread])
+    together = quantiles(many, spreads, calibration)
+    np.testing.assert_allclose(together[1], quantiles(many[1], spread, calibration), atol=1e-5)
+
+
+@given(samples_mgdl, spreads_mgdl)
+def test_spreads_add_in_quadrature(samples, spread):
+    expected = np.sqrt(epistemic_sd(samples) ** 2 + np.maximum(spread, 0.5) ** 2)
+    np.testing.assert_allclose(total_sd(samples, spread), expected)
+
+
+def test_one_draw_is_a_normal_distribution():
+    fan = quantiles(np.full((1, 2), 120.0), np.array([10.0, 20.0]), Calibration.identity(2))
+    for step, spread in enumerate((10.0, 20.0)):
+        np.testing.assert_allclose(fan[:, step], norm.ppf(LEVELS, 120.0, spread), atol=1e-6)
+    assert crps(np.full((1, 1), 100.0), np.array([1.0]), np.array([100.0]))[0] == pytest.approx(0.23369, abs=1e-5)
+
+
+def test_scores_of_a_true_mixture_are_standard_normal():
+    rng = np.random.default_rng(3)
+    samples = rng.normal(150.0, 20.0, (4000, 10, 1))
+    picked = samples[np.arange(4000), rng.integers(0, 10, 4000)]
+    truth = picked + rng.normal(0.0, 8.0, (4000, 1))
+    scores = normal_scores(samples, np.full((4000, 1), 8.0), truth)
+    assert abs(scores.mean()) < 0.05
+    assert abs(scores.std() - 1.0) < 0.05
+
+
+def test_calibration_survives_json_and_refuses_nonsense():
+    calibration = Calibration.identity()
+    assert Calibration.from_json(calibration.to_json()) == calibration
+    with pytest.raises(ValueError, match="rise with the level"):
+        Calibration.of(np.zeros((len(LEVELS), 12)))
+    with pytest.raises(ValueError, match="levels by horizon"):
+        Calibration.of(np.zeros((3, 12)))
+    with pytest.raises(ValueError, match="this version publishes"):
+        Calibration.from_json('{"levels": [0.5], "scores": [[0.0]]}')
