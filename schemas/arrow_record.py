@@ -10,7 +10,7 @@ from schemas.errors import MalformedRecordError
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ArrowRecord:
-    """A value that travels as Arrow. A subclass names its Arrow schema; additive columns are ignored by older readers."""
+    """A value that travels as Arrow. Columns that a reader does not know are ignored."""
 
     arrow_name: ClassVar[str]
     arrow_version: ClassVar[int] = 1

@@ -24,7 +24,7 @@ class ForecastDemand(Record):
 
 
 class CacheCommand(Record):
-    """A change of what the tables hold, on ``cgm.cache-commands``: keyed by `series_key`, a flush to every partition."""
+    """A change of what the tables hold, on ``cgm.cache-commands``: by `series_key`, a flush to every partition."""
 
     action: Literal["delete", "flush", "restore"]
     command_id: str

@@ -1,0 +1,45 @@
+"""How every client of glucast reaches Kafka: one place for addresses, TLS and SASL."""
+
+import ssl
+from typing import Any
+
+from streams.settings import Settings
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments that every aiokafka client takes."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.broker,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_context"] = tls_context(settings)
+    return options
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """Certificates are always verified, against `ssl_cafile` or the system's authorities."""
+    return ssl.create_default_context(cafile=str(settings.ssl_cafile) if settings.ssl_cafile else None)
+
+
+def producer_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of a producer whose sends are confirmed by every in-sync replica."""
+    return connection_options(settings) | {
+        "acks": "all",
+        "max_request_size": settings.max_request_bytes,
+        "linger_ms": 0,
+    }
+
+
+def consumer_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of a consumer that can fetch the largest message of any topic."""
+    return connection_options(settings) | {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "earliest",
+        "max_partition_fetch_bytes": settings.max_request_bytes,
+        "fetch_max_bytes": 4 * settings.max_request_bytes,
+    }

@@ -1,0 +1,110 @@
+"""Every topic: what it carries, who may rely on it, how it is kept. Faust's changelogs are topics like any other."""
+
+import dataclasses
+from typing import Literal
+
+Encoding = Literal["json", "arrow", "bytes"]
+MIB = 1 << 20
+DAY_MS = 24 * 3600 * 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `record` is the class in ``schemas`` that its messages are; None for raw bytes.
+
+    `max_message_bytes` is checked before a message is sent and is the topic's ``max.message.bytes``.
+    """
+
+    name: str
+    encoding: Encoding
+    record: str | None
+    key: str
+    about: str
+    public: bool = False
+    compacted: bool = False
+    retention_ms: int = DAY_MS
+    max_message_bytes: int = 1 * MIB
+
+
+READINGS = Topic(
+    "cgm.readings",
+    "json",
+    "Reading",
+    "subject id",
+    "readings as devices publish them",
+    public=True,
+    retention_ms=7 * DAY_MS,
+)
+UPLOADS = Topic(
+    "cgm.uploads",
+    "bytes",
+    None,
+    "upload id",
+    "vendor exports: the file's bytes; headers timezone, force",
+    public=True,
+    max_message_bytes=12 * MIB,
+)
+SERIES = Topic("cgm.series", "arrow", "Series", "series key", "unified series, on their way to their windows")
+DEMANDS = Topic("cgm.forecast-demands", "json", "ForecastDemand", "series key", "forecasts that somebody waits for")
+CACHE_COMMANDS = Topic("cgm.cache-commands", "json", "CacheCommand", "series key", "delete, flush, restore")
+INTERACTIVE = Topic(
+    "cgm.forecast-requests.interactive", "arrow", "ForecastRequest", "series key", "requests that somebody waits for"
+)
+LIVE = Topic("cgm.forecast-requests.live", "arrow", "ForecastRequest", "series key", "requests of accepted readings")
+BACKFILL = Topic(
+    "cgm.forecast-requests.backfill", "arrow", "ForecastRequest", "series key", "the other windows of uploads"
+)
+FORECASTS = Topic("cgm.forecasts", "arrow", "Forecast", "series key", "Monte Carlo samples")
+FAN_CHARTS = Topic(
+    "cgm.fan-charts", "json", "FanChart", "series key", "forecasts for people and other systems", public=True,
+    retention_ms=7 * DAY_MS,
+)  # fmt: skip
+READING_OUTCOMES = Topic(
+    "cgm.reading-outcomes", "json", "ReadingOutcome", "subject id", "what became of each reading", public=True
+)
+UPLOAD_OUTCOMES = Topic(
+    "cgm.upload-outcomes",
+    "json",
+    "UploadOutcome",
+    "upload id",
+    "what became of each upload",
+    public=True,
+    compacted=True,
+)
+REQUEST_OUTCOMES = Topic(
+    "cgm.request-outcomes", "json", "RequestOutcome", "series key", "requests that end without a forecast", public=True
+)
+DEAD_LETTERS = Topic(
+    "cgm.dead-letters",
+    "json",
+    "DeadLetter",
+    "the message's own key",
+    "messages that a step could not process",
+    public=True,
+    retention_ms=7 * DAY_MS,
+)
+
+LANE_TOPICS = {"interactive": INTERACTIVE, "live": LIVE, "backfill": BACKFILL}
+
+TOPICS: tuple[Topic, ...] = (
+    READINGS,
+    UPLOADS,
+    SERIES,
+    DEMANDS,
+    CACHE_COMMANDS,
+    INTERACTIVE,
+    LIVE,
+    BACKFILL,
+    FORECASTS,
+    FAN_CHARTS,
+    READING_OUTCOMES,
+    UPLOAD_OUTCOMES,
+    REQUEST_OUTCOMES,
+    DEAD_LETTERS,
+)
+
+
+def changelog(app_id: str, table: str) -> Topic:
+    """The changelog topic that Faust expects of a table."""
+    name = f"{app_id}-{table}-changelog"
+    return Topic(name, "bytes", None, "table key", f"changelog of the {table} table", compacted=True)
