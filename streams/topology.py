@@ -59,7 +59,7 @@ STEPS: tuple[Step, ...] = (
          "the same, second"),
     Step("infer", "inference", topics.BACKFILL, (topics.FORECASTS, topics.REQUEST_OUTCOMES), (),
          "the same, when nothing else waits, and a share of it always"),
-    Step("calc", "calc", topics.FORECASTS, (topics.FAN_CHARTS,), ("fan-charts",),
+    Step("calc", "calc", topics.FORECASTS, (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), ("fan-charts",),
          "turns samples into calibrated fan charts and event probabilities"),
     Step("amend", "calc", topics.CACHE_COMMANDS, (), ("fan-charts",),
          "deletes and restores fan charts"),
