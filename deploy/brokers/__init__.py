@@ -1,0 +1,1 @@
+"""Where the broker of `glucast up` comes from: embedded, a local Apache Kafka, or somebody else's cluster."""

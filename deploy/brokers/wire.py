@@ -1,0 +1,80 @@
+"""Loopback ports, and the one Kafka request that tells whether a broker answers: no client library needed."""
+
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+from deploy.brokers.broker import Report
+from schemas.errors import ConfigurationError, UnavailableError
+
+LOOPBACK = "127.0.0.1"
+_METADATA, _VERSION = 3, 1
+
+
+def free_port(preferred: int = 0, tries: int = 20) -> int:
+    """`preferred` or the next free port above it; any free port for 0. Raises `ConfigurationError` if all are taken."""
+    if preferred == 0:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            return int(probe.getsockname()[1])
+    for port in range(preferred, preferred + tries):
+        if is_free(port):
+            return port
+    raise ConfigurationError(f"ports {preferred} to {preferred + tries - 1} are all in use; choose another one")
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def answers(address: str, timeout_seconds: float = 1.0) -> bool:
+    """Whether the broker at host:port names at least one live broker in its metadata."""
+    host, _, port = address.rpartition(":")
+    client = b"glucast"
+    body = struct.pack(f">hhih{len(client)}si", _METADATA, _VERSION, 1, len(client), client, 0)
+    try:
+        with socket.create_connection((host, int(port)), timeout_seconds) as connection:
+            connection.sendall(struct.pack(">i", len(body)) + body)
+            answer = connection.recv(12, socket.MSG_WAITALL)
+    except OSError:
+        return False
+    return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0
+
+
+def wait_until_answers(
+    address: str,
+    process: subprocess.Popen[bytes] | None,
+    what: str,
+    log: Path | None,
+    report: Report,
+    timeout_seconds: float,
+) -> None:
+    """Poll until the broker answers. Raises `UnavailableError` when `process` ends first, or after the timeout."""
+    begin, said = time.monotonic(), 0
+    while not answers(address):
+        waited = time.monotonic() - begin
+        if process is not None and process.poll() is not None:
+            raise UnavailableError(f"{what} ended with exit code {process.returncode}{_last_words(log)}")
+        if waited > timeout_seconds:
+            raise UnavailableError(f"{what} does not answer at {address} after {waited:.0f} s{_last_words(log)}")
+        if waited > 3 * (said + 1):
+            said += 1
+            report(f"waiting for {what} at {address} ({waited:.0f} s)")
+        time.sleep(0.02)
+
+
+def _last_words(log: Path | None) -> str:
+    if log is None or not log.exists():
+        return ""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    tail = "\n  ".join(lines[-5:])
+    return f"; see {log}" + (f", which ends with\n  {tail}" if tail else "")
