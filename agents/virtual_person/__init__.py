@@ -1,0 +1,1 @@
+"""Virtual people with type 1 diabetes: published physiology, invented days, a noisy sensor."""
