@@ -1,4 +1,4 @@
-"""One node of Apache Kafka in KRaft mode from ``KAFKA_HOME``: durable, loopback only, data under the state directory."""
+"""One node of Apache Kafka in KRaft mode from ``KAFKA_HOME``: durable, loopback only, data in the state directory."""
 
 import base64
 import os
