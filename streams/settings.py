@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     events_in_flight: int = Field(1000, ge=1, description="Events whose effects the broker has not confirmed yet.")
     stall_seconds: float = Field(60.0, gt=0, description="A worker with lag and no progress for so long exits.")
     max_request_bytes: int = Field(13 * MIB, description="Largest produce request; above every topic's limit.")
+    consumer: Literal["strict", "plain"] = Field(
+        "strict", description="plain is Faust's own consumer, which loses events: for `glucast bench faults` only."
+    )
     step_attempts: int = Field(3, ge=1, le=20, description="Tries of a step before its message is a dead letter.")
 
     # windows and uploads
