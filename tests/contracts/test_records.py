@@ -1,0 +1,122 @@
+"""Every record survives its encoding, matches its committed schema, and tolerates a neighbour's version."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.arrow_record import ArrowRecord
+from schemas.errors import MalformedRecordError
+from schemas.export import ARROW_RECORDS, DIRECTORY, JSON_RECORDS
+from schemas.forecast import ForecastRequest
+from schemas.reading import Reading
+from schemas.record import Record
+from tests.contracts.generated import arrow_records, records
+
+examples = settings(max_examples=20, deadline=None)
+json_records = pytest.mark.parametrize("kind", JSON_RECORDS, ids=lambda kind: kind.__name__)
+every_arrow_record = pytest.mark.parametrize("kind", ARROW_RECORDS, ids=lambda kind: kind.__name__)
+
+
+def committed(kind: type[Record]) -> Any:
+    schema = json.loads((DIRECTORY / "json" / f"{kind.__name__}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+
+
+@json_records
+@examples
+@given(data=st.data())
+def test_json_round_trips_and_matches_the_committed_schema(kind: type[Record], data: st.DataObject) -> None:
+    record = data.draw(records(kind))
+    text = record.to_json()
+    assert kind.from_json(text) == record
+    committed(kind).validate(json.loads(text))
+
+
+@json_records
+@examples
+@given(data=st.data())
+def test_json_of_a_newer_writer_is_read(kind: type[Record], data: st.DataObject) -> None:
+    record = data.draw(records(kind))
+    newer = json.loads(record.to_json()) | {"a_field_of_tomorrow": [1, {"x": None}]}
+    assert kind.from_json(json.dumps(newer).encode()) == record
+    committed(kind).validate(newer)
+
+
+@json_records
+@examples
+@given(junk=st.binary(max_size=200) | st.none())
+def test_bytes_that_are_no_json_record_are_named_so(kind: type[Record], junk: bytes | None) -> None:
+    with pytest.raises(MalformedRecordError, match=kind.__name__):
+        kind.from_json(junk)
+
+
+def test_the_reason_never_repeats_the_value() -> None:
+    with pytest.raises(MalformedRecordError) as caught:
+        Reading.from_json(b'{"subject_id": "secret person", "time": "2026-01-01T00:00:00", "glucose": "twelve"}')
+    assert "secret" not in str(caught.value)
+    assert "twelve" not in str(caught.value)
+    assert "subject_id" in str(caught.value)
+
+
+@every_arrow_record
+@examples
+@given(data=st.data())
+def test_arrow_round_trips(kind: type[ArrowRecord], data: st.DataObject) -> None:
+    record = data.draw(arrow_records(kind))
+    assert kind.from_arrow(record.to_arrow()) == record
+
+
+@every_arrow_record
+@examples
+@given(junk=st.binary(max_size=300) | st.none())
+def test_bytes_that_are_no_arrow_record_are_named_so(kind: type[ArrowRecord], junk: bytes | None) -> None:
+    with pytest.raises(MalformedRecordError, match=kind.arrow_name):
+        kind.from_arrow(junk)
+
+
+def request() -> ForecastRequest:
+    return ForecastRequest(
+        request_id="r", kind="live", series_key="s", end_seconds=0, past_centi_mgdl=[10_000] * 96,
+        truth_centi_mgdl=[], input_hash="0" * 64, num_samples=10, seed=0, warnings=["a"], deadline_ms=5,
+    )  # fmt: skip
+
+
+def rewritten(data: bytes, drop: str = "", add: str = "", name: str = "forecast-request") -> bytes:
+    """The same message as another version would write it: without a column, or with one more."""
+    with pa.ipc.open_stream(data) as reader:
+        table = reader.read_all()
+    if drop:
+        table = table.drop_columns([drop])
+    if add:
+        table = table.append_column(add, pa.array(["tomorrow"]))
+    table = table.replace_schema_metadata({"record": name, "version": "1"})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def test_an_older_writer_lacks_optional_columns_and_a_newer_one_adds_some() -> None:
+    data = request().to_arrow()
+    assert ForecastRequest.from_arrow(rewritten(data, add="a_column_of_tomorrow")) == request()
+    assert ForecastRequest.from_arrow(rewritten(data, drop="deadline_ms")).deadline_ms is None
+    assert ForecastRequest.from_arrow(rewritten(data, drop="warnings")).warnings == []
+
+
+@pytest.mark.parametrize("damage", [{"drop": "past_centi_mgdl"}, {"name": "forecast"}])
+def test_a_missing_column_or_another_records_name_is_refused(damage: dict[str, str]) -> None:
+    with pytest.raises(MalformedRecordError, match="forecast-request"):
+        ForecastRequest.from_arrow(rewritten(request().to_arrow(), **damage))
+
+
+def test_a_truncated_message_is_refused_wherever_it_ends() -> None:
+    data = request().to_arrow()
+    for end in range(0, len(data) - 8, 97):
+        with pytest.raises(MalformedRecordError):
+            ForecastRequest.from_arrow(data[:end])
