@@ -1,0 +1,170 @@
+"""The whole pipeline on the embedded broker: a file or a reading goes in, a forecast comes out."""
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import jsonschema
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from deploy.brokers.embedded import EmbeddedBroker
+from schemas.dead_letter import DeadLetter
+from schemas.forecast import Forecast
+from streams.bench.pipeline import export_of
+from streams.bench.roles import until
+from streams.topics import DEAD_LETTERS, FAN_CHARTS, FORECASTS, READING_OUTCOMES, TOPICS, UPLOADS
+from tests.kit.pipeline import Pipeline, running
+
+EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1}
+SCHEMA = Path("schemas/json/FanChart.schema.json")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    home = tmp_path_factory.mktemp("pipeline")
+    broker = EmbeddedBroker(home)
+    broker.start()
+    try:
+        with running(broker, home, EVERY_ROLE) as started:
+            yield started
+    finally:
+        broker.stop()
+
+
+def post(pipeline: Pipeline, path: str, body: object, **options: object) -> httpx.Response:
+    return httpx.post(f"{pipeline.url}{path}", json=body, timeout=60, **options)
+
+
+def samples_by_id(pipeline: Pipeline) -> dict[str, set[tuple[float, ...]]]:
+    """The draws that were ever published under each forecast id."""
+    found: dict[str, set[tuple[float, ...]]] = {}
+    for record in pipeline.records(FORECASTS):
+        forecast = Forecast.from_arrow(record.value)
+        found.setdefault(forecast.forecast_id, set()).add(tuple(forecast.samples_mgdl))
+    return found
+
+
+def test_an_upload_is_drawn_at_every_index_and_then_answered_from_the_table(pipeline: Pipeline) -> None:
+    answer = post(pipeline, "/process_unified", {"csv_base64": export_of(1)}).json()
+    assert answer["error"] is None
+    assert answer["total_samples"] == 110
+    plots = {}
+    for index in (0, -50, -109, 12):
+        drawn = post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index})
+        assert drawn.status_code == 200, drawn.text
+        assert drawn.content.startswith(PNG)
+        plots[index] = drawn.content
+    assert len(set(plots.values())) == 4
+    computed = len(pipeline.records(FORECASTS))
+    for index, plot in plots.items():
+        assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index}).content == plot
+    assert post(pipeline, "/process_unified", {"csv_base64": export_of(1)}).json()["handle"] == answer["handle"]
+    assert len(pipeline.records(UPLOADS)) == 1
+    assert len(pipeline.records(FORECASTS)) == computed
+    beyond = post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": 13})
+    assert beyond.status_code == 422
+    assert "-109" in beyond.json()["detail"]
+    assert "12" in beyond.json()["detail"]
+
+
+def test_recomputing_gives_bit_equal_samples_whatever_their_batch_mates(pipeline: Pipeline) -> None:
+    upload = {"csv_base64": export_of(2)}
+    answer = post(pipeline, "/process_unified", upload).json()
+    for index in (0, -109):
+        assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index}).status_code == 200
+    before = len(pipeline.records(FORECASTS))
+    for index in (0, -7, 12):
+        again = {"handle": answer["handle"], "index": index, "force_calculate": True}
+        assert post(pipeline, "/draw_a_plot", again).status_code == 200
+    assert len(pipeline.records(FORECASTS)) >= before + 3
+    assert {len(draws) for draws in samples_by_id(pipeline).values()} == {1}
+
+
+def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: Path) -> None:
+    answer = post(pipeline, "/process_unified", {"csv_base64": export_of(3)}).json()
+    assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": -109}).status_code == 200
+    broker = EmbeddedBroker(tmp_path)
+    broker.start()
+    try:
+        with running(broker, tmp_path, EVERY_ROLE) as fresh:
+            assert post(fresh, "/quick_plot", {"csv_base64": export_of(3)}).json()["handle"] == answer["handle"]
+            assert post(fresh, "/draw_a_plot", {"handle": answer["handle"], "index": -109}).status_code == 200
+            here, there = samples_by_id(fresh), samples_by_id(pipeline)
+    finally:
+        broker.stop()
+    shared = here.keys() & there.keys()
+    assert len(shared) >= 100
+    assert all(here[name] == there[name] for name in shared)
+
+
+def test_readings_of_an_independent_client_become_valid_fan_charts_and_a_plot(pipeline: Pipeline) -> None:
+    producer = Producer({"bootstrap.servers": pipeline.broker.address, "partitioner": "murmur2_random"})
+    start = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=9)
+    for number in range(97):
+        time = (start + timedelta(minutes=5 * number)).isoformat()
+        reading = {"subject_id": "anna", "time": time, "glucose": 100 + number % 30, "unit": "mg/dL"}
+        producer.produce("cgm.readings", key="anna", value=json.dumps(reading))
+    producer.flush(10)
+    reader = Consumer(
+        {"bootstrap.servers": pipeline.broker.address, "group.id": "reader", "auto.offset.reset": "earliest"}
+    )
+    reader.subscribe([FAN_CHARTS.name])
+    charts: list[dict[str, object]] = []
+
+    def both() -> bool:
+        message = reader.poll(0.5)
+        if message is not None and message.error() is None and message.key() == b"anna":
+            charts.append(json.loads(message.value()))
+        return len({chart["chart_id"] for chart in charts}) >= 2
+
+    try:
+        until(both, 40, "two fan charts of anna")
+    finally:
+        reader.close()
+    schema = json.loads(SCHEMA.read_text())
+    for chart in charts:
+        jsonschema.validate(chart, schema)
+        assert chart["subject_id"] == "anna"
+    plot = until(lambda: _ok(f"{pipeline.url}/subjects/anna/forecast/plot"), 20, "a plot of anna")
+    assert plot.content.startswith(PNG)
+    assert httpx.get(f"{pipeline.url}/subjects/berta/forecast").status_code == 404
+
+
+def _ok(url: str) -> httpx.Response | None:
+    answer = httpx.get(url, timeout=30)
+    return answer if answer.status_code == 200 else None
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_a_poison_message_on_any_topic_kills_nobody(pipeline: Pipeline, topic: object) -> None:
+    name = getattr(topic, "name")  # noqa: B009 - pytest hands topics over as objects
+    producer = Producer({"bootstrap.servers": pipeline.broker.address})
+    for poison in (b"\x89PNG\r\n\x1a\n\x00garbage", b"{", b"", None):
+        producer.produce(name, key="poison", value=poison)
+    producer.flush(10)
+    subject = f"after-{name.replace('.', '-')}"
+    reading = {"time": datetime.now(UTC).isoformat(), "glucose": 100}
+    assert post(pipeline, f"/subjects/{subject}/readings", reading).status_code == 202
+    until(
+        lambda: any(record.key == subject.encode() for record in pipeline.records(READING_OUTCOMES)),
+        30,
+        f"an outcome after poison on {name}",
+    )
+    answer = post(pipeline, "/quick_plot", {"csv_base64": export_of(4)})
+    assert answer.status_code == 200
+    assert base64.b64decode(answer.json()["plot_base64"]).startswith(PNG)
+    assert [process.returncode for process in pipeline.roles.all] == [None] * len(pipeline.roles.all)
+
+
+def test_poison_left_dead_letters_that_name_their_source(pipeline: Pipeline) -> None:
+    letters = [
+        DeadLetter.from_json(record.value) for record in pipeline.records(DEAD_LETTERS) if record.key == b"poison"
+    ]
+    sources = {letter.topic for letter in letters}
+    assert {"cgm.series", "cgm.forecast-demands", "cgm.cache-commands", "cgm.forecasts"} <= sources
+    assert all(letter.reason and letter.step for letter in letters)

@@ -1,0 +1,72 @@
+"""The pipeline on a real Kafka: roles alone, shared partitions, replicas, and a restart that computes nothing again."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.brokers.local_kafka import LocalKafka
+from streams.bench.pipeline import export_of
+from streams.bench.roles import until
+from streams.topics import FORECASTS
+from tests.kit.pipeline import Pipeline, running
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.skipif(not os.environ.get("KAFKA_HOME"), reason="KAFKA_HOME is not set: no real Kafka here"),
+]
+SHARED = {"ingest": 2, "inference": 1, "calc": 2, "api": 2}
+
+
+@pytest.fixture
+def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
+    broker = LocalKafka(tmp_path)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+
+
+def draw(url: str, handle: str, index: int) -> httpx.Response:
+    return httpx.post(f"{url}/draw_a_plot", json={"handle": handle, "index": index}, timeout=60)
+
+
+def upload(url: str, person: int) -> str:
+    answer = httpx.post(f"{url}/process_unified", json={"csv_base64": export_of(person)}, timeout=60).json()
+    assert answer["error"] is None
+    return str(answer["handle"])
+
+
+def owned(pipeline: Pipeline, role: str) -> list[float]:
+    """How many partitions each worker of a role says that it owns."""
+    names = [process for process in pipeline.roles.all if process.name.startswith(f"{role}-")]
+    return [float(httpx.get(f"{process.url}/readyz", timeout=5).json()["assigned"]) for process in names]
+
+
+def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_again(
+    kafka: LocalKafka, tmp_path: Path
+) -> None:
+    with running(kafka, tmp_path, SHARED) as pipeline:
+        first, second = (process.url for process in pipeline.roles.all if process.name.startswith("api"))
+        until(lambda: all(owned(pipeline, "ingest")), 30, "both ingest workers with partitions")
+        until(lambda: all(owned(pipeline, "calc")), 30, "both calc workers with partitions")
+        handles = [upload(first, person) for person in range(10, 14)]
+        plots = {}
+        for handle in handles:
+            for index in (0, -109, 12):
+                answer = draw(second, handle, index)
+                assert answer.status_code == 200, answer.text
+                plots[handle, index] = answer.content
+        computed = len(pipeline.records(FORECASTS))
+    kafka.stop()
+    kafka.restart()
+    with running(kafka, tmp_path, SHARED | {"inference": 0}) as again:
+        for (handle, index), plot in plots.items():
+            for replica in (process.url for process in again.roles.all if process.name.startswith("api")):
+                answer = draw(replica, handle, index)
+                assert answer.status_code == 200, answer.text
+                assert answer.content == plot
+        assert len(again.records(FORECASTS)) == computed

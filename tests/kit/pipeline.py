@@ -1,0 +1,52 @@
+"""A whole glucast for tests: a broker, its topics, every role as a process of its own."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from aiokafka.structs import ConsumerRecord
+
+from deploy.brokers.broker import Broker
+from streams.bench.faults_audit import read_all
+from streams.bench.roles import Roles
+from streams.provision import provision
+from streams.settings import Settings
+from streams.topics import Topic
+
+
+def environment_of(overrides: Mapping[str, object]) -> dict[str, str]:
+    """Settings as the environment of a child process."""
+    return {f"GLUCAST_{name.upper()}": str(value) for name, value in overrides.items()}
+
+
+class Pipeline:
+    """The running roles, their broker and the settings that a client of it needs."""
+
+    def __init__(self, broker: Broker, home: Path, roles: Roles) -> None:
+        self.broker, self.home, self.roles = broker, home, roles
+        self.settings = Settings(broker=broker.address, state_dir=home, **dict(broker.settings_overrides))
+
+    @property
+    def url(self) -> str:
+        return next(process.url for process in self.roles.all if process.name.startswith("api"))
+
+    def records(self, topic: Topic) -> list[ConsumerRecord[bytes, bytes]]:
+        """Everything on a topic now."""
+        return asyncio.run(read_all(self.settings, topic.name))
+
+
+@contextlib.contextmanager
+def running(broker: Broker, home: Path, counts: Mapping[str, int]) -> Iterator[Pipeline]:
+    """Provision the topics and run so many processes of each role; ready when entered, stopped when left."""
+    overrides = dict(broker.settings_overrides)
+    asyncio.run(provision(Settings(broker=broker.address, state_dir=home, **overrides)))
+    with Roles(broker.address, home / "roles", environment_of(overrides)) as roles:
+        for role, count in counts.items():
+            for number in range(count):
+                if role == "api":
+                    roles.api(number)
+                else:
+                    roles.worker(role, number)
+        roles.wait_until_ready()
+        yield Pipeline(broker, home, roles)
