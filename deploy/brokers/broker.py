@@ -1,11 +1,12 @@
 """What `glucast up` and the tests ask of a broker, whichever it is."""
 
-import ctypes
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
+
+from deploy.orphans import die_with_parent
 
 Report = Callable[[str], None]
 """Takes one line for the person who waits."""
@@ -41,15 +42,6 @@ def quiet(line: str) -> None:
     """A `Report` that says nothing."""
 
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
-
-
-def die_with_parent() -> None:
-    """For `preexec_fn`: the kernel ends this process when the thread that started it is gone, even by SIGKILL."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def launch(command: list[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a server whose output goes to `log`, out of reach of the terminal's Ctrl-C, never outliving its parent."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +52,7 @@ def launch(command: list[str], log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no locks
+            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 - see there
         )
 
 

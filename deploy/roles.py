@@ -1,0 +1,67 @@
+"""The child processes of `glucast up`: which role runs how often, with which settings."""
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.brokers.wire import free_port
+from deploy.supervisor import Child
+
+API = "api"
+SIMULATE = "simulate"
+_STOP_RANKS = {API: 0, SIMULATE: 0, "ingest": 1, "inference": 2, "calc": 3}
+
+_LEAN = {
+    "PYTHONUNBUFFERED": "1",
+    # Roles are processes already: thread pools of numeric libraries and one malloc arena a thread only cost memory.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Counts:
+    """How many workers of each role."""
+
+    ingest: int = 1
+    inference: int = 1
+    calc: int = 1
+
+
+def environment(broker: str, state_dir: Path, overrides: Mapping[str, object]) -> dict[str, str]:
+    """What every child finds in its environment; what the user has set there stays."""
+    ours = {"broker": broker, "state_dir": state_dir.absolute(), **overrides}
+    return _LEAN | dict(os.environ) | {f"GLUCAST_{name.upper()}": str(value) for name, value in ours.items()}
+
+
+def workers(counts: Counts, shared: Mapping[str, str]) -> list[Child]:
+    """The workers of every role, each with its ordinal and a health port of its own."""
+    children = []
+    for role, count in dataclasses.asdict(counts).items():
+        for ordinal in range(count):
+            port = free_port()
+            own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
+            name = role if count == 1 else f"{role}-{ordinal}"
+            children.append(Child(name, _glucast("worker", role), {**shared, **own}, port, stop_rank=_STOP_RANKS[role]))
+    return children
+
+
+def api(host: str, port: int, shared: Mapping[str, str]) -> Child:
+    """The query API. SIGTERM if it is orphaned: it has a browser to close."""
+    own = {"GLUCAST_HOST": host, "GLUCAST_PORT": str(port)}
+    return Child(
+        API, _glucast("api"), {**shared, **own}, port, stop_rank=_STOP_RANKS[API], orphan_signal=signal.SIGTERM
+    )
+
+
+def simulator(tag: str, shared: Mapping[str, str]) -> Child:
+    """One virtual person, whose subject ids end with `tag`."""
+    return Child(SIMULATE, _glucast("simulate", "--tag", tag), shared, stop_rank=_STOP_RANKS[SIMULATE])
+
+
+def _glucast(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "streams.cli.main", *arguments)

@@ -1,0 +1,188 @@
+"""Keeps child processes running: starts them, restarts what dies, tells when all are ready, stops them in order."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from deploy.log_lines import LogLines
+from deploy.orphans import die_with_parent
+from deploy.readiness import Readiness, probe
+
+EXIT_CONFIGURATION = 2
+"""A child that ends with this cannot be helped by a restart: it has said what to change."""
+
+_READ_LIMIT = 256 * 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Child:
+    """A process to be kept. `port`: where it answers ``/readyz``; None for one that is ready once it runs.
+
+    Children of a lower `stop_rank` are stopped first. If the supervisor is killed, the kernel sends `orphan_signal`.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    port: int | None = None
+    stop_rank: int = 0
+    orphan_signal: signal.Signals = signal.SIGKILL
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backoff:
+    """The first restart is immediate; a child that dies again and again waits twice as long each time."""
+
+    first_seconds: float = 1.0
+    most_seconds: float = 30.0
+    forget_after_seconds: float = 60.0
+
+    def delay(self, deaths_in_a_row: int) -> float:
+        if deaths_in_a_row <= 1:
+            return 0.0
+        return min(self.most_seconds, self.first_seconds * 2.0 ** (min(deaths_in_a_row, 32) - 2))
+
+
+class Supervisor:
+    """Runs children until `stop`. All methods belong to one event loop in the main thread."""
+
+    def __init__(self, lines: LogLines, backoff: Backoff | None = None) -> None:
+        self._lines = lines
+        self._backoff = backoff or Backoff()
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._children: dict[str, Child] = {}
+        self._stopping = asyncio.Event()
+        self.restarts: dict[str, int] = {}
+        self.failed: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
+        """Done when a child cannot work until somebody changes its configuration."""
+
+    def add(self, child: Child) -> None:
+        """Start a child and keep it running."""
+        self._children[child.name] = child
+        self.restarts[child.name] = 0
+        self._keepers[child.name] = asyncio.create_task(self._keep(child))
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a child; None while it is not running."""
+        process = self._processes.get(name)
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def _keep(self, child: Child) -> None:
+        deaths = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = await self._run_once(child)
+            if self._stopping.is_set():
+                return
+            if code == EXIT_CONFIGURATION:
+                if not self.failed.done():
+                    self.failed.set_result(child)
+                return
+            if time.monotonic() - began > self._backoff.forget_after_seconds:
+                deaths = 0
+            deaths += 1
+            delay = self._backoff.delay(deaths)
+            when = f"in {delay:g} s" if delay else "now"
+            self._lines.say(child.name, f"ended with {_ending(code)}; restarting it {when}")
+            self.restarts[child.name] += 1
+            await asyncio.sleep(delay)
+
+    async def _run_once(self, child: Child) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *child.command,
+            env=dict(child.environment),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=_READ_LIMIT,
+            start_new_session=True,  # Ctrl-C is for the supervisor, which stops the children in order
+            preexec_fn=die_with_parent(child.orphan_signal),
+        )
+        self._processes[child.name] = process
+        if self._stopping.is_set():
+            _signal(process, signal.SIGKILL)
+        output = asyncio.create_task(self._lines.follow(child.name, process.stdout)) if process.stdout else None
+        code = await process.wait()
+        _sweep(process.pid)
+        if output is not None:
+            await asyncio.wait([output], timeout=1.0)
+            output.cancel()
+        return code
+
+    async def readiness(self) -> dict[str, Readiness]:
+        """Of every child that can be asked, at the same time."""
+        asked = {name: child.port for name, child in self._children.items() if child.port is not None}
+        answers = await asyncio.gather(*(probe(port) for port in asked.values()))
+        return dict(zip(asked, answers, strict=True))
+
+    async def wait_until_ready(self, report: Callable[[str], None], every_seconds: float = 5.0) -> None:
+        """Return when all are ready at once; a line of what is missing now and then."""
+        began, said = time.monotonic(), time.monotonic()
+        while True:
+            answers = await self.readiness()
+            missing = {name: answer.reason for name, answer in answers.items() if not answer.ready}
+            if not missing:
+                return
+            if time.monotonic() - said > every_seconds:
+                said = time.monotonic()
+                waits = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+                report(f"waiting for {waits} ({time.monotonic() - began:.0f} s)")
+            await asyncio.sleep(0.05)
+
+    async def stop(self, within_seconds: float = 8.0, patience_seconds: float = 2.5) -> None:
+        """SIGTERM rank by rank, each given `patience_seconds` before the next; SIGKILL for what is left at the end."""
+        self._stopping.set()
+        deadline = time.monotonic() + within_seconds
+        for rank in sorted({child.stop_rank for child in self._children.values()}):
+            group = [self._processes[n] for n, c in self._children.items() if c.stop_rank == rank and self.pid(n)]
+            for process in group:
+                _signal(process, signal.SIGTERM)
+            await _gone(group, min(patience_seconds, deadline - time.monotonic()))
+        await _gone(list(self._processes.values()), deadline - time.monotonic())
+        for name, process in self._processes.items():
+            if process.returncode is None:
+                self._lines.say(name, "did not stop in time; killing it")
+                self._kill(process)
+        for keeper in self._keepers.values():
+            if not keeper.done():
+                await asyncio.wait([keeper], timeout=2.0)
+                keeper.cancel()
+
+    def kill(self) -> None:
+        """SIGKILL to everything, now."""
+        self._stopping.set()
+        for process in self._processes.values():
+            self._kill(process)
+
+    def _kill(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            _sweep(process.pid)
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    if process.returncode is None:
+        process.send_signal(number)
+
+
+def _sweep(pid: int) -> None:
+    """SIGKILL to what is left of a child's process group: a dead role's browser must not stay behind."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+async def _gone(processes: list[asyncio.subprocess.Process], timeout_seconds: float) -> None:
+    waits = [asyncio.ensure_future(process.wait()) for process in processes if process.returncode is None]
+    if waits:
+        _, late = await asyncio.wait(waits, timeout=max(0.0, timeout_seconds))
+        for wait in late:
+            wait.cancel()

@@ -1,0 +1,189 @@
+"""Everything on one machine under one Ctrl-C: a broker, the topics, every role, and perhaps a simulated person."""
+
+import asyncio
+import dataclasses
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from deploy.brokers.broker import Broker
+from deploy.brokers.choice import choose
+from deploy.brokers.embedded import CLUSTER_PREFIX
+from deploy.brokers.wire import free_port, is_free
+from deploy.log_lines import LogLines
+from deploy.readiness import get
+from deploy.roles import API, SIMULATE, Counts, api, environment, simulator, workers
+from deploy.state_lock import state_lock
+from deploy.supervisor import EXIT_CONFIGURATION, Supervisor
+from schemas.errors import ConfigurationError, UnavailableError
+from streams.settings import Settings
+
+EXIT_BROKER_LOST = 3
+_GLUCAST, _BROKER = "glucast", "broker"
+_STOP_SECONDS = 7.5
+_BROKER_STOP_SECONDS = 2.0
+NOTICE = "Not a medical device: forecasts are not for treatment decisions."
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asked for. `port` None: the settings' port, or the next free one."""
+
+    broker: str = "embedded"
+    simulate: bool = True
+    counts: Counts = dataclasses.field(default_factory=Counts)
+    port: int | None = None
+
+
+def up(wish: Wish, settings: Settings) -> int:
+    """Run until a signal. Returns the exit code; raises `GlucastError` where it cannot start.
+
+    Call it from the main thread: the kernel ends child processes together with the thread that started them.
+    """
+    began = time.monotonic()
+    names = [_GLUCAST, _BROKER, "ingest", "inference", "calc", API, SIMULATE]
+    names += [f"inference-{n}" for n in range(wish.counts.inference)] if wish.counts.inference > 1 else []
+    lines = LogLines(names)
+    with state_lock(settings.state_dir):
+        _forget_embedded_runs(settings)
+        port = _api_port(wish, settings)
+        broker = choose(wish.broker, settings.state_dir, settings.security_protocol.endswith("SSL"))
+        lines.say(_BROKER, broker.about)
+        try:
+            return asyncio.run(_Run(wish, settings, broker, port, lines, began).run())
+        finally:
+            broker.stop(_BROKER_STOP_SECONDS)
+            _forget_embedded_runs(settings)
+            lines.say(_GLUCAST, "stopped")
+
+
+def _forget_embedded_runs(settings: Settings) -> None:
+    """Tables of an embedded broker's cluster are of no use after its end."""
+    for leftover in settings.state_dir.glob(f"{CLUSTER_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _api_port(wish: Wish, settings: Settings) -> int:
+    """The port asked for must be free; the default one gives way to the next."""
+    if wish.port is None:
+        return free_port(settings.port)
+    if wish.port and not is_free(wish.port, settings.host):
+        raise ConfigurationError(f"port {wish.port} is in use; choose another one with --port, or stop what uses it")
+    return wish.port or free_port()
+
+
+class _Run:
+    """One run, from the start of the broker to the end of the last child."""
+
+    def __init__(
+        self, wish: Wish, settings: Settings, broker: Broker, port: int, lines: LogLines, began: float
+    ) -> None:
+        self._wish = wish
+        self._settings = settings.model_copy(update={"broker": broker.address, **broker.settings_overrides})
+        self._environment = environment(broker.address, settings.state_dir, broker.settings_overrides)
+        self._broker = broker
+        self._port = port
+        self._lines = lines
+        self._began = began
+        self._say: Callable[[str], None] = lambda text: lines.say(_GLUCAST, text)
+        self._signals = 0
+        self._asked_to_stop = asyncio.Event()
+        self._supervisor: Supervisor
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._supervisor = Supervisor(self._lines)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+        asked = asyncio.create_task(self._asked_to_stop.wait())
+        work = asyncio.create_task(self._work())
+        try:
+            await asyncio.wait([asked, work], return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            self._say("stopping (once more to stop at once)")
+            return 0
+        finally:
+            for task in (asked, work):
+                task.cancel()
+            await self._supervisor.stop(_STOP_SECONDS)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        self._asked_to_stop.set()
+        if self._signals > 1:
+            self._supervisor.kill()
+
+    async def _work(self) -> int:
+        """Start everything, then watch it. Returns an exit code when going on makes no sense."""
+        self._broker.spawn(lambda text: self._lines.say(_BROKER, text))
+        await self._broker_ready()
+        from streams.provision import provision
+
+        done = await provision(self._settings)
+        self._say(f"{done.total} topics at {self._broker.address}, {len(done.created)} of them new")
+        shared = self._environment
+        for child in (*workers(self._wish.counts, shared), api(self._settings.host, self._port, shared)):
+            self._supervisor.add(child)
+        self._say(f"starting {', '.join(self._supervisor.restarts)}")
+        ready = asyncio.create_task(self._when_ready())
+        broker_lost = asyncio.create_task(self._watch_broker())
+        try:
+            over: list[asyncio.Future[Any]] = [self._supervisor.failed, broker_lost]
+            await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            broker_lost.cancel()
+        if self._supervisor.failed.done():
+            self._say(f"{self._supervisor.failed.result().name} cannot work with this configuration: see its lines")
+            return EXIT_CONFIGURATION
+        return EXIT_BROKER_LOST
+
+    async def _broker_ready(self) -> None:
+        report = lambda text: self._lines.say(_BROKER, text)  # noqa: E731
+        await asyncio.to_thread(self._broker.wait_until_ready, report)
+
+    async def _when_ready(self) -> None:
+        await self._supervisor.wait_until_ready(self._say)
+        url = f"http://{self._settings.host}:{self._port}"
+        self._say(f"ready in {time.monotonic() - self._began:.1f} s. {NOTICE}")
+        self._say(f"  page       {url}/")
+        self._say(f"  API        {url}/docs")
+        self._say(f"  Kafka      {self._broker.address} ({self._broker.name})")
+        self._say(f"  state      {self._settings.state_dir.absolute()}")
+        self._say("  stop       Ctrl-C")
+        if self._wish.simulate:
+            await self._simulate(url)
+
+    async def _simulate(self, url: str) -> None:
+        """A person, and the address of their first forecast once there is one."""
+        from streams.simulate import subject_ids, tag_of
+
+        tag = tag_of(datetime.now())  # local time, as people read clocks
+        self._supervisor.add(simulator(tag, self._environment))
+        subject = subject_ids(1, tag)[0]
+        path = f"/subjects/{subject}/forecast"
+        while (await get(self._port, path))[0] != 200:  # noqa: ASYNC110 - another process; there is no event
+            await asyncio.sleep(0.25)
+        self._say(f"first live forecast after {time.monotonic() - self._began:.1f} s; it changes every 5 s. Open")
+        self._say(f"  {url}{path}/plot")
+
+    async def _watch_broker(self) -> None:
+        """Return when a broker that forgets has ended; start a durable one again."""
+        while True:
+            await asyncio.sleep(0.25)
+            code = self._broker.returncode()
+            if code is None:
+                continue
+            if not self._broker.durable:
+                self._lines.say(_BROKER, f"ended with {code}; its data is gone, so everything stops. Start again")
+                return
+            self._lines.say(_BROKER, f"ended with {code}; restarting it on the same data")
+            self._broker.spawn()
+            try:
+                await self._broker_ready()
+            except UnavailableError as error:
+                self._lines.say(_BROKER, str(error))

@@ -1,0 +1,36 @@
+"""``glucast train`` and ``glucast evaluate``: options live with the code, which needs the extra `train`."""
+
+import importlib
+
+import typer
+
+_FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Both commands hand all their arguments on, so that help of the others does not import the training code."""
+    app.command("train", context_settings=_FORWARD, add_help_option=False)(train)
+    app.command("evaluate", context_settings=_FORWARD, add_help_option=False)(evaluate)
+
+
+def train(context: typer.Context) -> None:
+    """Train a checkpoint (--help shows the options)."""
+    forward("agents.training.cli", ["train", *context.args])
+
+
+def evaluate(context: typer.Context) -> None:
+    """Evaluate a checkpoint beside the baselines and write a report (--help shows the options)."""
+    forward("agents.training.cli", ["evaluate", *context.args])
+
+
+def forward(module: str, arguments: list[str]) -> None:
+    """Run `app`, the typer application of a module, with `arguments`. Raises `ConfigurationError` without its extra."""
+    from schemas.errors import ConfigurationError
+
+    try:
+        inner: typer.Typer = importlib.import_module(module).app
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in {"agents", "streams", "schemas"}:
+            raise
+        raise ConfigurationError(f"{error.name} is not installed: pip install 'glucast[train]'") from error
+    inner(args=arguments, prog_name="glucast")

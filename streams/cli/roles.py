@@ -1,0 +1,27 @@
+"""One role in this process: ``glucast worker ROLE`` and ``glucast api``."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+Role = Literal["ingest", "inference", "calc"]
+
+
+def worker(role: Annotated[Role, typer.Argument(help="What this process does.")]) -> None:
+    """Run one worker role against GLUCAST_BROKER, in the foreground."""
+    from streams.settings import Settings
+    from streams.worker import run_worker
+
+    raise typer.Exit(run_worker(role, Settings()))
+
+
+def api(
+    host: Annotated[str | None, typer.Option(help="Address to bind (GLUCAST_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind (GLUCAST_PORT).")] = None,
+) -> None:
+    """Run the query API against GLUCAST_BROKER, in the foreground."""
+    from query_api.app import serve
+    from streams.settings import Settings
+
+    given: dict[str, Any] = {"host": host, "port": port}
+    raise typer.Exit(serve(Settings(**{name: value for name, value in given.items() if value is not None})))

@@ -1,0 +1,156 @@
+"""Reads ``cgm.dead-letters`` and sends chosen messages back to where they came from.
+
+A replay is recorded beside the letter (the same letter with the header `replayed`), so that the next replay skips it.
+Should that record be lost, the message is processed twice, which changes nothing: every step's effects have
+deterministic ids.
+"""
+
+import asyncio
+import base64
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Iterable
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.structs import ConsumerRecord
+
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ConfigurationError, RejectedError, UnavailableError
+from streams.connection import consumer_options, producer_options
+from streams.settings import Settings
+from streams.topics import DEAD_LETTERS
+
+REPLAYED = "replayed"
+_FETCH_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Filed:
+    """A letter as it lies in the topic; `replayed_at` is the Unix time of its replay."""
+
+    letter: DeadLetter
+    key: bytes | None
+    replayed_at: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replay:
+    """What became of one letter: sent, or why not."""
+
+    letter_id: str
+    sent: bool
+    text: str
+
+
+async def letters(settings: Settings) -> list[Filed]:
+    """All letters, oldest first, each once. Raises `UnavailableError` without a broker."""
+    filed: dict[str, Filed] = {}
+    async for record in _everything(settings, DEAD_LETTERS.name):
+        try:
+            letter = DeadLetter.from_json(record.value)
+        except RejectedError:
+            continue  # not one of ours; anybody may write to a topic
+        before = filed.get(letter.letter_id)
+        replayed_at = record.timestamp / 1000 if REPLAYED in dict(record.headers) else None
+        if before is not None and replayed_at is None:
+            replayed_at = before.replayed_at
+        filed[letter.letter_id] = Filed(letter, record.key, replayed_at)
+    return sorted(filed.values(), key=lambda item: item.letter.failed_at)
+
+
+async def replay(settings: Settings, letter_ids: Iterable[str] | None, again: bool = False) -> list[Replay]:
+    """Send the messages of these letters (None: of all) back to their topics and partitions, confirmed by the broker.
+
+    `again` repeats replays. Raises `ConfigurationError` for an id that no letter has, before anything is sent.
+    """
+    filed = {item.letter.letter_id: item for item in await letters(settings)}
+    wanted = list(filed) if letter_ids is None else list(dict.fromkeys(letter_ids))
+    if unknown := [letter_id for letter_id in wanted if letter_id not in filed]:
+        raise ConfigurationError(f"no such letter: {', '.join(unknown)} (glucast dlq list shows them)")
+    producer = AIOKafkaProducer(**producer_options(settings))
+    await _started(producer, settings)
+    try:
+        return [await _replay_one(settings, producer, filed[letter_id], again) for letter_id in wanted]
+    finally:
+        await producer.stop()
+
+
+async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Filed, again: bool) -> Replay:
+    letter = filed.letter
+    if filed.replayed_at is not None and not again:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(filed.replayed_at))
+        return Replay(letter.letter_id, False, f"already replayed at {when}")
+    try:
+        value = await _payload(settings, letter)
+    except UnavailableError as error:
+        return Replay(letter.letter_id, False, str(error))
+    key = base64.b64decode(letter.key_base64) if letter.key_base64 is not None else None
+    headers = [(name, text.encode()) for name, text in letter.headers.items()]
+    # To the same partition: commands are addressed by partition, and a key's partition has not changed.
+    await producer.send_and_wait(letter.topic, value, key, letter.partition, headers=headers)
+    await producer.send_and_wait(
+        DEAD_LETTERS.name, letter.to_json(), filed.key, headers=[(REPLAYED, str(int(time.time())).encode())]
+    )
+    return Replay(letter.letter_id, True, f"sent to {letter.topic}, partition {letter.partition}")
+
+
+async def _payload(settings: Settings, letter: DeadLetter) -> bytes | None:
+    """The message's value; fetched from its topic where it was too large for the letter."""
+    if letter.value_base64 is not None:
+        return base64.b64decode(letter.value_base64)
+    if letter.value_bytes == 0:
+        return None
+    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    await _started(consumer, settings)
+    source = TopicPartition(letter.topic, letter.partition)
+    try:
+        consumer.assign([source])
+        consumer.seek(source, letter.offset)
+        record = await asyncio.wait_for(consumer.getone(), _FETCH_SECONDS)
+    except TimeoutError:
+        raise _gone(letter) from None
+    finally:
+        await consumer.stop()
+    if record.offset != letter.offset:
+        raise _gone(letter)
+    value: bytes | None = record.value
+    return value
+
+
+def _gone(letter: DeadLetter) -> UnavailableError:
+    return UnavailableError(f"offset {letter.offset} of {letter.topic}/{letter.partition} is no longer kept")
+
+
+async def _everything(settings: Settings, topic: str) -> AsyncIterator[ConsumerRecord]:
+    """What the topic holds now, partition by partition; no consumer group is joined."""
+    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    await _started(consumer, settings)
+    try:
+        numbers = consumer.partitions_for_topic(topic) or await _partitions(consumer, topic)
+        partitions = [TopicPartition(topic, number) for number in numbers]
+        if not partitions:
+            return
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
+                for record in records:
+                    if record.offset < ends[partition]:
+                        yield record
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    await consumer.topics()
+    return consumer.partitions_for_topic(topic) or set()
+
+
+async def _started(client: AIOKafkaConsumer | AIOKafkaProducer, settings: Settings) -> None:
+    try:
+        await client.start()
+    except KafkaConnectionError as error:
+        await client.stop()
+        raise UnavailableError(f"no Kafka answers at {settings.broker}") from error
