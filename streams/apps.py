@@ -1,0 +1,164 @@
+"""Faust Apps by role, from the topology: what they read, keep and run, and every setting that plain Faust gets wrong.
+
+`step_app` runs the steps of ingest or calc. `lane_app` is one lane of inference: its messages go to an intake of the
+caller, who finishes each `Delivery` when its forecast is there, and gives back what has not begun when asked to.
+"""
+
+import asyncio
+import dataclasses
+import importlib
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from streams import topology
+from streams.connection import tls_context
+from streams.consumer import StrictApp
+from streams.delivery import Delivery, Fatal
+from streams.guard import Effects, Guard, PartitionLocks
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.tables import ConfirmedTable
+from streams.topics import LANE_TOPICS, Topic
+from streams.topology import Role, Step
+from streams.work import StepFunction, Work
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Host:
+    """What a worker process gives to its Apps: settings, metrics, its end, where tables lie, its own port."""
+
+    settings: Settings
+    metrics: Metrics
+    fatal: Fatal
+    data_dir: Path
+    port: int
+
+
+Intake = Callable[[Delivery], Awaitable[None]]
+"""Takes a delivery into a bounded lane buffer: while it waits for room, Kafka keeps the rest. It must not raise."""
+
+
+def load_step(step: Step, settings: Settings) -> StepFunction:
+    """``agents.<name>.build(settings)``, imported now and not before."""
+    function: StepFunction = importlib.import_module(f"agents.{step.name}").build(settings)
+    return function
+
+
+def step_app(role: Role, host: Host, load: Callable[[Step, Settings], StepFunction] = load_step) -> StrictApp:
+    """The App of ingest or calc: an agent a step behind its guard, tables shared by the role's steps."""
+    settings = host.settings
+    app = new_app(topology.app_id(role), role, host)
+    tables = {name: ConfirmedTable(app, role, name, settings) for name in topology.tables_of(role)}
+    app.on_revoked.extend(table.forget for table in tables.values())
+    locks, room = PartitionLocks(), asyncio.Semaphore(settings.events_in_flight)
+    for step in topology.steps_of(role):
+        guard = Guard(step, load(step, settings), app, tables, locks, room, host.metrics, host.fatal, settings)
+        app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
+    return app
+
+
+class Lane:
+    """One lane of inference: its App, and how its deliveries end."""
+
+    def __init__(self, app: StrictApp, effects: Effects) -> None:
+        self.app = app
+        self._effects = effects
+
+    async def finish(self, delivery: Delivery, work: Work) -> None:
+        """Send what `work` has collected and ack the delivery when the broker has confirmed all of it.
+
+        A delivery of an earlier rebalance is dropped instead: somebody else has it by now.
+        """
+        if not delivery.is_current:
+            delivery.release()
+            return
+        await self._effects.apply(work, delivery)
+        delivery.seal()
+
+
+def lane_app(lane: str, host: Host, intake: Intake, release: Callable[[set[TP]], None]) -> Lane:
+    """The App of one lane. `release` gets the revoked partitions and releases the deliveries that have not begun.
+
+    It is called before every rebalance and before the App stops; both wait for deliveries that are still open.
+    """
+    app = new_app(topology.app_id("inference", lane), f"inference-{lane}", host)
+    app.on_release.append(release)
+
+    async def take(stream: Any) -> None:
+        async for event in stream.noack().events():
+            delivery = Delivery(event.message, app.consumer, app.in_flight, host.fatal)
+            try:
+                await intake(delivery)
+            except asyncio.CancelledError:
+                delivery.release()
+                raise
+            except Exception as error:
+                host.fatal(f"the intake of lane {lane} failed: {error!r}")
+
+    app.agent(topic_of(app, LANE_TOPICS[lane], host.settings), name=f"intake-{lane}")(take)
+    return Lane(app, Effects(app, {}))
+
+
+def topic_of(app: Any, topic: Topic, settings: Settings) -> Any:
+    """A Faust topic of raw bytes: what they mean is a step's business."""
+    return app.topic(
+        topic.name,
+        partitions=settings.partitions,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+    )
+
+
+def new_app(app_id: str, name: str, host: Host) -> StrictApp:
+    """An App without agents or tables."""
+    settings = host.settings
+    return StrictApp(
+        app_id,
+        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
+        broker_credentials=credentials(settings),
+        broker_client_id=f"glucast-{name}-{settings.ordinal}",
+        # The assignor tells members apart by it: equal URLs leave one of them alive without work.
+        canonical_url=f"http://{socket.gethostname()}:{host.port}",
+        web_enabled=False,
+        store="rocksdb://",
+        datadir=str(host.data_dir),
+        key_serializer="raw",
+        value_serializer="raw",
+        topic_partitions=settings.partitions,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        producer_acks=-1,
+        producer_max_request_size=settings.max_request_bytes,
+        producer_request_timeout=max(60.0, settings.stall_seconds),
+        consumer_max_fetch_size=settings.max_request_bytes,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{name}-{settings.ordinal}" if settings.static_membership else None,
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.heartbeat_seconds,
+        broker_rebalance_timeout=settings.rebalance_timeout_seconds,
+        broker_request_timeout=max(40.0, 2 * settings.rebalance_timeout_seconds),
+        broker_max_poll_records=settings.max_poll_records,
+        broker_commit_interval=settings.commit_interval_seconds,
+        stream_buffer_maxsize=settings.stream_buffer_maxsize,
+        stream_wait_empty=True,
+        stream_recovery_delay=0.0,
+    )
+
+
+def credentials(settings: Settings) -> Any:
+    """Faust's form of the connection's TLS and SASL settings."""
+    tls = tls_context(settings) if settings.security_protocol.endswith("SSL") else None
+    if settings.security_protocol.startswith("SASL"):
+        password = settings.sasl_password.get_secret_value() if settings.sasl_password else None
+        return faust.SASLCredentials(
+            username=settings.sasl_username, password=password, mechanism=settings.sasl_mechanism, ssl_context=tls
+        )
+    return faust.SSLCredentials(tls) if tls is not None else None

@@ -1,0 +1,204 @@
+"""A Faust consumer that commits exactly what was delivered and acked, in offset order.
+
+Faust's own moves its position on when it drops fetched records, takes the next offset for the end of a hole in the
+log, and acks that hole: ordinary rebalances lose events. Here a `Ledger` a partition decides what is delivered and
+what may be committed, and nothing is committed whose effects the broker has not confirmed.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
+
+import faust
+from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.types import TP
+
+from streams.acks import Ledger, Verdict
+from streams.delivery import InFlight
+
+REWIND_AFTER_SECONDS = 5.0
+
+
+class StrictConsumer(Consumer):  # type: ignore[misc]
+    """Faust's aiokafka consumer with strict offsets. It runs in the App's event loop, its fetches in a thread."""
+
+    app: "StrictApp"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledgers: dict[TP, Ledger] = {}
+        self.last_heartbeat = time.monotonic()
+        self._conduct = self.callback
+        self.callback = self._deliver
+        self._standing: dict[TP, tuple[int, float]] = {}
+
+    # delivery
+
+    async def _deliver(self, message: Any) -> None:
+        await self._conduct(message)  # cancelled when flow is suspended: then `next` stays where it is
+        if (ledger := self.ledgers.get(message.tp)) is not None:
+            ledger.delivered(message.offset)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Fetched messages, without those that were delivered before; after a gap the partition is fetched again."""
+        rewound: set[TP] = set()
+        async for tp, message in super().getmany(timeout):
+            if not self.app.topics.acks_enabled_for(message.topic):  # a changelog
+                yield tp, message
+                continue
+            ledger = self.ledgers.get(tp)
+            if ledger is None or tp in rewound:
+                continue
+            match ledger.admit(message.offset):
+                case Verdict.DELIVER:
+                    self._read_offset[tp] = None  # Faust's own gap guessing stays idle
+                    yield tp, message
+                case Verdict.REWIND:
+                    rewound.add(tp)
+                    await self._seek(tp, ledger.next)
+                case Verdict.DROP:
+                    pass
+
+    async def perform_seek(self) -> None:
+        """Start every partition at its committed offset, or at the earliest; earlier acks are forgotten."""
+        committed = await self.seek_to_committed()
+        mine = [tp for tp in committed if self.app.topics.acks_enabled_for(tp.topic)]
+        base = {tp: offset for tp in mine if (offset := committed[tp]) is not None and offset >= 0}
+        if unknown := [tp for tp in mine if tp not in base]:
+            base.update(await self.earliest_offsets(*unknown))
+        for tp, offset in base.items():
+            self.ledgers[tp] = Ledger(offset)
+            self._read_offset[tp] = None
+            self._committed_offset[tp] = offset
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Holes are the ledger's business."""
+
+    # acks and commits
+
+    def ack(self, message: Any) -> bool:
+        """Called when everything that the event caused is confirmed, and by Faust for events that it skips."""
+        stale = message.generation_id != self.app.consumer_generation_id or not self.app.flow_control.is_active()
+        self.forget(message)
+        if stale and not message.tracked:  # never yielded to a step
+            return False
+        ledger = self.ledgers.get(message.tp)
+        return ledger is not None and ledger.ack(message.offset)
+
+    def forget(self, message: Any) -> None:
+        """No longer wait for this message: it is acked, or another delivery of it will be."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
+            self._waiting_for_ack.set_result(None)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
+        return [tp for tp in self.ledgers if topics is None or tp in topics or tp.topic in topics]
+
+    def _new_offset(self, tp: TP) -> int | None:
+        ledger = self.ledgers.get(tp)
+        return None if ledger is None else ledger.low
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        committed = self._committed_offset[tp]
+        return committed is None or offset > committed
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        # No flush of the producer as Faust does: an ack already means that every effect is confirmed.
+        mine = self.assignment()
+        offsets = {tp: offset for tp, offset in offsets.items() if tp in mine}
+        if not offsets or not await self._commit(offsets):
+            return False
+        self._committed_offset.update(offsets)
+        self.app.monitor.on_tp_commit(offsets)
+        return True
+
+    # rebalances
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish what is in flight and commit it, before Faust forgets it."""
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        for release in self.app.on_release:
+            release(revoked)
+        await self.app.in_flight.settled(self.app.conf.broker_session_timeout / 2)
+        await self.force_commit()
+        for tp in revoked:
+            self.ledgers.pop(tp, None)
+        for forget in self.app.on_revoked:
+            forget(revoked)
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """An assignment proves that the group knows this worker, as a heartbeat does."""
+        self.last_heartbeat = time.monotonic()
+        self._watch_heartbeats()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _watch_heartbeats(self) -> None:
+        coordinator = self._thread._ensure_consumer()._coordinator
+        beat = coordinator._do_heartbeat
+        if getattr(beat, "watched", False):
+            return
+
+        async def watched() -> bool:
+            success = bool(await beat())
+            if success:
+                self.last_heartbeat = time.monotonic()
+            return success
+
+        watched.watched = True  # type: ignore[attr-defined]
+        coordinator._do_heartbeat = watched
+
+    # what stands still
+
+    async def rewind_lost(self) -> list[TP]:
+        """Fetch again where deliveries were lost inside Faust; call it about once a second.
+
+        A partition whose `low` stands still while nothing of its topic is being worked on waits for acks that will
+        never come.
+        """
+        now, rewound = time.monotonic(), []
+        busy = self.app.in_flight.topics()
+        for tp, ledger in self.ledgers.items():
+            low, since = self._standing.get(tp, (-1, now))
+            if ledger.outstanding == 0 or ledger.low != low or tp.topic in busy or self.app.rebalancing:
+                self._standing[tp] = (ledger.low, now)
+            elif now - since > REWIND_AFTER_SECONDS:
+                self._standing[tp] = (ledger.low, now)
+                rewound.append(tp)
+                await self._seek(tp, ledger.rewind())
+        return rewound
+
+
+class StrictTransport(Transport):  # type: ignore[misc]
+    """Faust's transport with the strict consumer."""
+
+    Consumer = StrictConsumer
+
+
+class StrictApp(faust.App):  # type: ignore[misc]
+    """A Faust App with strict offsets.
+
+    `in_flight` are the deliveries being worked on; `on_release` are called with the revoked partitions before a
+    rebalance waits for them, so that work which has not begun can be given back; `on_revoked` after the last commit.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.in_flight = InFlight()
+        self.on_release: list[Callable[[set[TP]], None]] = []
+        self.on_revoked: list[Callable[[set[TP]], None]] = []
+        super().__init__(*args, **options)
+
+    def _new_transport(self) -> Transport:
+        return StrictTransport(self.conf.broker_consumer, self)
+
+    async def stop(self) -> None:
+        """Give back what has not begun, or Faust's last wait would never end; then stop as Faust does."""
+        if self._consumer is not None and not self.should_stop:
+            for release in self.on_release:
+                release(set(self._consumer.ledgers))
+        await super().stop()
+        await asyncio.sleep(0)

@@ -1,0 +1,137 @@
+"""One message from its delivery to its ack: everything it causes is attached to it, and confirmed before the ack."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from streams.work import Message
+
+if TYPE_CHECKING:
+    from streams.consumer import StrictConsumer
+
+log = logging.getLogger(__name__)
+
+Fatal = Callable[[str], None]
+"""Ends the process with exit code 3, without acking anything more; takes the reason."""
+
+
+class InFlight:
+    """The deliveries that are being worked on or wait for their confirmations."""
+
+    def __init__(self) -> None:
+        self._by_topic: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return self._by_topic.total()
+
+    def topics(self) -> set[str]:
+        """Topics of which something is in flight."""
+        return {topic for topic, count in self._by_topic.items() if count > 0}
+
+    def enter(self, topic: str) -> None:
+        self._by_topic[topic] += 1
+
+    def leave(self, topic: str) -> None:
+        self._by_topic[topic] -= 1
+        self._changed.set()
+
+    async def settled(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is in flight; False if the time was not enough."""
+        deadline = time.monotonic() + timeout_seconds
+        while len(self) > 0:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
+            except TimeoutError:
+                return False
+        return True
+
+
+class Delivery:
+    """A message that a step works on.
+
+    Attach the future of every send and table write that it causes, then call `seal`: when all of them are confirmed it
+    is acked. A future that fails ends the process: the message was not acked, so it comes again. Work that has not
+    begun when its partition is revoked is given back with `release`.
+    """
+
+    __slots__ = ("_consumer", "_fatal", "_in_flight", "_on_done", "_open", "_pending", "_raw", "begun_at", "message")
+
+    def __init__(
+        self,
+        raw: Any,
+        consumer: "StrictConsumer",
+        in_flight: InFlight,
+        fatal: Fatal,
+        on_done: Callable[["Delivery"], None] | None = None,
+    ) -> None:
+        """`raw` is Faust's message. `on_done` is called once, after the ack or the release."""
+        self.message = message_of(raw)
+        self.begun_at = time.monotonic()
+        self._raw, self._consumer, self._in_flight, self._fatal, self._on_done = (
+            raw,
+            consumer,
+            in_flight,
+            fatal,
+            on_done,
+        )
+        self._pending = 1  # until sealed
+        self._open = True
+        in_flight.enter(raw.topic)
+
+    @property
+    def is_current(self) -> bool:
+        """False when the partition was revoked since: the message will be delivered again, here or elsewhere."""
+        consumer = self._consumer
+        return self._raw.generation_id == consumer.app.consumer_generation_id and self._raw.tp in consumer.ledgers
+
+    def attach(self, future: "asyncio.Future[Any]") -> None:
+        """The ack waits for this future too."""
+        self._pending += 1
+        future.add_done_callback(self._confirmed)
+
+    def seal(self) -> None:
+        """Nothing more will be attached."""
+        self._countdown()
+
+    def release(self) -> None:
+        """Neither do nor ack it. Only before anything was attached."""
+        self._consumer.forget(self._raw)
+        self._close()
+
+    def _confirmed(self, future: "asyncio.Future[Any]") -> None:
+        if future.cancelled() or (error := future.exception()) is not None:
+            reason = "was cancelled" if future.cancelled() else f"failed: {error!r}"
+            self._fatal(f"a confirmation {reason} (message {self.message.topic}/{self.message.partition})")
+            return
+        self._countdown()
+
+    def _countdown(self) -> None:
+        self._pending -= 1
+        if self._pending == 0:
+            self._consumer.ack(self._raw)
+            self._close()
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            self._in_flight.leave(self._raw.topic)
+            if self._on_done is not None:
+                self._on_done(self)
+
+
+def message_of(raw: Any) -> Message:
+    """Faust's message as steps see it."""
+    return Message(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        key=raw.key,
+        value=raw.value,
+        headers=dict(raw.headers or ()),
+        timestamp_ms=round((raw.timestamp or 0.0) * 1000),
+    )

@@ -1,0 +1,57 @@
+"""A worker's small HTTP server on loopback: is it alive, is it ready, what does it measure. No data, no tables."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+
+from streams.metrics import Metrics
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NotReady:
+    """One reason why a worker is not ready: a stable code and words for a person."""
+
+    code: str
+    text: str
+
+
+class HealthServer:
+    """``/livez`` (200, or 503 with the reason of a stall), ``/readyz`` (200 or 503 with reasons), ``/metrics``."""
+
+    def __init__(
+        self, metrics: Metrics, reasons: Callable[[], Sequence[NotReady]], stalled: Callable[[], str | None]
+    ) -> None:
+        self._metrics, self._reasons, self._stalled = metrics, reasons, stalled
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self, port: int) -> None:
+        """Listen on `port`, any free one for 0; `port` tells which."""
+        application = web.Application()
+        application.add_routes(
+            [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._scrape)]
+        )
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, LOOPBACK, port).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        stalled = self._stalled()
+        return web.json_response(
+            {"alive": stalled is None} | ({"reason": stalled} if stalled else {}), status=503 if stalled else 200
+        )
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        reasons = [dataclasses.asdict(reason) for reason in self._reasons()]
+        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    async def _scrape(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=0.0.4"})
