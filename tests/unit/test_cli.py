@@ -1,0 +1,84 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from deploy.brokers.wire import LOOPBACK, free_port
+
+HEAVY = ("torch", "faust", "polars", "numpy", "fastapi", "aiokafka", "pydantic", "plotly", "pyarrow")
+
+
+def glucast(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streams.cli.main", *arguments]
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_help_lists_every_command() -> None:
+    done = glucast("--help")
+    assert done.returncode == 0
+    for command in (
+        "up",
+        "worker",
+        "api",
+        "topics",
+        "upload",
+        "simulate",
+        "schemas",
+        "dlq",
+        "bench",
+        "train",
+        "evaluate",
+    ):
+        assert f"\n  {command} " in done.stdout, command
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = f"import sys, streams.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "words"),
+    [
+        (("topics", "list"), {}, 0, ""),
+        (("topics", "list"), {"GLUCAST_PORT": "x"}, 0, ""),
+        (("topics", "check"), {"GLUCAST_PORT": "x"}, 2, "GLUCAST_PORT: Input should be a valid integer"),
+        (("topics", "check"), {"NUM_SAMPLES": "1"}, 2, "NUM_SAMPLES: Input should be greater"),
+        (("topics", "check"), {"GLUCAST_HEARTBEAT_SECONDS": "9"}, 2, "heartbeat_seconds must be at most"),
+        (("worker", "baker"), {}, 2, "baker"),
+        (("up", "--broker", "nonsense"), {}, 2, "embedded, local or host:port"),
+        (("up", "--broker", "local"), {"KAFKA_HOME": "/nonexistent"}, 2, "no libs/*.jar"),
+        (("simulate", "--history", "long"), {}, 2, "--history takes hours"),
+        (("simulate", "--history", "200h"), {}, 2, "--history has to fit"),
+        (("upload", "/nonexistent.csv"), {}, 2, "cannot read /nonexistent.csv: No such file"),
+        (("dlq", "replay"), {}, 2, "name letters, or say --all"),
+    ],
+)
+def test_what_a_person_can_change_is_said_in_words(
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    code: int,
+    words: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    done = glucast(*arguments, GLUCAST_STATE_DIR=str(tmp_path_factory.mktemp("state")), **environment)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("topics", "provision"), ("topics", "check"), ("dlq", "list"), ("simulate",), ("upload", __file__)],
+)
+def test_a_server_that_does_not_answer_is_one_line_and_another_code(arguments: tuple[str, ...]) -> None:
+    port = free_port()
+    options = ("--api", f"http://{LOOPBACK}:{port}") if arguments[0] == "upload" else ("--broker", f"{LOOPBACK}:{port}")
+    done = glucast(*arguments, *options)
+    assert done.returncode == 3, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert str(port) in done.stderr

@@ -1,0 +1,134 @@
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.brokers.wire import free_port
+from deploy.log_lines import LogLines
+from deploy.supervisor import Backoff, Child, Supervisor
+
+ANSWERS_READYZ = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[2])); self.end_headers()
+        self.wfile.write(b'{"ready": false, "reasons": [{"code": "model", "text": "loading the model"}]}')
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
+
+
+def child(name: str, script: str, *arguments: str, port: int | None = None, stop_rank: int = 0) -> Child:
+    return Child(name, (sys.executable, "-c", script, *arguments), os.environ, port, stop_rank)
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - conditions of other processes
+            await asyncio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def out() -> io.StringIO:
+    return io.StringIO()
+
+
+def supervisor(out: io.StringIO) -> Supervisor:
+    return Supervisor(LogLines(["a", "b", "longer"], out), Backoff(first_seconds=0.01, most_seconds=0.02))
+
+
+async def test_a_child_that_dies_is_started_again_and_its_lines_carry_its_name(out: io.StringIO) -> None:
+    kept = supervisor(out)
+    kept.add(child("a", SLEEPS))
+    await until(lambda: out.getvalue().count("a      | up") == 1)
+    first = kept.pid("a")
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: out.getvalue().count("a      | up") == 2)
+    assert kept.pid("a") not in (None, first)
+    assert "ended with signal SIGKILL; restarting it now" in out.getvalue()
+    await kept.stop()
+
+
+async def test_a_child_with_a_wrong_configuration_is_not_started_again(out: io.StringIO) -> None:
+    kept = supervisor(out)
+    kept.add(child("a", "import sys; print('set this'); sys.exit(2)"))
+    assert (await asyncio.wait_for(asyncio.shield(kept.failed), 10)).name == "a"
+    assert "set this" in out.getvalue()
+    assert kept.restarts["a"] == 0
+    await kept.stop()
+
+
+async def test_stop_goes_rank_by_rank_and_kills_what_does_not_listen(out: io.StringIO) -> None:
+    kept = supervisor(out)
+    kept.add(child("a", IGNORES_SIGTERM, stop_rank=0))
+    kept.add(child("b", SLEEPS, stop_rank=1))
+    await until(lambda: "deaf" in out.getvalue() and "b      | up" in out.getvalue())
+    pids = [kept.pid("a"), kept.pid("b")]
+    begin = time.monotonic()
+    await kept.stop(within_seconds=0.6, patience_seconds=0.3)
+    assert time.monotonic() - begin < 5
+    assert not any(is_alive(pid) for pid in pids if pid)
+    assert "a      | did not stop in time; killing it" in out.getvalue()
+    assert "b      | did not stop" not in out.getvalue()
+    assert sum(kept.restarts.values()) == 0
+
+
+async def test_readiness_names_what_is_missing_until_all_are_ready(out: io.StringIO) -> None:
+    kept = supervisor(out)
+    ready, unready = free_port(), free_port()
+    kept.add(child("a", ANSWERS_READYZ, str(ready), "200", port=ready))
+    await asyncio.wait_for(kept.wait_until_ready(lambda _: None), 10)
+    kept.add(child("b", ANSWERS_READYZ, str(unready), "503", port=unready))
+    said: list[str] = []
+    waiting = asyncio.create_task(kept.wait_until_ready(said.append, every_seconds=0.1))
+    await until(lambda: any("b: loading the model" in line for line in said))
+    assert not waiting.done()
+    waiting.cancel()
+    await kept.stop()
+
+
+def test_backoff_is_immediate_once_and_bounded() -> None:
+    backoff = Backoff(1.0, 30.0)
+    assert [backoff.delay(n) for n in (1, 2, 3, 4, 8, 5000)] == [0, 1, 2, 4, 30, 30]
+
+
+def test_children_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, os, sys
+from deploy.log_lines import LogLines
+from deploy.supervisor import Child, Supervisor
+async def main():
+    kept = Supervisor(LogLines(["a"]))
+    kept.add(Child("a", (sys.executable, "-c", {SLEEPS!r}), os.environ))
+    while kept.pid("a") is None:
+        await asyncio.sleep(0.01)
+    print(kept.pid("a"), flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout is not None
+        pid = int(next(line for line in outer.stdout if line.strip().isdecimal()))
+        assert is_alive(pid)
+        outer.kill()
+        deadline = time.monotonic() + 10
+        while is_alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not is_alive(pid)
