@@ -133,7 +133,7 @@ class Supervisor:
                 report(f"waiting for {waits} ({time.monotonic() - began:.0f} s)")
             await asyncio.sleep(0.05)
 
-    async def stop(self, within_seconds: float = 8.0, patience_seconds: float = 2.5) -> None:
+    async def stop(self, within_seconds: float = 8.0, patience_seconds: float = 1.5) -> None:
         """SIGTERM rank by rank, each given `patience_seconds` before the next; SIGKILL for what is left at the end."""
         self._stopping.set()
         deadline = time.monotonic() + within_seconds

@@ -1,0 +1,101 @@
+import base64
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from deploy.brokers.embedded import EmbeddedBroker
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ConfigurationError
+from streams import dlq, topics
+from streams.connection import producer_options
+from streams.provision import provision
+from streams.settings import Settings
+from streams.topics import Topic
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    broker = EmbeddedBroker(tmp_path)
+    broker.start()
+    yield Settings(broker=broker.address, partitions=2)
+    broker.stop()
+
+
+@pytest.fixture
+async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    await provision(settings)
+    producer = AIOKafkaProducer(**producer_options(settings))
+    await producer.start()
+    yield producer
+    await producer.stop()
+
+
+def letter(number: int, value: bytes | None, carried: bool = True, topic: Topic = topics.READINGS) -> DeadLetter:
+    return DeadLetter(
+        letter_id=f"{topic.name}/1/{number}/window",
+        step="window",
+        code="internal",
+        reason="division by zero",
+        topic=topic.name,
+        partition=1,
+        offset=number,
+        attempts=3,
+        failed_at=datetime(2026, 1, 1, 8, number, tzinfo=UTC),
+        key_base64=base64.b64encode(b"anna").decode(),
+        value_base64=base64.b64encode(value).decode() if value is not None and carried else None,
+        value_bytes=len(value or b""),
+        headers={"timezone": "UTC"},
+    )
+
+
+async def send(producer: AIOKafkaProducer, *letters: DeadLetter) -> None:
+    for item in letters:
+        await producer.send_and_wait(topics.DEAD_LETTERS.name, item.to_json(), b"anna")
+
+
+async def received(settings: Settings, topic: Topic = topics.READINGS) -> list[tuple[int, bytes | None, bytes | None]]:
+    return [(r.partition, r.key, r.value) async for r in dlq._everything(settings, topic.name)]
+
+
+async def test_a_letter_goes_back_to_its_partition_once(settings: Settings, producer: AIOKafkaProducer) -> None:
+    await send(producer, letter(2, b"two"), letter(1, b"one"), letter(1, b"one"))
+    await producer.send_and_wait(topics.DEAD_LETTERS.name, b"not a letter", b"x")
+    assert [item.letter.offset for item in await dlq.letters(settings)] == [1, 2]
+
+    wanted = ["cgm.readings/1/1/window"]
+    assert [item.sent for item in await dlq.replay(settings, wanted)] == [True]
+    assert [item.text[:16] for item in await dlq.replay(settings, wanted)] == ["already replayed"]
+    assert await received(settings) == [(1, b"anna", b"one")]
+    assert [item.replayed_at is not None for item in await dlq.letters(settings)] == [True, False]
+
+    assert [item.sent for item in await dlq.replay(settings, None)] == [False, True]
+    assert [item.sent for item in await dlq.replay(settings, wanted, again=True)] == [True]
+    assert [value for *_, value in await received(settings)] == [b"one", b"two", b"one"]
+
+
+async def test_a_payload_that_was_too_large_is_fetched_from_its_topic(
+    settings: Settings, producer: AIOKafkaProducer
+) -> None:
+    large = b"x" * 3_000_000
+    await producer.send_and_wait(topics.UPLOADS.name, large, b"anna", 1)
+    await send(producer, letter(0, large, carried=False, topic=topics.UPLOADS))
+    assert [item.sent for item in await dlq.replay(settings, None)] == [True]
+    assert [len(value or b"") for *_, value in await received(settings, topics.UPLOADS)] == [len(large)] * 2
+
+
+async def test_an_empty_message_is_replayed_as_it_was(settings: Settings, producer: AIOKafkaProducer) -> None:
+    await send(producer, letter(0, None), letter(1, b""))
+    await dlq.replay(settings, None)
+    assert [value for *_, value in await received(settings)] == [None, b""]
+
+
+async def test_an_unknown_letter_is_refused_before_anything_is_sent(
+    settings: Settings, producer: AIOKafkaProducer
+) -> None:
+    await send(producer, letter(1, b"one"))
+    with pytest.raises(ConfigurationError, match="no such letter: nothing"):
+        await dlq.replay(settings, ["cgm.readings/1/1/window", "nothing"])
+    assert await received(settings) == []

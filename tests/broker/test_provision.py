@@ -1,0 +1,64 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.brokers.embedded import EmbeddedBroker
+from deploy.brokers.wire import LOOPBACK, free_port
+from schemas.errors import TopicMismatchError, UnavailableError
+from streams import provision, topics, topology
+from streams.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    broker = EmbeddedBroker(tmp_path)
+    broker.start()
+    yield Settings(broker=broker.address, partitions=2)
+    broker.stop()
+
+
+async def test_provisioning_creates_everything_once_and_satisfies_the_check(settings: Settings) -> None:
+    missing = await provision.check(settings)
+    assert {mismatch.topic for mismatch in missing} == {topic.name for topic in topology.all_topics()}
+    with pytest.raises(TopicMismatchError, match=r"is missing.*run: glucast topics provision"):
+        await provision.require(settings)
+
+    first = await provision.provision(settings)
+    second = await provision.provision(settings)
+
+    assert len(first.created) == first.total == len(topology.all_topics())
+    assert (second.created, second.altered) == ((), ())
+    await provision.require(settings)
+
+
+async def test_two_provisioners_at_once_do_not_disturb_each_other(settings: Settings) -> None:
+    await asyncio.gather(provision.provision(settings), provision.provision(settings))
+    assert await provision.check(settings) == []
+
+
+async def test_other_partitions_than_configured_are_named_and_never_changed(settings: Settings) -> None:
+    await provision.provision(settings)
+    other = settings.model_copy(update={"partitions": 4})
+    mismatches = await provision.check(other)
+    assert {str(mismatch) for mismatch in mismatches} >= {"cgm.readings: has 2 partitions, GLUCAST_PARTITIONS says 4"}
+    with pytest.raises(TopicMismatchError, match="Set GLUCAST_PARTITIONS to what exists"):
+        await provision.provision(other)
+    assert await provision.check(settings) == []
+
+
+async def test_no_broker_is_an_error_with_its_address() -> None:
+    address = f"{LOOPBACK}:{free_port()}"
+    with pytest.raises(UnavailableError, match=address):
+        await provision.check(Settings(broker=address))
+
+
+def test_numbers_are_lower_bounds_and_policies_exact() -> None:
+    wanted = provision.wanted_config(topics.READINGS)
+    assert wanted == {"cleanup.policy": "delete", "max.message.bytes": "1048576", "retention.ms": "604800000"}
+    assert provision.wanted_config(topics.UPLOAD_OUTCOMES)["cleanup.policy"] == "compact"
+    assert "retention.ms" not in provision.wanted_config(topics.UPLOAD_OUTCOMES)
+    enough = [provision._suffices(is_, "10") for is_ in ("10", "11", "-1", "9", "0")]
+    assert enough == [True, True, True, False, False]
+    assert not provision._suffices("compact,delete", "compact")
