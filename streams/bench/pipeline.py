@@ -8,6 +8,7 @@ import asyncio
 import base64
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -127,6 +128,14 @@ class RunningGlucast:
             time.sleep(0.02)
         raise UnavailableError(f"glucast up was not ready after {READY_SECONDS:.0f} s:\n{log.read_text()[-2000:]}")
 
+    @property
+    def broker(self) -> str:
+        """The address that `up` printed for Kafka clients."""
+        found = re.search(r"Kafka\s+(\S+)", Path(self._log.name).read_text())
+        if found is None:
+            raise UnavailableError("glucast up did not say where its broker is")
+        return found[1]
+
     def memory(self) -> Iterator[tuple[str, int]]:
         """(role, resident bytes with its children) of each process under the supervisor."""
         for child in psutil.Process(self._process.pid).children():
@@ -239,3 +248,24 @@ async def _readings(broker: str, repeats: int) -> list[float]:
     finally:
         await producer.stop()
         await consumer.stop()
+
+
+def run(broker: str, port: int, repeats: int, environment: dict[str, str], say: Callable[[str], None] = print) -> None:
+    """Start glucast on `broker` (embedded, local or host:port), measure it, print every figure, stop it."""
+    running = RunningGlucast(broker, port, environment)
+    try:
+        figures = [Figure("start to ready", text=_short(running.start_seconds))]
+        figures += asyncio.run(measure(running.url, running.broker, repeats))
+        memory = dict(running.memory())
+        figures.append(Figure("resident memory, all roles", text=_megabytes(sum(memory.values()))))
+        say(f"{'figure':<28} {'glucast on ' + broker:<44} GluRPC 0.6.3")
+        for figure in figures:
+            say(figure.line())
+        for role, size in sorted(memory.items(), key=lambda item: -item[1]):
+            say(f"    {role:<24} {_megabytes(size)}")
+    finally:
+        running.stop()
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"
