@@ -1,6 +1,7 @@
 """Bulk numbers on topics: one Arrow IPC stream of one row a record, its name and version in the schema metadata."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -18,13 +19,12 @@ class ArrowRecord:
 
     def to_arrow(self) -> bytes:
         """The record as one Arrow IPC stream."""
-        cls = type(self)
-        metadata = {"record": cls.arrow_name, "version": str(cls.arrow_version)}
-        schema = pa.schema(list(cls.arrow_fields.items()), metadata=metadata)
-        columns = [pa.array([getattr(self, name)], kind) for name, kind in cls.arrow_fields.items()]
+        row_type, schema = _layout(type(self))  # type: ignore[arg-type]  # mypy takes it for an instance
+        # one conversion of the row: converting each column on its own takes thrice as long
+        row = pa.array([{name: getattr(self, name) for name in self.arrow_fields}], row_type)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema) as writer:
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(pa.record_batch(row.flatten(), schema=schema))
         return bytes(sink.getvalue())
 
     @classmethod
@@ -43,3 +43,9 @@ class ArrowRecord:
             return cls(**{name: value for name, value in row.items() if name in known})
         except (pa.ArrowException, OSError, IndexError, TypeError, ValueError, KeyError) as error:
             raise MalformedRecordError(f"not a {cls.arrow_name} in Arrow IPC ({type(error).__name__})") from None
+
+
+@functools.cache
+def _layout(cls: type[ArrowRecord]) -> tuple[pa.StructType, pa.Schema]:
+    metadata = {"record": cls.arrow_name, "version": str(cls.arrow_version)}
+    return pa.struct(list(cls.arrow_fields.items())), pa.schema(list(cls.arrow_fields.items()), metadata=metadata)
