@@ -58,6 +58,21 @@ class Budget:
         return windows <= 1 or (windows <= self.windows and draws * self.seconds_per_draw <= self.seconds)
 
 
+class MeasuredCost:
+    """Seconds a draw, as measured: an exponential mean over the latest batches, each weighted by its draws."""
+
+    def __init__(self, draws: int, seconds: float, memory_draws: int = 1000) -> None:
+        """Starts with one measurement; what lies further back than `memory_draws` counts less and less."""
+        self._memory_draws = memory_draws
+        self.seconds_per_draw = seconds / draws
+
+    def observe(self, draws: int, seconds: float) -> None:
+        """A batch of so many draws took so long."""
+        if draws > 0:
+            weight = draws / (draws + self._memory_draws)
+            self.seconds_per_draw += weight * (seconds / draws - self.seconds_per_draw)
+
+
 class Batcher(Generic[Origin]):
     """Bounded lanes of requests. Every entry leaves exactly once: in a batch, as expired, or released."""
 

@@ -1,26 +1,40 @@
 """From a message of a lane to an entry of the batcher: decoded, checked, and named by its computation."""
 
+import re
+from collections.abc import Hashable
 from typing import TypeVar
 
 from agents import fingerprint
 from agents.batcher import Entry
 from schemas.command import Lane
-from schemas.errors import ImplausibleError
+from schemas.errors import ImplausibleError, MalformedRecordError
 from schemas.fan_chart import HORIZON_STEPS, PAST_POINTS
 from schemas.forecast import ForecastRequest
 from schemas.series import CENTI
 
+LONGEST_NAME = 512
+HANDLE = re.compile("[0-9a-f]{64}")
 MOST_SAMPLES = 200
 PLAUSIBLE_MGDL = (20, 600)
 LATEST_SECONDS = 253_402_300_799
 """The end of the year 9999, the last that a date can name."""
 
-Origin = TypeVar("Origin")
+Origin = TypeVar("Origin", bound=Hashable)
 
 
 def read_request(value: bytes | None) -> ForecastRequest:
-    """Decode a message of a lane. Raises `MalformedRecordError`: such a message is a dead letter."""
-    return ForecastRequest.from_arrow(value)
+    """Decode a message of a lane.
+
+    Raises `MalformedRecordError` for what is no request, and for one that not even an outcome could answer, because it
+    does not say whose it is: such a message is a dead letter.
+    """
+    request = ForecastRequest.from_arrow(value)
+    names = (request.request_id, request.series_key, request.subject_id or "-", request.demand_id or "-")
+    if not all(isinstance(name, str) and 0 < len(name) <= LONGEST_NAME for name in names):
+        raise MalformedRecordError("not a valid forecast-request: its ids are missing or too long")
+    if request.handle is not None and not HANDLE.fullmatch(request.handle):
+        raise MalformedRecordError("not a valid forecast-request: handle is no SHA-256 digest")
+    return request
 
 
 def check_request(request: ForecastRequest) -> None:

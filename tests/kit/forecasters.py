@@ -1,0 +1,45 @@
+"""Forecasters for tests: exact, quick, and as bad as a test asks."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from agents.forecasters.interface import Draws, Windows
+from agents.predictive import Calibration
+
+FINGERPRINT = "f" * 64
+
+
+class RecordingForecaster:
+    """Draws the last value plus a shift taken from each seed, and remembers the seeds in the order of drawing.
+
+    `gate`: draws wait until it is set, where one is given. `trouble` is called before each draw and may raise.
+    """
+
+    name = "recording"
+    fingerprint = FINGERPRINT
+    calibration: Calibration | None = None
+
+    def __init__(
+        self, gate: threading.Event | None = None, trouble: Callable[[Windows, int], None] | None = None
+    ) -> None:
+        self.drawn: list[bytes] = []
+        self.calls: list[int] = []
+        self.began = threading.Event()
+        self._gate, self._trouble = gate, trouble
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    def draw(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Draws:
+        self.calls.append(len(windows))
+        if self._trouble is not None:
+            self._trouble(windows, num_samples)
+        if self._gate is not None and any(any(seed) for seed in seeds):  # not the timing of one quiet window
+            self.began.set()
+            self._gate.wait(30)
+        self.drawn += seeds
+        shifts = [np.random.Generator(np.random.SFC64(list(seed))).normal(size=(num_samples, 12)) for seed in seeds]
+        samples = windows.past_mgdl[:, -1][:, None, None] + np.array(shifts, np.float32)
+        return Draws(samples.astype(np.float32), np.full((len(windows), 12), 5.0, np.float32))

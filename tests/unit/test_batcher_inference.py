@@ -1,0 +1,164 @@
+"""Requests become forecasts: shared, remembered, the same in any company, and a bad window fails alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents import intake
+from agents.batcher import MeasuredCost
+from agents.forecasters.interface import Windows
+from agents.infer import Draw, DrawCache, Failure, Inference, outcome
+from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
+from schemas.forecast import Forecast, ForecastRequest
+from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
+from tests.kit.requests import forecast_id_of, request_of
+
+
+def named(*requests: ForecastRequest) -> dict[str, ForecastRequest]:
+    return {forecast_id_of(request, FINGERPRINT): request for request in requests}
+
+
+def poisoned(*numbers: int) -> Any:
+    """Trouble whenever one of these windows is in the batch."""
+    last = {request_of(number).past_centi_mgdl[-1] / 100 for number in numbers}
+
+    def trouble(windows: Windows, num_samples: int) -> None:
+        if any(abs(value - bad) < 1e-3 for value in windows.past_mgdl[:, -1] for bad in last):
+            raise RuntimeError("CUDA error")
+
+    return trouble
+
+
+def test_a_computation_is_the_same_alone_and_among_others() -> None:
+    wanted = request_of(3)
+    alone = Inference(RecordingForecaster(), attempts=1).draws(named(wanted))
+    together = Inference(RecordingForecaster(), attempts=1).draws(named(*map(request_of, range(7))))
+    (name,) = named(wanted)
+    assert isinstance(alone[name], Draw)
+    np.testing.assert_array_equal(alone[name].samples_mgdl, together[name].samples_mgdl)
+
+
+def test_known_draws_are_not_made_again_unless_forced() -> None:
+    forecaster = RecordingForecaster()
+    inference = Inference(forecaster, attempts=1)
+    first = inference.draws(named(request_of(1)))
+    assert inference.draws(named(request_of(1))) == first
+    assert forecaster.calls == [1]
+    forced = inference.draws(named(request_of(1, force=True)))
+    assert forecaster.calls == [1, 1]
+    ((before,), (after,)) = first.values(), forced.values()
+    assert isinstance(before, Draw)
+    assert isinstance(after, Draw)
+    np.testing.assert_array_equal(before.samples_mgdl, after.samples_mgdl)
+
+
+def test_different_numbers_of_samples_are_drawn_apart() -> None:
+    forecaster = RecordingForecaster()
+    answers = Inference(forecaster, attempts=1).draws(
+        named(request_of(1), request_of(2, num_samples=20), request_of(3))
+    )
+    shapes = sorted(draw.samples_mgdl.shape for draw in answers.values() if isinstance(draw, Draw))
+    assert shapes == [(10, 12), (10, 12), (20, 12)]
+    assert sorted(forecaster.calls) == [1, 2]
+
+
+def test_one_bad_window_does_not_take_its_batch_mates_along() -> None:
+    forecaster = RecordingForecaster(trouble=poisoned(5))
+    answers = Inference(forecaster, attempts=3).draws(named(*map(request_of, range(16))))
+    (bad,) = named(request_of(5))
+    assert {name for name, answer in answers.items() if isinstance(answer, Failure)} == {bad}
+    assert len(answers) == 16
+    assert forecaster.calls.count(1) >= 3, "the bad window is tried three times by itself"
+
+
+def test_a_window_without_a_finite_answer_fails_alone() -> None:
+    class Undecided(RecordingForecaster):
+        def draw(self, windows: Windows, seeds: Any, num_samples: int) -> Any:
+            draws = super().draw(windows, seeds, num_samples)
+            draws.samples_mgdl[1, 4, 7] = np.nan
+            return draws
+
+    answers = Inference(Undecided(), attempts=1).draws(named(*map(request_of, range(3))))
+    assert [isinstance(answer, Failure) for answer in answers.values()] == [False, True, False]
+
+
+def test_a_lost_device_is_not_blamed_on_the_windows() -> None:
+    class Lost(RecordingForecaster):
+        def warm_up(self) -> None:
+            raise RuntimeError("device lost")
+
+    with pytest.raises(UnavailableError, match="recording fails"):
+        Inference(Lost(trouble=poisoned(1)), attempts=3).draws(named(request_of(1), request_of(2)))
+
+
+def test_the_record_carries_the_request_and_the_model() -> None:
+    request = request_of(4, truth_centi_mgdl=[12_000, None], warnings=["IMPUTATION: two points"], demand_id="d")
+    inference = Inference(RecordingForecaster(), attempts=1)
+    ((name, draw),) = inference.draws(named(request)).items()
+    assert isinstance(draw, Draw)
+    record = Forecast.from_arrow(inference.forecast(request, name, draw).to_arrow())
+    for field in ("request_id", "series_key", "handle", "index", "demand_id", "truth_centi_mgdl", "warnings"):
+        assert getattr(record, field) == getattr(request, field)
+    assert (record.model, record.model_fingerprint, record.forecast_id) == ("recording", FINGERPRINT, name)
+    assert np.array_equal(np.float32(record.samples_mgdl).reshape(10, 12), draw.samples_mgdl)
+
+
+def test_the_cache_stays_within_its_bytes_and_forgets_the_least_used() -> None:
+    draw = Draw(np.zeros((10, 12), np.float32), np.zeros(12, np.float32))
+    cache = DrawCache(3 * draw.size_bytes)
+    for name in "abc":
+        cache.put(name, draw)
+    assert cache.get("a") is draw
+    cache.put("d", draw)
+    cache.put("d", draw)
+    assert cache.get("b") is None
+    assert cache.get("a") is draw
+    assert cache.size_bytes == 3 * draw.size_bytes
+
+
+def test_the_cost_follows_what_is_measured() -> None:
+    cost = MeasuredCost(draws=10, seconds=0.1)
+    assert cost.seconds_per_draw == pytest.approx(0.01)
+    for _ in range(200):
+        cost.observe(320, 0.32)
+    assert cost.seconds_per_draw == pytest.approx(0.001, rel=0.05)
+    cost.observe(0, 5.0)
+    assert cost.seconds_per_draw == pytest.approx(0.001, rel=0.05), "a batch from memory says nothing"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"past_centi_mgdl": [10_000] * 95},
+        {"past_centi_mgdl": [10_000] * 95 + [None]},
+        {"past_centi_mgdl": [10_000] * 95 + [-100]},
+        {"past_centi_mgdl": [10_000] * 95 + [60_001]},
+        {"truth_centi_mgdl": [10_000] * 13},
+        {"num_samples": 0},
+        {"num_samples": 100_000},
+        {"end_seconds": -1},
+        {"end_seconds": 2**60},
+        {"input_hash": "b" * 64},
+    ],
+)
+def test_a_request_that_no_model_can_answer_is_refused_in_words(changes: dict[str, Any]) -> None:
+    request = intake.read_request(request_of(1, **changes).to_arrow())
+    with pytest.raises(ImplausibleError):
+        intake.check_request(request)
+    assert outcome(request, "failed", "why").handle == "a" * 64
+
+
+@pytest.mark.parametrize(
+    "changes", [{"series_key": ""}, {"series_key": None}, {"request_id": "x" * 10_000}, {"handle": "someone"}]
+)
+def test_a_request_that_cannot_even_be_answered_is_malformed(changes: dict[str, Any]) -> None:
+    with pytest.raises(MalformedRecordError):
+        intake.read_request(request_of(1, **changes).to_arrow())
+
+
+def test_a_good_request_passes() -> None:
+    request = intake.read_request(request_of(1, deadline_ms=5).to_arrow())
+    intake.check_request(request)
+    entry = intake.entry_of(request, "live", 7, FINGERPRINT, 1.5)
+    assert (entry.forecast_id, entry.lane, entry.origin) == (forecast_id_of(request, FINGERPRINT), "live", 7)
