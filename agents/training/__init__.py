@@ -1,0 +1,1 @@
+"""Training and evaluation of forecasters: data, splits, baselines, calibration, metrics, report."""

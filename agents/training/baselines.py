@@ -1,0 +1,103 @@
+"""Forecasters to beat, each with a residual spread and a conformal step of its own, fitted on one calibration part.
+
+Persistence repeats the last reading. Ridge is the linear anchor. The two Darts models (linear regression on 96 lags
+and N-HiTS) are trained on the same series; Darts is imported only when they are asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.training.calibrate import fit_calibration, residual_spread
+from agents.training.data import Series
+from agents.training.metrics import Predictive
+from agents.training.ridge import Ridge
+from agents.training.splits import HORIZON, PAST, Examples
+
+PointForecast = Callable[[Examples], NDArray[np.floating]]
+"""B windows to their next hour (B, 12), mg/dL."""
+
+
+def persistence(data: Examples) -> NDArray[np.floating]:
+    return np.repeat(data.windows.past_mgdl[:, -1:], HORIZON, axis=1)
+
+
+def ridge_forecast(ridge: Ridge) -> PointForecast:
+    return lambda data: ridge.predict(data.windows.past_mgdl)
+
+
+def with_spread(forecast: PointForecast, calibrate: Examples) -> Callable[[Examples], Predictive]:
+    """A point forecast as a distribution: its error on `calibrate` as the spread, then the conformal step."""
+    centre = forecast(calibrate)[:, None]
+    spread = residual_spread(centre, calibrate.future_mgdl).astype(np.float32)
+    calibration = fit_calibration(centre, _rows(spread, len(calibrate)), calibrate.future_mgdl)
+    return lambda data: Predictive(
+        np.asarray(forecast(data), dtype=np.float32)[:, None], _rows(spread, len(data)), calibration
+    )
+
+
+def darts_models(train: Sequence[Series], select: Sequence[Series], seed: int) -> dict[str, PointForecast]:
+    """Two Darts models fitted on the training series; ImportError says how to install Darts."""
+    try:
+        from darts.models import LinearRegressionModel, NHiTSModel
+    except ImportError as missing:
+        raise ImportError("the Darts baselines need: pip install 'glucast[train]'") from missing
+    series, held = [_darts_series(one) for one in train], [_darts_series(one) for one in select]
+    scale = float(np.std(np.concatenate([one.mgdl for one in train])))
+    centre = float(np.mean(np.concatenate([one.mgdl for one in train])))
+    linear = LinearRegressionModel(lags=PAST, output_chunk_length=HORIZON)
+    nhits = NHiTSModel(
+        input_chunk_length=PAST,
+        output_chunk_length=HORIZON,
+        n_epochs=8,
+        batch_size=256,
+        layer_widths=128,
+        random_state=seed,
+        save_checkpoints=False,
+        force_reset=True,
+        pl_trainer_kwargs={
+            "accelerator": "cpu",
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": False,
+        },
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        linear.fit([(one - centre) / scale for one in series])
+        nhits.fit([(one - centre) / scale for one in series], val_series=[(one - centre) / scale for one in held])
+    return {
+        "Darts linear regression": _darts_forecast(linear, centre, scale),
+        "Darts N-HiTS": _darts_forecast(nhits, centre, scale),
+    }
+
+
+def _rows(spread: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    return np.broadcast_to(spread, (count, spread.size))
+
+
+def _darts_series(one: Series) -> Any:
+    import pandas as pd
+    from darts import TimeSeries
+
+    times = pd.date_range(str(one.start), periods=len(one), freq="5min")
+    return TimeSeries.from_times_and_values(times, one.mgdl.astype(np.float32))
+
+
+def _darts_forecast(model: Any, centre: float, scale: float) -> PointForecast:
+    def forecast(data: Examples) -> NDArray[np.floating]:
+        windows = [
+            _darts_series(Series("", end - np.timedelta64(300 * (PAST - 1), "s"), (past - centre) / scale))
+            for past, end in zip(data.windows.past_mgdl, data.windows.end_times, strict=True)
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            answers = model.predict(HORIZON, series=windows, verbose=False)
+        return np.stack([answer.values()[:, 0] for answer in answers]) * scale + centre
+
+    return forecast

@@ -1,0 +1,107 @@
+"""One table of every forecaster on every held-out part, through the same path that serves forecasts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.forecasters.interface import Forecaster, Windows
+from agents.forecasters.load import load_forecaster
+from agents.predictive import Calibration
+from agents.training.baselines import PointForecast, darts_models, persistence, ridge_forecast, with_spread
+from agents.training.data import DATA_SETS, data_directory, read_series, virtual_series
+from agents.training.metrics import Predictive, evaluate_predictive
+from agents.training.report import write_report
+from agents.training.ridge import fit_ridge
+from agents.training.splits import Examples, Split, examples, joined, split
+
+Progress = Callable[[str], None]
+SERVED_DRAWS = 10
+PARTS = ("test_id", "test_ood")
+VIRTUAL_TEST_SEED = 9001  # virtual lives that no training run has seen; the patients themselves may have been
+_BATCH = 256
+
+
+def splits(directory: Path) -> dict[str, Split]:
+    """Every real data set, cut."""
+    return {one.name: split(read_series(one, directory), one.segment_points) for one in DATA_SETS}
+
+
+def draw_seeds(windows: Windows) -> list[bytes]:
+    """A seed of 32 bytes from each window's content, as the stream derives one from the forecast id."""
+    return [
+        hashlib.sha256(past.tobytes() + str(end).encode()).digest()
+        for past, end in zip(windows.past_mgdl, windows.end_times, strict=True)
+    ]
+
+
+def served(forecaster: Forecaster, data: Examples, num_samples: int = SERVED_DRAWS) -> Predictive:
+    """The forecaster's own answer, draws and calibration as served; without a calibration its raw distribution."""
+    samples, spreads = [], []
+    for begin in range(0, len(data), _BATCH):
+        part = Windows(data.windows.past_mgdl[begin : begin + _BATCH], data.windows.end_times[begin : begin + _BATCH])
+        draws = forecaster.draw(part, draw_seeds(part), num_samples)
+        samples.append(draws.samples_mgdl)
+        spreads.append(draws.residual_sd_mgdl)
+    calibration = forecaster.calibration or Calibration.identity()
+    return Predictive(np.concatenate(samples), np.concatenate(spreads), calibration)
+
+
+def evaluate(
+    *,
+    checkpoint: str | Path = "bundled",
+    data: Path | None = None,
+    out: Path | None = None,
+    num_samples: int = SERVED_DRAWS,
+    darts: bool = False,
+    seed: int = 0,
+    progress: Progress = print,
+) -> dict[str, Any]:
+    """Scores a checkpoint and its baselines on the held-out parts: {"results": {part: {forecaster: figures}}, ...}.
+
+    With `out`, writes report.json, report.md and figures there. FileNotFoundError where the data is missing.
+    """
+    cut = splits(data_directory(data))
+    together = joined(*cut.values())
+    train, select, calibrate = examples(together.train), examples(together.select), examples(together.calibrate)
+    progress(f"{len(train):,} training, {len(select):,} selection and {len(calibrate):,} calibration windows")
+    points: dict[str, PointForecast] = {
+        "persistence": persistence,
+        "ridge": ridge_forecast(fit_ridge(train, select)),
+    }
+    if darts:
+        progress("training the Darts baselines")
+        points |= darts_models(together.train, together.select, seed)
+    answers: dict[str, Callable[[Examples], Predictive]] = {}
+    for name, forecast in points.items():
+        progress(f"calibrating {name}")
+        answers[name] = with_spread(forecast, calibrate)
+    forecaster = load_forecaster(kind="gluformer", checkpoint=str(checkpoint))
+    forecaster.warm_up()
+    answers["glucast"] = lambda part: served(forecaster, part, num_samples)
+
+    tests = {f"{name} {part[5:].upper()}": examples(getattr(one, part)) for name, one in cut.items() for part in PARTS}
+    tests["virtual"] = examples(virtual_series(copies=1, days=2, seed=VIRTUAL_TEST_SEED), stride=1)
+    results: dict[str, dict[str, Any]] = {}
+    for part, held_out in tests.items():
+        results[part] = {}
+        for name, answer in answers.items():
+            progress(f"{part}: {name}")
+            results[part][name] = evaluate_predictive(held_out, answer(held_out))
+    summary = {
+        "fingerprint": forecaster.fingerprint,
+        "num_samples": num_samples,
+        "windows": {"train": len(train), "select": len(select), "calibrate": len(calibrate)},
+        "held_out_people": {name: sorted({one.person for one in part.test_ood}) for name, part in cut.items()},
+        "results": results,
+    }
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        write_report(summary, out)
+    return summary
