@@ -1,10 +1,16 @@
-"""Which offsets of a partition were delivered, which were acked, and how far it is safe to commit: pure bookkeeping."""
+"""Which offsets of a partition were delivered, which were acked, and how far it is safe to commit: pure bookkeeping.
+
+Records disappear between the broker and a step: Faust drops fetched ones when a partition is paused, flow is stopped or
+the group changes, although the position has moved on. What follows looks like a hole in the log then. A ledger tells
+the two apart exactly, because it sees every fetch: an offset is a hole only if the broker skipped it.
+"""
 
 import enum
+from collections.abc import Iterable
 
 
 class Verdict(enum.Enum):
-    """What to do with a record that the broker has handed out."""
+    """What to do with a fetched record."""
 
     DELIVER = "deliver"
     DROP = "drop"
@@ -12,53 +18,59 @@ class Verdict(enum.Enum):
 
 
 class Ledger:
-    """One partition. Offsets below `low` may be committed, offsets from `next` on have not been delivered.
+    """One partition. Offsets below `low` may be committed; offsets from `next` on have not been delivered.
 
-    Between the two lie deliveries whose effects are not confirmed yet. A commit never passes one of them, whatever
-    records are dropped, fetched twice or missing on the way; `low <= next` always.
+    Between the two lie deliveries whose effects are not all confirmed. `low <= next`, and neither ever passes an
+    offset that the broker holds and that was not acked (`low`) or delivered (`next`).
     """
 
-    __slots__ = ("_acked", "_sought", "low", "next")
+    __slots__ = ("_acked", "_holes", "_position", "low", "next")
 
     def __init__(self, base: int) -> None:
         """`base` is the committed offset, or the earliest where nothing was committed."""
         self.low = self.next = base
         self._acked: set[int] = set()
-        self._sought: int | None = None
+        self._holes: dict[int, int] = {}
+        self._position: int | None = None
 
     @property
     def outstanding(self) -> int:
         """Deliveries that may not be committed yet."""
         return self.next - self.low
 
-    def admit(self, offset: int) -> Verdict:
-        """Judge a fetched record.
+    def sought(self, offset: int) -> None:
+        """The fetcher has been told to go on from `offset`."""
+        self._position = offset
 
-        A record above `next` means that something between was dropped on the way (REWIND: seek to `next`) or does not
-        exist (compaction, transaction markers). Fetching again tells: still above, and the hole is real.
-        """
+    def unsure(self) -> None:
+        """A fetch may have moved the position without our seeing what it brought."""
+        self._position = None
+
+    def fetched(self, offsets: Iterable[int]) -> None:
+        """The broker's answer from the present position on, whole and in order: what it skips does not exist."""
+        for offset in offsets:
+            if self._position is not None and offset > self._position:
+                self._holes[self._position] = offset
+            self._position = offset + 1
+
+    def admit(self, offset: int) -> Verdict:
+        """Judge a fetched record. After REWIND seek to `next`, tell `sought`, and drop the rest of this fetch."""
+        while (end := self._holes.get(self.next)) is not None:
+            self.next = end
+        while self.next in self._acked:  # acked before a rewind
+            self.next += 1
+        self._advance()
         if offset < self.next:
             return Verdict.DROP
-        if offset > self.next and self._sought != self.next:
-            self._sought = self.next
-            return Verdict.REWIND
-        self._acked.update(range(self.next, offset))
-        self.next = offset
-        self._advance()
-        if offset in self._acked:  # acked before a rewind
-            self.next = offset + 1
-            self._advance()
-            return Verdict.DROP
-        return Verdict.DELIVER
+        return Verdict.REWIND if offset > self.next else Verdict.DELIVER
 
     def delivered(self, offset: int) -> None:
-        """The record at `offset` has reached its step's queue: never call it for a mere attempt."""
+        """The record has reached its step's queue. An attempt that was cut short is no delivery."""
         if offset == self.next:
             self.next = offset + 1
-            self._advance()
 
     def ack(self, offset: int) -> bool:
-        """All effects of `offset` are confirmed. False for an offset that is committable or was never delivered."""
+        """All effects of `offset` are confirmed. False if it counts as acked already or was not delivered."""
         if not self.low <= offset < self.next or offset in self._acked:
             return False
         self._acked.add(offset)
@@ -66,12 +78,17 @@ class Ledger:
         return True
 
     def rewind(self) -> int:
-        """Deliver again what is not acked; returns the offset to seek to. Acked records will be dropped then."""
+        """Deliver again whatever is not acked; returns the offset to seek to."""
         self.next = self.low
-        self._sought = self.next
+        self._position = None
         return self.next
 
     def _advance(self) -> None:
-        while self.low < self.next and self.low in self._acked:
-            self._acked.discard(self.low)
-            self.low += 1
+        while self.low < self.next:
+            if self.low in self._acked:
+                self._acked.discard(self.low)
+                self.low += 1
+            elif (end := self._holes.pop(self.low, None)) is not None:
+                self.low = end
+            else:
+                return

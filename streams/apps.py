@@ -57,7 +57,7 @@ def step_app(role: Role, host: Host, load: Callable[[Step, Settings], StepFuncti
     app.on_revoked.extend(table.forget for table in tables.values())
     locks, room = PartitionLocks(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
-        guard = Guard(step, load(step, settings), app, tables, locks, room, host.metrics, host.fatal, settings)
+        guard = Guard(step, load(step, settings), app, tables, locks, room, host.metrics, settings)
         app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
     return app
 
@@ -91,7 +91,7 @@ def lane_app(lane: str, host: Host, intake: Intake, release: Callable[[set[TP]],
 
     async def take(stream: Any) -> None:
         async for event in stream.noack().events():
-            delivery = Delivery(event.message, app.consumer, app.in_flight, host.fatal)
+            delivery = Delivery(event.message, app.strict, host.fatal)
             try:
                 await intake(delivery)
             except asyncio.CancelledError:
@@ -121,6 +121,8 @@ def new_app(app_id: str, name: str, host: Host) -> StrictApp:
     settings = host.settings
     return StrictApp(
         app_id,
+        fatal=host.fatal,
+        session_timeout_seconds=settings.session_timeout_seconds,
         broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         broker_credentials=credentials(settings),
         broker_client_id=f"glucast-{name}-{settings.ordinal}",
@@ -141,7 +143,6 @@ def new_app(app_id: str, name: str, host: Host) -> StrictApp:
         consumer_max_fetch_size=settings.max_request_bytes,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=f"{name}-{settings.ordinal}" if settings.static_membership else None,
-        broker_session_timeout=settings.session_timeout_seconds,
         broker_heartbeat_interval=settings.heartbeat_seconds,
         broker_rebalance_timeout=settings.rebalance_timeout_seconds,
         broker_request_timeout=max(40.0, 2 * settings.rebalance_timeout_seconds),

@@ -6,29 +6,33 @@ what may be committed, and nothing is committed whose effects the broker has not
 """
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, cast
 
 import faust
-from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
 from faust.types import TP
 
 from streams.acks import Ledger, Verdict
-from streams.delivery import InFlight
+from streams.delivery import Fatal, InFlight
+from streams.fence import Fence
 
 REWIND_AFTER_SECONDS = 5.0
 
+_log = logging.getLogger("faust.strict")
 
-class StrictConsumer(Consumer):  # type: ignore[misc]
+
+class StrictConsumer(Consumer):
     """Faust's aiokafka consumer with strict offsets. It runs in the App's event loop, its fetches in a thread."""
 
     app: "StrictApp"
+    logger = _log
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ledgers: dict[TP, Ledger] = {}
-        self.last_heartbeat = time.monotonic()
         self._conduct = self.callback
         self.callback = self._deliver
         self._standing: dict[TP, tuple[int, float]] = {}
@@ -40,8 +44,23 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         if (ledger := self.ledgers.get(message.tp)) is not None:
             ledger.delivered(message.offset)
 
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """The fetch itself, told to the ledgers before anything of it can be dropped."""
+        before = dict(self.ledgers)
+        try:
+            records = await super()._getmany(active_partitions, timeout)
+        except BaseException:
+            for touched in before.values():
+                touched.unsure()
+            raise
+        for tp, batch in records.items():
+            # A ledger that is new or was sought meanwhile cannot know where this fetch began.
+            if (ledger := self.ledgers.get(tp)) is not None and ledger is before.get(tp):
+                ledger.fetched(record.offset for record in batch)
+        return records
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Fetched messages, without those that were delivered before; after a gap the partition is fetched again."""
+        """Fetched messages, without those that were delivered before; after a loss the partition is fetched again."""
         rewound: set[TP] = set()
         async for tp, message in super().getmany(timeout):
             if not self.app.topics.acks_enabled_for(message.topic):  # a changelog
@@ -52,13 +71,20 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
                 continue
             match ledger.admit(message.offset):
                 case Verdict.DELIVER:
-                    self._read_offset[tp] = None  # Faust's own gap guessing stays idle
+                    self._read_offset[tp] = None  # Faust's own guessing of gaps stays idle
                     yield tp, message
                 case Verdict.REWIND:
                     rewound.add(tp)
-                    await self._seek(tp, ledger.next)
+                    await self._seek_to(tp, ledger, ledger.next)
                 case Verdict.DROP:
                     pass
+
+    async def _seek_to(self, tp: TP, ledger: Ledger, offset: int) -> None:
+        # In the consumer's thread, so that no fetch can move the position at the same time.
+        ledger.unsure()
+        await self._thread.seek_wait({tp: offset})
+        self._read_offset[tp] = None
+        ledger.sought(offset)
 
     async def perform_seek(self) -> None:
         """Start every partition at its committed offset, or at the earliest; earlier acks are forgotten."""
@@ -78,7 +104,7 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
     # acks and commits
 
     def ack(self, message: Any) -> bool:
-        """Called when everything that the event caused is confirmed, and by Faust for events that it skips."""
+        """Called when everything that the message caused is confirmed, and by Faust for messages that it skips."""
         stale = message.generation_id != self.app.consumer_generation_id or not self.app.flow_control.is_active()
         self.forget(message)
         if stale and not message.tracked:  # never yielded to a step
@@ -93,8 +119,8 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
             self._waiting_for_ack.set_result(None)
 
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
-        return [tp for tp in self.ledgers if topics is None or tp in topics or tp.topic in topics]
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter([tp for tp in self.ledgers if topics is None or tp in topics or tp.topic in topics])
 
     def _new_offset(self, tp: TP) -> int | None:
         ledger = self.ledgers.get(tp)
@@ -105,35 +131,39 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         return committed is None or offset > committed
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-        # No flush of the producer as Faust does: an ack already means that every effect is confirmed.
+        # No flush of the producer as in Faust: an ack already means that every effect is confirmed.
         mine = self.assignment()
         offsets = {tp: offset for tp, offset in offsets.items() if tp in mine}
         if not offsets or not await self._commit(offsets):
             return False
         self._committed_offset.update(offsets)
-        self.app.monitor.on_tp_commit(offsets)
         return True
 
     # rebalances
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish what is in flight and commit it, before Faust forgets it."""
+        app = self.app
         self.stop_flow()
-        self.app.flow_control.suspend()
-        self.app.flow_control.clear()
-        for release in self.app.on_release:
+        app.flow_control.suspend()
+        app.flow_control.clear()
+        for release in app.on_release:
             release(revoked)
-        await self.app.in_flight.settled(self.app.conf.broker_session_timeout / 2)
-        await self.force_commit()
+        if not app.fence.closed:
+            await app.in_flight.settled(app.conf.broker_session_timeout / 2)
+            await self.force_commit()
+        elif app.in_flight.unconfirmed:
+            app.fatal("the group has given the partitions away while effects were on their way")
         for tp in revoked:
             self.ledgers.pop(tp, None)
-        for forget in self.app.on_revoked:
+        self._unacked_messages.clear()  # what is still being worked on will find itself outdated
+        for forget in app.on_revoked:
             forget(revoked)
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """An assignment proves that the group knows this worker, as a heartbeat does."""
-        self.last_heartbeat = time.monotonic()
+        self.app.fence.prove()
         self._watch_heartbeats()
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -146,7 +176,7 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         async def watched() -> bool:
             success = bool(await beat())
             if success:
-                self.last_heartbeat = time.monotonic()
+                self.app.fence.prove()
             return success
 
         watched.watched = True  # type: ignore[attr-defined]
@@ -162,43 +192,79 @@ class StrictConsumer(Consumer):  # type: ignore[misc]
         """
         now, rewound = time.monotonic(), []
         busy = self.app.in_flight.topics()
-        for tp, ledger in self.ledgers.items():
+        for tp, ledger in list(self.ledgers.items()):
             low, since = self._standing.get(tp, (-1, now))
             if ledger.outstanding == 0 or ledger.low != low or tp.topic in busy or self.app.rebalancing:
                 self._standing[tp] = (ledger.low, now)
             elif now - since > REWIND_AFTER_SECONDS:
                 self._standing[tp] = (ledger.low, now)
                 rewound.append(tp)
-                await self._seek(tp, ledger.rewind())
+                await self._seek_to(tp, ledger, ledger.rewind())
         return rewound
 
 
-class StrictTransport(Transport):  # type: ignore[misc]
-    """Faust's transport with the strict consumer."""
+class FencedProducer(Producer):
+    """Faust's aiokafka producer, whose requests wait at the fence: also those that were queued before a pause."""
+
+    logger = _log
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        fence, sender = cast("StrictApp", self.app).fence, producer._sender
+        send = sender._send_produce_req
+
+        async def fenced(node_id: Any, batches: Any) -> Any:
+            await fence.opened()
+            return await send(node_id, batches)
+
+        sender._send_produce_req = fenced
+        return producer
+
+
+class StrictTransport(Transport):
+    """Faust's transport with the strict consumer and the fenced producer."""
 
     Consumer = StrictConsumer
+    Producer = FencedProducer
 
 
-class StrictApp(faust.App):  # type: ignore[misc]
+class StrictApp(faust.App):
     """A Faust App with strict offsets.
 
-    `in_flight` are the deliveries being worked on; `on_release` are called with the revoked partitions before a
-    rebalance waits for them, so that work which has not begun can be given back; `on_revoked` after the last commit.
+    `in_flight` are the deliveries being worked on. `on_release` are called with the revoked partitions before a
+    rebalance waits for those, so that work which has not begun can be given back; `on_revoked` after the last commit.
+    `fatal` ends the process without further acks.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    logger = _log
+
+    def __init__(self, app_id: str, *, fatal: Fatal, session_timeout_seconds: float, **options: Any) -> None:
+        self.fatal = fatal
+        self.fence = Fence(session_timeout_seconds)
         self.in_flight = InFlight()
         self.on_release: list[Callable[[set[TP]], None]] = []
         self.on_revoked: list[Callable[[set[TP]], None]] = []
-        super().__init__(*args, **options)
+        super().__init__(app_id, broker_session_timeout=session_timeout_seconds, **options)
+
+    @property
+    def strict(self) -> StrictConsumer:
+        """The consumer, by its own type."""
+        return cast(StrictConsumer, self.consumer)
+
+    def ledgers(self) -> dict[TP, Ledger]:
+        """The partitions that are being consumed; empty before the App has started."""
+        return self.strict.ledgers if self._consumer is not None else {}
 
     def _new_transport(self) -> Transport:
         return StrictTransport(self.conf.broker_consumer, self)
 
+    def _new_producer_transport(self) -> Transport:
+        return StrictTransport(self.conf.broker_producer, self)
+
     async def stop(self) -> None:
         """Give back what has not begun, or Faust's last wait would never end; then stop as Faust does."""
-        if self._consumer is not None and not self.should_stop:
+        if not self.should_stop:
             for release in self.on_release:
-                release(set(self._consumer.ledgers))
+                release(set(self.ledgers()))
         await super().stop()
         await asyncio.sleep(0)

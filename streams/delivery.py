@@ -1,7 +1,6 @@
 """One message from its delivery to its ack: everything it causes is attached to it, and confirmed before the ack."""
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,16 +11,18 @@ from streams.work import Message
 if TYPE_CHECKING:
     from streams.consumer import StrictConsumer
 
-log = logging.getLogger(__name__)
-
 Fatal = Callable[[str], None]
 """Ends the process with exit code 3, without acking anything more; takes the reason."""
 
 
 class InFlight:
-    """The deliveries that are being worked on or wait for their confirmations."""
+    """The deliveries that are being worked on or wait for their confirmations.
+
+    `unconfirmed` counts effects that have been handed to the producer and not been confirmed.
+    """
 
     def __init__(self) -> None:
+        self.unconfirmed = 0
         self._by_topic: Counter[str] = Counter()
         self._changed = asyncio.Event()
 
@@ -33,9 +34,11 @@ class InFlight:
         return {topic for topic, count in self._by_topic.items() if count > 0}
 
     def enter(self, topic: str) -> None:
+        """A delivery of this topic begins."""
         self._by_topic[topic] += 1
 
     def leave(self, topic: str) -> None:
+        """A delivery of this topic has ended."""
         self._by_topic[topic] -= 1
         self._changed.set()
 
@@ -54,9 +57,9 @@ class InFlight:
 class Delivery:
     """A message that a step works on.
 
-    Attach the future of every send and table write that it causes, then call `seal`: when all of them are confirmed it
+    Attach the future of every send and table write that it causes, then `seal` it: when all of them are confirmed it
     is acked. A future that fails ends the process: the message was not acked, so it comes again. Work that has not
-    begun when its partition is revoked is given back with `release`.
+    begun when its partition is revoked, or that is no longer `is_current`, is given back with `release`.
     """
 
     __slots__ = ("_consumer", "_fatal", "_in_flight", "_on_done", "_open", "_pending", "_raw", "begun_at", "message")
@@ -65,23 +68,22 @@ class Delivery:
         self,
         raw: Any,
         consumer: "StrictConsumer",
-        in_flight: InFlight,
         fatal: Fatal,
         on_done: Callable[["Delivery"], None] | None = None,
     ) -> None:
         """`raw` is Faust's message. `on_done` is called once, after the ack or the release."""
         self.message = message_of(raw)
         self.begun_at = time.monotonic()
-        self._raw, self._consumer, self._in_flight, self._fatal, self._on_done = (
-            raw,
-            consumer,
-            in_flight,
-            fatal,
-            on_done,
-        )
+        self._raw, self._consumer, self._fatal, self._on_done = raw, consumer, fatal, on_done
+        self._in_flight: InFlight = consumer.app.in_flight
         self._pending = 1  # until sealed
         self._open = True
-        in_flight.enter(raw.topic)
+        self._in_flight.enter(raw.topic)
+
+    @property
+    def partition_key(self) -> tuple[str, int]:
+        """Topic and partition, as `release` of a lane compares them with what is revoked."""
+        return self.message.topic, self.message.partition
 
     @property
     def is_current(self) -> bool:
@@ -92,6 +94,7 @@ class Delivery:
     def attach(self, future: "asyncio.Future[Any]") -> None:
         """The ack waits for this future too."""
         self._pending += 1
+        self._in_flight.unconfirmed += 1
         future.add_done_callback(self._confirmed)
 
     def seal(self) -> None:
@@ -99,29 +102,31 @@ class Delivery:
         self._countdown()
 
     def release(self) -> None:
-        """Neither do nor ack it. Only before anything was attached."""
-        self._consumer.forget(self._raw)
-        self._close()
+        """Neither do nor ack it. Only before anything was attached; a second call does nothing."""
+        if self._open:
+            self._consumer.forget(self._raw)
+            self._close()
 
     def _confirmed(self, future: "asyncio.Future[Any]") -> None:
-        if future.cancelled() or (error := future.exception()) is not None:
-            reason = "was cancelled" if future.cancelled() else f"failed: {error!r}"
-            self._fatal(f"a confirmation {reason} (message {self.message.topic}/{self.message.partition})")
-            return
-        self._countdown()
+        self._in_flight.unconfirmed -= 1
+        if future.cancelled():
+            self._fatal(f"a confirmation was cancelled, for a message of {self.message.topic}")
+        elif (error := future.exception()) is not None:
+            self._fatal(f"the broker did not confirm an effect of a message of {self.message.topic}: {error!r}")
+        else:
+            self._countdown()
 
     def _countdown(self) -> None:
         self._pending -= 1
-        if self._pending == 0:
+        if self._pending == 0 and self._open:
             self._consumer.ack(self._raw)
             self._close()
 
     def _close(self) -> None:
-        if self._open:
-            self._open = False
-            self._in_flight.leave(self._raw.topic)
-            if self._on_done is not None:
-                self._on_done(self)
+        self._open = False
+        self._in_flight.leave(self._raw.topic)
+        if self._on_done is not None:
+            self._on_done(self)
 
 
 def message_of(raw: Any) -> Message:

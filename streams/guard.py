@@ -7,14 +7,14 @@ broker, or the process ends without the ack and the message comes again.
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
 from schemas.errors import RejectedError
 from streams import dead_letters
 from streams.consumer import StrictApp
-from streams.delivery import Delivery, Fatal
+from streams.delivery import Delivery
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.tables import ConfirmedTable
@@ -71,10 +71,8 @@ class Effects:
         partition: int | None = None,
     ) -> "asyncio.Future[Any]":
         """The same for a key that may be any bytes."""
-        future: asyncio.Future[Any] = await self._app.producer.send(
-            topic, key, value, partition, None, list(headers.items())
-        )
-        return future
+        future = await self._app.producer.send(topic, key, value, partition, None, list(headers.items()))
+        return cast("asyncio.Future[Any]", future)
 
 
 class Guard:
@@ -89,28 +87,27 @@ class Guard:
         locks: PartitionLocks,
         room: asyncio.Semaphore,
         metrics: Metrics,
-        fatal: Fatal,
         settings: Settings,
     ) -> None:
         """`tables` are those of the step; `room` bounds the events in flight of the whole App."""
         self._step, self._function, self._app, self._settings = step, function, app, settings
         self._tables = {name: tables[name] for name in step.tables}
         self._effects = Effects(app, tables)
-        self._locks, self._room, self._fatal = locks, room, fatal
+        self._locks, self._room = locks, room
         self._metrics = metrics.of_step(step.name)
 
     async def consume(self, stream: Any) -> None:
         """The body of the step's agent."""
         async for event in stream.noack().events():
             await self._room.acquire()
-            delivery = Delivery(event.message, self._app.consumer, self._app.in_flight, self._fatal, self._done)
+            delivery = Delivery(event.message, self._app.strict, self._app.fatal, self._done)
             try:
                 await self.handle(delivery)
             except asyncio.CancelledError:
                 delivery.release()
                 raise
             except Exception as error:
-                self._fatal(f"step {self._step.name}: effects could not be sent: {error!r}")
+                self._app.fatal(f"step {self._step.name}: effects could not be sent: {error!r}")
 
     def _done(self, delivery: Delivery) -> None:
         self._room.release()
@@ -121,7 +118,8 @@ class Guard:
         message = delivery.message
         async with self._locks.of(message.partition):
             work = await self._attempt(message)
-            if not await self._may_act(delivery):
+            await self._app.fence.opened(lambda: delivery.is_current)
+            if not delivery.is_current:
                 delivery.release()
                 return
             if isinstance(work, dead_letters.Failure):
@@ -160,15 +158,3 @@ class Guard:
         letter = dead_letters.letter(message, self._step.name, failure)
         delivery.attach(await self._effects.send_raw(dead_letters.TOPIC.name, message.key, letter.to_json(), {}))
         self._metrics.ended("rejected" if failure.code != "failed" else "dead_lettered")
-
-    async def _may_act(self, delivery: Delivery) -> bool:
-        """Hold effects while the group may have given the partition away; False when it has.
-
-        A process that was paused goes on with its old partitions for a moment. Only a heartbeat that succeeds within
-        the session timeout proves that nobody else has them.
-        """
-        consumer = self._app.consumer
-        while time.monotonic() - consumer.last_heartbeat > self._settings.session_timeout_seconds:
-            self._metrics.ended("held")
-            await asyncio.sleep(0.1)
-        return delivery.is_current

@@ -19,12 +19,10 @@ class NotReady:
 
 
 class HealthServer:
-    """``/livez`` (200, or 503 with the reason of a stall), ``/readyz`` (200 or 503 with reasons), ``/metrics``."""
+    """``/livez`` (a worker that stalls ends itself), ``/readyz`` (200, or 503 with reasons), ``/metrics``."""
 
-    def __init__(
-        self, metrics: Metrics, reasons: Callable[[], Sequence[NotReady]], stalled: Callable[[], str | None]
-    ) -> None:
-        self._metrics, self._reasons, self._stalled = metrics, reasons, stalled
+    def __init__(self, metrics: Metrics, reasons: Callable[[], Sequence[NotReady]]) -> None:
+        self._metrics, self._reasons = metrics, reasons
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -44,10 +42,7 @@ class HealthServer:
             await self._runner.cleanup()
 
     async def _livez(self, _: web.Request) -> web.Response:
-        stalled = self._stalled()
-        return web.json_response(
-            {"alive": stalled is None} | ({"reason": stalled} if stalled else {}), status=503 if stalled else 200
-        )
+        return web.json_response({"alive": True})
 
     async def _readyz(self, _: web.Request) -> web.Response:
         reasons = [dataclasses.asdict(reason) for reason in self._reasons()]

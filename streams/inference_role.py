@@ -207,7 +207,6 @@ def run_inference(settings: Settings) -> int:
 async def _run(settings: Settings) -> int:
     from streams.worker import EXIT_CONFIGURATION, RoleRunner
 
-    began = time.monotonic()
     thread = ModelThread()
     loading = asyncio.create_task(thread.call(load_model, settings))  # imports and reads while the Apps join
     runner = RoleRunner("inference", settings)
@@ -231,7 +230,7 @@ async def _run(settings: Settings) -> int:
 
     serving = asyncio.create_task(serve())
     try:
-        return await runner.run(began)
+        return await runner.run()
     finally:
         serving.cancel()
 

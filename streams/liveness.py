@@ -1,18 +1,25 @@
 """Liveness is progress: a worker that has partitions and lag, and commits nothing for a while, has to end."""
 
 import asyncio
+import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from streams.acks import Ledger
 from streams.consumer import StrictApp
 from streams.delivery import Fatal
 from streams.metrics import Metrics
 
 CHECK_SECONDS = 1.0
-HIGHWATER_EVERY = 3
+ENDS_EVERY = 3
+
+log = structlog.get_logger(__name__)
 
 
 class Progress:
@@ -42,52 +49,54 @@ class Progress:
 class Liveness:
     """Watches the Apps of a worker, publishes their lag, and ends the worker when it makes no progress."""
 
-    def __init__(self, apps: list[StrictApp], metrics: Metrics, fatal: Fatal, stall_seconds: float) -> None:
+    def __init__(self, apps: Sequence[StrictApp], metrics: Metrics, fatal: Fatal, stall_seconds: float) -> None:
         self._apps, self._metrics, self._fatal = apps, metrics, fatal
         self._progress = {id(app): Progress(stall_seconds) for app in apps}
         self._stall_seconds = stall_seconds
         self._ends: dict[TP, int] = {}
-        self.stalled: str | None = None
 
     async def watch(self) -> None:
         """Run until cancelled."""
-        turn = 0
-        while True:
+        for turn in itertools.count():
             await asyncio.sleep(CHECK_SECONDS)
-            rows: list[tuple[str, int, int, int]] = []
             for app in self._apps:
-                if app._consumer is None or not app._consumer.started:
-                    continue
-                if turn % HIGHWATER_EVERY == 0:
-                    await self._fetch_ends(app)
-                await self._look(app, rows)
-            self._metrics.partitions(rows)
-            turn += 1
+                if turn % ENDS_EVERY == 0:
+                    await self._ask_ends(app)
+                self._judge(app)
+                await self._rewind(app)
+            self._metrics.partitions(self._rows())
 
-    async def _fetch_ends(self, app: StrictApp) -> None:
-        # Asked of the broker: a fetcher that has stopped does not know how far it is behind.
-        try:
-            async with asyncio.timeout(self._stall_seconds / 3):
-                self._ends.update(await app.consumer.highwaters(*app.consumer.ledgers))
-        except Exception as error:  # the broker is away: the last known ends go on counting
-            del error
+    async def _ask_ends(self, app: StrictApp) -> None:
+        # Asked of the broker: a fetcher that has stopped does not know how far it is behind. While the broker is away
+        # the last known ends go on counting.
+        if ledgers := app.ledgers():
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(self._stall_seconds / 3):
+                    self._ends.update(await app.strict.highwaters(*ledgers))
 
-    async def _look(self, app: StrictApp, rows: list[tuple[str, int, int, int]]) -> None:
-        ledgers = app.consumer.ledgers
+    def _lag(self, tp: TP, ledger: Ledger) -> int:
+        return max(0, self._ends.get(tp, ledger.next) - ledger.low)
+
+    def _judge(self, app: StrictApp) -> None:
+        ledgers = app.ledgers()
         marks = {tp: ledger.low for tp, ledger in ledgers.items()}
-        lags = {tp: max(0, self._ends.get(tp, ledger.next) - ledger.low) for tp, ledger in ledgers.items()}
-        rows.extend((tp.topic, tp.partition, lags[tp], ledger.outstanding) for tp, ledger in ledgers.items())
-        lagging = frozenset(tp for tp, lag in lags.items() if lag > 0)
-        waiting = app.tables.recovery.active_remaining_total() if app.rebalancing and app.tables else 0
-        self.stalled = self._progress[id(app)].observe(time.monotonic(), marks, lagging, max(0, waiting))
-        if self.stalled:
-            self._fatal(self.stalled)
-        try:
-            for tp in await app.consumer.rewind_lost():
-                self._metrics.rewinds.inc()
-                del tp
-        except Exception as error:  # revoked meanwhile
-            del error
+        lagging = frozenset(tp for tp, ledger in ledgers.items() if self._lag(tp, ledger) > 0)
+        recovering = app.rebalancing and len(app.tables) > 0
+        missing = max(0, app.tables.recovery.active_remaining_total()) if recovering else 0  # type: ignore[attr-defined]
+        if reason := self._progress[id(app)].observe(time.monotonic(), marks, lagging, missing):
+            self._fatal(reason)
+
+    async def _rewind(self, app: StrictApp) -> None:
+        if app.ledgers():
+            with contextlib.suppress(KafkaError, TimeoutError):
+                for tp in await app.strict.rewind_lost():
+                    log.warning("deliveries were lost; fetching again", topic=tp.topic, partition=tp.partition)
+                    self._metrics.rewinds.inc()
+
+    def _rows(self) -> Iterator[tuple[str, int, int, int]]:
+        for app in self._apps:
+            for tp, ledger in app.ledgers().items():
+                yield tp.topic, tp.partition, self._lag(tp, ledger), ledger.outstanding
 
 
 class LoopWatchdog:

@@ -98,7 +98,7 @@ class PartitionView:
         """All keys, of a snapshot: writing while iterating is safe."""
         gone = {key for key, (_, value) in self._unconfirmed.items() if value is None}
         added = {key for key, (_, value) in self._unconfirmed.items() if value is not None}
-        for key in self._table.database(self.partition).keys():
+        for key in self._table.database(self.partition).keys():  # noqa: SIM118 - not a dict
             if key != OFFSET_KEY and key not in gone and key not in added:
                 yield key.decode()
         for key in sorted(added):

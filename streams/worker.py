@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -14,8 +15,14 @@ from streams import logs
 from streams.settings import Settings
 from streams.topology import Role
 
+if TYPE_CHECKING:  # the help of the command line must not wait for Faust
+    from streams.apps import Host
+    from streams.consumer import StrictApp
+    from streams.health import NotReady
+
 EXIT_CLEAN, EXIT_CONFIGURATION, EXIT_RESTART = 0, 2, 3
 STOP_SECONDS = 8.0
+READY_CHECK_SECONDS = 0.02
 
 log = structlog.get_logger(__name__)
 
@@ -23,11 +30,11 @@ log = structlog.get_logger(__name__)
 def run_worker(role: Role, settings: Settings) -> int:
     """Run until a signal or a failure. 0: stopped cleanly; 2: an operator has to change something; 3: restart me."""
     logs.configure(settings)
-    if role == "inference":
-        from streams.inference_role import run_inference
-
-        return run_inference(settings)
     try:
+        if role == "inference":
+            from streams.inference_role import run_inference
+
+            return run_inference(settings)
         return asyncio.run(_run_steps(role, settings))
     except ConfigurationError as error:
         log.error(str(error))
@@ -45,34 +52,31 @@ def end_now(reason: str) -> None:
 
 
 async def _run_steps(role: Role, settings: Settings) -> int:
-    began = time.monotonic()
     runner = RoleRunner(role, settings)
     await runner.prepare()
     from streams.apps import step_app
 
     runner.apps.append(step_app(role, runner.host))
-    code = await runner.run(began)
-    log.info("stopped", role=role, code=code)
-    return code
+    return await runner.run()
 
 
 class RoleRunner:
-    """What every role does around its Apps. `prepare`, fill `apps`, then `run`."""
+    """What every role does around its Apps: `prepare`, fill `apps`, then `run`."""
 
     def __init__(self, role: Role, settings: Settings) -> None:
-        # Imported here: the help of the command line must not wait for Faust.
-        from streams.consumer import StrictApp
         from streams.metrics import Metrics
 
         self.role, self.settings = role, settings
         self.metrics = Metrics()
+        self.host: Host
         self.apps: list[StrictApp] = []
         self.extra_reasons: Callable[[], list[str]] = list
         """Further reasons why the role is not ready, such as a model that is still loading."""
+        self._began = time.monotonic()
         self._stop = asyncio.Event()
 
     async def prepare(self) -> None:
-        """Take a port, check the topics, find the state directory.
+        """Take a port, check the topics, find the state directory; sets `host`.
 
         Raises `ConfigurationError` (topics, directory) and `UnavailableError` (no broker).
         """
@@ -83,72 +87,72 @@ class RoleRunner:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        self.health = HealthServer(self.metrics, self._reasons, lambda: None)
-        await self.health.start(self.settings.health_port)
+        self._health = HealthServer(self.metrics, self.reasons)
+        await self._health.start(self.settings.health_port)
         _, cluster = await asyncio.gather(provision.require(self.settings), state_dir.cluster_id(self.settings))
         data_dir = state_dir.directory(self.settings, cluster, f"{self.role}-{self.settings.ordinal}")
-        self.host = Host(self.settings, self.metrics, end_now, data_dir, self.health.port)
+        self.host = Host(self.settings, self.metrics, end_now, data_dir, self._health.port)
 
-    async def run(self, began: float) -> int:
-        """Start the Apps, wait for a signal or a crash, stop them."""
+    async def run(self) -> int:
+        """Start the Apps, wait for a signal or a crash, stop them. Returns the exit code."""
         from streams.liveness import Liveness, LoopWatchdog
 
-        loop = asyncio.get_running_loop()
         self.metrics.in_flight(lambda: float(sum(len(app.in_flight) for app in self.apps)))
-        watchdog = LoopWatchdog(loop, self.settings.stall_seconds, end_now)
+        stall_seconds = self.settings.stall_seconds
+        watchdog = LoopWatchdog(asyncio.get_running_loop(), stall_seconds, end_now)
         watchdog.start()
-        liveness = Liveness(self.apps, self.metrics, end_now, self.settings.stall_seconds)
-        watch = asyncio.create_task(liveness.watch())
-        start = asyncio.create_task(self._start(began))
-        stopping = asyncio.create_task(self._stop.wait())
-        crashes = [asyncio.create_task(app.wait_until_stopped()) for app in self.apps]
+        liveness = Liveness(self.apps, self.metrics, end_now, stall_seconds)
+        stop = asyncio.create_task(self._stop.wait())
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(liveness.watch()),
+            asyncio.create_task(self._start()),
+            *(asyncio.create_task(app.wait_until_stopped()) for app in self.apps),
+        ]
         try:
-            done, _ = await asyncio.wait(
-                [stopping, watch, *([] if start.done() else [start]), *crashes], return_when=asyncio.FIRST_COMPLETED
-            )
-            if done == {start} and start.exception() is None:
-                done, _ = await asyncio.wait([stopping, watch, *crashes], return_when=asyncio.FIRST_COMPLETED)
-            if stopping not in done:
-                end_now(f"role {self.role} crashed: {_why([*self.apps], done)}")
-            start.cancel()
-            return await self._stop_apps()
+            await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():
+                end_now(f"{self.role} crashed: {self._why(tasks)}")
+            await self._stop_apps()
         finally:
-            watch.cancel()
-            watchdog.stop()
-            for task in crashes:
+            for task in tasks:
                 task.cancel()
-            await self.health.stop()
+            watchdog.stop()
+            await self._health.stop()
+        log.info("stopped", role=self.role)
+        return EXIT_CLEAN
 
-    async def _start(self, began: float) -> None:
+    async def _start(self) -> None:
+        """Start the Apps and report when they are ready; ends only by an error."""
         await asyncio.gather(*(app.start() for app in self.apps))
-        while self._reasons():
-            await asyncio.sleep(0.02)
-        log.info("ready", role=self.role, seconds=round(time.monotonic() - began, 2), port=self.health.port)
+        while self.reasons():  # noqa: ASYNC110 - readiness is a question to the Apps, not an event
+            await asyncio.sleep(READY_CHECK_SECONDS)
+        seconds = round(time.monotonic() - self._began, 2)
+        log.info("ready", role=self.role, seconds=seconds, health_port=self._health.port)
+        await asyncio.Event().wait()
 
-    def _reasons(self) -> list["NotReady"]:
+    def reasons(self) -> list["NotReady"]:
+        """Why the role is not ready; empty when it is."""
         from streams.health import NotReady
 
-        reasons = [NotReady("starting", text) for text in self.extra_reasons()]
         if not self.apps:
-            reasons.append(NotReady("starting", "checking topics"))
+            return [NotReady("starting", "checking the topics")]
+        reasons = [NotReady("starting", text) for text in self.extra_reasons()]
         for app in self.apps:
-            name = str(app.conf.id)
-            if app._consumer is None or (not app.consumer.ledgers and not app.unassigned and app._assignment is None):
-                reasons.append(NotReady("joining", f"{name} is joining its group"))
+            if app._consumer is None or app._assignment is None:
+                reasons.append(NotReady("joining", f"{app.conf.id} is joining its group"))
             elif app.rebalancing:
-                reasons.append(NotReady("recovering", f"{name} is taking over partitions"))
+                reasons.append(NotReady("recovering", f"{app.conf.id} is taking over partitions"))
         return reasons
 
-    async def _stop_apps(self) -> int:
+    async def _stop_apps(self) -> None:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.gather(*(app.stop() for app in self.apps))
         except TimeoutError:
             end_now(f"could not finish within {STOP_SECONDS:.0f} s; unconfirmed messages come again")
-        return EXIT_CLEAN
 
-
-def _why(apps: list[object], done: set["asyncio.Task[object]"]) -> str:
-    errors = [repr(task.exception()) for task in done if not task.cancelled() and task.exception() is not None]
-    errors += [repr(reason) for app in apps if (reason := getattr(app, "crash_reason", None)) is not None]
-    return ", ".join(errors) or "an App stopped by itself"
+    def _why(self, tasks: "list[asyncio.Task[Any]]") -> str:
+        ended = [task for task in tasks if task.done() and not task.cancelled()]
+        errors = [repr(task.exception()) for task in ended if task.exception() is not None]
+        errors += [repr(app.crash_reason) for app in self.apps if app.crash_reason is not None]
+        return ", ".join(errors) or "an App stopped by itself"

@@ -1,0 +1,32 @@
+"""Holds effects back while the group may have given this worker's partitions to another one."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+
+class Fence:
+    """Open while the group has answered within the session timeout.
+
+    A process that was paused (SIGSTOP, a frozen virtual machine) or cut off goes on with its old partitions when it
+    wakes up, and would write stale table state after the new owner did. So nothing leaves before the group has
+    confirmed again that this worker is a member.
+    """
+
+    def __init__(self, session_timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._session_timeout_seconds = session_timeout_seconds
+        self._clock = clock
+        self._proof = clock()
+
+    def prove(self) -> None:
+        """The group has just accepted a heartbeat of this worker, or given it partitions."""
+        self._proof = self._clock()
+
+    @property
+    def closed(self) -> bool:
+        return self._clock() - self._proof > self._session_timeout_seconds
+
+    async def opened(self, while_true: Callable[[], bool] = lambda: True) -> None:
+        """Wait until the fence is open, or the condition no longer holds."""
+        while self.closed and while_true():  # noqa: ASYNC110 - time closes it, no event does
+            await asyncio.sleep(0.05)
