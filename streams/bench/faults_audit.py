@@ -66,7 +66,7 @@ class Audit:
         yield f"outcomes: {self.outcomes_lost} lost, {self.outcomes_twice} again"
         yield f"requests: {self.requests_lost} lost, {self.requests_twice} again"
         yield f"fan charts: {self.charts_lost} lost, {self.charts_twice} again"
-        yield f"table rows unlike those without faults: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts"
+        yield f"table rows unlike a faultless run: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts"
 
 
 async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
