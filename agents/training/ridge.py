@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.training.splits import Examples
 
-PENALTIES = (1e1, 1e2, 1e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7)
+PENALTIES = (1e2, 1e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7)
 
 
 @dataclass(frozen=True)
