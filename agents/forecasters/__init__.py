@@ -1,0 +1,1 @@
+"""Forecasters behind one interface: Gluformer, persistence, ridge, saved Darts models."""

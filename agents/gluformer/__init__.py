@@ -1,0 +1,1 @@
+"""Gluformer: network, checkpoints and the inference engine."""
