@@ -1,0 +1,125 @@
+"""The query API: ``create_app`` builds it, ``serve`` runs it."""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from query_api import problems
+from query_api.gate import Gate, check_exposure
+from query_api.request_metrics import RequestMetrics
+from query_api.routers import cache, operations, page, samples, subjects
+from query_api.services import running
+from schemas.errors import ConfigurationError, UnavailableError
+from schemas.fan_chart import DISCLAIMER
+from streams import logs, provision, state_dir
+from streams.settings import Settings
+
+log = structlog.get_logger("query_api")
+
+BROKER_SECONDS = 30.0
+STOP_SECONDS = 3
+
+
+def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
+    """The application; its table lies in `directory`, else where the broker's cluster says, asked at start-up.
+
+    Raises `ConfigurationError` for keys that cannot be read and for an address that is open to everybody.
+    """
+    check_exposure(settings)
+    metrics = RequestMetrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(settings, directory or await table_directory(settings), metrics) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="glucast",
+        description=f"Probabilistic one-hour glucose forecasts. {DISCLAIMER}",
+        version="0.1.0",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    problems.install(app)
+    for router in (samples.router, subjects.router, cache.router, operations.router, page.router):
+        app.include_router(router)
+    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["content-type", "x-api-key"],
+        )
+    return app
+
+
+async def table_directory(settings: Settings) -> Path:
+    """Where this replica keeps its table. Without a broker the one it used last, so that it can serve from that.
+
+    Raises `TopicMismatchError` where topics are not as they have to be, `UnavailableError` without broker and table.
+    """
+    name = f"query-{settings.port}"
+    deadline = asyncio.get_running_loop().time() + BROKER_SECONDS
+    while True:
+        try:
+            await provision.require(settings)
+            return state_dir.directory(settings, await state_dir.cluster_id(settings), name)
+        except UnavailableError:
+            earlier = sorted(settings.state_dir.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime)
+            if earlier:
+                log.warning("no Kafka answers yet, stored forecasts are served meanwhile", broker=settings.broker)
+                return earlier[-1]
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.5)
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGINT or SIGTERM; returns the exit code. Raises `GlucastError` for what an operator has to change."""
+    logs.configure(settings)
+    check_exposure(settings)
+    with _listening(settings) as listening:
+        settings = settings.model_copy(update={"port": listening.getsockname()[1]})
+        directory = asyncio.run(table_directory(settings))
+        config = uvicorn.Config(
+            create_app(settings, directory),
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            server_header=False,
+            h11_max_incomplete_event_size=64 << 10,
+            limit_concurrency=4 * settings.waiters,
+        )
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        log.info("query API listens", url=f"http://{host}:{settings.port}", keys=_keys(settings))
+        server = uvicorn.Server(config)
+        server.run(sockets=[listening])
+    return 0 if server.started else 2
+
+
+def _keys(settings: Settings) -> str:
+    return "API keys" if settings.enable_api_keys or settings.api_keys_file else "nobody has to show a key"
+
+
+def _listening(settings: Settings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=512)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen at {settings.host}:{settings.port} ({error.strerror}): set GLUCAST_HOST or GLUCAST_PORT"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(serve(Settings()))

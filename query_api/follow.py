@@ -1,0 +1,188 @@
+"""Keeps the read model up to date: reads every partition of the followed topics, reconnects, rebuilds when it must."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from query_api.read_model import FOLLOWED, Entry, ReadModel
+from schemas.errors import UnavailableError
+from streams.connection import consumer_options
+from streams.settings import Settings
+from streams.state_dir import cluster_id
+
+log = structlog.get_logger("query_api.follow")
+
+POLL_MILLISECONDS = 200
+POLL_RECORDS = 200
+PROBE_SECONDS = 2.0
+RETRY_SECONDS = 0.5
+STALE_SECONDS = 20 * 3600
+"""Kafka drops tombstones of compacted topics after a day: a table that slept for longer could keep what was deleted."""
+
+
+class _RebuildError(Exception):
+    """The log is not the one that the table was built from."""
+
+
+class Follower:
+    """`run` never returns by itself. Without a broker the table keeps what it has and `connected` is false."""
+
+    def __init__(self, settings: Settings, model: ReadModel) -> None:
+        self._settings = settings
+        self._model = model
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._advanced = asyncio.Condition()
+        self._probing: asyncio.Task[None] | None = None
+        self.connected = False
+        self.caught_up = False
+
+    def lag(self) -> int:
+        """Messages between the table and the last known ends of the log."""
+        return sum(max(0, end - self._next.get(partition, 0)) for partition, end in self._ends.items())
+
+    async def run(self) -> None:
+        said = ""
+        while True:
+            try:
+                await self._follow()
+            except _RebuildError as reason:
+                log.warning("read model is rebuilt", reason=str(reason))
+                self._model.wipe()
+            except (KafkaError, OSError, UnavailableError) as error:
+                if said != str(error):
+                    said = str(error)
+                    log.warning("no Kafka for the read model, trying again", broker=self._settings.broker, reason=said)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("the read model's reader failed, starting it again")
+                await asyncio.sleep(RETRY_SECONDS)
+            finally:
+                self.connected = False
+
+    async def _follow(self) -> None:
+        consumer = AIOKafkaConsumer(**consumer_options(self._settings), client_id="glucast-query")
+        try:
+            await consumer.start()
+            await self._seek(consumer)
+            self._consumer = consumer
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch())
+                try:
+                    while True:
+                        await self._read(consumer)
+                finally:
+                    watch.cancel()
+        except* _RebuildError as errors:
+            raise errors.exceptions[0] from None
+        except* (KafkaError, OSError, UnavailableError) as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._consumer = None
+            await consumer.stop()
+
+    async def _seek(self, consumer: AIOKafkaConsumer) -> None:
+        """Continue where the table stands, or begin again where it cannot be continued."""
+        partitions = [
+            TopicPartition(topic.name, number) for topic in FOLLOWED for number in range(self._settings.partitions)
+        ]
+        consumer.assign(partitions)
+        if not self._model.belongs_to(await cluster_id(self._settings)):
+            raise _RebuildError("this is another Kafka cluster")
+        known = self._model.positions()
+        touched = self._model.touched_seconds()
+        if touched and time.time() - touched > STALE_SECONDS:
+            raise _RebuildError("the table is older than Kafka keeps deletions")
+        self._ends = await consumer.end_offsets(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        for partition in partitions:
+            offset = known.get((partition.topic, partition.partition), 0)
+            if offset > self._ends[partition]:
+                raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
+            self._next[partition] = max(offset, begins[partition])
+            consumer.seek(partition, self._next[partition])
+        self.connected = True
+        await self._advance()
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS, max_records=POLL_RECORDS)
+        if not batches:
+            return
+        for partition, records in batches.items():
+            if records and records[0].offset < self._next[partition]:
+                raise _RebuildError(f"{partition.topic} began again")
+            if records:
+                self._next[partition] = records[-1].offset + 1
+        positions = {(partition.topic, partition.partition): self._next[partition] for partition in batches}
+        self._model.apply(_entries(record for records in batches.values() for record in records), positions)
+        await self._advance()
+
+    async def _watch(self) -> None:
+        """A consumer stays silent when its broker is away: ask for the ends of the log now and then."""
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            await self._probe()
+
+    async def _probe(self) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            return
+        before = dict(self._next)  # what is read while the broker answers may lie beyond its answer
+        try:
+            async with asyncio.timeout(2 * PROBE_SECONDS):
+                ends = await consumer.end_offsets(list(before))
+        except (KafkaError, OSError, TimeoutError):
+            self.connected = False
+            return
+        for partition, end in ends.items():
+            if end < before[partition]:
+                raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
+        self._ends = ends
+        self.connected = True
+        await self._advance()
+
+    async def _advance(self) -> None:
+        if not self.caught_up and self.lag() == 0:
+            self.caught_up = True
+            log.info("read model has caught up", handles=self._model.handle_count())
+        async with self._advanced:
+            self._advanced.notify_all()
+
+    async def catch_up(self, timeout_seconds: float = 2.0) -> None:
+        """Return when the table holds everything that was in Kafka at the call; what another replica just answered
+        is then known here too. Concurrent calls share one question to the broker.
+
+        Raises `UnavailableError` where that takes too long or no broker answers.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if self._probing is None or self._probing.done():
+                    self._probing = asyncio.create_task(self._probe())
+                await asyncio.shield(self._probing)
+                goal = dict(self._ends)
+                async with self._advanced:
+                    await self._advanced.wait_for(lambda: self.connected and self._reached(goal))
+        except (TimeoutError, _RebuildError):
+            raise UnavailableError(
+                "this replica has not caught up with Kafka, so it cannot say what is stored; try again"
+            ) from None
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where the log of any partitions ends now. Raises `UnavailableError` without a broker."""
+        if self._consumer is None:
+            raise UnavailableError(f"no Kafka answers at {self._settings.broker}")
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
+        return ends
+
+    def _reached(self, goal: dict[TopicPartition, int]) -> bool:
+        return bool(goal) and all(self._next.get(partition, 0) >= end for partition, end in goal.items())
+
+
+def _entries(records: Iterable[ConsumerRecord]) -> Iterable[Entry]:
+    for record in records:
+        yield Entry(record.topic, record.partition, record.offset, record.key, record.value)

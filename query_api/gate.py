@@ -1,0 +1,243 @@
+"""What every request passes before it reaches a route, as plain ASGI so that bodies stream through unread.
+
+Order: headers and the access log, then who calls (key, origin, rate), then the size of the body.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import ipaddress
+import time
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from query_api.auth import Keys
+from query_api.problems import problem
+from query_api.rate_limit import RateLimit
+from query_api.request_metrics import RequestMetrics
+from schemas.errors import ConfigurationError
+from streams.settings import Settings
+
+log = structlog.get_logger("query_api.access")
+
+OPEN_PATHS = frozenset(
+    {"/", "/convert_to_unified", "/health", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/favicon.ico"}
+)
+OPEN_PREFIXES = ("/static/",)
+UNCOUNTED = frozenset({"/livez", "/readyz", "/metrics", "/health"})
+READINGS_BYTES = 1 << 20
+DRAIN_SECONDS, DRAIN_FACTOR = 10.0, 8
+
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+}
+_DOCS_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https:; "
+    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
+)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address or name."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raises `ConfigurationError` for an address that others reach while anybody may ask anything."""
+    if is_loopback(settings.host) or needs_keys(settings) or settings.allow_unauthenticated:
+        return
+    raise ConfigurationError(
+        f"{settings.host} is reachable from other machines: configure GLUCAST_API_KEYS_FILE, "
+        "or set GLUCAST_ALLOW_UNAUTHENTICATED=1 where something in front of glucast checks who calls"
+    )
+
+
+def needs_keys(settings: Settings) -> bool:
+    """Keys are on when they are asked for or configured."""
+    return settings.enable_api_keys or settings.api_keys_file is not None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request goes no further."""
+
+    status: int
+    code: str
+    detail: str
+    retry_after_seconds: int | None = None
+
+
+class Callers:
+    """Decides whether a request may go on, from its headers alone, before its body is read."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises `ConfigurationError` where keys are wanted and cannot be read."""
+        if settings.enable_api_keys and settings.api_keys_file is None:
+            raise ConfigurationError("API keys are on and there are none: set GLUCAST_API_KEYS_FILE")
+        self._keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
+        self._limit = RateLimit(settings.rate_limit) if self._keys or not is_loopback(settings.host) else None
+        self._only_local = self._keys is None and is_loopback(settings.host)
+        self._origins = frozenset(settings.cors_origins)
+
+    def refusal(self, scope: Scope, headers: Headers) -> Refusal | None:
+        """None where the request may go on; `scope["caller"]` then names who makes it."""
+        path = scope["path"]
+        scope["caller"] = "anonymous"
+        foreign = self._foreign(headers)
+        if foreign is not None:
+            return foreign
+        if self._keys is not None and not (path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)):
+            key = headers.get("x-api-key")
+            if not key:
+                return Refusal(401, "api_key_required", "API key required: send it in the header X-API-Key")
+            name = self._keys.name_of(key)
+            if name is None:
+                wait = self._wait(scope, "wrong key")
+                return wait or Refusal(403, "invalid_api_key", "Invalid API key")
+            scope["caller"] = name
+        return None if path in UNCOUNTED else self._wait(scope, scope["caller"])
+
+    def _wait(self, scope: Scope, caller: str) -> Refusal | None:
+        if self._limit is None:
+            return None
+        address = scope["client"][0] if scope.get("client") else "unknown"
+        seconds = self._limit.wait_seconds(caller if caller not in ("anonymous", "wrong key") else address)
+        if seconds is None:
+            return None
+        return Refusal(429, "too_many_requests", f"too many requests; try again in {seconds} s", seconds)
+
+    def _foreign(self, headers: Headers) -> Refusal | None:
+        """Web pages of others must not use a service that trusts everybody on this machine."""
+        origin = headers.get("origin")
+        if origin and origin not in self._origins and urlsplit(origin).netloc != headers.get("host"):
+            return Refusal(403, "foreign_origin", "this origin is not allowed: list it in GLUCAST_CORS_ORIGINS")
+        host = urlsplit("//" + headers.get("host", "localhost")).hostname or ""
+        if self._only_local and not is_loopback(host):
+            return Refusal(403, "foreign_host", "without API keys only this machine is served: ask for localhost")
+        return None
+
+
+class Gate:
+    """The ASGI application around the routes."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: RequestMetrics) -> None:
+        self._app = app
+        self._callers = Callers(settings)
+        self._metrics = metrics
+        self._upload_limit = settings.max_upload_bytes * 4 // 3 + (64 << 10)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _protect(scope, MutableHeaders(scope=message))
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, send_with_headers)
+        finally:
+            seconds = time.perf_counter() - begin
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.answered(route, scope["method"], status, seconds)
+            if scope["path"] not in UNCOUNTED:
+                log.info(
+                    "request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1),
+                    caller=scope.get("caller", "anonymous"),
+                )  # fmt: skip
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        refusal = self._callers.refusal(scope, headers)
+        limit = READINGS_BYTES if scope["path"].endswith("/readings") else self._upload_limit
+        declared = headers.get("content-length", "0")
+        if refusal is None and declared.isdecimal() and int(declared) > limit:
+            refusal = _too_large(limit)
+        if refusal is not None:
+            await _refuse(refusal, limit, scope, receive, send)
+            return
+        await self._app(scope, _limited(receive, limit), send)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, "too_large", f"the body is larger than the {limit / (1 << 20):.1f} MiB that are accepted")
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Counts a body of unknown length as it streams and ends it at the limit."""
+    seen = 0
+
+    async def limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise HTTPException(413, _too_large(limit).detail, {"Connection": "close"})
+        return message
+
+    return limited
+
+
+async def _refuse(refusal: Refusal, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer at once; then let a client that still sends its body finish, unread, so that it sees the answer."""
+    headers = {"Retry-After": str(refusal.retry_after_seconds)} if refusal.retry_after_seconds else {}
+    if refusal.status == 413:
+        headers["Connection"] = "close"
+    answer = problem(refusal.status, refusal.detail, refusal.code, headers)
+
+    async def send_then_drain(message: Message) -> None:
+        if refusal.status != 413 or message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        await _drain(receive, DRAIN_FACTOR * limit)
+        await send({"type": "http.response.body", "body": b""})
+
+    await answer(scope, receive, send_then_drain)
+
+
+async def _drain(receive: Receive, most_bytes: int) -> None:
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while most_bytes > 0:
+                message = await receive()
+                most_bytes -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return
+
+
+def _protect(scope: Scope, headers: MutableHeaders) -> None:
+    for name, value in _HEADERS.items():
+        headers.setdefault(name, value)
+    if scope["path"] == "/docs":
+        headers["content-security-policy"] = _DOCS_POLICY
+    if not scope["path"].startswith(OPEN_PREFIXES):
+        headers.setdefault("cache-control", "no-store")
+
+
+def short_hash(identifier: str) -> str:
+    """Eight characters that stand for a subject or handle in logs."""
+    return hashlib.sha256(identifier.encode()).hexdigest()[:8]

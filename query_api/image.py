@@ -1,0 +1,143 @@
+"""Pictures of fan charts, drawn by one long-lived Chromium through Kaleido and kept for the next who asks."""
+
+import asyncio
+import contextlib
+import functools
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Literal
+
+import structlog
+
+from query_api.figure import HEIGHT, WIDTH
+from query_api.in_flight import InFlight
+from schemas.errors import UnavailableError
+
+log = structlog.get_logger("query_api.image")
+
+Format = Literal["png", "svg"]
+
+RENDER_SECONDS = 20.0
+RESTART_SECONDS = 1.0
+RENDERS_A_PAGE = 500
+"""A page is loaded anew after so many drawings, behind the scenes, so that nothing accumulates in it."""
+
+
+class Images:
+    """Draws each picture once. `run` holds the browser and starts it again when it dies."""
+
+    def __init__(self, cached_bytes: int = 32 << 20, waiters: int = 256) -> None:
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = cached_bytes
+        self._size = 0
+        self._in_flight = InFlight(waiters)
+        self._browser: Any = None
+        self._failed = asyncio.Event()
+        self._ready = asyncio.Event()
+        self.problem: str | None = None
+        self.renders = 0
+        self.hits = 0
+
+    @property
+    def ready(self) -> bool:
+        return self._ready.is_set()
+
+    async def run(self) -> None:
+        """Keep one browser alive until cancelled."""
+        wait = RESTART_SECONDS
+        while True:
+            self._failed.clear()
+            try:
+                browser = await _open()
+            except Exception as error:
+                # Whatever keeps a browser from starting, the rest of the API serves without pictures.
+                self.problem = _advice(error)
+                self._ready.set()  # who waits for the browser is told at once
+                log.warning("no Chromium for pictures, trying again", reason=self.problem)
+                await asyncio.sleep(wait)
+                wait = min(60.0, 2 * wait)
+                continue
+            wait = RESTART_SECONDS
+            self._browser, self.problem = browser, None
+            self._ready.set()
+            try:
+                await self._failed.wait()
+                log.warning("Chromium stopped answering and is started again")
+            finally:
+                self._ready.clear()
+                self._browser = None
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(3):
+                        await browser.close()
+
+    def cached(self, key: str) -> bytes | None:
+        """A picture drawn before, if it is still kept."""
+        data = self._cache.get(key)
+        if data is not None:
+            self._cache.move_to_end(key)
+            self.hits += 1
+        return data
+
+    async def draw(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png") -> bytes:
+        """The picture of `figure` under `key`, which names all that it shows; drawn once, whoever asks at once.
+
+        Raises `UnavailableError` where Chromium is missing or does not answer.
+        """
+        drawn = self.cached(key)
+        return drawn if drawn is not None else await self._in_flight.join(key, lambda: self._draw(key, figure, kind))
+
+    async def _draw(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format) -> bytes:
+        try:
+            async with asyncio.timeout(RENDER_SECONDS):
+                await self._ready.wait()
+                if self._browser is None:
+                    raise UnavailableError(f"{self.problem}. The figure itself is served for Accept: application/json")
+                options = {"format": kind, "width": WIDTH, "height": HEIGHT, "scale": 1}
+                data: bytes = await self._browser.calc_fig(figure(), opts=options)
+        except UnavailableError:
+            raise
+        except Exception as error:
+            self._failed.set()
+            log.warning("a picture could not be drawn", error=type(error).__name__)
+            raise UnavailableError("Chromium did not draw the picture and is started again; ask once more") from error
+        self.renders += 1
+        self.keep(key, data)
+        return data
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Remember what has been made; the least recently asked for goes first."""
+        self._size += len(data) - len(self._cache.pop(key, b""))
+        self._cache[key] = data
+        while self._size > self._cached_bytes:
+            _, dropped = self._cache.popitem(last=False)
+            self._size -= len(dropped)
+
+
+async def _open() -> Any:
+    browser = (await asyncio.to_thread(_browser_class))(n=1, timeout=RENDER_SECONDS, mathjax=False)
+    await browser.open()
+    return browser
+
+
+@functools.cache
+def _browser_class() -> Any:
+    """Kaleido without its reload of the page, and of 5 MB of script, between any two drawings."""
+    import kaleido
+
+    class PatientKaleido(kaleido.Kaleido):  # type: ignore[misc]
+        drawn = 0
+
+        async def _return_kaleido_tab(self, tab: Any) -> None:
+            self.drawn += 1
+            if self.drawn % RENDERS_A_PAGE:
+                await self.tabs_ready.put(tab)
+            else:
+                await super()._return_kaleido_tab(tab)
+
+    return PatientKaleido
+
+
+def _advice(error: Exception) -> str:
+    if type(error).__name__ == "ChromeNotFoundError":
+        return "no Chromium was found for drawing pictures: install Debian's chromium or set BROWSER_PATH"
+    return f"Chromium does not start ({type(error).__name__})"

@@ -1,0 +1,89 @@
+"""Errors as RFC 9457 problem documents, with a `detail` for a person and a `code` for programs."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from query_api.submit import IndexRangeError
+from schemas import errors
+from schemas.errors import GlucastError
+
+log = structlog.get_logger("query_api.problems")
+
+STATUS: Sequence[tuple[type[GlucastError], int]] = (
+    (errors.MessageTooLargeError, 413),
+    (IndexRangeError, 422),
+    (errors.RejectedError, 422),
+    (errors.UnknownHandleError, 404),
+    (errors.OverloadedError, 503),
+    (errors.UnavailableError, 503),
+)
+RETRY_AFTER_SECONDS = 2
+
+
+class ClientGoneError(Exception):
+    """Nobody reads the answer any more."""
+
+
+def problem(status: int, detail: str, code: str, headers: Mapping[str, str] | None = None, **extra: object) -> Response:
+    """A problem document. `error` repeats the detail for clients of GluRPC, which look there."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "error": detail,
+    }
+    return Response(orjson.dumps(body | extra), status, headers, media_type="application/problem+json")
+
+
+def status_of(error: GlucastError) -> int:
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this application and of the framework as a problem document."""
+    app.add_exception_handler(GlucastError, _glucast)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientGoneError, _gone)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _glucast(_: Request, error: Any) -> Response:
+    status = status_of(error)
+    retry_after = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
+    headers = {"Retry-After": str(retry_after)} if status == 503 else None
+    return problem(status, str(error), error.code, headers)
+
+
+async def _invalid(_: Request, error: Any) -> Response:
+    """What the framework rejects, in sentences that never repeat the input."""
+    reasons = [f"{_place(item['loc'])}: {item['msg']}" for item in error.errors()[:3]]
+    return problem(422, "; ".join(reasons) or "the request is not valid", "invalid_request")
+
+
+def _place(location: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in location if part != "body") or "body"
+
+
+async def _http(_: Request, error: Any) -> Response:
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    return problem(error.status_code, str(error.detail), code, error.headers)
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    log.error("request failed", error=type(error).__name__)
+    return problem(500, "an error of glucast's own; the log says more", "internal")

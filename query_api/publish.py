@@ -1,0 +1,85 @@
+"""Sends to Kafka with the broker's confirmation, or says in words why not."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.errors import MessageSizeTooLargeError as BrokerSizeError
+
+from schemas.errors import MessageTooLargeError, UnavailableError
+from streams.connection import producer_options
+from streams.settings import Settings
+from streams.topics import Topic
+from streams.work import check_size
+
+log = structlog.get_logger("query_api.publish")
+
+CONFIRM_SECONDS = 8.0
+RETRY_SECONDS = 0.5
+
+
+class Publisher:
+    """One producer for the life of the process; it connects in the background and reconnects by itself."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a first connection was made; the producer itself keeps it up from there."""
+        return self._producer is not None
+
+    async def run(self) -> None:
+        """Connect, then hold the connection until cancelled."""
+        while True:
+            producer = AIOKafkaProducer(**producer_options(self._settings), client_id="glucast-query")
+            try:
+                await producer.start()
+            except (KafkaError, OSError):
+                await producer.stop()
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._producer = producer
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._producer = None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(2):
+                        await producer.stop()
+
+    async def send(
+        self,
+        topic: Topic,
+        key: str | None,
+        value: bytes | None,
+        headers: Mapping[str, bytes] | None = None,
+        partition: int | None = None,
+    ) -> int:
+        """Send and wait for the confirmation; returns the message's timestamp in Unix milliseconds.
+
+        Raises `UnavailableError` where the broker does not confirm in time, `MessageTooLargeError` before sending.
+        """
+        check_size(topic, value)
+        if self._producer is None:
+            raise UnavailableError(f"no Kafka answers at {self._settings.broker}; stored forecasts can still be read")
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                confirmed = await self._producer.send_and_wait(
+                    topic.name,
+                    value,
+                    key=None if key is None else key.encode(),
+                    partition=partition,
+                    headers=list((headers or {}).items()),
+                )
+        except BrokerSizeError as error:
+            raise MessageTooLargeError(f"Kafka refused the message for {topic.name} as too large") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise UnavailableError(
+                f"Kafka did not confirm a message for {topic.name}; it may still arrive, so try again"
+            ) from error
+        return int(confirmed.timestamp)

@@ -1,0 +1,91 @@
+"""What is stored: look, delete, flush, and save to or load from Parquet files."""
+
+import asyncio
+from typing import Annotated, Literal
+
+import structlog
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from query_api.gate import short_hash
+from query_api.restore import restore, snapshot
+from query_api.saved_handles import checked_handle, load, save, saved_count
+from query_api.services import Services, services_of
+from schemas.errors import RejectedError
+
+router = APIRouter(tags=["operations"])
+log = structlog.get_logger("query_api.audit")
+
+Action = Literal["flush", "info", "delete", "save", "load"]
+
+
+class CacheAnswer(BaseModel):
+    success: bool
+    message: str
+    cache_size: int = Field(description="Handles that forecasts can be asked for.")
+    persisted_count: int = Field(description="Handles saved as Parquet files.")
+    items_affected: int
+
+
+@router.post("/cache_management", response_model=CacheAnswer)
+async def cache_management(
+    request: Request,
+    uses: Annotated[Services, Depends(services_of)],
+    action: Annotated[Action, Query(description="save without a handle saves every handle.")],
+    handle: Annotated[str | None, Query(max_length=128)] = None,
+) -> CacheAnswer:
+    """Answers when the workers have confirmed the change. Forecasts of subjects are not touched."""
+    if action in ("save", "load") and not uses.settings.enable_cache_persistence:
+        raise RejectedError("saving and loading are switched off: set GLUCAST_ENABLE_CACHE_PERSISTENCE=1")
+    if action in ("delete", "load") and handle is None:
+        raise RejectedError(f"{action} needs a handle")
+    if action != "info":
+        log.info("cache", action=action, handle=short_hash(handle or "*"), caller=request.scope.get("caller"))
+    affected, message = await _DO[action](uses, handle or "")
+    return CacheAnswer(
+        success=True,
+        message=message,
+        cache_size=uses.model.handle_count(),
+        persisted_count=await asyncio.to_thread(saved_count, uses.parquet_dir),
+        items_affected=affected,
+    )
+
+
+async def _info(uses: Services, _: str) -> tuple[int, str]:
+    return 0, f"{uses.model.handle_count()} of {uses.settings.max_cache_size} handles are stored"
+
+
+async def _delete(uses: Services, handle: str) -> tuple[int, str]:
+    await uses.submit.delete(handle)
+    return 1, "the handle and its forecasts are deleted"
+
+
+async def _flush(uses: Services, _: str) -> tuple[int, str]:
+    count = await uses.submit.flush()
+    return count, f"{count} handles are deleted"
+
+
+async def _save(uses: Services, handle: str) -> tuple[int, str]:
+    if handle:
+        snapshots = [snapshot(uses.model, await uses.submit.stored(handle))]
+    else:
+        snapshots = [snapshot(uses.model, stored) for stored in uses.model.handles()]
+    refused = []
+    for saved in snapshots:
+        try:
+            await asyncio.to_thread(save, uses.parquet_dir, saved)
+        except RejectedError as error:
+            refused.append(error)
+    if refused and len(refused) == len(snapshots):
+        raise refused[0]
+    left_out = f"; {len(refused)} not, because their forecasts are still being computed" if refused else ""
+    return len(snapshots) - len(refused), f"{len(snapshots) - len(refused)} handles are saved{left_out}"
+
+
+async def _load(uses: Services, handle: str) -> tuple[int, str]:
+    saved = await asyncio.to_thread(load, uses.parquet_dir, checked_handle(handle))
+    await restore(uses.submit, saved)
+    return 1, f"the handle and {len(saved.charts)} forecasts are restored"
+
+
+_DO = {"info": _info, "delete": _delete, "flush": _flush, "save": _save, "load": _load}

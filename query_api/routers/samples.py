@@ -1,0 +1,145 @@
+"""Files and the forecasts of their samples: convert, process, draw, quick plot."""
+
+import asyncio
+import base64
+import binascii
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, File, Header, Request, UploadFile
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from query_api.figure import Style
+from query_api.plots import SAMPLE_TYPES, preferred
+from query_api.services import Services, services_of, while_connected
+from schemas.errors import MessageTooLargeError, RejectedError
+from schemas.upload import ProcessingWarnings, UploadOutcome
+
+router = APIRouter(tags=["samples of uploaded files"])
+Uses = Annotated[Services, Depends(services_of)]
+
+_THREAD_ABOVE_BYTES = 256 << 10
+
+
+class Question(BaseModel):
+    """Request bodies: unknown fields are ignored, as GluRPC does."""
+
+    model_config = ConfigDict(frozen=True)
+    force_calculate: StrictBool = Field(False, description="Compute again; the same input gives the same samples.")
+
+
+class FileQuestion(Question):
+    csv_base64: str = Field(description="The file, base64: unified CSV or any supported vendor's export.")
+    timezone: str = Field("UTC", max_length=64, description="IANA name of the zone of the file's local times.")
+
+
+class PlotQuestion(Question):
+    handle: str = Field(min_length=1, max_length=128)
+    index: StrictInt = Field(description="0: last hour with its truth; negative: earlier; 12: the real forecast.")
+
+
+class ConvertAnswer(BaseModel):
+    csv_content: str | None
+    error: str | None = None
+
+
+class ProcessAnswer(BaseModel):
+    handle: str | None
+    total_samples: int | None
+    warnings: ProcessingWarnings
+    error: str | None = None
+
+
+class QuickAnswer(BaseModel):
+    handle: str | None
+    plot_base64: str | None = Field(description="PNG, 1000x600.")
+    plot_data: dict[str, Any] | None = Field(description="The Plotly figure.")
+    warnings: ProcessingWarnings
+    error: str | None = None
+
+
+@router.post("/convert_to_unified", response_model=ConvertAnswer)
+async def convert_to_unified(uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
+    """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored."""
+    raw = await file.read(uses.settings.max_upload_bytes + 1)
+    _check_size(len(raw), uses.settings.max_upload_bytes)
+    from agents.vendor_file import to_unified_csv
+
+    return ConvertAnswer(csv_content=await asyncio.to_thread(to_unified_csv, raw))
+
+
+@router.post("/process_unified", response_model=ProcessAnswer)
+async def process_unified(request: Request, uses: Uses, question: FileQuestion) -> ProcessAnswer:
+    """Take a file in and say under which handle its forecasts will be found; they are computed meanwhile."""
+    outcome = await while_connected(request, _accepted(uses, question, question.force_calculate))
+    return ProcessAnswer(handle=outcome.handle, total_samples=outcome.total_samples, warnings=outcome.warnings)
+
+
+@router.post(
+    "/draw_a_plot",
+    responses={200: {"content": {"image/png": {}, "application/json": {}}}},
+    response_class=Response,
+)
+async def draw_a_plot(
+    request: Request, uses: Uses, question: PlotQuestion, accept: Annotated[str | None, Header()] = None
+) -> Response:
+    """One sample's forecast: a PNG, or for `Accept: application/json` the Plotly figure."""
+    media_type = preferred(accept, SAMPLE_TYPES)
+    if media_type is None:
+        raise HTTPException(406, f"plots come as {' or '.join(SAMPLE_TYPES)}")
+
+    async def drawn() -> bytes:
+        row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
+        return await uses.plots.draw(row, Style(), media_type)
+
+    return Response(await while_connected(request, drawn()), media_type=media_type, headers={"Vary": "Accept"})
+
+
+@router.post("/quick_plot", response_model=QuickAnswer)
+async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Response:
+    """Take a file in and draw its last sample, in one call."""
+
+    async def drawn() -> tuple[UploadOutcome, bytes, bytes]:
+        outcome = await _accepted(uses, question, force=False)
+        row = await uses.submit.forecast(outcome.handle or "", 0, question.force_calculate)
+        picture = await uses.plots.draw(row, Style(), "image/png")
+        return outcome, picture, await uses.plots.draw(row, Style(), "application/json")
+
+    outcome, picture, plotly = await while_connected(request, drawn())
+    answer = {
+        "handle": outcome.handle,
+        "plot_base64": base64.b64encode(picture).decode(),
+        "plot_data": orjson.Fragment(plotly),
+        "warnings": outcome.warnings.model_dump(),
+        "error": None,
+    }
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+async def _accepted(uses: Services, question: FileQuestion, force: bool) -> UploadOutcome:
+    text = question.csv_base64
+    if len(text) < _THREAD_ABOVE_BYTES:
+        raw = _decoded(text)
+    else:
+        raw = await asyncio.to_thread(_decoded, text)
+    _check_size(len(raw), uses.settings.max_upload_bytes)
+    return await uses.submit.upload(raw, question.timezone, force)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        raw = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise RejectedError(
+            "csv_base64 is not valid base64: encode the file's bytes, for example with base64 -w0"
+        ) from None
+    if not raw:
+        raise RejectedError("csv_base64 is empty: send a CGM export")
+    return raw
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise MessageTooLargeError(f"the file is larger than the {limit / (1 << 20):.0f} MiB that are accepted")

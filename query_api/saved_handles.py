@@ -1,0 +1,131 @@
+"""Handles as Parquet files: everything needed to serve them again from an empty cluster.
+
+A file holds one row a sample, its fan chart as JSON, and in the schema's metadata the outcomes of the uploads that gave
+the handle. The series itself is put together from the charts' windows and proven by the handle, which is its hash.
+"""
+
+import dataclasses
+import datetime
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from agents.fingerprint import STEP_SECONDS, handle_of, to_centi
+from schemas.errors import RejectedError, UnknownHandleError
+from schemas.fan_chart import HORIZON_STEPS, PAST_POINTS, FanChart
+from schemas.upload import UploadOutcome
+
+VERSION = 1
+_METADATA = b"glucast-saved-handle"
+_HANDLE = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SavedHandle:
+    """A handle, the outcomes of its uploads (one a different file) and its fan charts by sample."""
+
+    handle: str
+    outcomes: tuple[UploadOutcome, ...]
+    charts: Mapping[int, FanChart]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Points:
+    """A unified series: glucose in hundredths of mg/dL, 5 minutes apart, from `start_seconds` of local time."""
+
+    start_seconds: int
+    centi: list[int]
+
+
+def checked_handle(text: str) -> str:
+    """The text if it is a handle. Raises `RejectedError`: nothing else may ever become part of a path."""
+    if not _HANDLE.fullmatch(text):
+        raise RejectedError("a handle is 64 hexadecimal digits")
+    return text
+
+
+def points_of(saved: SavedHandle) -> Points:
+    """The series behind the charts. Raises `RejectedError` where they do not cover it or do not give its hash."""
+    outcome = saved.outcomes[0]
+    known: dict[int, float] = {}
+    start_seconds = 0
+    for index, chart in saved.charts.items():
+        first = (
+            outcome.points - PAST_POINTS - HORIZON_STEPS + index
+        )  # of the window, counted from the first point of the series
+        values = [*chart.past_mgdl, *chart.truth_mgdl]
+        known.update({first + step: value for step, value in enumerate(values) if value is not None})
+        local = chart.issue_time.replace(tzinfo=datetime.UTC).timestamp()
+        start_seconds = int(local) - (first + PAST_POINTS - 1) * STEP_SECONDS
+    count = outcome.points
+    if not all(place in known for place in range(count)):
+        raise RejectedError("not enough samples of this handle have been computed to save it; try again when more are")
+    centi = [to_centi(known[place]) for place in range(count)]
+    if handle_of(outcome.timezone, start_seconds, centi) != saved.handle:
+        raise RejectedError("the stored forecasts do not give the series that the handle names")
+    return Points(start_seconds, centi)
+
+
+def save(directory: Path, saved: SavedHandle) -> None:
+    """Write ``<handle>.parquet``, whole or not at all. Raises `RejectedError` for what could not be restored."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    points_of(saved)
+    path = _path(directory, saved.handle)
+    about = {
+        "version": VERSION,
+        "handle": saved.handle,
+        "outcomes": [item.to_json().decode() for item in saved.outcomes],
+    }
+    schema = pa.schema([("index", pa.int32()), ("fan_chart", pa.string())], {_METADATA: orjson.dumps(about)})
+    rows = sorted(saved.charts.items())
+    table = pa.table(
+        [[index for index, _ in rows], [chart.to_json().decode() for _, chart in rows]], schema=schema
+    )  # fmt: skip
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=directory, suffix=".part", delete=False) as part:
+        try:
+            pq.write_table(table, part, compression="zstd")
+            part.flush()
+            os.fsync(part.fileno())
+            Path(part.name).replace(path)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+
+
+def load(directory: Path, handle: str) -> SavedHandle:
+    """Raises `UnknownHandleError` without such a file, `RejectedError` for a file that is not one of these."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = _path(directory, handle)
+    if not path.is_file():
+        raise UnknownHandleError("this handle has not been saved")
+    try:
+        table = pq.read_table(path, memory_map=False)
+        about = orjson.loads((table.schema.metadata or {})[_METADATA])
+        outcomes = tuple(UploadOutcome.from_json(text.encode()) for text in about["outcomes"])
+        rows: Sequence[Mapping[str, str]] = table.to_pylist()
+        charts = {int(row["index"]): FanChart.from_json(row["fan_chart"].encode()) for row in rows}
+        saved = SavedHandle(handle, outcomes, charts)
+        if about["handle"] != handle or any(outcome.handle != handle for outcome in outcomes) or not outcomes:
+            raise RejectedError("the saved file is of another handle")
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        raise RejectedError("the saved file is damaged or was not written by this version") from None
+    points_of(saved)
+    return saved
+
+
+def saved_count(directory: Path) -> int:
+    """How many handles are saved."""
+    return sum(1 for path in directory.glob("*.parquet") if _HANDLE.fullmatch(path.stem))
+
+
+def _path(directory: Path, handle: str) -> Path:
+    return directory / f"{checked_handle(handle)}.parquet"

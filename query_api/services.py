@@ -1,0 +1,108 @@
+"""Everything that the routes use, built once an application, and how it starts and stops."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from fastapi import Request
+
+from query_api.follow import Follower
+from query_api.image import Images
+from query_api.news import News
+from query_api.pipeline_status import PipelineWatch
+from query_api.plots import Plots
+from query_api.problems import ClientGoneError
+from query_api.publish import Publisher
+from query_api.read_model import ReadModel
+from query_api.request_metrics import RequestMetrics
+from query_api.store import Store
+from query_api.submit import Submit
+from streams.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one application."""
+
+    settings: Settings
+    model: ReadModel
+    follower: Follower
+    publisher: Publisher
+    submit: Submit
+    images: Images
+    plots: Plots
+    pipeline: PipelineWatch
+    metrics: RequestMetrics
+
+    @property
+    def parquet_dir(self) -> Path:
+        """Where handles are saved: beside the clusters' directories, because it outlives them."""
+        return self.settings.state_dir / "parquet"
+
+
+def services_of(request: Request) -> Services:
+    """The dependency that routes take."""
+    found: Services = request.app.state.services
+    return found
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, directory: Path, metrics: RequestMetrics) -> AsyncIterator[Services]:
+    """Open the table and run everything that works in the background."""
+    model = ReadModel(
+        Store(directory / "read-model", settings.block_cache_bytes, settings.write_buffer_bytes), News()
+    )  # fmt: skip
+    follower, publisher = Follower(settings, model), Publisher(settings)
+    images = Images(waiters=settings.waiters)
+    submit = Submit(settings, model, follower, publisher)
+    pipeline = PipelineWatch(settings, follower)
+    services = Services(settings, model, follower, publisher, submit, images, Plots(images), pipeline, metrics)
+    _measure(services)
+    tasks = [asyncio.create_task(part.run()) for part in (follower, publisher, images)]
+    try:
+        yield services
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=4)
+        await pipeline.close()
+        model.close()
+
+
+def _measure(services: Services) -> None:
+    metrics, submit, images = services.metrics, services.submit, services.images
+    metrics.gauge("glucast_read_model_lag", "Messages between Kafka and the read model", services.follower.lag)
+    metrics.gauge("glucast_read_model_connected", "1 while Kafka answers", lambda: services.follower.connected)
+    metrics.gauge("glucast_read_model_skipped", "Messages that were no records", lambda: services.model.skipped)
+    metrics.gauge("glucast_handles", "Stored handles", services.model.handle_count)
+    metrics.gauge("glucast_waiters", "Requests that wait for workers", lambda: submit.in_flight.waiters)
+    metrics.gauge("glucast_computations", "What they wait for, each once", lambda: submit.in_flight.computations)
+    metrics.gauge("glucast_pictures_drawn", "Pictures drawn by Chromium", lambda: images.renders)
+    metrics.gauge("glucast_pictures_reused", "Pictures and figures from the cache", lambda: images.hits)
+
+
+async def while_connected(request: Request, answer: Awaitable[T]) -> T:
+    """The answer, or `ClientGoneError` as soon as nobody waits for it: the waiter is then free for others.
+
+    Call it when the route has read the body: nothing but the client's leaving is of interest after that.
+    """
+    task = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(_until_gone(request))
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return await task
+    finally:
+        leaving.cancel()
+        task.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,70 @@
+"""An ordered bytes-to-bytes map on disk whose changes become visible and durable together."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+
+
+class Store:
+    """RocksDB with staged writes: `get` sees what is staged, `scan` and a restart see what was committed."""
+
+    def __init__(self, path: Path, block_cache_bytes: int, write_buffer_bytes: int) -> None:
+        self.path = path
+        self._block_cache_bytes = block_cache_bytes
+        self._write_buffer_bytes = write_buffer_bytes
+        self._staged: dict[bytes, bytes | None] = {}
+        self._db = self._open()
+
+    def _open(self) -> Rdict:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(self._write_buffer_bytes)
+        options.set_max_write_buffer_number(2)
+        options.set_max_open_files(64)
+        options.set_keep_log_file_num(1)
+        table = BlockBasedOptions()
+        table.set_block_cache(Cache(self._block_cache_bytes))
+        options.set_block_based_table_factory(table)
+        return Rdict(str(self.path), options)
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self._staged:
+            return self._staged[key]
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Committed entries whose key begins with `prefix`, in key order."""
+        entries: Iterator[tuple[Any, Any]] = self._db.items(from_key=prefix)  # typed for its other mode only
+        for key, value in entries:
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def stage(self, key: bytes, value: bytes | None) -> None:
+        """Set, or with None remove, `key` at the next commit."""
+        self._staged[key] = value
+
+    def commit(self) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in self._staged.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        self._db.write(batch)
+        self._staged.clear()
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        self.close()
+        shutil.rmtree(self.path)
+        self._db = self._open()
+
+    def close(self) -> None:
+        self._staged.clear()
+        self._db.close()

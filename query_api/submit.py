@@ -1,0 +1,286 @@
+"""What the query layer asks of the workers, and how it waits for their answers.
+
+Everything is looked up in the read model first; only what is missing there goes to Kafka. A forecast that several
+requests want is asked for once.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from agents.fingerprint import upload_id as upload_id_of
+from agents.local_time import zone
+from query_api.follow import Follower
+from query_api.in_flight import InFlight
+from query_api.publish import Publisher
+from query_api.read_model import ChartRow, ReadModel, StoredHandle
+from schemas import errors
+from schemas.command import CacheCommand, ForecastDemand
+from schemas.errors import GlucastError, RejectedError, UnavailableError, UnknownHandleError
+from schemas.outcome import RequestOutcome
+from schemas.reading import Reading
+from schemas.upload import UploadOutcome
+from streams import topics
+from streams.settings import Settings
+
+T = TypeVar("T")
+
+ON_THEIR_WAY = (0, 12)
+"""Samples that every new upload asks for at once, on the interactive lane."""
+HEAD_START_SECONDS = 2.0
+COMMAND_SECONDS = 10.0
+
+
+class IndexRangeError(RejectedError):
+    """A sample outside those that a handle has."""
+
+    code = "out_of_range"
+
+
+class Submit:
+    """Uploads, demands, readings and cache commands, with one computation in flight a key."""
+
+    def __init__(self, settings: Settings, model: ReadModel, follower: Follower, publisher: Publisher) -> None:
+        self._settings = settings
+        self._model = model
+        self._follower = follower
+        self._publisher = publisher
+        self.in_flight = InFlight(settings.waiters)
+        self.fulfilled = 0
+        self.fulfilment_seconds = 0.0
+
+    # uploads
+
+    async def upload(self, raw: bytes, timezone: str = "UTC", force: bool = False) -> UploadOutcome:
+        """What became of a vendor file: an accepted outcome. A known file is answered from the table.
+
+        Raises `RejectedError` with the reason, `UnavailableError` where no answer comes in time.
+        """
+        zone(timezone)
+        upload_id = upload_id_of(raw, timezone)
+        if not force and (known := self.known_upload(upload_id)) is not None:
+            return known
+        outcome = await self.in_flight.join(
+            f"upload/{upload_id}/{force}", lambda: self._in_time(self._upload(upload_id, raw, timezone, force))
+        )
+        if outcome.status == "rejected":
+            raise _rejection(outcome)
+        await self._evict()
+        return outcome
+
+    def known_upload(self, upload_id: str) -> UploadOutcome | None:
+        """The accepted outcome of an upload whose series is still stored."""
+        known = self._model.upload(upload_id)
+        accepted = known is not None and known.status == "accepted" and known.handle is not None
+        return known if accepted and known and self._model.handle(known.handle or "") is not None else None
+
+    async def _upload(self, upload_id: str, raw: bytes, timezone: str, force: bool) -> UploadOutcome:
+        headers = {"timezone": timezone.encode()} | ({"force": b"1"} if force else {})
+        with self._model.news.listen(f"upload/{upload_id}") as listener:
+            sent_ms = await self._publisher.send(topics.UPLOADS, upload_id, raw, headers)
+            while True:
+                for item in await listener.next():
+                    if isinstance(item, UploadOutcome) and item.epoch_ms >= sent_ms:
+                        return item
+
+    async def _evict(self) -> None:
+        """Delete the oldest handles over the limit."""
+        excess = self._model.handle_count() - self._settings.max_cache_size
+        if excess > 0:
+            for stored in self._model.handles()[:excess]:
+                await self._command(stored)
+
+    # forecasts
+
+    async def stored(self, handle: str) -> StoredHandle:
+        """A known handle. Raises `UnknownHandleError`, but only after what Kafka holds by now has been read."""
+        found = self._model.handle(handle)
+        if found is None:
+            await self._follower.catch_up()
+            found = self._model.handle(handle)
+        if found is None:
+            raise UnknownHandleError(
+                "nothing is stored under this handle; it was never given, has been deleted or replaced by newer ones: "
+                "upload the file again"
+            )
+        return found
+
+    async def forecast(self, handle: str, index: int, force: bool = False) -> ChartRow:
+        """The fan chart of one sample, from the table or computed now.
+
+        Raises `UnknownHandleError`, `IndexRangeError`, and `UnavailableError` where it takes too long.
+        """
+        stored = await self.stored(handle)
+        if index not in stored.indexes:
+            raise IndexRangeError(
+                f"index {index} is out of range: this handle has samples {stored.indexes[0]} to {stored.indexes[-1]} "
+                "(0 is the last with its whole hour of truth, 12 the real forecast)"
+            )
+        known = None if force else self._model.chart(stored, index)
+        if known is not None:
+            return known
+        return await self.in_flight.join(
+            f"chart/{handle}/{index}/{force}", lambda: self._in_time(self._forecast(stored, index, force))
+        )
+
+    async def _forecast(self, stored: StoredHandle, index: int, force: bool) -> ChartRow:
+        begin = time.monotonic()
+        keys = [f"chart/{holder}/{index}" for holder in (stored.handle, stored.outcome.served_by) if holder]
+        demand_id = secrets.token_hex(16)
+        keys += [f"handle/{stored.handle}", f"demand/{demand_id}"]
+        with self._model.news.listen(*keys) as listener:
+            row = None if force else self._model.chart(stored, index)
+            if row is None and not force and self._just_uploaded(stored) and index in ON_THEIR_WAY:
+                try:
+                    async with asyncio.timeout(HEAD_START_SECONDS):
+                        row = _answer(await listener.next(), demand_id, force)
+                except TimeoutError:
+                    pass
+            if row is None:
+                await self._demand(stored, index, force, demand_id)
+            while row is None:
+                row = _answer(await listener.next(), demand_id, force)
+        self.fulfilled += 1
+        self.fulfilment_seconds += time.monotonic() - begin
+        return row
+
+    def _just_uploaded(self, stored: StoredHandle) -> bool:
+        return time.time() * 1000 - stored.outcome.epoch_ms < 1000 * HEAD_START_SECONDS
+
+    async def _demand(self, stored: StoredHandle, index: int, force: bool, demand_id: str) -> None:
+        deadline_ms = int((time.time() + self._settings.answer_timeout_seconds) * 1000)
+        demand = ForecastDemand(
+            demand_id=demand_id,
+            series_key=stored.series_key,
+            handle=stored.handle,
+            indexes=(index,),
+            force=force,
+            deadline_ms=deadline_ms,
+        )
+        await self._publisher.send(topics.DEMANDS, stored.series_key, demand.to_json())
+
+    # readings
+
+    async def publish_readings(self, readings: Sequence[Reading]) -> None:
+        """Return when Kafka has confirmed every reading, in their order. Raises `UnavailableError`."""
+        await asyncio.gather(
+            *(self._publisher.send(topics.READINGS, reading.subject_id, reading.to_json()) for reading in readings)
+        )
+
+    # commands
+
+    async def delete(self, handle: str) -> None:
+        """Delete a handle and its forecasts everywhere. Raises `UnknownHandleError`, `UnavailableError`."""
+        stored = await self.stored(handle)
+        with self._model.news.listen(f"handle/{handle}") as listener:
+            await self._command(stored)
+            await self._until(listener.next(), "delete")
+
+    async def flush(self) -> int:
+        """Delete all handles; returns how many there were. Raises `UnavailableError`."""
+        await self._follower.catch_up()
+        before = self._model.handles()
+        epoch_ms = max([int(time.time() * 1000), *(stored.outcome.epoch_ms for stored in before)])
+        with self._model.news.listen(*(f"handle/{stored.handle}" for stored in before)) as listener:
+            for partition in range(self._settings.partitions):
+                command = CacheCommand(action="flush", command_id=secrets.token_hex(16), epoch_ms=epoch_ms)
+                await self._publisher.send(topics.CACHE_COMMANDS, None, command.to_json(), partition=partition)
+            while any(self._still_there(stored, epoch_ms) for stored in before):
+                await self._until(listener.next(), "flush")
+        return len(before)
+
+    def _still_there(self, stored: StoredHandle, epoch_ms: int) -> bool:
+        now = self._model.handle(stored.handle)
+        return now is not None and now.outcome.epoch_ms <= epoch_ms
+
+    async def publish_and_await(
+        self,
+        series_key: str,
+        sends: Sequence[tuple[topics.Topic, bytes]],
+        keys: Sequence[str],
+        wanted: Callable[[object], bool],
+    ) -> None:
+        """Send everything in order, then return when each of the news keys has told something wanted.
+
+        Raises `UnavailableError` where the workers do not answer in time.
+        """
+        with contextlib.ExitStack() as stack:
+            listeners = [stack.enter_context(self._model.news.listen(key)) for key in keys]
+            for topic, value in sends:
+                await self._publisher.send(topic, series_key, value)
+            for listener in listeners:
+                while not any(map(wanted, await self._until(listener.next(), "restore"))):
+                    pass
+
+    async def _command(self, stored: StoredHandle) -> None:
+        command = CacheCommand(
+            action="delete",
+            command_id=secrets.token_hex(16),
+            epoch_ms=max(int(time.time() * 1000), stored.outcome.epoch_ms),
+            series_key=stored.series_key,
+            handle=stored.handle,
+        )
+        await self._publisher.send(topics.CACHE_COMMANDS, stored.series_key, command.to_json())
+
+    async def _until(self, news: Awaitable[T], what: str) -> T:
+        try:
+            async with asyncio.timeout(COMMAND_SECONDS):
+                return await news
+        except TimeoutError:
+            raise UnavailableError(f"the workers have not confirmed the {what} yet; it goes on") from None
+
+    async def _in_time(self, answer: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._settings.answer_timeout_seconds):
+                return await answer
+        except TimeoutError:
+            raise UnavailableError(
+                f"no answer from the workers within {self._settings.answer_timeout_seconds:g} s; "
+                "what was accepted goes on, so ask again"
+            ) from None
+
+
+def _answer(news: Sequence[object], demand_id: str, force: bool) -> ChartRow | None:
+    """The awaited row among the news; by force only the one computed for the demand. Raises what ends the waiting."""
+    for item in news:
+        if item is None:
+            raise UnknownHandleError("the handle was deleted while its forecast was awaited")
+        if isinstance(item, ChartRow) and (not force or item.chart.demand_id == demand_id):
+            return item
+        if isinstance(item, RequestOutcome) and _concerns(item, demand_id, force):
+            raise _FAILURES[item.status](item.reason)
+    return None
+
+
+def _concerns(outcome: RequestOutcome, demand_id: str, force: bool) -> bool:
+    """Requests of an earlier life of the handle end too; only a model that fails, fails for everybody."""
+    own = outcome.demand_id == demand_id or (outcome.status == "failed" and not force)
+    return own and outcome.status in _FAILURES
+
+
+_FAILURES: dict[str, Callable[[str], GlucastError]] = {
+    "unknown_handle": UnknownHandleError,
+    "out_of_range": IndexRangeError,
+    "dropped": UnknownHandleError,
+    "failed": UnavailableError,
+}
+
+
+_REJECTIONS = {
+    kind.code: kind
+    for kind in (
+        errors.MalformedRecordError,
+        errors.MessageTooLargeError,
+        errors.UnknownFormatError,
+        errors.TooShortError,
+        errors.ImplausibleError,
+    )
+}
+
+
+def _rejection(outcome: UploadOutcome) -> RejectedError:
+    kind = _REJECTIONS.get(outcome.code or "", RejectedError)
+    return kind(outcome.reason or "the file was rejected")
