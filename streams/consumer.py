@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, cast
 
 import faust
-from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
+from faust.tables.manager import TableManager
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
 
 from streams.acks import Ledger, Verdict
@@ -20,6 +21,7 @@ from streams.delivery import Fatal, InFlight
 from streams.fence import Fence
 
 REWIND_AFTER_SECONDS = 5.0
+FETCH_WAIT_MILLISECONDS = 200
 
 _log = logging.getLogger("faust.strict")
 
@@ -38,6 +40,9 @@ class StrictConsumer(Consumer):
         self._standing: dict[TP, tuple[int, float]] = {}
 
     # delivery
+
+    def _new_consumer_thread(self) -> "PromptThread":
+        return PromptThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _deliver(self, message: Any) -> None:
         await self._conduct(message)  # cancelled when flow is suspended: then `next` stays where it is
@@ -203,6 +208,24 @@ class StrictConsumer(Consumer):
         return rewound
 
 
+class PromptThread(AIOKafkaConsumerThread):
+    """Fetches that wait less: every question to the broker (first offsets, high watermarks) queues behind a fetch."""
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        consumer = super()._create_consumer(loop)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS  # Faust fixes it at 1,500
+        return consumer
+
+
+class PromptTables(TableManager):
+    """Tables that are opened at once; Faust waits a second before it begins."""
+
+    async def on_start(self) -> None:
+        """Open the tables and start their recovery."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
 class FencedProducer(Producer):
     """Faust's aiokafka producer, whose requests wait at the fence: also those that were queued before a pause."""
 
@@ -244,7 +267,7 @@ class StrictApp(faust.App):
         self.in_flight = InFlight()
         self.on_release: list[Callable[[set[TP]], None]] = []
         self.on_revoked: list[Callable[[set[TP]], None]] = []
-        super().__init__(app_id, broker_session_timeout=session_timeout_seconds, **options)
+        super().__init__(app_id, broker_session_timeout=session_timeout_seconds, TableManager=PromptTables, **options)
 
     @property
     def strict(self) -> StrictConsumer:
