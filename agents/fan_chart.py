@@ -67,7 +67,7 @@ def predictive_density(
     """Grid (points, H) and calibrated density on it; all but `TAIL` of the probability at either end lies inside."""
     spread = np.maximum(residual_sd_mgdl, predictive.SMALLEST_SPREAD_MGDL)
     reach = 8.0 * spread
-    wide = np.linspace(draws_mgdl.min(axis=0) - reach, draws_mgdl.max(axis=0) + reach, 129)
+    wide = np.linspace(draws_mgdl.min(axis=0) - reach, draws_mgdl.max(axis=0) + reach, 65)
     below = distribution(draws_mgdl, residual_sd_mgdl, calibration, wide)
     step = np.arange(below.shape[1])
     first = np.maximum((below < TAIL).sum(axis=0) - 1, 0)

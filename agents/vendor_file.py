@@ -6,6 +6,8 @@ glucose, a unit that the header does not say, stretches whose length only other 
 """
 
 import dataclasses
+import datetime
+import logging
 import re
 from typing import TYPE_CHECKING
 
@@ -76,6 +78,7 @@ def unify_file(raw: bytes | None, timezone: str, rules: Rules) -> UnifiedFile:
     format_name, frame = _parse(text)
     try:
         frame = _plausible(frame)
+        notes += _date_order(format_name, text, frame)
         start_seconds, values, flags = _newest_stretch(frame, rules)
     except RejectedError:
         raise
@@ -139,13 +142,14 @@ def _parse(text: str) -> tuple[str, "pl.DataFrame"]:
     from cgm_format import UnknownFormatError as NoFormatError
     from polars.exceptions import PanicException
 
+    logging.getLogger("cgm_format").setLevel(logging.ERROR)  # its warnings quote rows of the file
     name = "Nightscout"
     try:
         if re.match(r"\s*[\[{]", text):
             return name, FormatProcessor.to_core_df(FormatParser.parse_nightscout(text))
-        kind = str(FormatParser.detect_format(text).value)
-        name = _NAMES.get(kind.split("_")[0], kind)
-        return name, FormatProcessor.to_core_df(FormatParser.parse_to_unified(text, FormatParser.detect_format(text)))
+        vendor_format = FormatParser.detect_format(text)
+        name = _NAMES.get(vendor_format.value.split("_")[0], vendor_format.value)
+        return name, FormatProcessor.to_core_df(FormatParser.parse_to_unified(text, vendor_format))
     except NoFormatError:
         raise UnknownFormatError(
             f"no supported format was recognised: send the unedited CSV file of {_SUPPORTED}"
@@ -181,6 +185,17 @@ def _plausible(frame: "pl.DataFrame") -> "pl.DataFrame":
     if not years.is_between(_EARLIEST_YEAR, _LATEST_YEAR).all():
         raise ImplausibleError(f"the file holds times outside {_EARLIEST_YEAR}..{_LATEST_YEAR}: export it again")
     return frame
+
+
+def _date_order(format_name: str, text: str, frame: "pl.DataFrame") -> list[str]:
+    """What has to be said where the dates of a file read as well with day and month exchanged."""
+    days_first_or_months = format_name == _NAMES["libre"] or (
+        format_name == _NAMES["nightscout"] and "/" in text[:4096]
+    )
+    if not days_first_or_months or int(frame["original_datetime"].dt.day().max()) > 12:  # type: ignore[arg-type]
+        return []
+    first: datetime.datetime = frame["original_datetime"].min()  # type: ignore[assignment]
+    return [f"DATES: No day is after the 12th, so day and month may be exchanged; read as {first:%d %B %Y} onwards"]
 
 
 def _check_glucose(values: "pl.Series") -> None:
