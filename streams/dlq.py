@@ -16,8 +16,9 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import ConsumerRecord
 
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ConfigurationError, RejectedError, UnavailableError
+from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError
 from streams.connection import consumer_options, producer_options
+from streams.provision import ADVICE, partitions_of
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS
 
@@ -124,13 +125,13 @@ def _gone(letter: DeadLetter) -> UnavailableError:
 
 async def _everything(settings: Settings, topic: str) -> AsyncIterator[ConsumerRecord]:
     """What the topic holds now, partition by partition; no consumer group is joined."""
+    count = await partitions_of(settings, topic)
+    if count == 0:
+        raise TopicMismatchError(f"{topic} is missing at {settings.broker}; {ADVICE}")
     consumer = AIOKafkaConsumer(**consumer_options(settings))
     await _started(consumer, settings)
     try:
-        numbers = consumer.partitions_for_topic(topic) or await _partitions(consumer, topic)
-        partitions = [TopicPartition(topic, number) for number in numbers]
-        if not partitions:
-            return
+        partitions = [TopicPartition(topic, number) for number in range(count)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
@@ -141,11 +142,6 @@ async def _everything(settings: Settings, topic: str) -> AsyncIterator[ConsumerR
                         yield record
     finally:
         await consumer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer.topics()
-    return consumer.partitions_for_topic(topic) or set()
 
 
 async def _started(client: AIOKafkaConsumer | AIOKafkaProducer, settings: Settings) -> None:

@@ -106,6 +106,13 @@ async def require(settings: Settings) -> None:
         raise TopicMismatchError(f"{shown}. To correct it {ADVICE}")
 
 
+async def partitions_of(settings: Settings, topic: str) -> int:
+    """How many partitions a topic has; 0 where it is missing. Raises `UnavailableError` without a broker."""
+    async with _Admin(settings) as admin:
+        found = await admin.describe([topic])
+    return found[topic].partitions if topic in found else 0
+
+
 def _differences(wanted: Mapping[str, Topic], found: Mapping[str, _Found], settings: Settings) -> list[Mismatch]:
     differences = []
     for name, is_ in found.items():

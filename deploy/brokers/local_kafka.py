@@ -66,7 +66,9 @@ class LocalKafka:
 
     def _command(self, *arguments: str) -> list[str]:
         quiet_logs = Path(__file__).with_name("log4j2.properties")
-        return [self._java, "-Xmx512m", "-XX:+UseSerialGC", f"-Dlog4j2.configurationFile={quiet_logs}",
+        # The quick compiler alone: half the processor time of a start, and far more throughput than one machine needs.
+        return [self._java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                f"-Dlog4j2.configurationFile={quiet_logs}",
                 "-cp", f"{self._home}/libs/*", *arguments]  # fmt: skip
 
     def spawn(self, report: Report = quiet) -> None:

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, TopicMismatchError
 from streams import dlq, topics
 from streams.connection import producer_options
 from streams.provision import provision
@@ -99,3 +99,8 @@ async def test_an_unknown_letter_is_refused_before_anything_is_sent(
     with pytest.raises(ConfigurationError, match="no such letter: nothing"):
         await dlq.replay(settings, ["cgm.readings/1/1/window", "nothing"])
     assert await received(settings) == []
+
+
+async def test_without_the_topic_it_says_what_to_run(settings: Settings) -> None:
+    with pytest.raises(TopicMismatchError, match="glucast topics provision"):
+        await dlq.letters(settings)

@@ -1,0 +1,74 @@
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from deploy.brokers.local_kafka import LocalKafka
+from streams import dlq, provision
+from streams.connection import producer_options
+from streams.settings import Settings
+from streams.topics import READINGS, UPLOADS
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.skipif(not os.environ.get("KAFKA_HOME"), reason="KAFKA_HOME is not set: no real Kafka here"),
+]
+
+
+async def test_what_was_confirmed_survives_a_crash_and_a_clean_restart_on_other_ports(tmp_path: Path) -> None:
+    broker = LocalKafka(tmp_path)
+    broker.start()
+    try:
+        settings = Settings(broker=broker.address, partitions=2)
+        await provision.provision(settings)
+        large = b"x" * (UPLOADS.max_message_bytes - 100_000)
+        await _produce(settings, UPLOADS.name, large)
+        broker.kill()
+        broker.restart()
+        await _produce(settings, READINGS.name, b"after the crash")
+    finally:
+        broker.stop()
+    assert broker.returncode() is not None
+
+    again = LocalKafka(tmp_path)
+    again.start()
+    try:
+        settings = Settings(broker=again.address, partitions=2)
+        assert await provision.check(settings) == []
+        assert [record.value async for record in dlq._everything(settings, UPLOADS.name)] == [large]
+        assert [record.value async for record in dlq._everything(settings, READINGS.name)] == [b"after the crash"]
+        await _changed_settings_are_found_and_corrected(settings)
+    finally:
+        again.stop()
+
+
+async def _changed_settings_are_found_and_corrected(settings: Settings) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    await admin.start()
+    changed = {"retention.ms": "1000", "min.compaction.lag.ms": "7", "max.message.bytes": "99000000"}
+    await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, READINGS.name, changed)])
+    await admin.close()
+    async with asyncio.timeout(20):
+        while not (found := await provision.check(settings)):  # noqa: ASYNC110 - the broker shows it when it likes
+            await asyncio.sleep(0.05)
+    assert [str(mismatch) for mismatch in found] == [
+        "cgm.readings: retention.ms is 1000, it has to be at least 604800000"
+    ]
+    assert (await provision.provision(settings)).altered == (READINGS.name,)
+    assert await provision.check(settings) == []
+    async with provision._Admin(settings) as wrapped:
+        overrides = (await wrapped.describe([READINGS.name]))[READINGS.name].overrides
+    assert overrides["min.compaction.lag.ms"] == "7", "what somebody else has set stays"
+
+
+async def _produce(settings: Settings, topic: str, value: bytes) -> None:
+    producer = AIOKafkaProducer(**producer_options(settings))
+    await producer.start()
+    try:
+        await producer.send_and_wait(topic, value, b"key")
+    finally:
+        await producer.stop()
