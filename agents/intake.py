@@ -49,7 +49,7 @@ def check_request(request: ForecastRequest) -> None:
         raise ImplausibleError(f"at most {HORIZON_STEPS} points may follow a window")
     if not 2 <= (request.num_samples or 0) <= MOST_SAMPLES:
         raise ImplausibleError(f"num_samples must lie in 2..{MOST_SAMPLES}")
-    if request.seed is None or not 0 <= (request.end_seconds or 0) <= LATEST_SECONDS:
+    if request.seed is None or not -LATEST_SECONDS <= (request.end_seconds or 0) <= LATEST_SECONDS:
         raise ImplausibleError("the window's time or the seed is missing or out of range")
     if request.input_hash != fingerprint.input_hash(request.end_seconds, past):
         raise ImplausibleError("input_hash is not the hash of the window")

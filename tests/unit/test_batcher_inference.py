@@ -137,7 +137,7 @@ def test_the_cost_follows_what_is_measured() -> None:
         {"truth_centi_mgdl": [10_000] * 13},
         {"num_samples": 0},
         {"num_samples": 100_000},
-        {"end_seconds": -1},
+        {"end_seconds": -(10**12)},
         {"end_seconds": 2**60},
         {"input_hash": "b" * 64},
     ],
