@@ -7,6 +7,8 @@ glucose as one closed shape, nearer ones darker.
 
 import dataclasses
 import datetime
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from schemas.fan_chart import STEP_MINUTES, DensityCurve, FanChart
@@ -75,7 +77,7 @@ def _fans(chart: FanChart, style: Style) -> list[dict[str, Any]]:
 
 def _fan(step: int, curve: DensityCurve, steps: int, style: Style, first: bool) -> dict[str, Any]:
     """One closed shape: the density to the left of its target time, its straight side on the time itself."""
-    glucose, density = _thinned(curve)
+    glucose, density = _drawn(curve)
     peak = max(density, default=0.0) or 1.0
     base = _minutes(step)
     opacity = 0.78 - 0.52 * (step - 1) / max(1, steps - 1)
@@ -95,18 +97,35 @@ def _fan(step: int, curve: DensityCurve, steps: int, style: Style, first: bool) 
     }
 
 
-def _thinned(curve: DensityCurve) -> tuple[list[float], list[float]]:
-    """The curve's support, thinned evenly to a bounded number of points that include both ends and the peak."""
+def _drawn(curve: DensityCurve) -> tuple[list[float], list[float]]:
+    """The curve's support as `CURVE_POINTS` even points: splines of the log density, which for a normal are exact."""
     peak = max(curve.density, default=0.0)
     seen = [place for place, value in enumerate(curve.density) if value > 0.002 * peak]
-    if not seen:
-        return [], []
+    if len(seen) < 2:
+        return list(curve.glucose_mgdl), list(curve.density)
     first, last = max(0, seen[0] - 1), min(len(curve.density) - 1, seen[-1] + 1)
-    count = min(CURVE_POINTS, last - first + 1)
-    places = {first + round(step * (last - first) / max(1, count - 1)) for step in range(count)}
-    places.add(max(seen, key=lambda place: curve.density[place]))
-    ordered = sorted(places)
-    return [curve.glucose_mgdl[place] for place in ordered], [curve.density[place] for place in ordered]
+    logs = [math.log(max(value, 1e-4 * peak)) for value in curve.density[first : last + 1]]
+    levels = curve.glucose_mgdl[first : last + 1]
+    glucose, density = [], []
+    for number in range(CURVE_POINTS):
+        place = number * (len(logs) - 1) / (CURVE_POINTS - 1)
+        left = min(int(place), len(logs) - 2)
+        part = place - left
+        glucose.append(levels[left] + part * (levels[left + 1] - levels[left]))
+        density.append(math.exp(_between(logs, left, part)))
+    return glucose, density
+
+
+def _between(values: Sequence[float], left: int, part: float) -> float:
+    """Catmull-Rom between `values[left]` and its right neighbour, at `part` of the way."""
+    before, start = values[max(0, left - 1)], values[left]
+    end, after = values[left + 1], values[min(len(values) - 1, left + 2)]
+    slope_start, slope_end = (end - before) / 2, (after - start) / 2
+    rest = 1 - part
+    return (
+        start * (1 + 2 * part) * rest**2 + slope_start * part * rest**2
+        + end * part**2 * (3 - 2 * part) - slope_end * part**2 * rest
+    )  # fmt: skip
 
 
 def _truth(chart: FanChart, style: Style) -> dict[str, Any]:
@@ -154,7 +173,7 @@ def _band(chart: FanChart, level: float) -> tuple[float, ...]:
 def _range(chart: FanChart, style: Style) -> tuple[float, float]:
     """The vertical range in mg/dL: all that is drawn, and the target range for orientation."""
     curves = chart.fan if style.fan == "total" else chart.epistemic_fan
-    drawn = [value for curve in curves for value in _thinned(curve)[0]]
+    drawn = [value for curve in curves for value in _drawn(curve)[0]]
     drawn += [*chart.past_mgdl[-PAST_SHOWN:], *chart.median_mgdl, *(v for v in chart.truth_mgdl if v is not None)]
     low, high = min(*drawn, TARGET_RANGE_MGDL[0]), max(*drawn, TARGET_RANGE_MGDL[1])
     margin = 0.04 * (high - low)
@@ -263,7 +282,9 @@ def _title(chart: FanChart) -> str:
 
 
 def _summary(chart: FanChart, style: Style) -> str:
-    """What matters in one line: the hour's end with its 90 % interval, and the risk of leaving the target range."""
+    """What matters in one line: the hour's end with its 90 % interval, and at its worst step the risk of leaving the
+    target range.
+    """
     last = len(chart.median_mgdl) - 1
     text = (
         f"In {_minutes(last + 1)} min: <b>{style.text(chart.median_mgdl[last])} {style.unit}</b> "
@@ -271,10 +292,10 @@ def _summary(chart: FanChart, style: Style) -> str:
     )
     low, high = max(chart.p_below_70), max(chart.p_above_180)
     target_low, target_high = TARGET_RANGE_MGDL
-    text += (
-        f"  ·  P(&lt;{style.text(target_low)}) {_percent(low)}  ·  P(&gt;{style.text(target_high)}) {_percent(high)}"
+    return (
+        f"{text}  ·  highest chance below {style.text(target_low)}: {_percent(low)}, "
+        f"above {style.text(target_high)}: {_percent(high)}"
     )
-    return text
 
 
 def _percent(probability: float) -> str:

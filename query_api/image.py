@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
@@ -123,6 +124,9 @@ async def _open() -> Any:
 def _browser_class() -> Any:
     """Kaleido without its reload of the page, and of 5 MB of script, between any two drawings."""
     import kaleido
+
+    for name in ("kaleido", "choreographer", "logistro"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     class PatientKaleido(kaleido.Kaleido):  # type: ignore[misc]
         drawn = 0

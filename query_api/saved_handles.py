@@ -54,9 +54,7 @@ def points_of(saved: SavedHandle) -> Points:
     known: dict[int, float] = {}
     start_seconds = 0
     for index, chart in saved.charts.items():
-        first = (
-            outcome.points - PAST_POINTS - HORIZON_STEPS + index
-        )  # of the window, counted from the first point of the series
+        first = outcome.points - PAST_POINTS - HORIZON_STEPS + index  # of the window, as a place in the series
         values = [*chart.past_mgdl, *chart.truth_mgdl]
         known.update({first + step: value for step, value in enumerate(values) if value is not None})
         local = chart.issue_time.replace(tzinfo=datetime.UTC).timestamp()
