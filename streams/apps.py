@@ -53,7 +53,9 @@ def step_app(role: Role, host: Host, load: Callable[[Step, Settings], StepFuncti
     """The App of ingest or calc: an agent a step behind its guard, tables shared by the role's steps."""
     settings = host.settings
     app = new_app(topology.app_id(role), role, host)
-    tables = {name: ConfirmedTable(app, role, name, settings) for name in topology.tables_of(role)}
+    tables = {
+        name: ConfirmedTable(app, faust_table(app, name, settings), role, name) for name in topology.tables_of(role)
+    }
     app.on_revoked.extend(table.forget for table in tables.values())
     locks, room = PartitionLocks(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
@@ -116,42 +118,66 @@ def topic_of(app: Any, topic: Topic, settings: Settings) -> Any:
     )
 
 
+def faust_table(app: Any, name: str, settings: Settings) -> Any:
+    """A Faust table of raw bytes in RocksDB."""
+    return app.Table(
+        name,
+        partitions=settings.partitions,
+        key_type=bytes,
+        value_type=bytes,
+        # Faust's store takes entries out of this dictionary: never share it between tables.
+        options={
+            "driver": "rocksdict",
+            "block_cache_size": settings.block_cache_bytes,
+            "write_buffer_size": settings.write_buffer_bytes,
+        },
+    )
+
+
 def new_app(app_id: str, name: str, host: Host) -> StrictApp:
     """An App without agents or tables."""
-    settings = host.settings
     return StrictApp(
         app_id,
         fatal=host.fatal,
-        session_timeout_seconds=settings.session_timeout_seconds,
-        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
-        broker_credentials=credentials(settings),
-        broker_client_id=f"glucast-{name}-{settings.ordinal}",
-        # The assignor tells members apart by it: equal URLs leave one of them alive without work.
-        canonical_url=f"http://{socket.gethostname()}:{host.port}",
-        web_enabled=False,
-        store="rocksdb://",
-        datadir=str(host.data_dir),
-        key_serializer="raw",
-        value_serializer="raw",
-        topic_partitions=settings.partitions,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        table_standby_replicas=0,
-        producer_acks=-1,
-        producer_max_request_size=settings.max_request_bytes,
-        producer_request_timeout=max(60.0, settings.stall_seconds),
-        consumer_max_fetch_size=settings.max_request_bytes,
-        consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=f"{name}-{settings.ordinal}" if settings.static_membership else None,
-        broker_heartbeat_interval=settings.heartbeat_seconds,
-        broker_rebalance_timeout=settings.rebalance_timeout_seconds,
-        broker_request_timeout=max(40.0, 2 * settings.rebalance_timeout_seconds),
-        broker_max_poll_records=settings.max_poll_records,
-        broker_commit_interval=settings.commit_interval_seconds,
-        stream_buffer_maxsize=settings.stream_buffer_maxsize,
-        stream_wait_empty=True,
-        stream_recovery_delay=0.0,
+        session_timeout_seconds=host.settings.session_timeout_seconds,
+        **app_options(name, host),
     )
+
+
+def app_options(name: str, host: Host) -> dict[str, Any]:
+    """Faust's settings, all but the session timeout."""
+    settings = host.settings
+    return {
+        "broker": [f"kafka://{address.strip()}" for address in settings.broker.split(",")],
+        "broker_credentials": credentials(settings),
+        "broker_client_id": f"glucast-{name}-{settings.ordinal}",
+        # The assignor tells members apart by it: equal URLs leave one of them alive without work.
+        "canonical_url": f"http://{socket.gethostname()}:{host.port}",
+        "web_enabled": False,
+        "store": "rocksdb://",
+        "datadir": str(host.data_dir),
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        "topic_partitions": settings.partitions,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "table_standby_replicas": 0,
+        "producer_acks": -1,
+        "producer_max_request_size": settings.max_request_bytes,
+        "producer_request_timeout": max(60.0, settings.stall_seconds),
+        "consumer_max_fetch_size": settings.max_request_bytes,
+        "consumer_auto_offset_reset": "earliest",
+        # None and never an empty string, which would make all workers the same member.
+        "consumer_group_instance_id": f"{name}-{settings.ordinal}" if settings.static_membership else None,
+        "broker_heartbeat_interval": settings.heartbeat_seconds,
+        "broker_rebalance_timeout": settings.rebalance_timeout_seconds,
+        "broker_request_timeout": max(40.0, 2 * settings.rebalance_timeout_seconds),
+        "broker_max_poll_records": settings.max_poll_records,
+        "broker_commit_interval": settings.commit_interval_seconds,
+        "stream_buffer_maxsize": settings.stream_buffer_maxsize,
+        "stream_wait_empty": True,
+        "stream_recovery_delay": 0.0,
+    }
 
 
 def credentials(settings: Settings) -> Any:

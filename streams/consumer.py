@@ -211,6 +211,8 @@ class StrictConsumer(Consumer):
 class PromptThread(AIOKafkaConsumerThread):
     """Fetches that wait less: every question to the broker (first offsets, high watermarks) queues behind a fetch."""
 
+    logger = _log
+
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         consumer = super()._create_consumer(loop)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS  # Faust fixes it at 1,500
@@ -219,6 +221,8 @@ class PromptThread(AIOKafkaConsumerThread):
 
 class PromptTables(TableManager):
     """Tables that are opened at once; Faust waits a second before it begins."""
+
+    logger = _log
 
     async def on_start(self) -> None:
         """Open the tables and start their recovery."""

@@ -13,7 +13,6 @@ import rocksdict
 from faust.types import TP
 
 from streams import topics
-from streams.settings import Settings
 from streams.topics import Topic
 from streams.topology import Role, app_id
 from streams.work import check_size
@@ -25,22 +24,12 @@ OFFSET_KEY = b"__faust\0offset__"
 class ConfirmedTable:
     """One table of a role: raw bytes under text keys, a RocksDB a partition, a compacted changelog."""
 
-    def __init__(self, app: Any, role: Role, name: str, settings: Settings) -> None:
+    def __init__(self, app: Any, table: Any, role: Role, name: str) -> None:
+        """`table` is Faust's, which opens, recovers and closes the databases."""
         self.name = name
         self.changelog: Topic = topics.changelog(app_id(role), name)
         self._app = app
-        self._table = app.Table(
-            name,
-            partitions=settings.partitions,
-            key_type=bytes,
-            value_type=bytes,
-            # Faust's store takes entries out of this dictionary: never share it between tables.
-            options={
-                "driver": "rocksdict",
-                "block_cache_size": settings.block_cache_bytes,
-                "write_buffer_size": settings.write_buffer_bytes,
-            },
-        )
+        self._table = table
         self._views: dict[int, PartitionView] = {}
 
     def partition(self, partition: int) -> "PartitionView":

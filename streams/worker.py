@@ -16,8 +16,9 @@ from streams.settings import Settings
 from streams.topology import Role
 
 if TYPE_CHECKING:  # the help of the command line must not wait for Faust
+    import faust
+
     from streams.apps import Host
-    from streams.consumer import StrictApp
     from streams.health import NotReady
 
 EXIT_CLEAN, EXIT_CONFIGURATION, EXIT_RESTART = 0, 2, 3
@@ -54,9 +55,14 @@ def end_now(reason: str) -> None:
 async def _run_steps(role: Role, settings: Settings) -> int:
     runner = RoleRunner(role, settings)
     await runner.prepare()
-    from streams.apps import step_app
+    if settings.consumer == "plain":
+        from streams.bench.plain import plain_app
 
-    runner.apps.append(step_app(role, runner.host))
+        runner.apps.append(plain_app(role, runner.host))
+    else:
+        from streams.apps import step_app
+
+        runner.apps.append(step_app(role, runner.host))
     return await runner.run()
 
 
@@ -69,7 +75,7 @@ class RoleRunner:
         self.role, self.settings = role, settings
         self.metrics = Metrics()
         self.host: Host
-        self.apps: list[StrictApp] = []
+        self.apps: list[faust.App] = []
         self.extra_reasons: Callable[[], list[str]] = list
         """Further reasons why the role is not ready, such as a model that is still loading."""
         self._began = time.monotonic()
@@ -89,19 +95,22 @@ class RoleRunner:
             loop.add_signal_handler(number, self._stop.set)
         self._health = HealthServer(self.metrics, self.reasons)
         await self._health.start(self.settings.health_port)
-        _, cluster = await asyncio.gather(provision.require(self.settings), state_dir.cluster_id(self.settings))
+        await provision.require(self.settings)
+        cluster = await state_dir.cluster_id(self.settings)
         data_dir = state_dir.directory(self.settings, cluster, f"{self.role}-{self.settings.ordinal}")
         self.host = Host(self.settings, self.metrics, end_now, data_dir, self._health.port)
 
     async def run(self) -> int:
         """Start the Apps, wait for a signal or a crash, stop them. Returns the exit code."""
+        from streams.consumer import StrictApp
         from streams.liveness import Liveness, LoopWatchdog
 
-        self.metrics.in_flight(lambda: float(sum(len(app.in_flight) for app in self.apps)))
+        strict = [app for app in self.apps if isinstance(app, StrictApp)]
+        self.metrics.in_flight(lambda: float(sum(len(app.in_flight) for app in strict)))
         stall_seconds = self.settings.stall_seconds
         watchdog = LoopWatchdog(asyncio.get_running_loop(), stall_seconds, end_now)
         watchdog.start()
-        liveness = Liveness(self.apps, self.metrics, end_now, stall_seconds)
+        liveness = Liveness(strict, self.metrics, end_now, stall_seconds)
         stop = asyncio.create_task(self._stop.wait())
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(liveness.watch()),

@@ -124,7 +124,7 @@ async def _disturb(
     audit = await faults_audit.audit(settings, whole_pipeline=plan.whole_pipeline)
     watched = FAN_CHARTS if plan.whole_pipeline else READING_OUTCOMES
     records = await faults_audit.read_all(settings, watched.name)
-    found = [Stall(act, faults_audit.stalls(records, since, until)) for act, since, until in marks]
+    found = [Stall(act, faults_audit.stalls(records, settings.partitions, since, until)) for act, since, until in marks]
     return FaultReport(audit, found, published)
 
 

@@ -152,16 +152,18 @@ def _wrong_charts(settings: Settings, reference: Reference, model: str, rows: di
     return sum(held.get(key) != wanted for key, wanted in expected.items())
 
 
-def stalls(records: Iterable[ConsumerRecord[bytes, bytes]], since_ms: int, until_ms: int) -> dict[int, float]:
-    """Longest pause in seconds between two outputs of each partition within a stretch of time."""
-    longest: dict[int, float] = {}
-    last: dict[int, int] = {}
+def stalls(
+    records: Iterable[ConsumerRecord[bytes, bytes]], partitions: int, since_ms: int, until_ms: int
+) -> dict[int, float]:
+    """Longest pause in seconds of each partition's output that began within a stretch of time, whenever it ended."""
+    longest = dict.fromkeys(range(partitions), 0)
+    last = dict.fromkeys(range(partitions), since_ms)
     for record in sorted(records, key=lambda item: item.timestamp):
-        if since_ms <= record.timestamp <= until_ms:
-            before = last.get(record.partition, since_ms)
-            longest[record.partition] = max(longest.get(record.partition, 0.0), (record.timestamp - before) / 1000)
+        before = last[record.partition]
+        if record.timestamp >= since_ms and before <= until_ms:
+            longest[record.partition] = max(longest[record.partition], record.timestamp - before)
             last[record.partition] = record.timestamp
-    return longest
+    return {partition: pause / 1000 for partition, pause in longest.items()}
 
 
 async def processed_so_far(settings: Settings) -> int:

@@ -1,0 +1,166 @@
+"""A guard without Kafka: a producer whose confirmations the test gives, tables in dictionaries, messages by hand."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import rocksdict
+from faust.types import TP
+
+from streams.acks import Ledger
+from streams.delivery import InFlight
+from streams.fence import Fence
+from streams.guard import Guard, PartitionLocks
+from streams.metrics import Metrics
+from streams.settings import Settings
+from streams.tables import ConfirmedTable
+from streams.topology import Step
+from streams.work import StepFunction
+
+
+@dataclasses.dataclass(eq=False)
+class RawMessage:
+    """What Faust hands over, as far as a guard looks at it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp: float = 0.0
+    generation_id: int = 1
+
+    @property
+    def tp(self) -> tuple[str, int]:
+        return self.topic, self.partition
+
+
+@dataclasses.dataclass
+class Sent:
+    """One record given to the producer."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None
+    headers: dict[str, bytes]
+    future: "asyncio.Future[Any]"
+
+
+@dataclasses.dataclass
+class Metadata:
+    """What a broker confirms."""
+
+    offset: int
+
+
+class FakeProducer:
+    """Remembers what is sent; `confirm` answers as the broker would, in order."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self._confirmed = 0
+
+    async def send(
+        self, topic: str, key: bytes | None, value: bytes | None, partition: int | None, _: object, headers: Any
+    ) -> "asyncio.Future[Any]":
+        future = asyncio.get_running_loop().create_future()
+        self.sent.append(Sent(topic, key, value, partition, dict(headers or ()), future))
+        return future
+
+    async def confirm(self, count: int | None = None) -> None:
+        """Confirm the next `count` records, or all."""
+        until = len(self.sent) if count is None else self._confirmed + count
+        for sent in self.sent[self._confirmed : until]:
+            sent.future.set_result(Metadata(self._confirmed))
+            self._confirmed += 1
+        await asyncio.sleep(0)
+
+
+class FakeConsumer:
+    """The acking side of a consumer over a ledger a partition."""
+
+    def __init__(self, app: "FakeApp") -> None:
+        self.app = app
+        self.ledgers: dict[tuple[str, int], Ledger] = {}
+        self.acked: list[int] = []
+        self.forgotten: list[int] = []
+
+    def deliver(self, message: RawMessage) -> None:
+        ledger = self.ledgers.setdefault(message.tp, Ledger(message.offset))
+        ledger.admit(message.offset)
+        ledger.delivered(message.offset)
+
+    def ack(self, message: RawMessage) -> None:
+        if self.ledgers[message.tp].ack(message.offset):
+            self.acked.append(message.offset)
+
+    def forget(self, message: RawMessage) -> None:
+        self.forgotten.append(message.offset)
+
+
+class RocksStore:
+    """A RocksDB a partition, opened as Faust's store does."""
+
+    def __init__(self, home: Path) -> None:
+        self.data = self
+        self._home = home
+        self._open: dict[int, Any] = {}
+
+    def _db_for_partition(self, partition: int) -> Any:
+        if partition not in self._open:
+            options = rocksdict.Options(raw_mode=True)
+            options.create_if_missing(True)
+            self._open[partition] = rocksdict.Rdict(str(self._home / f"{partition}.db"), options=options)
+        return self._open[partition]
+
+
+class FakeApp:
+    """What a guard needs of a StrictApp."""
+
+    def __init__(self, session_timeout_seconds: float = 10.0) -> None:
+        self.in_flight = InFlight()
+        self.fence = Fence(session_timeout_seconds)
+        self.producer = FakeProducer()
+        self.consumer_generation_id = 1
+        self.strict = FakeConsumer(self)
+        self.ended: list[str] = []
+        self._assignment: set[TP] = set()
+
+    def fatal(self, reason: str) -> None:
+        self.ended.append(reason)
+
+
+def table_of(app: FakeApp, home: Path, name: str = "subjects") -> ConfirmedTable:
+    """A table of the ingest role over real databases, with partition 0 assigned."""
+    table = ConfirmedTable(app, RocksStore(home), "ingest", name)
+    app._assignment.add(TP(table.changelog.name, 0))
+    return table
+
+
+class FakeStream:
+    """A stream of given messages, ending where the test's input ends."""
+
+    def __init__(self, app: FakeApp, messages: list[RawMessage]) -> None:
+        self._app, self._messages = app, messages
+
+    def noack(self) -> "FakeStream":
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        for message in self._messages:
+            self._app.strict.deliver(message)
+            yield dataclasses.make_dataclass("Event", ["message"])(message)
+
+
+def guard_of(
+    app: FakeApp, step: Step, function: StepFunction, tables: dict[str, ConfirmedTable], **changes: Any
+) -> tuple[Guard, Metrics]:
+    """A guard over the fakes, with its metrics."""
+    settings, metrics = Settings(**changes), Metrics()
+    room = asyncio.Semaphore(settings.events_in_flight)
+    guard = Guard(step, function, app, tables, PartitionLocks(), room, metrics, settings)  # type: ignore[arg-type]
+    return guard, metrics

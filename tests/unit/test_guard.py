@@ -1,0 +1,186 @@
+"""The guard: retries, dead letters, sizes, and no ack before the broker has confirmed everything."""
+
+import asyncio
+import base64
+from pathlib import Path
+
+import pytest
+
+from schemas.dead_letter import DeadLetter
+from schemas.errors import ImplausibleError
+from streams import dead_letters, guard, topics
+from streams.topology import STEPS
+from streams.work import ENVELOPE_BYTES, StepFunction, Work
+from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, table_of
+
+WINDOW = next(step for step in STEPS if step.name == "window")
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "FIRST_BACKOFF_SECONDS", 0.0)
+
+
+def messages(count: int) -> list[RawMessage]:
+    return [RawMessage("cgm.readings", 0, offset, b"anna", b"%d" % offset) for offset in range(count)]
+
+
+async def counting(work: Work) -> None:
+    """Counts in a table and says so."""
+    seen = int(work.get("subjects", "anna") or b"0") + 1
+    work.put("subjects", "anna", b"%d" % seen)
+    work.send(topics.READING_OUTCOMES, "anna", b"%d" % seen, {"from": b"test"})
+
+
+async def consume(app: FakeApp, home: Path, step: StepFunction, given: list[RawMessage], **settings: object) -> None:
+    guarded, _ = guard_of(app, WINDOW, step, {"subjects": table_of(app, home)}, **settings)
+    await guarded.consume(FakeStream(app, given))
+
+
+async def test_the_ack_waits_for_table_and_send(tmp_path: Path) -> None:
+    app = FakeApp()
+    await consume(app, tmp_path, counting, messages(1))
+    assert [sent.topic for sent in app.producer.sent] == ["glucast-ingest-subjects-changelog", "cgm.reading-outcomes"]
+    assert app.producer.sent[1].headers == {"from": b"test"}
+    await app.producer.confirm(1)
+    assert (app.strict.acked, len(app.in_flight)) == ([], 1)
+    await app.producer.confirm(1)
+    assert (app.strict.acked, len(app.in_flight), app.in_flight.unconfirmed) == ([0], 0, 0)
+
+
+async def test_a_message_that_causes_nothing_is_acked_at_once(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def nothing(work: Work) -> None:
+        """No effects."""
+
+    await consume(app, tmp_path, nothing, messages(3))
+    assert app.strict.acked == [0, 1, 2]
+
+
+async def test_messages_run_in_order_while_confirmations_overlap(tmp_path: Path) -> None:
+    app = FakeApp()
+    await consume(app, tmp_path, counting, messages(5))
+    assert [sent.value for sent in app.producer.sent[1::2]] == [b"1", b"2", b"3", b"4", b"5"]
+    assert len(app.in_flight) == 5
+    await app.producer.confirm()
+    assert app.strict.acked == [0, 1, 2, 3, 4]
+
+
+async def test_no_more_events_than_allowed_are_in_flight(tmp_path: Path) -> None:
+    app = FakeApp()
+    running = asyncio.create_task(consume(app, tmp_path, counting, messages(4), events_in_flight=2))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(app.in_flight) == 2
+    while not running.done():
+        await app.producer.confirm()
+    await app.producer.confirm()
+    assert app.strict.acked == [0, 1, 2, 3]
+
+
+async def test_a_failed_confirmation_ends_the_process_without_an_ack(tmp_path: Path) -> None:
+    app = FakeApp()
+    await consume(app, tmp_path, counting, messages(1))
+    app.producer.sent[1].future.set_exception(RuntimeError("not enough replicas"))
+    await asyncio.sleep(0)
+    assert len(app.ended) == 1
+    assert "not enough replicas" in app.ended[0]
+    assert app.strict.acked == []
+
+
+async def test_a_step_that_fails_once_is_tried_again_without_effects_of_the_first_try(tmp_path: Path) -> None:
+    app, tries = FakeApp(), 0
+
+    async def flaky(work: Work) -> None:
+        nonlocal tries
+        tries += 1
+        await counting(work)
+        if tries == 1:
+            raise OSError("disk")
+
+    await consume(app, tmp_path, flaky, messages(1))
+    await app.producer.confirm()
+    assert (tries, app.strict.acked) == (2, [0])
+    assert [sent.value for sent in app.producer.sent] == [b"1", b"1"]
+
+
+async def test_poison_becomes_a_dead_letter_and_the_next_message_is_processed(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def poisoned(work: Work) -> None:
+        if work.message.offset == 0:
+            work.put("subjects", "anna", b"never")
+            raise ZeroDivisionError("division by zero")
+        await counting(work)
+
+    guarded, metrics = guard_of(app, WINDOW, poisoned, {"subjects": table_of(app, tmp_path)}, step_attempts=3)
+    await guarded.consume(FakeStream(app, messages(2)))
+    await app.producer.confirm()
+    assert app.strict.acked == [0, 1]
+    letter = DeadLetter.from_json(app.producer.sent[0].value)
+    assert (letter.letter_id, letter.code, letter.attempts) == ("cgm.readings/0/0/window", "failed", 3)
+    assert base64.b64decode(letter.value_base64 or "") == b"0"
+    assert [sent.value for sent in app.producer.sent[1:]] == [b"1", b"1"]
+    text = metrics.exposition().decode()
+    assert 'glucast_events_total{outcome="dead_lettered",step="window"} 1.0' in text
+    assert 'glucast_events_total{outcome="retried",step="window"} 2.0' in text
+    assert 'glucast_events_total{outcome="processed",step="window"} 1.0' in text
+
+
+async def test_a_rejection_is_not_tried_again(tmp_path: Path) -> None:
+    app, tries = FakeApp(), 0
+
+    async def rejecting(work: Work) -> None:
+        nonlocal tries
+        tries += 1
+        raise ImplausibleError("2000 mg/dL cannot be right")
+
+    await consume(app, tmp_path, rejecting, messages(1))
+    letter = DeadLetter.from_json(app.producer.sent[0].value)
+    assert (tries, letter.code, letter.attempts, letter.reason) == (1, "implausible", 1, "2000 mg/dL cannot be right")
+
+
+@pytest.mark.parametrize("where", ["table", "send"])
+async def test_a_value_over_the_limit_is_a_dead_letter_and_has_no_other_effect(tmp_path: Path, where: str) -> None:
+    app = FakeApp()
+    large = bytes(topics.READING_OUTCOMES.max_message_bytes - ENVELOPE_BYTES + 1)
+
+    async def growing(work: Work) -> None:
+        work.send(topics.READING_OUTCOMES, "anna", large if where == "send" else b"small")
+        work.put("subjects", "anna", large if where == "table" else b"small")
+
+    await consume(app, tmp_path, growing, messages(1))
+    assert [sent.topic for sent in app.producer.sent] == [topics.DEAD_LETTERS.name]
+    assert DeadLetter.from_json(app.producer.sent[0].value).code == "too_large"
+
+
+async def test_a_message_of_an_earlier_generation_has_no_effect(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def overtaken(work: Work) -> None:
+        await counting(work)
+        app.consumer_generation_id = 2  # a rebalance while the step ran
+
+    await consume(app, tmp_path, overtaken, messages(1))
+    assert (app.producer.sent, app.strict.acked, app.strict.forgotten, len(app.in_flight)) == ([], [], [0], 0)
+
+
+async def test_effects_wait_at_the_fence(tmp_path: Path) -> None:
+    app = FakeApp(session_timeout_seconds=0.01)
+    await asyncio.sleep(0.03)
+    running = asyncio.create_task(consume(app, tmp_path, counting, messages(1)))
+    await asyncio.sleep(0.06)
+    assert app.producer.sent == []
+    app.fence = type(app.fence)(60)
+    app.strict.ledgers.clear()  # revoked while it waited
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert app.producer.sent == []
+
+
+def test_a_large_payload_is_not_carried_in_the_letter() -> None:
+    message = dead_letters.Message(topic="cgm.uploads", key=None, value=bytes(dead_letters.INLINE_BYTES + 1))
+    letter = dead_letters.letter(message, "unify", dead_letters.Failure("failed", "x" * 9999, 3))
+    assert (letter.value_base64, letter.value_bytes) == (None, dead_letters.INLINE_BYTES + 1)
+    assert len(letter.to_json()) < 4096

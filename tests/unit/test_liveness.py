@@ -1,0 +1,91 @@
+"""Liveness is progress; the fence and the log filters."""
+
+import logging
+
+import pytest
+from faust.types import TP
+
+from streams.fence import Fence
+from streams.liveness import Progress
+from streams.logs import NoPayloads, RateLimit
+
+FIRST, SECOND = TP("cgm.readings", 0), TP("cgm.readings", 1)
+
+
+def test_a_worker_without_work_may_stand_still() -> None:
+    progress = Progress(60)
+    assert [progress.observe(now, {FIRST: 5}, frozenset()) for now in (0, 100, 1000)] == [None] * 3
+
+
+def test_lag_without_a_commit_is_a_stall() -> None:
+    progress = Progress(60)
+    assert progress.observe(0, {FIRST: 5, SECOND: 9}, frozenset({FIRST})) is None
+    assert progress.observe(59, {FIRST: 5, SECOND: 9}, frozenset({FIRST})) is None
+    assert "no progress for 61 s" in (progress.observe(61, {FIRST: 5, SECOND: 9}, frozenset({FIRST})) or "")
+
+
+def test_any_commit_is_progress() -> None:
+    progress = Progress(60)
+    for now in range(0, 600, 50):
+        assert progress.observe(now, {FIRST: now}, frozenset({FIRST})) is None
+
+
+def test_recovery_is_progress_until_it_stands_still() -> None:
+    progress = Progress(60)
+    for now in range(0, 600, 50):
+        assert progress.observe(now, {}, frozenset(), waiting=1000 - now) is None
+    assert "table records" in (progress.observe(700, {}, frozenset(), waiting=450) or "")
+
+
+def test_the_fence_closes_after_a_session_timeout_without_proof() -> None:
+    now = 100.0
+    fence = Fence(10, lambda: now)
+    now = 109.0
+    assert not fence.closed
+    now = 111.0
+    assert fence.closed
+    fence.prove()
+    assert not fence.closed
+
+
+async def test_waiting_at_the_fence_ends_when_its_reason_does() -> None:
+    now = 0.0
+    fence = Fence(10, lambda: now)
+    now = 20.0
+    answers = iter([True, False])
+    await fence.opened(lambda: next(answers))
+    assert fence.closed
+
+
+def record_of(text: str, *arguments: object) -> logging.LogRecord:
+    return logging.LogRecord("aiokafka", logging.ERROR, "", 0, text, arguments, None)
+
+
+def test_a_flood_of_one_message_is_one_line() -> None:
+    limit = RateLimit(quiet_seconds=60)
+    passed = [limit.filter(record_of("Unable connect to node %s", number)) for number in range(1000)]
+    assert sum(passed) == 1
+    assert limit.filter(record_of("something else"))
+
+
+def test_the_line_after_a_flood_says_how_much_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("streams.logs.time.monotonic", lambda: now)
+    limit = RateLimit(quiet_seconds=10)
+    for _ in range(5):
+        limit.filter(record_of("gone"))
+    now = 11.0
+    last = record_of("gone")
+    assert limit.filter(last)
+    assert last.getMessage() == "gone (4 more like this)"
+
+
+def test_libraries_do_not_log_what_messages_carry() -> None:
+    class ConsumerMessage:
+        def __repr__(self) -> str:
+            return "glucose 123"
+
+    record = record_of("waiting for %r and %r of %s", [(1, ConsumerMessage())], ConsumerMessage(), FIRST)
+    assert NoPayloads().filter(record)
+    assert "123" not in record.getMessage()
+    assert "cgm.readings" in record.getMessage()
