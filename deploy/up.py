@@ -25,6 +25,7 @@ EXIT_BROKER_LOST = 3
 _GLUCAST, _BROKER = "glucast", "broker"
 _STOP_SECONDS = 7.5
 _BROKER_STOP_SECONDS = 2.0
+_TOPICS_WAIT_SECONDS = 120.0
 NOTICE = "Not a medical device: forecasts are not for treatment decisions."
 
 
@@ -83,7 +84,9 @@ class _Run:
     ) -> None:
         self._wish = wish
         self._settings = settings.model_copy(update={"broker": broker.address, **broker.settings_overrides})
-        self._environment = environment(broker.address, settings.state_dir, broker.settings_overrides)
+        overrides = {"topics_wait_seconds": _TOPICS_WAIT_SECONDS, **broker.settings_overrides}
+        self._environment = environment(broker.address, settings.state_dir, overrides)
+        self._host = settings.host
         self._broker = broker
         self._port = port
         self._lines = lines
@@ -111,6 +114,9 @@ class _Run:
                 task.cancel()
             await self._supervisor.stop(_STOP_SECONDS)
 
+    def _report_broker(self, text: str) -> None:
+        self._lines.say(_BROKER, text)
+
     def _on_signal(self) -> None:
         self._signals += 1
         self._asked_to_stop.set()
@@ -119,16 +125,16 @@ class _Run:
 
     async def _work(self) -> int:
         """Start everything, then watch it. Returns an exit code when going on makes no sense."""
-        self._broker.spawn(lambda text: self._lines.say(_BROKER, text))
+        self._broker.spawn(self._report_broker)
+        # The roles load their code while the broker starts, and wait for their topics.
+        for child in (*workers(self._wish.counts, self._environment), api(self._host, self._port, self._environment)):
+            self._supervisor.add(child)
+        self._say(f"starting {', '.join(self._supervisor.restarts)}")
         await self._broker_ready()
         from streams.provision import provision
 
         done = await provision(self._settings)
         self._say(f"{done.total} topics at {self._broker.address}, {len(done.created)} of them new")
-        shared = self._environment
-        for child in (*workers(self._wish.counts, shared), api(self._settings.host, self._port, shared)):
-            self._supervisor.add(child)
-        self._say(f"starting {', '.join(self._supervisor.restarts)}")
         ready = asyncio.create_task(self._when_ready())
         broker_lost = asyncio.create_task(self._watch_broker())
         try:
@@ -143,12 +149,11 @@ class _Run:
         return EXIT_BROKER_LOST
 
     async def _broker_ready(self) -> None:
-        report = lambda text: self._lines.say(_BROKER, text)  # noqa: E731
-        await asyncio.to_thread(self._broker.wait_until_ready, report)
+        await asyncio.to_thread(self._broker.wait_until_ready, self._report_broker)
 
     async def _when_ready(self) -> None:
         await self._supervisor.wait_until_ready(self._say)
-        url = f"http://{self._settings.host}:{self._port}"
+        url = f"http://{self._host}:{self._port}"
         self._say(f"ready in {time.monotonic() - self._began:.1f} s. {NOTICE}")
         self._say(f"  page       {url}/")
         self._say(f"  API        {url}/docs")
@@ -167,8 +172,8 @@ class _Run:
         subject = subject_ids(1, tag)[0]
         path = f"/subjects/{subject}/forecast"
         while (await get(self._port, path))[0] != 200:  # noqa: ASYNC110 - another process; there is no event
-            await asyncio.sleep(0.25)
-        self._say(f"first live forecast after {time.monotonic() - self._began:.1f} s; it changes every 5 s. Open")
+            await asyncio.sleep(1.0)
+        self._say(f"first live forecast after {time.monotonic() - self._began:.1f} s; a new one every 5 s:")
         self._say(f"  {url}{path}/plot")
 
     async def _watch_broker(self) -> None:

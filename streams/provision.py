@@ -52,6 +52,7 @@ class _Found:
 
 _SET_ON_TOPIC = 1  # Kafka's ConfigSource.DYNAMIC_TOPIC_CONFIG
 _VISIBLE_WITHIN_SECONDS = 20.0
+_WAIT_STEP_SECONDS = 0.1
 
 
 def wanted_config(topic: Topic) -> dict[str, str]:
@@ -99,11 +100,29 @@ async def check(settings: Settings) -> list[Mismatch]:
 
 
 async def require(settings: Settings) -> None:
-    """Raises `TopicMismatchError`, saying what differs and what to run, unless every topic is as it has to be."""
-    mismatches = await check(settings)
-    if mismatches:
-        shown = "; ".join(map(str, mismatches[:5])) + (f"; {len(mismatches) - 5} more" if len(mismatches) > 5 else "")
-        raise TopicMismatchError(f"{shown}. To correct it {ADVICE}")
+    """Return when every topic is as it has to be; what can still come is waited for, `topics_wait_seconds` long.
+
+    Raises `TopicMismatchError`, saying what differs and what to run, and `UnavailableError` without a broker.
+    """
+    deadline = time.monotonic() + settings.topics_wait_seconds
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            mismatches = await check(settings)
+        except UnavailableError:
+            if late:
+                raise
+        else:
+            if not mismatches:
+                return
+            if late or not all(mismatch.repairable for mismatch in mismatches):
+                raise TopicMismatchError(f"{_summary(mismatches)}. To correct it {ADVICE}")
+        await asyncio.sleep(_WAIT_STEP_SECONDS)
+
+
+def _summary(mismatches: list[Mismatch]) -> str:
+    more = f"; {len(mismatches) - 5} more" if len(mismatches) > 5 else ""
+    return "; ".join(map(str, mismatches[:5])) + more
 
 
 async def partitions_of(settings: Settings, topic: str) -> int:

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, le=512, description="Partitions of every topic; fixed once topics exist.")
     replication_factor: int = Field(1, ge=1, le=9, description="Copies of every topic on an external Kafka.")
     ordinal: int = Field(0, ge=0, le=999, description="Number of this worker among those of its role.")
+    topics_wait_seconds: float = Field(
+        0.0, ge=0, le=600, description="How long a starting role waits for the broker and its topics; then it refuses."
+    )
     static_membership: bool = Field(
         True,
         description="A restarted worker keeps its partitions (role and ordinal name it). Off on the embedded broker.",
