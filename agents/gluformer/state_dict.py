@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -29,7 +30,9 @@ def load_state_dict_checkpoint(path: Path, config_path: Path | None = None) -> C
     raw = read_bounded(path)
     config = GluformerConfig() if config_path is None else _config(config_path)
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about an unusual pickle protocol; what matters is refused
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors, or none; it was not run: {_first_line(error)}"

@@ -1,0 +1,125 @@
+"""The other forecasters, and how one is chosen."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.forecasters.interface import Forecaster, Windows
+from agents.forecasters.load import checkpoint_fingerprint, load_forecaster, settings_arguments
+from agents.forecasters.simple import Persistence
+from agents.gluformer.checkpoint import LinearSkip, Scaler, save_checkpoint
+from agents.gluformer.config import GluformerConfig
+from schemas.errors import CheckpointError, ConfigurationError
+from streams.settings import Settings
+
+ENDS = np.array(["2026-01-01T12:00:00", "2026-01-01T12:05:00"], dtype="datetime64[s]")
+PAST = np.stack([np.linspace(100, 150, 96), np.linspace(200, 90, 96)]).astype(np.float32)
+WINDOWS = Windows(PAST, ENDS)
+SEEDS = [bytes(32), b"\x01" * 32]
+
+
+def ridge(path: Path) -> Path:
+    weight = np.zeros((12, 96), dtype=np.float32)
+    weight[:, -1], weight[:, -2] = 2.0, -1.0
+    save_checkpoint(
+        path,
+        config=GluformerConfig(),
+        members=[],
+        scaler=Scaler("fixed", 120.0, 40.0),
+        residual_sd=np.linspace(0.1, 1.2, 12),
+        skip=LinearSkip(weight, np.full(12, 5.0, dtype=np.float32)),
+        provenance={},
+        licence="MIT",
+    )
+    return path
+
+
+def test_persistence_repeats_the_last_value() -> None:
+    draws = load_forecaster("persistence").draw(WINDOWS, SEEDS, 3)
+    assert draws.samples_mgdl.shape == (2, 3, 12)
+    assert np.array_equal(np.unique(draws.samples_mgdl[0]), [150.0])
+    assert not draws.residual_sd_mgdl.any()
+    wide = Persistence(np.arange(12.0))
+    assert np.array_equal(wide.draw(WINDOWS, SEEDS, 1).residual_sd_mgdl[1], np.arange(12.0))
+    assert wide.fingerprint != load_forecaster("persistence").fingerprint
+
+
+def test_ridge_is_the_linear_skip_of_a_checkpoint(tmp_path: Path) -> None:
+    forecaster = load_forecaster("ridge", checkpoint=ridge(tmp_path / "r.safetensors"))
+    draws = forecaster.draw(WINDOWS, SEEDS, 2)
+    np.testing.assert_allclose(draws.samples_mgdl[:, 0, 0], 2 * PAST[:, -1] - PAST[:, -2] + 5.0, rtol=1e-5)
+    np.testing.assert_allclose(draws.residual_sd_mgdl[0], 40.0 * np.linspace(0.1, 1.2, 12), rtol=1e-5)
+    assert forecaster.name == "ridge"
+
+
+def test_every_forecaster_checks_its_seeds(tmp_path: Path) -> None:
+    for forecaster in (Persistence(), load_forecaster("ridge", checkpoint=ridge(tmp_path / "r.safetensors"))):
+        with pytest.raises(ValueError, match="2 windows need as many seeds, not 1"):
+            forecaster.draw(WINDOWS, SEEDS[:1], 2)
+
+
+def test_windows_check_their_shapes() -> None:
+    with pytest.raises(ValueError, match="past_mgdl must be"):
+        Windows(PAST[:, 1:], ENDS)
+    with pytest.raises(ValueError, match="2 windows but end_times"):
+        Windows(PAST, ENDS[:1])
+
+
+def test_choices_that_cannot_work() -> None:
+    with pytest.raises(ConfigurationError, match="'oracle' is unknown"):
+        load_forecaster("oracle")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="needs a repository"):
+        load_forecaster(checkpoint="huggingface")
+
+
+def test_settings_say_which_forecaster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLUCAST_FORECASTER", "ridge")
+    monkeypatch.setenv("GLUCAST_CHECKPOINT", str(ridge(tmp_path / "r.safetensors")))
+    assert load_forecaster(**settings_arguments(Settings())).name == "ridge"
+    monkeypatch.setenv("GLUCAST_CHECKPOINT", "huggingface")
+    monkeypatch.setenv("GLUCAST_HUGGINGFACE_REVISION", "0" * 40)
+    monkeypatch.setenv("GLUCAST_HUGGINGFACE_SHA256", "1" * 64)
+    assert settings_arguments(Settings())["published"].revision == "0" * 40
+
+
+def test_telling_models_apart_needs_neither_torch_nor_darts(tmp_path: Path) -> None:
+    program = (
+        "import sys; from agents.forecasters.load import checkpoint_fingerprint, load_forecaster; "
+        "checkpoint_fingerprint(sys.argv[1]); load_forecaster('persistence'); "
+        "load_forecaster('ridge', checkpoint=sys.argv[1]); "
+        "sys.exit(' '.join({'torch', 'darts', 'pandas', 'huggingface_hub', 'polars'} & set(sys.modules)) or None)"
+    )
+    path = ridge(tmp_path / "r.safetensors")
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(checkpoint_fingerprint(path)) == 64
+
+
+@pytest.mark.skipif(find_spec("darts") is None, reason="Darts is not installed: pip install 'glucast[train]'")
+@pytest.mark.filterwarnings("ignore")
+def test_a_saved_darts_model_draws_with_its_dropout(tmp_path: Path) -> None:
+    from darts import TimeSeries
+    from darts.models import NHiTSModel
+
+    quiet = {"enable_progress_bar": False, "logger": False, "accelerator": "cpu", "enable_model_summary": False}
+    model = NHiTSModel(
+        96, 12, num_layers=1, layer_widths=8, dropout=0.2, n_epochs=1, random_state=0, pl_trainer_kwargs=quiet
+    )
+    values = 120 + 30 * np.sin(np.arange(150) / 12)
+    model.fit(TimeSeries.from_values(values.astype(np.float32)), verbose=False)
+    path = tmp_path / "nhits.pt"
+    model.save(str(path))
+    forecaster: Forecaster = load_forecaster("darts", checkpoint=path)
+    forecaster.warm_up()
+    draws = forecaster.draw(WINDOWS, SEEDS, 5)
+    assert draws.samples_mgdl.shape == (2, 5, 12)
+    assert draws.samples_mgdl.std(axis=1).min() > 0.0
+    alone = forecaster.draw(Windows(PAST[1:], ENDS[1:]), SEEDS[1:], 5)
+    assert np.array_equal(alone.samples_mgdl[0], draws.samples_mgdl[1])
+    path.write_bytes(b"not a model")
+    with pytest.raises(CheckpointError, match="no Torch model"):
+        load_forecaster("darts", checkpoint=path)
