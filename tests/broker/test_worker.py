@@ -1,0 +1,108 @@
+"""A worker as a process on the embedded broker: effects, poison, health, restarts, and its end when nothing moves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from schemas.dead_letter import DeadLetter
+from streams.bench.roles import free_port, until
+from streams.settings import Settings
+from tests.kit.brokers import embedded
+from tests.kit.clients import Client
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with embedded(tmp_path_factory.mktemp("embedded")) as settings:
+        yield settings
+
+
+@contextmanager
+def worker(
+    settings: Settings, home: Path, behaviour: str, **changes: object
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A step worker and the address of its health server; killed if it is still there at the end."""
+    port = free_port()
+    chosen = {
+        "broker": settings.broker, "state_dir": home, "health_port": port, "static_membership": False,
+        "session_timeout_seconds": 6, "heartbeat_seconds": 2, "log_format": "json",
+    } | changes  # fmt: skip
+    environment = os.environ | {f"GLUCAST_{name.upper()}": str(value) for name, value in chosen.items()}
+    command = [sys.executable, "-m", "tests.kit.step_worker", behaviour]
+    with (home / "worker.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_effects_poison_health_restart_and_a_clean_stop(settings: Settings, tmp_path: Path) -> None:
+    client = Client(settings)
+    keys = [b"s%d" % (number % 7) for number in range(100)]
+    client.publish("cgm.readings", [*((key, b"reading") for key in keys), (b"s0", b"poison"), (None, b"reading")])
+    with worker(settings, tmp_path, "counting") as (process, url):
+        until(lambda: is_ready(url), 60, "ready")
+        counts = Counter(keys) + Counter({b"": 1})
+        outcomes = client.until("cgm.reading-outcomes", lambda found: len(found) >= 101)
+        assert {record.key: int(record.value) for record in outcomes} == counts
+        letters = client.until("cgm.dead-letters", lambda found: found)
+        letter = DeadLetter.from_json(letters[0].value)
+        assert (letter.step, letter.code, letter.attempts) == ("window", "failed", 3)
+        assert "poison" not in (tmp_path / "worker.log").read_text()
+        assert httpx.get(f"{url}/livez").json() == {"alive": True}
+        metrics = httpx.get(f"{url}/metrics").text
+        assert 'glucast_events_total{outcome="processed",step="window"} 101.0' in metrics
+        assert 'glucast_events_total{outcome="dead_lettered",step="window"} 1.0' in metrics
+        until(
+            lambda: 'glucast_lag{partition="0",topic="cgm.readings"} 0.0' in httpx.get(f"{url}/metrics").text,
+            20,
+            "lag 0",
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    # What was committed does not come again, and the table goes on where it was.
+    client.publish("cgm.readings", [(b"s1", b"reading")])
+    with worker(settings, tmp_path, "counting"):
+        outcomes = client.until("cgm.reading-outcomes", lambda found: len(found) >= 102)
+        assert len(outcomes) == 102
+        assert max(int(record.value) for record in outcomes if record.key == b"s1") == counts[b"s1"] + 1
+
+
+@pytest.mark.parametrize("behaviour", ["waiting", "spinning"])
+def test_a_worker_that_is_alive_but_makes_no_progress_ends_with_3(
+    settings: Settings, tmp_path: Path, behaviour: str
+) -> None:
+    Client(settings).publish("cgm.readings", [(b"stuck", b"reading")])
+    with worker(settings, tmp_path, behaviour, stall_seconds=4) as (process, _):
+        assert process.wait(60) == 3
+    ends = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines() if '"ending"' in line]
+    assert "no progress" in ends[-1]["reason"] or "event loop has not answered" in ends[-1]["reason"]
+
+
+def test_a_worker_refuses_to_start_without_its_topics(settings: Settings, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "GLUCAST_BROKER": settings.broker, "GLUCAST_STATE_DIR": str(tmp_path), "GLUCAST_PARTITIONS": "7",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "streams.cli.main", "worker", "ingest"]
+    ended = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert b"glucast topics provision" in ended.stdout + ended.stderr

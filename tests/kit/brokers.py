@@ -1,0 +1,56 @@
+"""Brokers for tests: the embedded one, and a real Kafka where there is one."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deploy.brokers.broker import Broker
+from deploy.brokers.embedded import EmbeddedBroker
+from deploy.brokers.local_kafka import LocalKafka
+from schemas.errors import ConfigurationError
+from streams.provision import provision
+from streams.settings import Settings
+
+
+def kafka_home() -> Path:
+    """KAFKA_HOME, or a Kafka beside the checkout; skips the test, with a reason, where there is none."""
+    beside = Path(__file__).resolve().parents[3] / "shared" / "kafka"
+    home = Path(os.environ.get("KAFKA_HOME") or beside)
+    if not any((home / "libs").glob("*.jar")):
+        pytest.skip(f"no Apache Kafka: KAFKA_HOME is not set and {beside} holds no libs/*.jar")
+    return home
+
+
+@contextmanager
+def provisioned(broker: Broker, home: Path) -> Iterator[Settings]:
+    """Start the broker and create all topics; yields the settings that a client of it needs."""
+    broker.start()
+    try:
+        settings = Settings(broker=broker.address, state_dir=home, **dict(broker.settings_overrides))
+        asyncio.run(provision(settings))
+        yield settings
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def embedded(home: Path) -> Iterator[Settings]:
+    """A fresh embedded broker with all topics."""
+    with provisioned(EmbeddedBroker(home), home) as settings:
+        yield settings
+
+
+@contextmanager
+def local_kafka(home: Path) -> Iterator[tuple[LocalKafka, Settings]]:
+    """A fresh real Kafka with all topics; skips where there is none."""
+    kafka = kafka_home()
+    try:
+        broker = LocalKafka(home, kafka)
+    except ConfigurationError as error:  # no Java
+        pytest.skip(str(error))
+    with provisioned(broker, home) as settings:
+        yield broker, settings

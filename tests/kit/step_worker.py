@@ -1,0 +1,61 @@
+"""An ingest worker whose steps are a test's: ``python -m tests.kit.step_worker BEHAVIOUR``, settings as any worker.
+
+Behaviours of the window step: counting (a table write and a send a message, poison fails), waiting (never returns),
+spinning (never lets the event loop go on).
+"""
+
+import asyncio
+import sys
+
+from streams import logs
+from streams.apps import step_app
+from streams.settings import Settings
+from streams.topics import READING_OUTCOMES
+from streams.topology import Step
+from streams.work import StepFunction, Work
+from streams.worker import RoleRunner
+
+
+async def counting(work: Work) -> None:
+    """How often a key was seen goes into the table and out as an outcome."""
+    if work.message.value == b"poison":
+        raise ZeroDivisionError("poison")
+    key = (work.message.key or b"").decode()
+    seen = b"%d" % (int(work.get("subjects", key) or b"0") + 1)
+    work.put("subjects", key, seen)
+    work.send(READING_OUTCOMES, key, seen)
+
+
+async def waiting(work: Work) -> None:
+    """Waits for what never comes."""
+    await asyncio.Event().wait()
+
+
+async def spinning(work: Work) -> None:
+    """Keeps the event loop to itself."""
+    while True:
+        pass
+
+
+async def idle(work: Work) -> None:
+    """No effects."""
+
+
+BEHAVIOURS: dict[str, StepFunction] = {"counting": counting, "waiting": waiting, "spinning": spinning}
+
+
+async def main(behaviour: str) -> int:
+    settings = Settings()
+    logs.configure(settings)
+    runner = RoleRunner("ingest", settings)
+    await runner.prepare()
+
+    def load(step: Step, _: Settings) -> StepFunction:
+        return BEHAVIOURS[behaviour] if step.name == "window" else idle
+
+    runner.apps.append(step_app("ingest", runner.host, load))
+    return await runner.run()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1])))
