@@ -1,7 +1,8 @@
-"""The evaluation as a person reads it: Markdown tables and four figures."""
+"""The evaluation as a person reads it: Markdown tables and three figures."""
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -178,9 +179,7 @@ def _panels(plt: Any, results: dict[str, Any], path: Path, label: str, pick: Any
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(label)
     axes[0].legend(fontsize=8, frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path.name
+    return _saved(plt, figure, path)
 
 
 def _coverage(plt: Any, results: dict[str, Any], path: Path, minutes: list[int]) -> str:
@@ -198,6 +197,12 @@ def _coverage(plt: Any, results: dict[str, Any], path: Path, minutes: list[int])
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("% of truths inside")
     axes[-1].legend(fontsize=8, frameon=False, loc="lower right")
-    figure.savefig(path, dpi=110)
+    return _saved(plt, figure, path)
+
+
+def _saved(plt: Any, figure: Any, path: Path) -> str:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
     plt.close(figure)
+    path.write_bytes(picture.getvalue())
     return path.name

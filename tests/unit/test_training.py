@@ -1,6 +1,8 @@
 """Data, splits and a whole training run in miniature."""
 
 import csv
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -119,7 +121,7 @@ def test_the_real_recordings_are_read_as_they_are_described():
 def tiny_data(tmp_path, monkeypatch):
     """Virtual people under the names of the real files, so that a whole run takes seconds."""
     for one in DATA_SETS:
-        write_recording(tmp_path / one.file, people=3, hours=75)
+        write_recording(tmp_path / one.file, people=3, hours=62)
     return tmp_path
 
 
@@ -153,10 +155,25 @@ def test_evaluation_writes_a_report_that_names_every_forecaster(tiny_data, tmp_p
         data=tiny_data,
     )
     summary = evaluate(
-        checkpoint=tmp_path / "a.safetensors", data=tiny_data, out=tmp_path / "report", progress=lambda _: None
+        checkpoint=tmp_path / "a.safetensors",
+        data=tiny_data,
+        out=tmp_path / "report",
+        virtual_days=0,
+        progress=lambda _: None,
     )
     report = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     for name in ("persistence", "ridge", "glucast", "Not a medical device"):
         assert name in report
     assert summary["results"]["broll ID"]["glucast"]["windows"] > 0
     assert (tmp_path / "report" / "coverage.png").stat().st_size > 5000
+
+
+def test_both_commands_explain_themselves_without_loading_torch():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom agents.training.cli import app\n"
+        "for command in ('train', 'evaluate'):\n"
+        "    result = CliRunner().invoke(app, [command, '--help'])\n"
+        "    assert result.exit_code == 0 and 'data' in result.output, result.output\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
