@@ -1,0 +1,86 @@
+"""`glucast up` as a newcomer runs it: the embedded broker, every role, a simulated person, one signal to end it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+UP = (sys.executable, "-m", "streams.cli.main", "up")
+
+
+class Up:
+    """A running `glucast up`; `said` is everything that it has printed."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.log = home / "up.log"
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("GLUCAST_")}
+        with self.log.open("w") as out:
+            command = (*UP, "--port", "0", "--state-dir", str(home / "state"), *arguments)
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, f"{what}:\n{self.said}"
+            time.sleep(0.05)
+
+    def children(self) -> dict[str, psutil.Process]:
+        """By role, as far as it is a worker or the API."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children():
+            role = child.cmdline()[-1] if child.is_running() and child.status() != psutil.STATUS_ZOMBIE else ""
+            found[role] = child
+        return found
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    running = Up(tmp_path)
+    yield running
+    if running.process.poll() is None:
+        running.process.kill()
+        running.process.wait()
+
+
+def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_all(up: Up, tmp_path: Path) -> None:
+    up.until(lambda: "ready in" in up.said, 90, "ready")
+    assert "in memory only" in up.said
+    assert "Not a medical device" in up.said
+    up.until(lambda: "first live forecast" in up.said, 60, "a live forecast")
+    found = re.search(r"(http://127\.0\.0\.1:\d+)(/subjects/[\w-]+/forecast)/plot", up.said)
+    assert found is not None
+    chart = httpx.get(found[1] + found[2], timeout=10).json()
+    assert len(chart["target_times"]) == 12
+
+    second = subprocess.run(
+        [*UP, "--state-dir", tmp_path / "state"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (second.returncode, "already up on" in second.stderr) == (2, True), second.stderr
+
+    victim = up.children()["calc"]
+    victim.send_signal(signal.SIGKILL)
+    up.until(lambda: "ended with signal SIGKILL; restarting it now" in up.said, 20, "the restart")
+    up.until(lambda: up.said.count("role=calc") == 2, 60, "calc to be ready again")
+    assert up.children()["calc"].pid != victim.pid
+
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    begin = time.monotonic()
+    up.process.send_signal(signal.SIGTERM)
+    assert up.process.wait(20) == 0
+    assert time.monotonic() - begin < 10
+    assert up.said.rstrip().endswith("stopped")
+    assert "did not stop in time" not in up.said
+    assert [process for process in family if process.is_running()] == []
