@@ -7,6 +7,7 @@ glucose, a unit that the header does not say, stretches whose length only other 
 
 import dataclasses
 import datetime
+import json
 import logging
 import re
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 STEP_MINUTES = STEP_SECONDS // 60
 SMALL_GAP_MAX_MINUTES = 15
 LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
+MOST_LINES, MOST_COLUMNS, LONGEST_LINE = 250_000, 80, 8192
 _EARLIEST_YEAR, _LATEST_YEAR = 1900, 2200
 _SUPPORTED = "Dexcom Clarity, FreeStyle Libre (LibreView), Medtronic CareLink, Nightscout and unified CSV"
 _NAMES = {
@@ -144,8 +146,12 @@ def _parse(text: str) -> tuple[str, "pl.DataFrame"]:
 
     logging.getLogger("cgm_format").setLevel(logging.ERROR)  # its warnings quote rows of the file
     name = "Nightscout"
+    is_json = re.match(r"\s*[\[{]", text) is not None
+    if not is_json:
+        _check_shape(text)
     try:
-        if re.match(r"\s*[\[{]", text):
+        if is_json:
+            json.loads(text)  # what is not JSON would be read as a table, whatever its shape
             return name, FormatProcessor.to_core_df(FormatParser.parse_nightscout(text))
         vendor_format = FormatParser.detect_format(text)
         name = _NAMES.get(vendor_format.value.split("_")[0], vendor_format.value)
@@ -158,6 +164,17 @@ def _parse(text: str) -> tuple[str, "pl.DataFrame"]:
         raise UnknownFormatError("the file holds two sensors side by side: send one file a sensor") from None
     except (Exception, PanicException):
         raise _unreadable(name) from None
+
+
+def _check_shape(text: str) -> None:
+    """A table of more cells than any vendor writes would take minutes and gigabytes to find out that it is none."""
+    if text.count("\n") > MOST_LINES or any(
+        len(line) > LONGEST_LINE or max(map(line.count, ",;\t")) >= MOST_COLUMNS for line in text.split("\n")
+    ):
+        raise UnknownFormatError(
+            f"the file is no CGM export: it has over {MOST_LINES} lines, {MOST_COLUMNS} columns or {LONGEST_LINE} "
+            f"characters in a line; send the unedited CSV file of {_SUPPORTED}"
+        )
 
 
 def _unreadable(name: str) -> UnknownFormatError:

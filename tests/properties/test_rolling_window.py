@@ -1,0 +1,164 @@
+"""The rolling window: independent of order and repetition, and the same again when delivered again."""
+
+import datetime
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.rolling_window import Held, RollingWindow, place, slot_time, window
+
+START = datetime.datetime(2024, 3, 14, 6, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+LATE_SLOTS = 24
+
+
+def readings(count: int, seed: int, missing: float) -> list[tuple[datetime.datetime, float]]:
+    """A day's readings with jitter below the tie of two slots, some missing, no two at the same time."""
+    chance = random.Random(seed)
+    return [
+        (START + datetime.timedelta(minutes=5 * step, seconds=chance.uniform(-149, 149)), chance.uniform(60, 250))
+        for step in range(count)
+        if chance.random() >= missing
+    ]
+
+
+def play(messages: list[tuple[int, tuple[datetime.datetime, float]]], state: bytes | None = None):
+    """State after the messages, and what each issued: (offset, [(slot, hash), ...])."""
+    issued = []
+    for offset, (time, value) in messages:
+        rolling = RollingWindow.from_bytes(state, LATE_SLOTS)
+        verdict, changed = rolling.accept(*place(time, value, offset))
+        issued.append((offset, [(issue.slot, issue.input_hash) for issue in verdict.issues]))
+        if changed:
+            state = rolling.to_bytes()
+    return state, issued
+
+
+def content(state: bytes | None) -> dict[int, tuple[int, int, int]]:
+    slots = RollingWindow.from_bytes(state, LATE_SLOTS).slots
+    return {slot: (held.shift_microseconds, held.centi, held.zone_minutes) for slot, held in slots.items()}
+
+
+def last_issued(issued: list[tuple[int, list[tuple[int, str]]]]) -> dict[int, str]:
+    return {slot: digest for _, windows in issued for slot, digest in windows}
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.03, 0.2]), shuffle=st.randoms(use_true_random=False))
+def test_order_and_repetition_change_nothing(seed: int, missing: float, shuffle: random.Random) -> None:
+    day = readings(160, seed, missing)
+    in_order, issued = play(list(enumerate(day)))
+    mixed = day + shuffle.sample(day, len(day) // 3)
+    shuffle.shuffle(mixed)
+    out_of_order, issued_mixed = play(list(enumerate(mixed)))
+    assert content(out_of_order) == content(in_order)
+    newest = max(content(in_order))
+    recent = {slot: digest for slot, digest in last_issued(issued).items() if slot >= newest - LATE_SLOTS}
+    recent_mixed = {slot: digest for slot, digest in last_issued(issued_mixed).items() if slot >= newest - LATE_SLOTS}
+    assert recent_mixed == recent
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    missing=st.sampled_from([0.0, 0.05]),
+    from_the_end=st.integers(1, 20),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_what_is_delivered_again_issues_the_same_again(
+    seed: int, missing: float, from_the_end: int, shuffle: random.Random
+) -> None:
+    day = readings(140, seed, missing)
+    for _ in range(len(day) // 4):  # a few late ones
+        at = shuffle.randrange(len(day) - 1)
+        day[at], day[at + 1] = day[at + 1], day[at]
+    messages = list(enumerate(day))
+    state, issued = play(messages)
+    again_state, again = play(messages[-from_the_end:], state)
+    assert again_state == state
+    assert again == issued[-from_the_end:]
+
+
+def test_late_reading_issues_only_the_windows_it_touches() -> None:
+    day = readings(130, 1, 0.0)
+    late = day.pop(120)
+    state, _ = play(list(enumerate(day)))
+    _, [(_, issued)] = play([(500, late)], state)
+    first = place(*late, 0)[0]
+    assert [slot for slot, _ in issued] == list(range(first, first + 10))
+
+
+def test_no_window_older_than_allowed_is_issued() -> None:
+    day = readings(140, 1, 0.0)
+    late = day.pop(105)
+    state, _ = play(list(enumerate(day)))
+    newest = max(content(state))
+    _, [(_, issued)] = play([(500, late)], state)
+    assert min(slot for slot, _ in issued) == newest - LATE_SLOTS
+
+
+def test_conflict_at_the_same_time_goes_to_the_later_message() -> None:
+    day = readings(100, 1, 0.0)
+    state, issued = play(list(enumerate(day)))
+    time, value = day[-1]
+    corrected, [(_, again)] = play([(500, (time, value + 20))], state)
+    assert len(again) == 1
+    assert again[0][1] != issued[-1][1][0][1]
+    assert play([(99, (time, value))], corrected)[0] == corrected  # the older message never overwrites
+
+
+def test_nearest_reading_holds_the_slot() -> None:
+    base = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    near, far = base + datetime.timedelta(seconds=10), base - datetime.timedelta(seconds=60)
+    for order in ([(near, 100.0), (far, 200.0)], [(far, 200.0), (near, 100.0)]):
+        state, _ = play(list(enumerate(order)))
+        assert [centi for _, centi, _ in content(state).values()] == [10000]
+    rolling = RollingWindow({}, LATE_SLOTS)
+    rolling.accept(*place(near, 100.0, 0))
+    assert rolling.accept(*place(far, 200.0, 1))[0].code == "superseded"
+
+
+def test_identical_reading_is_a_duplicate() -> None:
+    rolling = RollingWindow({}, LATE_SLOTS)
+    assert rolling.accept(*place(START, 100.0, 0))[0].code == "warming_up"
+    verdict, changed = rolling.accept(*place(START, 100.0, 1))
+    assert (verdict.status, changed) == ("duplicate", False)
+
+
+@pytest.mark.parametrize(("absent", "expected"), [(1, True), (2, True), (3, False)])
+def test_gaps_up_to_15_minutes_are_interpolated(absent: int, expected: bool) -> None:
+    slots = {slot: Held(0, 10000 + 300 * slot, slot, 0) for slot in range(100) if not 50 <= slot < 50 + absent}
+    found = window(slots, 99)
+    assert (found is not None) is expected
+    if found:
+        assert found.past_centi == [10000 + 300 * slot for slot in range(4, 100)]
+        assert found.interpolated == absent
+
+
+def test_gap_and_warm_up_are_told_apart() -> None:
+    rolling = RollingWindow({}, LATE_SLOTS)
+    verdicts = [rolling.accept(slot, Held(0, 10000, slot, 0))[0] for slot in [*range(5), *range(12, 20)]]
+    assert {verdict.code for verdict in verdicts[:5]} == {"warming_up"}
+    assert {verdict.code for verdict in verdicts[5:]} == {"gap"}
+    assert "40 min" in str(verdicts[5].reason)
+
+
+def test_state_is_small_and_keeps_its_version() -> None:
+    state, _ = play(list(enumerate(readings(400, 1, 0.0))))
+    assert state is not None
+    assert len(state) <= 3000
+    with pytest.raises(ValueError, match="version 9"):
+        RollingWindow.from_bytes(b"\x09" + state[1:], LATE_SLOTS)
+
+
+def test_reading_older_than_everything_kept_is_too_old() -> None:
+    state, _ = play(list(enumerate(readings(150, 1, 0.0))))
+    rolling = RollingWindow.from_bytes(state, LATE_SLOTS)
+    verdict, changed = rolling.accept(*place(START - datetime.timedelta(days=2), 100.0, 999))
+    assert (verdict.code, changed) == ("too_old", False)
+
+
+def test_slot_time_keeps_the_offset_of_the_reading() -> None:
+    slot, held = place(START, 100.0, 0)
+    assert slot_time(slot, held.zone_minutes).isoformat() == START.isoformat()

@@ -1,0 +1,173 @@
+"""Vendor files: every format in, every trap answered with a reason."""
+
+import contextlib
+import datetime
+from pathlib import Path
+
+import pytest
+
+from agents.local_time import wall_clock
+from agents.vendor_file import Rules, UnifiedFile, to_unified_csv, unify_file
+from schemas.errors import ImplausibleError, RejectedError, TooShortError, UnknownFormatError
+from tests import samples
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+ROWS = samples.glucose_rows(150)
+
+
+def read(raw: bytes | None, timezone: str = "UTC") -> UnifiedFile:
+    return unify_file(raw, timezone, Rules())
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (samples.dexcom(ROWS), "Dexcom Clarity"),
+        (samples.libre(ROWS), "FreeStyle Libre"),
+        (samples.unified(ROWS), "unified CSV"),
+        (samples.nightscout_json(ROWS), "Nightscout"),
+        (samples.nightscout_csv(ROWS), "Nightscout"),
+        (samples.medtronic(ROWS), "Medtronic CareLink"),
+    ],
+)
+def test_every_vendor_gives_the_same_series(raw: bytes, name: str) -> None:
+    found = read(raw)
+    assert found.format_name == name
+    assert found.centi == [round(value * 100) for _, value in ROWS]
+    assert wall_clock(found.start_seconds) == ROWS[0][0]
+    assert not found.warnings.has_warnings
+
+
+@pytest.mark.parametrize("vendor", [samples.dexcom, samples.libre])
+def test_mmol_files_are_converted(vendor: object) -> None:
+    found = read(vendor(ROWS, "mmol/L", 1 / 18.0))  # type: ignore[operator]
+    assert found.centi == pytest.approx([value * 100 for _, value in ROWS], rel=2e-3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_converted_and_said(encoding: str) -> None:
+    found = read(samples.dexcom(ROWS).decode().encode(encoding))
+    assert found.centi == read(samples.dexcom(ROWS)).centi
+    assert any(message.startswith("ENCODING") for message in found.warnings.messages)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b" \n\n", "empty"),
+        (b"hello, world\n" * 50, "no supported format"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), "PNG"),
+        (b"PK\x03\x04" + bytes(200), "Excel"),
+        (b"\xff\xfeb", "UTF-16"),
+        (bytes(range(256)) * 20, "not text"),
+        (b"[]", "Nightscout"),
+        (b"[" * 100_000, "Nightscout"),
+        (b'{"status": 401}', "Nightscout"),
+        (samples.dexcom(ROWS)[:200], "Dexcom"),
+        (samples.dexcom([]), "Dexcom"),
+        (samples.unified(ROWS).replace(b"original_glucose,", b""), "unified"),
+    ],
+)
+def test_what_is_no_export_is_named(raw: bytes | None, said: str) -> None:
+    with pytest.raises(UnknownFormatError, match=said):
+        read(raw)
+
+
+def test_a_file_cut_off_in_the_middle_is_read_as_far_as_it_goes_or_refused() -> None:
+    raw = samples.dexcom(samples.glucose_rows(200))
+    for keep in (0.3, 0.6, 0.9, 0.999):
+        with contextlib.suppress(RejectedError):
+            assert len(read(raw[: int(len(raw) * keep)]).centi) <= 200
+
+
+@pytest.mark.parametrize("value", [-5.0, 2000.0, 0.0, 19.9, 600.1])
+def test_impossible_glucose_is_refused(value: float) -> None:
+    rows = [*ROWS, (ROWS[-1][0] + samples.STEP, value)]
+    with pytest.raises(ImplausibleError, match="1 of 151 glucose readings"):
+        read(samples.dexcom(rows))
+
+
+def test_a_unit_that_the_header_does_not_say_is_refused() -> None:
+    with pytest.raises(ImplausibleError, match="mg/dL under a mmol/L header"):
+        read(samples.dexcom(ROWS, "mmol/L", 1.0))
+    with pytest.raises(ImplausibleError, match="mmol/L under a mg/dL header"):
+        read(samples.dexcom(ROWS, "mg/dL", 1 / 18))
+
+
+def test_eight_hours_55_are_too_short_and_nine_hours_are_enough() -> None:
+    with pytest.raises(TooShortError, match="8 h 55 min of gap-free glucose; a forecast needs 9 h"):
+        read(samples.dexcom(samples.glucose_rows(108)))
+    assert len(read(samples.dexcom(samples.glucose_rows(109))).centi) == 109
+
+
+def test_only_glucose_counts_for_the_length() -> None:
+    rows = samples.glucose_rows(60)
+    last = rows[-1][0]
+    events = [(last + hours * datetime.timedelta(hours=1), "INS_FAST") for hours in range(1, 9)]
+    with pytest.raises(TooShortError, match="4 h 55 min"):
+        read(samples.unified(rows, events))
+
+
+def test_an_older_stretch_is_used_and_said() -> None:
+    after_gap = samples.glucose_rows(12, ROWS[-1][0] + datetime.timedelta(hours=2))
+    found = read(samples.dexcom([*ROWS, *after_gap]))
+    assert len(found.centi) == 150
+    assert found.warnings.quality
+    assert any("55 min until" in message and "older one" in message for message in found.warnings.messages)
+
+
+def test_gaps_to_15_minutes_are_interpolated_and_said_longer_ones_end_a_stretch() -> None:
+    found = read(samples.dexcom([*ROWS[:50], *ROWS[52:]]))
+    assert len(found.centi) == 150
+    assert found.warnings.imputation
+    with pytest.raises(TooShortError, match="gaps over 15 min end a stretch"):
+        read(samples.dexcom([*ROWS[:50], *ROWS[53:]]))
+
+
+def test_repeated_readings_are_said_and_count_once() -> None:
+    found = read(samples.dexcom([*ROWS, *ROWS[-20:]]))
+    assert found.centi == read(samples.dexcom(ROWS)).centi
+    assert found.warnings.time_duplicates
+
+
+def test_the_newest_18_hours_are_used() -> None:
+    rows = samples.glucose_rows(400)
+    found = read(samples.dexcom(rows))
+    assert len(found.centi) == 217
+    assert found.centi == [round(value * 100) for _, value in rows[-217:]]
+
+
+def test_dates_that_read_two_ways_are_said() -> None:
+    early = samples.glucose_rows(120, datetime.datetime(2024, 4, 3, 8))
+    assert any("03 April 2024" in message for message in read(samples.libre(early)).warnings.messages)
+
+
+@pytest.mark.parametrize("timezone", ["Mars/Olympus", "", "../etc/passwd", "/etc/passwd", "UTC\x00", "+25:00"])
+def test_unknown_timezones_are_refused(timezone: str) -> None:
+    with pytest.raises(ImplausibleError, match="unknown timezone"):
+        read(samples.dexcom(ROWS), timezone)
+
+
+def test_numbers_that_are_none_are_no_readings() -> None:
+    lines = samples.unified(ROWS).splitlines()
+    fields = lines[70].split(b",")
+    fields[2] = fields[6] = b"NaN"
+    found = read(b"\n".join([*lines[:70], b",".join(fields), *lines[71:]]))
+    assert len(found.centi) == 150
+    assert found.warnings.imputation
+
+
+def test_conversion_keeps_everything() -> None:
+    text = to_unified_csv(samples.dexcom(ROWS))
+    assert len(text.splitlines()) == len(ROWS) + 1
+    assert read(text.encode()).centi == read(samples.dexcom(ROWS)).centi
+    with pytest.raises(UnknownFormatError):
+        to_unified_csv(b"\x89PNG")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the trial exports are not here")
+@pytest.mark.parametrize("name", ["Clarity_Export_synthetic.csv", "FreeStyle_Libre_3_synthetic.csv"])
+def test_trial_exports_give_217_points(name: str) -> None:
+    assert len(read((SHARED / name).read_bytes()).centi) == 217
