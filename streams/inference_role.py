@@ -237,11 +237,11 @@ async def _run(settings: Settings) -> int:
 
 def load_model(settings: Settings) -> Model:
     """Blocking: the forecaster that the settings name, ready for its first window. Raises `ConfigurationError`."""
-    from agents.forecasters.load import load_forecaster
+    from agents.forecasters.load import load_forecaster, settings_arguments
 
     log.info("loading the model", forecaster=settings.forecaster, checkpoint=settings.checkpoint)
     began = time.monotonic()
-    model = Model(load_forecaster(kind=settings.forecaster), settings)
+    model = Model(load_forecaster(**settings_arguments(settings)), settings)
     milliseconds = 1000 * settings.num_samples * model.cost.seconds_per_draw
     log.info("model ready", forecaster=model.forecaster.name, seconds=round(time.monotonic() - began, 2),
              fingerprint=model.forecaster.fingerprint[:12], window_milliseconds=round(milliseconds, 1))  # fmt: skip

@@ -34,12 +34,13 @@ class RecordingForecaster:
 
     def draw(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Draws:
         self.calls.append(len(windows))
+        asked_for = [seed for seed in seeds if any(seed)]  # the timing of one quiet window has no name
         if self._trouble is not None:
             self._trouble(windows, num_samples)
-        if self._gate is not None and any(any(seed) for seed in seeds):  # not the timing of one quiet window
+        if self._gate is not None and asked_for:
             self.began.set()
             self._gate.wait(30)
-        self.drawn += seeds
+        self.drawn += asked_for
         shifts = [np.random.Generator(np.random.SFC64(list(seed))).normal(size=(num_samples, 12)) for seed in seeds]
         samples = windows.past_mgdl[:, -1][:, None, None] + np.array(shifts, np.float32)
         return Draws(samples.astype(np.float32), np.full((len(windows), 12), 5.0, np.float32))

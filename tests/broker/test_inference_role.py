@@ -1,0 +1,217 @@
+"""The inference role in this process on the embedded broker: priority under backlog, the same draws, nothing lost."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from agents.batcher import SLOTS_PER_SHARE
+from agents.forecasters.interface import Forecaster
+from deploy.brokers.embedded import EmbeddedBroker
+from schemas.command import Lane
+from schemas.dead_letter import DeadLetter
+from schemas.forecast import Forecast, ForecastRequest
+from schemas.outcome import RequestOutcome
+from streams import topics
+from streams.apps import Host
+from streams.bench.faults_audit import read_all
+from streams.connection import producer_options
+from streams.inference_role import InferenceRole, Model
+from streams.metrics import Metrics
+from streams.model_thread import ModelThread
+from streams.provision import provision
+from streams.settings import Settings
+from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
+from tests.kit.requests import forecast_id_of, request_of
+
+BACKLOG = 2000
+
+
+async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 60) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while True:
+                value = condition()
+                if await value if asyncio.iscoroutine(value) else value:
+                    return
+                await asyncio.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+class Running:
+    """One inference role, started in this event loop."""
+
+    def __init__(self, settings: Settings, home: Path, ordinal: int = 0) -> None:
+        self.settings = settings
+        self.fatal: list[str] = []
+        host = Host(settings, Metrics(), self.fatal.append, home / f"inference-{ordinal}", 23_000 + ordinal)
+        self.metrics = host.metrics
+        self.role = InferenceRole(host, ModelThread())
+        self.apps = [lane.app for lane in self.role.lanes.values()]
+        self.answering: asyncio.Task[None] | None = None
+
+    async def start(self, forecaster: Forecaster) -> None:
+        await asyncio.gather(*(app.start() for app in self.apps))
+        await until(lambda: all(app._consumer and app.strict.ledgers for app in self.apps), "partitions assigned")
+        self.role.serve(Model(forecaster, self.settings))
+        self.answering = asyncio.create_task(self.role.answer())
+
+    async def stop(self) -> None:
+        try:
+            async with asyncio.timeout(8):
+                await asyncio.gather(*(app.stop() for app in self.apps if not app.should_stop))
+        finally:
+            if self.answering is not None:
+                self.answering.cancel()
+
+    async def __aenter__(self) -> "Running":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+@contextlib.asynccontextmanager
+async def publishing(settings: Settings) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    producer = AIOKafkaProducer(**producer_options(settings))
+    await producer.start()
+
+    async def publish(lane: Lane, requests: Iterable[ForecastRequest | bytes], key: str = "k") -> None:
+        sent = []
+        for request in requests:
+            value = request if isinstance(request, bytes) else request.to_arrow()
+            of = key if isinstance(request, bytes) else request.series_key
+            sent.append(await producer.send(topics.LANE_TOPICS[lane].name, value, key=of.encode()))
+        await asyncio.gather(*sent)
+
+    try:
+        yield publish
+    finally:
+        await producer.stop()
+
+
+async def forecasts(settings: Settings) -> list[Forecast]:
+    return [Forecast.from_arrow(record.value) for record in await read_all(settings, topics.FORECASTS.name)]
+
+
+@pytest.fixture
+async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
+    broker = EmbeddedBroker(tmp_path)
+    broker.start()
+    made = Settings(
+        broker=broker.address, state_dir=tmp_path, lane_capacity=64, batch_size=8, **dict(broker.settings_overrides)
+    )
+    await provision(made)
+    yield made
+    broker.stop()
+
+
+async def test_somebody_who_waits_overtakes_a_backlog(settings: Settings, tmp_path: Path) -> None:
+    gate = threading.Event()
+    forecaster = RecordingForecaster(gate)
+    backlog = [request_of(number) for number in range(BACKLOG)]
+    urgent = [request_of(number) for number in range(BACKLOG, BACKLOG + 20)]
+    async with publishing(settings) as publish, Running(settings, tmp_path) as running:
+        depth = running.role.batcher.depth
+        await publish("backfill", backlog)
+        await running.start(forecaster)
+        await until(lambda: forecaster.began.is_set() and depth("backfill") == 64, "a full lane and a batch under way")
+        await publish("interactive", urgent)
+        await until(lambda: depth("interactive") == 20, "the urgent requests queued beside the full lane")
+        held = settings.batch_size
+        gate.set()
+        await until(lambda: len(forecaster.drawn) == BACKLOG + 20, "everything answered")
+    names = {bytes.fromhex(forecast_id_of(request, FINGERPRINT)) for request in urgent}
+    places = [place for place, seed in enumerate(forecaster.drawn) if seed in names]
+    assert len(places) == 20
+    passed_by = places[-1] + 1 - 20 - held  # besides the batch that was under way
+    assert passed_by <= 20 // (SLOTS_PER_SHARE - 1) + 1, f"{passed_by} of the backlog went before the urgent ones"
+    assert running.fatal == []
+    found = await forecasts(settings)
+    assert {record.request_id for record in found} == {request.request_id for request in backlog + urgent}
+    assert len(found) == BACKLOG + 20
+
+
+async def test_draws_do_not_depend_on_company_and_are_shared(settings: Settings, tmp_path: Path) -> None:
+    wanted = request_of(7)
+    forecaster = RecordingForecaster()
+    async with publishing(settings) as publish, Running(settings, tmp_path) as running:
+        await publish("live", [wanted])
+        await running.start(forecaster)
+        await until(lambda: len(forecaster.drawn) == 1, "the lone request drawn")
+        await publish("backfill", [request_of(number) for number in range(30)])
+        forced = request_of(7, request_id="f" * 64, force=True)
+        await publish("interactive", [forced, request_of(8, request_id="e" * 64)])
+        await until(lambda: _answers(running) == 33, "everything answered")
+    samples: dict[str, set[tuple[float, ...]]] = {}
+    for record in await forecasts(settings):
+        samples.setdefault(record.forecast_id, set()).add(tuple(record.samples_mgdl))
+    assert len(samples) == 30
+    assert all(len(different) == 1 for different in samples.values()), "one computation, one set of bits"
+    assert running.fatal == []
+
+
+def _answers(running: Running) -> float:
+    text = running.metrics.exposition().decode()
+    lines = [line for line in text.splitlines() if line.startswith("glucast_requests_total{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+async def test_what_cannot_be_answered_ends_in_an_outcome_or_a_dead_letter(settings: Settings, tmp_path: Path) -> None:
+    def trouble(windows: Any, num_samples: int) -> None:
+        if num_samples == 13:
+            raise RuntimeError("no kernel image")
+
+    async with publishing(settings) as publish, Running(settings, tmp_path) as running:
+        await publish("interactive", [request_of(1, deadline_ms=1, demand_id="late"), b"poison", b""])
+        await publish("live", [request_of(2, num_samples=13, demand_id="broken"), request_of(3)])
+        await publish("backfill", [request_of(4, past_centi_mgdl=[10_000] * 95, demand_id="short")])
+        await running.start(RecordingForecaster(trouble=trouble))
+        await until(lambda: _answers(running) == 6, "everything ended")
+    outcomes = [
+        RequestOutcome.from_json(record.value) for record in await read_all(settings, topics.REQUEST_OUTCOMES.name)
+    ]
+    assert {(each.demand_id, each.status) for each in outcomes} == {
+        ("late", "expired"),
+        ("broken", "failed"),
+        ("short", "failed"),
+    }
+    letters = [DeadLetter.from_json(record.value) for record in await read_all(settings, topics.DEAD_LETTERS.name)]
+    assert sorted((letter.topic, letter.code) for letter in letters) == [
+        (topics.INTERACTIVE.name, "malformed"),
+        (topics.INTERACTIVE.name, "malformed"),
+        (topics.LIVE.name, "failed"),
+    ]
+    assert [record.request_id for record in await forecasts(settings)] == [request_of(3).request_id]
+    assert running.fatal == []
+
+
+async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, tmp_path: Path) -> None:
+    requests = [request_of(number) for number in range(600)]
+
+    def slow(windows: Any, num_samples: int) -> None:
+        threading.Event().wait(0.005)
+
+    async def answered() -> set[str]:
+        return {record.request_id for record in await forecasts(settings)}
+
+    both = Running(settings, tmp_path, 1), Running(settings, tmp_path, 2)
+    async with publishing(settings) as publish, both[0] as first, both[1] as second:
+        await publish("backfill", requests[:200])
+        await first.start(RecordingForecaster(trouble=slow))
+        await publish("backfill", requests[200:400])
+        await second.start(RecordingForecaster(trouble=slow))
+        await publish("backfill", requests[400:])
+        await first.stop()
+        wanted = {request.request_id for request in requests}
+
+        async def complete() -> bool:
+            return await answered() == wanted
+
+        await until(complete, "every request answered by one or the other")
+    assert first.fatal == second.fatal == []
