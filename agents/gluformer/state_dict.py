@@ -7,6 +7,7 @@ window, and the learned log-variance as the residual spread.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import warnings
@@ -32,7 +33,7 @@ def load_state_dict_checkpoint(path: Path, config_path: Path | None = None) -> C
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about an unusual pickle protocol; what matters is refused
-            state: Any = torch.load(path, map_location="cpu", weights_only=True)
+            state: Any = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors, or none; it was not run: {_first_line(error)}"

@@ -92,7 +92,7 @@ def run(
 
 def describe(found: list[Comparison]) -> str:
     """A table for people."""
-    lines = [f"{'load':>8} {'':>10} {'wall':>10} {'CPU':>10} {'peak RSS':>10}"]
+    lines = [_arithmetic(), f"{'load':>8} {'':>10} {'wall':>10} {'CPU':>10} {'peak RSS':>10}"]
     for one in found:
         for name, timing in (("reference", one.reference), ("engine", one.engine), ("floor", one.floor)):
             lines.append(
@@ -104,6 +104,16 @@ def describe(found: list[Comparison]) -> str:
             f"{one.rss_share:.2f} of the memory, {one.floor_share:.0%} of its time are matrix products"
         )
     return "\n".join(lines)
+
+
+def _arithmetic() -> str:
+    """What decides how far bf16 can help: the processor's matrix instructions."""
+    import torch
+
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return (
+        f"{torch.backends.cpu.get_cpu_capability()}, bf16 products {'native' if native else 'emulated: fp32 is served'}"
+    )
 
 
 def reference_available() -> bool:

@@ -49,3 +49,15 @@ def faults(
     bench.print_report(report)
     if consumer == "strict" and not report.clean:
         raise typer.Exit(1)
+
+
+@app.command("inference")
+def inference(
+    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the engine.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one matrix product.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, max=20, help="The best of so many runs counts.")] = 3,
+) -> None:
+    """The engine beside the reference network served its own way, published architecture, and the floor of both."""
+    from streams.bench.inference import describe, run
+
+    typer.echo(describe(run(precision=precision, threads=threads, repeats=repeats, progress=typer.echo)))

@@ -1,15 +1,21 @@
-"""Properties of the engine's numbers: calendar marks and dropout masks."""
+"""Properties of the engine's numbers and files: calendar marks, dropout masks, scaling, damaged checkpoints."""
 
+import hashlib
+import tempfile
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.gluformer.checkpoint import Scaler
-from agents.gluformer.dropout import HostMasks, threshold_of
+from agents.gluformer.checkpoint import LinearSkip, Scaler, load_checkpoint, save_checkpoint
+from agents.gluformer.config import GluformerConfig
+from agents.gluformer.dropout import SAMPLING_VERSION, HostMasks, threshold_of
 from agents.gluformer.marks import calendar_marks, marks_of
+from schemas.errors import CheckpointError
 
 TIMES = st.datetimes(datetime(1970, 1, 3), datetime(2200, 1, 1)).map(lambda at: at.replace(microsecond=0))
 
@@ -56,3 +62,42 @@ def test_window_scaling_puts_the_past_between_0_and_1(past: list[float]) -> None
     assert scaled.min() == 0.0
     assert scaled.max() <= 1.0
     np.testing.assert_allclose(scaled * scale + offset, row, rtol=1e-4)
+
+
+def test_the_masks_of_this_sampling_version_are_pinned() -> None:
+    """A changed mask changes every draw: it needs a new SAMPLING_VERSION, so that fingerprints move with it."""
+    masks = HostMasks([bytes(range(32))], 1, 13107)
+    drawn = torch.cat([masks.apply(torch.ones(1, size)).flatten() for size in (5, 4096)]).bool().numpy()
+    digest = hashlib.sha256(drawn.tobytes()).hexdigest()
+    assert (SAMPLING_VERSION, digest[:16]) == ("sfc64-u16-v1", "1caca87c381935b7")
+
+
+def checkpoint_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        skip = LinearSkip(np.ones((12, 96), dtype=np.float32), np.zeros(12, dtype=np.float32))
+        save_checkpoint(
+            path,
+            config=GluformerConfig(),
+            members=[],
+            scaler=Scaler("fixed", 120.0, 40.0),
+            residual_sd=np.ones(12),
+            skip=skip,
+            provenance={"note": "text"},
+            licence="MIT",
+        )
+        return path.read_bytes()
+
+
+WHOLE = checkpoint_bytes()
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_no_damage_gets_through_and_none_raises_anything_else(place: int, flip: int, cut: bool) -> None:
+    damaged = WHOLE[:place] if cut else WHOLE[:place] + bytes([WHOLE[place] ^ flip]) + WHOLE[place + 1 :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
