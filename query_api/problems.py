@@ -22,6 +22,7 @@ STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (IndexRangeError, 422),
     (errors.RejectedError, 422),
     (errors.UnknownHandleError, 404),
+    (errors.NoForecastError, 404),
     (errors.OverloadedError, 503),
     (errors.UnavailableError, 503),
 )

@@ -11,6 +11,7 @@ GlucastError
 │   ├── TooShortError         less gap-free data than one forecast needs
 │   └── ImplausibleError      glucose, units or times that cannot be right
 ├── UnknownHandleError        nothing is stored under this handle
+├── NoForecastError           a subject has no forecast yet; the text says why
 ├── OverloadedError           a lane is full; try again after `retry_after_seconds`
 └── UnavailableError          the broker or a worker cannot answer now; the work may still be under way
 """
@@ -80,6 +81,12 @@ class UnknownHandleError(GlucastError):
     """Nothing is stored under this handle."""
 
     code = "unknown_handle"
+
+
+class NoForecastError(GlucastError):
+    """A subject has no forecast yet, and why."""
+
+    code = "no_forecast"
 
 
 class OverloadedError(GlucastError):

@@ -15,7 +15,7 @@ from query_api.problems import problem
 from query_api.read_model import ChartRow
 from query_api.services import Services, services_of, while_connected
 from query_api.units import in_mmoll
-from schemas.errors import GlucastError, RejectedError, UnavailableError
+from schemas.errors import NoForecastError, RejectedError, UnavailableError
 from schemas.reading import Reading, Unit
 from schemas.record import SubjectId
 
@@ -27,12 +27,6 @@ InUnit = Annotated[Unit, Query(description="Unit of every glucose value in the a
 MOST_READINGS = 2016
 """A week of 5-minute readings in one request."""
 LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
-
-
-class NoForecastError(GlucastError):
-    """There is no forecast of a subject, and why."""
-
-    code = "no_forecast"
 
 
 class Rejection(BaseModel):
