@@ -147,12 +147,14 @@ def new_app(app_id: str, name: str, host: Host) -> StrictApp:
 def app_options(name: str, host: Host) -> dict[str, Any]:
     """Faust's settings, all but the session timeout."""
     settings = host.settings
+    member = f"{name}-{settings.ordinal}"
     return {
         "broker": [f"kafka://{address.strip()}" for address in settings.broker.split(",")],
         "broker_credentials": credentials(settings),
-        "broker_client_id": f"glucast-{name}-{settings.ordinal}",
-        # The assignor tells members apart by it: equal URLs leave one of them alive without work.
-        "canonical_url": f"http://{socket.gethostname()}:{host.port}",
+        "broker_client_id": f"glucast-{member}",
+        # The assignor tells members apart by it: equal URLs leave one of them alive without work. A static member gets
+        # the assignment back that the broker has kept for it, and refuses it under another URL.
+        "canonical_url": f"http://{member if settings.static_membership else f'{socket.gethostname()}:{host.port}'}",
         "web_enabled": False,
         "store": "rocksdb://",
         "datadir": str(host.data_dir),
@@ -168,7 +170,7 @@ def app_options(name: str, host: Host) -> dict[str, Any]:
         "consumer_max_fetch_size": settings.max_request_bytes,
         "consumer_auto_offset_reset": "earliest",
         # None and never an empty string, which would make all workers the same member.
-        "consumer_group_instance_id": f"{name}-{settings.ordinal}" if settings.static_membership else None,
+        "consumer_group_instance_id": member if settings.static_membership else None,
         "broker_heartbeat_interval": settings.heartbeat_seconds,
         "broker_rebalance_timeout": settings.rebalance_timeout_seconds,
         "broker_request_timeout": max(40.0, 2 * settings.rebalance_timeout_seconds),

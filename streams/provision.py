@@ -8,7 +8,14 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from schemas.errors import TopicMismatchError, UnavailableError
 from streams import topology
@@ -53,6 +60,7 @@ class _Found:
 _SET_ON_TOPIC = 1  # Kafka's ConfigSource.DYNAMIC_TOPIC_CONFIG
 _VISIBLE_WITHIN_SECONDS = 20.0
 _WAIT_STEP_SECONDS = 0.1
+_GLANCE_SECONDS = 2.0
 
 
 def wanted_config(topic: Topic) -> dict[str, str]:
@@ -74,6 +82,7 @@ async def provision(settings: Settings) -> Provisioned:
     """
     wanted = {topic.name: topic for topic in topology.all_topics()}
     async with _Admin(settings) as admin:
+        await _until_coordinated(admin)
         found = await admin.describe(list(wanted))
         missing = [topic for name, topic in wanted.items() if name not in found]
         await admin.create(missing)
@@ -105,6 +114,8 @@ async def require(settings: Settings) -> None:
     Raises `TopicMismatchError`, saying what differs and what to run, and `UnavailableError` without a broker.
     """
     deadline = time.monotonic() + settings.topics_wait_seconds
+    while time.monotonic() < deadline and not await _is_reachable(settings):  # noqa: ASYNC110 - the broker's business
+        await asyncio.sleep(_WAIT_STEP_SECONDS)
     while True:
         late = time.monotonic() >= deadline
         try:
@@ -164,6 +175,26 @@ async def _until_visible(admin: "_Admin", wanted: Mapping[str, Topic], settings:
     raise UnavailableError(f"topics were created, but not all have a leader after {_VISIBLE_WITHIN_SECONDS:.0f} s")
 
 
+async def _until_coordinated(admin: "_Admin") -> None:
+    """A new cluster makes its table of groups when first asked; consumers that come too early back off for seconds."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_SECONDS
+    while not await admin.has_coordinator() and time.monotonic() < deadline:  # noqa: ASYNC110 - the broker's business
+        await asyncio.sleep(0.05)
+
+
+async def _is_reachable(settings: Settings) -> bool:
+    """Whether any of the brokers accepts connections: a glance before a client that complains in the log."""
+    for address in settings.broker.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), _GLANCE_SECONDS)
+        except (OSError, ValueError, TimeoutError):
+            continue
+        writer.close()
+        return True
+    return False
+
+
 class _Admin:
     """The few admin requests needed, with errors raised instead of returned as codes."""
 
@@ -183,6 +214,13 @@ class _Admin:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
+
+    async def has_coordinator(self) -> bool:
+        try:
+            await self._client.find_coordinator(topology.app_id("ingest"))
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+            return False
+        return True
 
     async def describe(self, names: list[str]) -> dict[str, _Found]:
         existing = sorted(set(names) & set(await self._client.list_topics()))
