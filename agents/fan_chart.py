@@ -29,7 +29,7 @@ STEP = datetime.timedelta(seconds=fingerprint.STEP_SECONDS)
 FAN_POINTS = 21
 EPISTEMIC_POINTS = 15
 TAIL = 0.0005  # probability left outside a curve's grid at either end
-SMALLEST_BANDWIDTH_MGDL = 0.1  # draws that agree have no spread to estimate from; a sensor shows whole mg/dL
+SMALLEST_BANDWIDTH_MGDL = 0.01  # draws that agree have no spread to estimate from, and scipy refuses them
 REACH = 4.0  # bandwidths beyond the outermost draw: there a kernel has fallen to 3e-4 of its height
 
 
