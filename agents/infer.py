@@ -3,12 +3,13 @@
 import dataclasses
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.forecasters.interface import Forecaster, Windows
+from agents.forecasters.interface import Draws, Forecaster, Windows
 from schemas.errors import UnavailableError
 from schemas.fan_chart import HORIZON_STEPS, PAST_POINTS
 from schemas.forecast import Forecast, ForecastRequest
@@ -33,6 +34,23 @@ class Failure:
     """A window that the model cannot answer, however often it is asked."""
 
     reason: str
+
+
+Answers = dict[str, Draw | Failure]
+
+
+class Chunk(Protocol):
+    """Draws of the next windows of a batch."""
+
+    @property
+    def draws(self) -> Draws: ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A forecaster that hands out a batch in chunks, in order, so that its first windows need not wait for its last."""
+
+    def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Chunk]: ...
 
 
 class DrawCache:
@@ -77,26 +95,24 @@ class Inference:
         self._forecaster.draw(quiet, [bytes(32)], num_samples)
         return time.perf_counter() - began
 
-    def draws(self, requests: Mapping[str, ForecastRequest]) -> dict[str, Draw | Failure]:
-        """The draws of each computation (forecast id → one of its requests), from memory where they are known.
+    def draws(self, requests: Mapping[str, ForecastRequest]) -> Iterator[Answers]:
+        """The draws of each computation (forecast id → one of its requests), some at a time, as they are ready.
 
-        Raises `UnavailableError` where not the windows but the model is at fault: nothing is answered then.
+        What is remembered comes first, then the order is that of the requests within each number of samples. Raises
+        `UnavailableError` where not the windows but the model is at fault: the rest is not answered then.
         """
-        answers: dict[str, Draw | Failure] = {}
+        known: Answers = {}
         missing: dict[int, list[str]] = {}
         for forecast_id, request in requests.items():
-            known = None if request.force else self._cache.get(forecast_id)
-            if known is not None:
-                answers[forecast_id] = known
+            draw = None if request.force else self._cache.get(forecast_id)
+            if draw is not None:
+                known[forecast_id] = draw
             else:
                 missing.setdefault(request.num_samples, []).append(forecast_id)
+        if known:
+            yield known
         for num_samples, forecast_ids in missing.items():
-            fresh = self._draw(forecast_ids, requests, num_samples)
-            for forecast_id, draw in fresh.items():
-                if isinstance(draw, Draw):
-                    self._cache.put(forecast_id, draw)
-            answers |= fresh
-        return answers
+            yield from self._draw(forecast_ids, requests, num_samples)
 
     def forecast(self, request: ForecastRequest, forecast_id: str, draw: Draw) -> Forecast:
         """The record that answers a request with the draws of its computation."""
@@ -114,44 +130,53 @@ class Inference:
 
     def _draw(
         self, forecast_ids: Sequence[str], requests: Mapping[str, ForecastRequest], num_samples: int, attempt: int = 1
-    ) -> dict[str, Draw | Failure]:
-        """Draw them together; where that fails, each half by itself, down to the windows that are to blame."""
+    ) -> Iterator[Answers]:
+        """Draw them together; where that fails, each half of the rest, down to the windows that are to blame."""
+        done = 0
         try:
-            answers = self._draw_together([requests[each] for each in forecast_ids], forecast_ids, num_samples)
+            for answers in self._draw_together(forecast_ids, requests, num_samples):
+                done += len(answers)
+                yield answers
         except Exception as error:  # whatever a model raises is one window's failure, or the model's own
             self._check_model(error)
-            if len(forecast_ids) == 1:
-                if attempt < self._attempts:
-                    return self._draw(forecast_ids, requests, num_samples, attempt + 1)
-                return {forecast_ids[0]: Failure(f"the model could not answer this window ({type(error).__name__})")}
-            middle = len(forecast_ids) // 2
-            return self._draw(forecast_ids[:middle], requests, num_samples) | self._draw(
-                forecast_ids[middle:], requests, num_samples
-            )
-        self.windows_drawn += len(forecast_ids)
-        self.draws_made += len(forecast_ids) * num_samples
-        return answers
+            rest = forecast_ids[done:]
+            if len(rest) > 1:
+                middle = len(rest) // 2
+                yield from self._draw(rest[:middle], requests, num_samples)
+                yield from self._draw(rest[middle:], requests, num_samples)
+            elif rest and attempt < self._attempts:
+                yield from self._draw(rest, requests, num_samples, attempt + 1)
+            elif rest:
+                yield {rest[0]: Failure(f"the model could not answer this window ({type(error).__name__})")}
 
     def _draw_together(
-        self, requests: Sequence[ForecastRequest], forecast_ids: Sequence[str], num_samples: int
-    ) -> dict[str, Draw | Failure]:
-        past = np.array([request.past_centi_mgdl for request in requests], dtype=np.float32) / np.float32(CENTI)
-        ends = np.array([request.end_seconds for request in requests], dtype="datetime64[s]")
+        self, forecast_ids: Sequence[str], requests: Mapping[str, ForecastRequest], num_samples: int
+    ) -> Iterator[Answers]:
+        past = np.array([requests[each].past_centi_mgdl for each in forecast_ids], dtype=np.float32) / np.float32(CENTI)
+        ends = np.array([requests[each].end_seconds for each in forecast_ids], dtype="datetime64[s]")
         seeds = [bytes.fromhex(forecast_id) for forecast_id in forecast_ids]
-        drawn = self._forecaster.draw(Windows(past_mgdl=past, end_times=ends), seeds, num_samples)
-        wanted = (len(requests), num_samples, HORIZON_STEPS)
-        if drawn.samples_mgdl.shape != wanted or drawn.residual_sd_mgdl.shape != (len(requests), HORIZON_STEPS):
-            raise ValueError(f"the model gave samples {drawn.samples_mgdl.shape}, not {wanted}")
-        finite = [
-            bool(np.isfinite(drawn.samples_mgdl[row]).all() and np.isfinite(drawn.residual_sd_mgdl[row]).all())
-            for row in range(len(requests))
-        ]
-        return {
-            forecast_id: Draw(drawn.samples_mgdl[row].copy(), drawn.residual_sd_mgdl[row].copy())
-            if finite[row]
-            else Failure("the model gave no finite forecast for this window")
-            for row, forecast_id in enumerate(forecast_ids)
-        }
+        start = 0
+        for part in self._parts(Windows(past_mgdl=past, end_times=ends), seeds, num_samples):
+            stop = start + len(part.samples_mgdl)
+            answers = {
+                forecast_id: _checked(part.samples_mgdl[row], part.residual_sd_mgdl[row], num_samples)
+                for row, forecast_id in enumerate(forecast_ids[start:stop])
+            }
+            for forecast_id, answer in answers.items():
+                if isinstance(answer, Draw):
+                    self._cache.put(forecast_id, answer)
+            self.windows_drawn += len(answers)
+            self.draws_made += len(answers) * num_samples
+            start = stop
+            yield answers
+        if start != len(forecast_ids):
+            raise ValueError(f"the model answered {start} of {len(forecast_ids)} windows")
+
+    def _parts(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Draws]:
+        if isinstance(self._forecaster, Streaming):
+            yield from (chunk.draws for chunk in self._forecaster.stream(windows, seeds, num_samples))
+        else:
+            yield self._forecaster.draw(windows, seeds, num_samples)
 
     def _check_model(self, error: Exception) -> None:
         """Raises `UnavailableError` where even the model's own warm-up fails: a lost device, not a strange window."""
@@ -159,6 +184,15 @@ class Inference:
             self._forecaster.warm_up()
         except Exception:
             raise UnavailableError(f"the forecaster {self._forecaster.name} fails: {error!r}") from error
+
+
+def _checked(samples: NDArray[np.float32], spread: NDArray[np.float32], num_samples: int) -> Draw | Failure:
+    """Raises ValueError for what has not the shape of an answer; one that is not finite fails by itself."""
+    if samples.shape != (num_samples, HORIZON_STEPS) or spread.shape != (HORIZON_STEPS,):
+        raise ValueError(f"the model gave samples {samples.shape}, not {(num_samples, HORIZON_STEPS)}")
+    if not (np.isfinite(samples).all() and np.isfinite(spread).all()):
+        return Failure("the model gave no finite forecast for this window")
+    return Draw(samples.copy(), spread.copy())
 
 
 def outcome(request: ForecastRequest, status: str, reason: str) -> RequestOutcome:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import structlog
@@ -154,24 +154,23 @@ class InferenceRole:
         for group in batch.groups:
             for entry in group:
                 self._metrics.waited(entry.lane, now - entry.arrived)
-        for entry, work, ended in await self._thread.call(self._compute, model, batch):
+        async for entry, work, ended in self._thread.stream(self._compute, model, batch):
             await self._finish(entry.lane, entry.origin, work, ended)
 
-    def _compute(self, model: Model, batch: Batch[Delivery]) -> list[tuple[Entry[Delivery], Work, str]]:
-        """In the model's thread: the draws of the batch, and for each entry what is to be sent."""
+    def _compute(self, model: Model, batch: Batch[Delivery]) -> Iterator[tuple[Entry[Delivery], Work, str]]:
+        """In the model's thread: for each entry what is to be sent, as soon as its draws are there."""
         inference = model.inference
         requests = {group[0].forecast_id: _strictest(group) for group in batch.groups}
         windows, draws, began = inference.windows_drawn, inference.draws_made, time.perf_counter()
-        answers = inference.draws(requests)
+        groups = {group[0].forecast_id: group for group in batch.groups}
+        for answers in inference.draws(requests):
+            for forecast_id, answer in answers.items():
+                for entry in groups[forecast_id]:
+                    yield entry, *self._effects(inference, entry, answer)
         seconds = time.perf_counter() - began
         model.cost.observe(inference.draws_made - draws, seconds)
         drawn = inference.windows_drawn - windows
-        self._metrics.batch(len(batch.groups), drawn, seconds, model.cost.seconds_per_draw)
-        return [
-            (entry, *self._effects(inference, entry, answers[entry.forecast_id]))
-            for group in batch.groups
-            for entry in group
-        ]
+        self._metrics.batch(len(groups), drawn, seconds, model.cost.seconds_per_draw)
 
     def _effects(self, inference: Inference, entry: Entry[Delivery], answer: infer.Draw | Failure) -> tuple[Work, str]:
         work, request = Work(entry.origin.message, {}), entry.request

@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -32,6 +32,23 @@ class ModelThread:
 
         self._calls.put(run)
         return await future
+
+    async def stream(self, function: Callable[P, Iterable[T]], *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        """What the function yields, each item as soon as it is there, or what it raised."""
+        loop = asyncio.get_running_loop()
+        items: asyncio.Queue[tuple[T] | None] = asyncio.Queue()  # None is the end
+
+        def hand_over() -> None:
+            try:
+                for item in function(*args, **kwargs):
+                    loop.call_soon_threadsafe(items.put_nowait, (item,))
+            finally:
+                loop.call_soon_threadsafe(items.put_nowait, None)
+
+        end = asyncio.ensure_future(self.call(hand_over))
+        while (item := await items.get()) is not None:
+            yield item[0]
+        await end
 
     def _run(self) -> None:
         while True:

@@ -1,5 +1,7 @@
 """Requests become forecasts: shared, remembered, the same in any company, and a bad window fails alone."""
 
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from agents import intake
 from agents.batcher import MeasuredCost
 from agents.forecasters.interface import Windows
-from agents.infer import Draw, DrawCache, Failure, Inference, outcome
+from agents.infer import Answers, Draw, DrawCache, Failure, Inference, outcome
 from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
@@ -17,6 +19,15 @@ from tests.kit.requests import forecast_id_of, request_of
 
 def named(*requests: ForecastRequest) -> dict[str, ForecastRequest]:
     return {forecast_id_of(request, FINGERPRINT): request for request in requests}
+
+
+def drawn(inference: Inference, *requests: ForecastRequest) -> Answers:
+    """All answers to these requests, each given once."""
+    answers: Answers = {}
+    for some in inference.draws(named(*requests)):
+        assert not answers.keys() & some.keys()
+        answers |= some
+    return answers
 
 
 def poisoned(*numbers: int) -> Any:
@@ -32,8 +43,8 @@ def poisoned(*numbers: int) -> Any:
 
 def test_a_computation_is_the_same_alone_and_among_others() -> None:
     wanted = request_of(3)
-    alone = Inference(RecordingForecaster(), attempts=1).draws(named(wanted))
-    together = Inference(RecordingForecaster(), attempts=1).draws(named(*map(request_of, range(7))))
+    alone = drawn(Inference(RecordingForecaster(), attempts=1), wanted)
+    together = drawn(Inference(RecordingForecaster(), attempts=1), *map(request_of, range(7)))
     (name,) = named(wanted)
     assert isinstance(alone[name], Draw)
     np.testing.assert_array_equal(alone[name].samples_mgdl, together[name].samples_mgdl)
@@ -42,10 +53,10 @@ def test_a_computation_is_the_same_alone_and_among_others() -> None:
 def test_known_draws_are_not_made_again_unless_forced() -> None:
     forecaster = RecordingForecaster()
     inference = Inference(forecaster, attempts=1)
-    first = inference.draws(named(request_of(1)))
-    assert inference.draws(named(request_of(1))) == first
+    first = drawn(inference, request_of(1))
+    assert drawn(inference, request_of(1)) == first
     assert forecaster.calls == [1]
-    forced = inference.draws(named(request_of(1, force=True)))
+    forced = drawn(inference, request_of(1, force=True))
     assert forecaster.calls == [1, 1]
     ((before,), (after,)) = first.values(), forced.values()
     assert isinstance(before, Draw)
@@ -55,9 +66,7 @@ def test_known_draws_are_not_made_again_unless_forced() -> None:
 
 def test_different_numbers_of_samples_are_drawn_apart() -> None:
     forecaster = RecordingForecaster()
-    answers = Inference(forecaster, attempts=1).draws(
-        named(request_of(1), request_of(2, num_samples=20), request_of(3))
-    )
+    answers = drawn(Inference(forecaster, attempts=1), request_of(1), request_of(2, num_samples=20), request_of(3))
     shapes = sorted(draw.samples_mgdl.shape for draw in answers.values() if isinstance(draw, Draw))
     assert shapes == [(10, 12), (10, 12), (20, 12)]
     assert sorted(forecaster.calls) == [1, 2]
@@ -65,11 +74,36 @@ def test_different_numbers_of_samples_are_drawn_apart() -> None:
 
 def test_one_bad_window_does_not_take_its_batch_mates_along() -> None:
     forecaster = RecordingForecaster(trouble=poisoned(5))
-    answers = Inference(forecaster, attempts=3).draws(named(*map(request_of, range(16))))
+    answers = drawn(Inference(forecaster, attempts=3), *map(request_of, range(16)))
     (bad,) = named(request_of(5))
     assert {name for name, answer in answers.items() if isinstance(answer, Failure)} == {bad}
     assert len(answers) == 16
     assert forecaster.calls.count(1) >= 3, "the bad window is tried three times by itself"
+
+
+class Chunked(RecordingForecaster):
+    """Hands out its batch window by window."""
+
+    def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[SimpleNamespace]:
+        for row, seed in enumerate(seeds):
+            part = Windows(windows.past_mgdl[row : row + 1], windows.end_times[row : row + 1])
+            yield SimpleNamespace(draws=self.draw(part, [seed], num_samples))
+
+
+def test_a_batch_in_chunks_is_answered_as_it_goes() -> None:
+    forecaster = Chunked()
+    answers = Inference(forecaster, attempts=1).draws(named(*map(request_of, range(5))))
+    assert len(next(answers)) == 1
+    assert len(forecaster.drawn) == 1, "the first answer does not wait for the second window"
+    assert sum(len(some) for some in answers) == 4
+
+
+def test_a_failure_after_some_chunks_repeats_none_of_them() -> None:
+    forecaster = Chunked(trouble=poisoned(5))
+    answers = drawn(Inference(forecaster, attempts=2), *map(request_of, range(16)))
+    (bad,) = named(request_of(5))
+    assert {name for name, answer in answers.items() if isinstance(answer, Failure)} == {bad}
+    assert len(forecaster.drawn) == len(set(forecaster.drawn)) == 15
 
 
 def test_a_window_without_a_finite_answer_fails_alone() -> None:
@@ -79,7 +113,7 @@ def test_a_window_without_a_finite_answer_fails_alone() -> None:
             draws.samples_mgdl[1, 4, 7] = np.nan
             return draws
 
-    answers = Inference(Undecided(), attempts=1).draws(named(*map(request_of, range(3))))
+    answers = drawn(Inference(Undecided(), attempts=1), *map(request_of, range(3)))
     assert [isinstance(answer, Failure) for answer in answers.values()] == [False, True, False]
 
 
@@ -89,13 +123,13 @@ def test_a_lost_device_is_not_blamed_on_the_windows() -> None:
             raise RuntimeError("device lost")
 
     with pytest.raises(UnavailableError, match="recording fails"):
-        Inference(Lost(trouble=poisoned(1)), attempts=3).draws(named(request_of(1), request_of(2)))
+        drawn(Inference(Lost(trouble=poisoned(1)), attempts=3), request_of(1), request_of(2))
 
 
 def test_the_record_carries_the_request_and_the_model() -> None:
     request = request_of(4, truth_centi_mgdl=[12_000, None], warnings=["IMPUTATION: two points"], demand_id="d")
     inference = Inference(RecordingForecaster(), attempts=1)
-    ((name, draw),) = inference.draws(named(request)).items()
+    ((name, draw),) = drawn(inference, request).items()
     assert isinstance(draw, Draw)
     record = Forecast.from_arrow(inference.forecast(request, name, draw).to_arrow())
     for field in ("request_id", "series_key", "handle", "index", "demand_id", "truth_centi_mgdl", "warnings"):
