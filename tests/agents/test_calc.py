@@ -1,0 +1,150 @@
+"""calc and amend: charts into table and topic, and no chart of what was deleted."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from agents import amend, calc
+from schemas.command import CacheCommand
+from schemas.errors import MalformedRecordError
+from schemas.fan_chart import FanChart
+from schemas.forecast import Forecast
+from schemas.outcome import RequestOutcome
+from streams.settings import Settings
+from streams.topics import FAN_CHARTS, REQUEST_OUTCOMES
+from tests.agents.workbench import NOW_MS, Workbench, of
+
+CALC, AMEND = calc.build(Settings()), amend.build(Settings())
+HANDLE = "e" * 64
+LIVE = Forecast(
+    request_id="a" * 64,
+    kind="live",
+    series_key="ada",
+    subject_id="ada",
+    timezone="+02:00",
+    end_seconds=1_710_000_000,
+    past_centi_mgdl=[12000] * 96,
+    truth_centi_mgdl=[],
+    input_hash="b" * 64,
+    num_samples=10,
+    seed=0,
+    forecast_id="c" * 64,
+    model="test",
+    model_fingerprint="d" * 64,
+    samples_mgdl=(120 + np.cumsum(np.random.default_rng(0).normal(0, 4, (10, 12)), axis=1)).ravel().tolist(),
+    residual_sd_mgdl=[10.0] * 12,
+)
+SAMPLE = dataclasses.replace(
+    LIVE, kind="sample", series_key="tail", subject_id=None, handle=HANDLE, index=-3, epoch_ms=NOW_MS, demand_id="d1"
+)
+SLOT = (1_710_000_000 - 7200) // 300
+
+
+def command_of(action: str, epoch_ms: int = NOW_MS, **fields: object) -> bytes:
+    return CacheCommand(action=action, command_id="c1", epoch_ms=epoch_ms, **fields).to_json()  # type: ignore[arg-type]
+
+
+async def test_a_chart_goes_into_the_table_and_onto_the_topic() -> None:
+    bench = Workbench()
+    for forecast, key in ((LIVE, f"subject/ada/{SLOT % 288}"), (SAMPLE, f"handle/{HANDLE}/-3")):
+        (value,) = of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))
+        assert bench.tables["fan-charts"][key] == value
+    chart = FanChart.from_json(value)
+    assert (chart.handle, chart.index, chart.demand_id, chart.series_key) == (HANDLE, -3, "d1", "tail")
+
+
+async def test_delivered_again_it_is_the_same_chart() -> None:
+    bench = Workbench()
+    first = await bench.run(CALC, SAMPLE.to_arrow())
+    assert await bench.run(CALC, SAMPLE.to_arrow()) == first
+
+
+async def test_the_same_computation_for_two_people_is_two_charts() -> None:
+    bench = Workbench()
+    ids = set()
+    for subject in ("ada", "eve"):
+        forecast = dataclasses.replace(LIVE, series_key=subject, subject_id=subject)
+        (value,) = of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))
+        ids.add(FanChart.from_json(value).chart_id)
+    assert len(ids) == 2
+    assert len(bench.tables["fan-charts"]) == 2
+
+
+async def test_a_backlog_does_not_put_an_old_chart_over_a_newer_one() -> None:
+    bench = Workbench()
+    await bench.run(CALC, LIVE.to_arrow())
+    before = dict(bench.tables["fan-charts"])
+    yesterday = dataclasses.replace(LIVE, end_seconds=LIVE.end_seconds - 288 * 300)
+    assert of(FAN_CHARTS, await bench.run(CALC, yesterday.to_arrow()))
+    assert dict(bench.tables["fan-charts"]) == before
+
+
+@pytest.mark.parametrize(
+    "changes", [{"samples_mgdl": [float("inf")] * 120}, {"samples_mgdl": []}, {"timezone": "Mars"}]
+)
+async def test_numbers_that_make_no_chart_end_in_an_outcome(changes: dict[str, object]) -> None:
+    sends = await Workbench().run(CALC, dataclasses.replace(SAMPLE, **changes).to_arrow())  # type: ignore[arg-type]
+    (value,) = of(REQUEST_OUTCOMES, sends)
+    outcome = RequestOutcome.from_json(value)
+    assert (outcome.status, outcome.request_id, outcome.demand_id) == ("failed", SAMPLE.request_id, "d1")
+    assert len(sends) == 1
+
+
+@pytest.mark.parametrize("value", [None, b"", b"poison", b"\x00" * 300])
+async def test_poison_is_a_dead_letter(value: bytes | None) -> None:
+    for step in (CALC, AMEND):
+        with pytest.raises(MalformedRecordError):
+            await Workbench().run(step, value)
+
+
+@pytest.mark.parametrize("action", ["delete", "flush"])
+async def test_deleted_charts_go_and_late_results_are_dropped(action: str) -> None:
+    bench = Workbench()
+    await bench.run(CALC, SAMPLE.to_arrow())
+    await bench.run(CALC, LIVE.to_arrow())
+    assert await bench.run(AMEND, command_of(action, handle=HANDLE)) == []
+    kinds = {key.split("/")[0] for key in bench.tables["fan-charts"]}
+    assert kinds == {"subject", "gone"}
+    (value,) = of(REQUEST_OUTCOMES, await bench.run(CALC, SAMPLE.to_arrow()))
+    outcome = RequestOutcome.from_json(value)
+    assert (outcome.status, outcome.handle, outcome.index) == ("dropped", HANDLE, -3)
+    assert of(FAN_CHARTS, await bench.run(CALC, LIVE.to_arrow()))  # subjects are not touched
+    fresh = dataclasses.replace(SAMPLE, epoch_ms=NOW_MS + 1)
+    assert of(FAN_CHARTS, await bench.run(CALC, fresh.to_arrow()))
+
+
+async def test_only_what_began_before_the_command_goes() -> None:
+    bench = Workbench()
+    other = dataclasses.replace(SAMPLE, handle="f" * 64)
+    newer = dataclasses.replace(SAMPLE, index=0, epoch_ms=NOW_MS + 5)
+    for forecast in (SAMPLE, other, newer):
+        await bench.run(CALC, forecast.to_arrow())
+    await bench.run(AMEND, command_of("delete", handle=HANDLE))
+    assert {key for key in bench.tables["fan-charts"] if key.startswith("handle")} == {
+        f"handle/{'f' * 64}/-3",
+        f"handle/{HANDLE}/0",
+    }
+
+
+async def test_markers_do_not_pile_up() -> None:
+    bench = Workbench()
+    for number in range(5):
+        await bench.run(AMEND, command_of("delete", NOW_MS + number * 86_400_000, handle=f"{number:064x}"))
+    assert len(bench.tables["fan-charts"]) <= 2
+    await bench.run(AMEND, command_of("flush", NOW_MS + 10 * 86_400_000))
+    assert set(bench.tables["fan-charts"]) == {"gone/*"}
+
+
+async def test_a_saved_chart_comes_back() -> None:
+    bench = Workbench()
+    (value,) = of(FAN_CHARTS, await bench.run(CALC, SAMPLE.to_arrow()))
+    await bench.run(AMEND, command_of("delete", handle=HANDLE))
+    await bench.run(AMEND, command_of("restore", chart=FanChart.from_json(value)))
+    assert bench.tables["fan-charts"][f"handle/{HANDLE}/-3"] == value
+
+
+async def test_a_command_names_what() -> None:
+    for action in ("delete", "restore"):
+        with pytest.raises(MalformedRecordError):
+            await Workbench().run(AMEND, command_of(action))

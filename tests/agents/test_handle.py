@@ -1,0 +1,231 @@
+"""handle, request and forget: what is stored, asked, reused, deleted, and whose it is."""
+
+import pytest
+
+from agents import fingerprint, forget, handle, request
+from agents.stored_series import MOST_ENTRIES, Tail
+from schemas.command import CacheCommand, ForecastDemand
+from schemas.errors import MalformedRecordError
+from schemas.forecast import ForecastRequest
+from schemas.outcome import RequestOutcome
+from schemas.series import Series
+from schemas.upload import ProcessingWarnings, UploadOutcome
+from streams.settings import Settings
+from streams.topics import BACKFILL, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
+from tests.agents.workbench import NOW_MS, Workbench, of
+
+HANDLE, REQUEST, FORGET = (module.build(Settings()) for module in (handle, request, forget))
+POINTS = [10000 + 37 * (step % 97) for step in range(217)]
+END = 1_710_000_000
+
+
+def series_of(points: list[int], upload: int = 1, timezone: str = "UTC", **changes: object) -> Series:
+    start = END - 300 * (len(points) - 1)
+    fields: dict[str, object] = {
+        "upload_id": f"{upload:064x}",
+        "handle": fingerprint.handle_of(timezone, start, points),
+        "series_key": fingerprint.tail_key(fingerprint.suffix_chain(start, points)),
+        "timezone": timezone,
+        "start_seconds": start,
+        "glucose_centi_mgdl": points,
+        "warnings_json": ProcessingWarnings(has_warnings=True, messages=("QUALITY: test",)).to_json().decode(),
+        "epoch_ms": NOW_MS,
+    }
+    return Series(**fields | changes)  # type: ignore[arg-type]
+
+
+async def store(bench: Workbench, series: Series, offset: int = 0, **message: object) -> list:
+    key = series.series_key.encode()
+    return await bench.run(HANDLE, series.to_arrow(), **{"key": key, "offset": offset} | message)
+
+
+def outcomes(sends: list) -> list[UploadOutcome]:
+    return [UploadOutcome.from_json(value) for value in of(UPLOAD_OUTCOMES, sends)]
+
+
+def requests(sends: list) -> list[ForecastRequest]:
+    values = [*of(INTERACTIVE, sends), *of(BACKFILL, sends)]
+    return [ForecastRequest.from_arrow(value) for value in values]
+
+
+async def test_a_new_series_is_stored_and_every_window_asked_for() -> None:
+    series = series_of(POINTS)
+    sends = await store(Workbench(), series)
+    (outcome,) = outcomes(sends)
+    assert (outcome.status, outcome.handle, outcome.points, outcome.total_samples) == (
+        "accepted", series.handle, 217, 110,
+    )  # fmt: skip
+    assert outcome.warnings.messages == ("QUALITY: test",)
+    assert [ForecastRequest.from_arrow(value).index for value in of(INTERACTIVE, sends)] == [0, 12]
+    backfill = [ForecastRequest.from_arrow(value).index for value in of(BACKFILL, sends)]
+    assert backfill == [*range(-1, -110, -1), *range(11, 0, -1)]
+
+
+async def test_windows_are_cut_where_the_index_says() -> None:
+    found = {request.index: request for request in requests(await store(Workbench(), series_of(POINTS)))}
+    assert found[0].past_centi_mgdl == POINTS[-108:-12]
+    assert found[0].truth_centi_mgdl == POINTS[-12:]
+    assert found[-109].past_centi_mgdl == POINTS[:96]
+    assert found[12].past_centi_mgdl == POINTS[-96:]
+    assert found[12].truth_centi_mgdl == []
+    assert found[12].end_seconds == END
+    assert found[5].truth_centi_mgdl == POINTS[-7:]
+    assert found[0].end_seconds == END - 3600
+
+
+async def test_delivered_again_it_asks_again_sent_again_it_does_not() -> None:
+    bench = Workbench()
+    first = await store(bench, series_of(POINTS), offset=5)
+    assert await store(bench, series_of(POINTS), offset=5) == first
+    repeated = await store(bench, series_of(POINTS, upload=2), offset=6)
+    assert [outcome.upload_id for outcome in outcomes(repeated)] == [f"{2:064x}"]
+    assert requests(repeated) == []
+
+
+async def test_force_asks_again_under_ids_of_its_own() -> None:
+    bench = Workbench()
+    first = requests(await store(bench, series_of(POINTS)))
+    forced = requests(await store(bench, series_of(POINTS, force=True), offset=1))
+    assert len(forced) == len(first)
+    assert all(request.force for request in forced)
+    assert {r.input_hash for r in forced} == {r.input_hash for r in first}
+    assert not {r.request_id for r in forced} & {r.request_id for r in first}
+
+
+async def test_another_recipe_asks_again() -> None:
+    bench = Workbench()
+    await store(bench, series_of(POINTS))
+    other = handle.build(Settings(num_samples=20))
+    sends = await bench.run(other, series_of(POINTS).to_arrow(), key=series_of(POINTS).series_key.encode(), offset=1)
+    assert {request.num_samples for request in requests(sends)} == {20}
+
+
+async def test_a_verified_suffix_is_served_by_the_longer_series() -> None:
+    bench = Workbench()
+    longer, shorter = series_of(POINTS), series_of(POINTS[-150:], upload=2)
+    assert longer.series_key == shorter.series_key
+    await store(bench, longer)
+    sends = await store(bench, shorter, offset=1)
+    assert outcomes(sends)[0].served_by == longer.handle
+    assert requests(sends) == []
+
+
+async def test_two_people_with_equal_time_ranges_share_nothing() -> None:
+    bench = Workbench()
+    hers = series_of(POINTS)
+    his = series_of([*POINTS[:100], POINTS[100] + 1, *POINTS[101:]], upload=2)  # one hundredth apart, before the tail
+    shorter = series_of([*POINTS[-150:-140], POINTS[-140] + 1, *POINTS[-139:]], upload=3)
+    assert hers.series_key == his.series_key == shorter.series_key  # they even lie in one row
+    first = requests(await store(bench, hers))
+    for offset, other in enumerate((his, shorter), 1):
+        sends = await store(bench, other, offset=offset)
+        (outcome,) = outcomes(sends)
+        assert outcome.served_by is None
+        assert outcome.handle != hers.handle
+        assert not {request.request_id for request in requests(sends)} & {request.request_id for request in first}
+
+
+async def test_a_suffix_in_another_timezone_is_another_series() -> None:
+    bench = Workbench()
+    await store(bench, series_of(POINTS))
+    sends = await store(bench, series_of(POINTS[-150:], upload=2, timezone="Asia/Tokyo"), offset=1)
+    assert outcomes(sends)[0].served_by is None
+    assert requests(sends)
+
+
+async def test_too_many_series_of_one_tail_push_the_oldest_out() -> None:
+    bench = Workbench()
+    key = ""
+    for number in range(MOST_ENTRIES + 1):
+        series = series_of([9000 + number, *POINTS[-150:]], upload=number, epoch_ms=NOW_MS + number)
+        key = series.series_key
+        sends = await store(bench, series, offset=number)
+    assert len(Tail.from_bytes(bench.tables["series"][key]).series) == MOST_ENTRIES
+    assert [send.key for send in sends if send.value is None] == [f"{0:064x}"]
+
+
+@pytest.mark.parametrize("value", [None, b"", b"poison", b"\xff" * 200])
+async def test_poison_is_a_dead_letter(value: bytes | None) -> None:
+    for step in (HANDLE, REQUEST, FORGET):
+        with pytest.raises(MalformedRecordError):
+            await Workbench().run(step, value)
+
+
+async def test_a_key_that_is_not_the_series_key_is_a_dead_letter() -> None:
+    with pytest.raises(MalformedRecordError):
+        await store(Workbench(), series_of(POINTS), key=b"another")
+
+
+def demand_of(series: Series, *indexes: int, **fields: object) -> bytes:
+    base = {"demand_id": "d1", "series_key": series.series_key, "handle": series.handle, "indexes": indexes}
+    return ForecastDemand(**base | fields).to_json()  # type: ignore[arg-type]
+
+
+async def test_a_demand_becomes_requests_that_name_it() -> None:
+    bench, series = Workbench(), series_of(POINTS)
+    stored = {request.index: request for request in requests(await store(bench, series))}
+    sends = await bench.run(REQUEST, demand_of(series, 0, -50, deadline_ms=77))
+    found = [ForecastRequest.from_arrow(value) for value in of(INTERACTIVE, sends)]
+    assert [request.index for request in found] == [0, -50]
+    assert {(request.demand_id, request.deadline_ms) for request in found} == {("d1", 77)}
+    assert [request.request_id for request in found] == [stored[0].request_id, stored[-50].request_id]
+    (forced,) = of(LIVE, await bench.run(REQUEST, demand_of(series, 0, force=True, lane="live")))
+    assert ForecastRequest.from_arrow(forced).request_id != stored[0].request_id
+
+
+async def test_a_demand_that_cannot_be_met_says_why() -> None:
+    bench, series = Workbench(), series_of(POINTS)
+    (value,) = of(REQUEST_OUTCOMES, await bench.run(REQUEST, demand_of(series, 0)))
+    assert RequestOutcome.from_json(value).status == "unknown_handle"
+    await store(bench, series)
+    for index in (13, -110):
+        (value,) = of(REQUEST_OUTCOMES, await bench.run(REQUEST, demand_of(series, index)))
+        outcome = RequestOutcome.from_json(value)
+        assert (outcome.status, outcome.index) == ("out_of_range", index)
+        assert "-109 to 12" in outcome.reason
+
+
+def command_of(action: str, series: Series | None = None, epoch_ms: int = NOW_MS) -> bytes:
+    base = {"action": action, "command_id": "c1", "epoch_ms": epoch_ms}
+    if series:
+        base |= {"series_key": series.series_key, "handle": series.handle}
+    return CacheCommand(**base).to_json()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("action", ["delete", "flush"])
+async def test_what_is_forgotten_is_gone_and_stays_gone(action: str) -> None:
+    bench, series = Workbench(), series_of(POINTS)
+    await store(bench, series)
+    sends = await bench.run(FORGET, command_of(action, series if action == "delete" else None))
+    assert [(send.topic, send.key, send.value) for send in sends] == [(UPLOAD_OUTCOMES, series.upload_id, None)]
+    assert series.series_key not in bench.tables["series"]
+    late = await store(bench, series, offset=9)  # was under way when the command came
+    assert outcomes(late)[0].code == "deleted"
+    assert late[-1].value is None
+    assert series.series_key not in bench.tables["series"]
+    fresh = await store(bench, series_of(POINTS, epoch_ms=NOW_MS + 1), offset=10)
+    assert len(requests(fresh)) == 122
+
+
+async def test_what_came_after_the_command_stays() -> None:
+    bench, series = Workbench(), series_of(POINTS, epoch_ms=NOW_MS + 1)
+    await store(bench, series)
+    for action in ("delete", "flush"):
+        assert await bench.run(FORGET, command_of(action, series)) == []
+        assert series.series_key in bench.tables["series"]
+
+
+async def test_deleting_the_longer_series_frees_those_it_served() -> None:
+    bench = Workbench()
+    longer, shorter = series_of(POINTS), series_of(POINTS[-150:], upload=2)
+    await store(bench, longer)
+    await store(bench, shorter, offset=1)
+    sends = await bench.run(FORGET, command_of("delete", longer))
+    (outcome,) = outcomes(sends)
+    assert (outcome.handle, outcome.served_by) == (shorter.handle, None)
+    assert len(requests(await store(bench, shorter, offset=2))) == 122 - 67
+
+
+async def test_a_delete_names_what() -> None:
+    with pytest.raises(MalformedRecordError):
+        await Workbench().run(FORGET, command_of("delete"))

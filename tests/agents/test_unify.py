@@ -1,0 +1,80 @@
+"""unify: one outcome a file, and the file's series once."""
+
+import pytest
+
+from agents import fingerprint, unify
+from schemas.series import Series
+from schemas.upload import UploadOutcome
+from streams.settings import Settings
+from streams.topics import SERIES, UPLOAD_OUTCOMES
+from tests import samples
+from tests.agents.workbench import NOW_MS, Workbench, of
+
+RAW = samples.dexcom(samples.glucose_rows(150))
+
+
+async def rejected(raw: bytes | None, **headers: bytes) -> UploadOutcome:
+    bench = Workbench()
+    sends = await bench.run(unify.build(Settings()), raw, headers=headers)
+    assert [send.topic for send in sends] == [UPLOAD_OUTCOMES]
+    outcome = UploadOutcome.from_json(sends[0].value)
+    assert outcome.status == "rejected"
+    assert sends[0].key == outcome.upload_id
+    return outcome
+
+
+async def test_a_file_becomes_a_series_under_its_tail() -> None:
+    headers = {"timezone": b"Europe/Berlin", "force": b"1"}
+    sends = await Workbench().run(unify.build(Settings()), RAW, key=b"whatever", headers=headers)
+    (value,) = of(SERIES, sends)
+    series = Series.from_arrow(value)
+    chain = fingerprint.suffix_chain(series.start_seconds, series.glucose_centi_mgdl)
+    assert sends[0].key == series.series_key == chain[108].hex()
+    assert series.upload_id == fingerprint.upload_id(RAW, "Europe/Berlin")
+    assert series.handle == fingerprint.handle_of("Europe/Berlin", series.start_seconds, series.glucose_centi_mgdl)
+    assert (series.epoch_ms, series.force, len(series.glucose_centi_mgdl)) == (NOW_MS, True, 150)
+
+
+async def test_the_same_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    from agents import vendor_file
+
+    original = vendor_file.unify_file
+    monkeypatch.setattr(vendor_file, "unify_file", lambda *args: (parsed.append(1), original(*args))[1])
+    step, bench = unify.build(Settings()), Workbench()
+    first = await bench.run(step, RAW)
+    assert await bench.run(step, RAW) == first
+    assert len(parsed) == 1
+    await bench.run(step, RAW, headers={"timezone": b"Europe/Berlin"})  # read in another way: another upload
+    assert len(parsed) == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (None, "unknown_format"),
+        (b"", "unknown_format"),
+        (b"garbage", "unknown_format"),
+        (samples.dexcom(samples.glucose_rows(100)), "too_short"),
+        (samples.dexcom(samples.glucose_rows(150), "mmol/L"), "implausible"),
+    ],
+)
+async def test_what_cannot_be_used_is_rejected_with_a_reason(raw: bytes | None, code: str) -> None:
+    outcome = await rejected(raw)
+    assert outcome.code == code
+    assert outcome.reason
+
+
+async def test_a_rejection_is_remembered_too() -> None:
+    step, bench = unify.build(Settings()), Workbench()
+    assert await bench.run(step, b"garbage") == await bench.run(step, b"garbage")
+
+
+async def test_a_timezone_that_does_not_exist_is_rejected() -> None:
+    assert "Mars" in str((await rejected(RAW, timezone=b"Mars/Olympus")).reason)
+    assert (await rejected(RAW, timezone=b"\xff\xfe")).code == "implausible"
+
+
+async def test_a_file_over_the_limit_is_rejected_unparsed() -> None:
+    outcome = await rejected(b"x" * (Settings().max_upload_bytes + 1))
+    assert outcome.code == "too_large"

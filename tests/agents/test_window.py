@@ -1,0 +1,166 @@
+"""window: one outcome a reading, forecasts where they are due, and nobody else's data."""
+
+import datetime
+import json
+import random
+
+import pytest
+
+from agents import fingerprint, window
+from schemas.errors import MalformedRecordError
+from schemas.forecast import ForecastRequest
+from schemas.reading import ReadingOutcome
+from streams.partitioning import partition_of
+from streams.settings import Settings
+from streams.topics import LIVE, READING_OUTCOMES, READINGS
+from tests.agents.workbench import Workbench, of
+
+ONE = Settings(partitions=1)
+START = datetime.datetime(2024, 3, 14, 6, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+STEP = window.build(ONE)
+
+
+def reading(step: int, glucose: float = 120.0, subject: str = "ada", **fields: object) -> bytes:
+    time = START + datetime.timedelta(minutes=5 * step)
+    return json.dumps({"subject_id": subject, "time": time.isoformat(), "glucose": glucose} | fields).encode()
+
+
+def message(step: int, subject: str = "ada") -> dict[str, object]:
+    time = START + datetime.timedelta(minutes=5 * step)
+    return {"key": subject.encode(), "offset": step, "timestamp_ms": int(time.timestamp() * 1000)}
+
+
+async def publish(bench: Workbench, steps: range, subject: str = "ada", level: float = 100.0) -> list[ForecastRequest]:
+    requests = []
+    for step in steps:
+        sends = await bench.run(STEP, reading(step, level + step % 50, subject), **message(step, subject))
+        assert len(of(READING_OUTCOMES, sends)) == 1
+        requests += [ForecastRequest.from_arrow(value) for value in of(LIVE, sends)]
+    return requests
+
+
+def outcome_of(sends: list) -> ReadingOutcome:
+    (value,) = of(READING_OUTCOMES, sends)
+    return ReadingOutcome.from_json(value)
+
+
+async def test_eight_gap_free_hours_give_a_forecast_and_each_reading_another() -> None:
+    bench = Workbench()
+    assert await publish(bench, range(95)) == []
+    first, second = await publish(bench, range(95, 97))
+    assert (first.kind, first.series_key, first.subject_id, first.timezone) == ("live", "ada", "ada", "+02:00")
+    assert first.past_centi_mgdl == [10000 + 100 * (step % 50) for step in range(96)]
+    assert first.truth_centi_mgdl == []
+    assert first.input_hash == fingerprint.input_hash(first.end_seconds, first.past_centi_mgdl)
+    end = START + datetime.timedelta(minutes=5 * 95)
+    assert first.end_seconds == int((end.replace(tzinfo=None) - datetime.datetime(1970, 1, 1)).total_seconds())
+    assert second.end_seconds == first.end_seconds + 300
+
+
+async def test_delivered_again_everything_is_the_same_whether_the_table_kept_it_or_not() -> None:
+    for kept in (True, False):
+        bench = Workbench()
+        await publish(bench, range(100))
+        sends = await bench.run(STEP, reading(100), apply=kept, **message(100))
+        again = await bench.run(STEP, reading(100), **message(100))
+        assert again == sends
+        assert outcome_of(again).status == "forecast_requested"
+
+
+async def test_the_same_value_sent_twice_is_a_duplicate() -> None:
+    bench = Workbench()
+    await publish(bench, range(97))
+    before = dict(bench.tables["subjects"])
+    sends = await bench.run(STEP, reading(96, 146.0), **message(96) | {"offset": 500})
+    assert outcome_of(sends).status == "duplicate"
+    assert len(sends) == 1
+    assert dict(bench.tables["subjects"]) == before
+
+
+async def test_two_subjects_never_mix() -> None:
+    alone, together = Workbench(), Workbench()
+    expected = await publish(alone, range(98), "ada") + await publish(alone, range(98), "eve", 150.0)
+    found = []
+    for step in range(98):
+        for subject, level in (("ada", 100.0), ("eve", 150.0)):
+            found += await publish(together, range(step, step + 1), subject, level)
+    assert sorted(found, key=lambda request: request.request_id) == sorted(expected, key=lambda r: r.request_id)
+
+
+async def test_two_people_with_equal_readings_have_requests_of_their_own() -> None:
+    bench = Workbench()
+    (ada,) = await publish(bench, range(96), "ada")
+    (eve,) = await publish(bench, range(96), "eve")
+    assert ada.input_hash == eve.input_hash
+    assert ada.request_id != eve.request_id
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"glucose": 2000.0}, "implausible"),
+        ({"glucose": -5.0}, "implausible"),
+        ({"glucose": 120.0, "unit": "mmol/L"}, "implausible"),
+        ({"time": "2031-01-01T00:00:00Z"}, "future"),
+        ({"time": "0001-01-01T00:00:00+14:00"}, "implausible"),
+        ({"time": "2024-03-14T06:00:00"}, "malformed"),
+        ({"glucose": "NaN"}, "malformed"),
+        ({"glucose": None}, "malformed"),
+    ],
+)
+async def test_what_cannot_be_right_is_rejected_with_a_reason(fields: dict[str, object], code: str) -> None:
+    bench = Workbench()
+    sends = await bench.run(STEP, reading(0, **fields), **message(0))  # type: ignore[arg-type]
+    outcome = outcome_of(sends)
+    assert (outcome.status, outcome.code, sends[0].key) == ("rejected", code, "ada")
+    assert outcome.reason
+    assert bench.tables["subjects"] == {}
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"no json", b"[1]", b'{"subject_id": "../x"}', b'{"glucose": 1}', b"\xff"]
+)
+async def test_what_names_no_subject_is_a_dead_letter(value: bytes | None) -> None:
+    with pytest.raises(MalformedRecordError):
+        await Workbench().run(STEP, value)
+
+
+async def test_a_wrong_key_is_sent_to_its_home_and_does_nothing_else() -> None:
+    bench = Workbench()
+    sends = await bench.run(STEP, reading(0), **message(0) | {"key": b"eve", "headers": {"trace": b"1"}})
+    assert [(send.topic, send.key, send.value) for send in sends] == [(READINGS, "ada", reading(0))]
+    assert sends[0].headers == {"trace": b"1", "rerouted": b"1"}
+    assert bench.tables["subjects"] == {}
+
+
+async def test_a_wrong_partition_is_rerouted_once() -> None:
+    four = window.build(Settings(partitions=4))
+    wrong = (partition_of(b"ada", 4) + 1) % 4
+    sends = await Workbench().run(four, reading(0), **message(0) | {"partition": wrong})
+    assert [send.topic for send in sends] == [READINGS]
+    bench = Workbench()
+    sends = await bench.run(four, reading(0), **message(0) | {"partition": wrong, "headers": {"rerouted": b"1"}})
+    assert outcome_of(sends).status == "no_forecast"
+    assert "ada" in bench.tables["subjects"]
+
+
+async def test_mmol_is_accepted() -> None:
+    sends = await Workbench().run(STEP, reading(0, 7.0, unit="mmol/L"), **message(0))
+    assert outcome_of(sends).status == "no_forecast"
+
+
+async def test_redelivery_of_any_suffix_emits_the_same_ids() -> None:
+    chance = random.Random(7)
+    order = list(range(125))
+    for at in range(100, 120, 6):
+        order[at], order[at + 1] = order[at + 1], order[at]
+    messages = [(reading(step, chance.uniform(80, 200)), message(step) | {"offset": n}) for n, step in enumerate(order)]
+    bench = Workbench()
+    emitted = [[send.value for send in await bench.run(STEP, value, **where)] for value, where in messages]
+    for first in (124, 118, 101, 97):
+        for kept in (True, False):
+            again = [
+                [send.value for send in await bench.run(STEP, value, apply=kept, **where)]
+                for value, where in messages[first:]
+            ]
+            assert again == emitted[first:]
