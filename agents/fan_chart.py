@@ -75,7 +75,7 @@ def predictive_density(
     grid = np.linspace(wide[first, step], wide[last, step], points)
     half = 0.5 * (grid[1] - grid[0])
     edges = distribution(draws_mgdl, residual_sd_mgdl, calibration, np.vstack([grid - half, grid[-1:] + half]))
-    return grid, np.diff(edges, axis=0) / (2.0 * half)
+    return grid, np.maximum(np.diff(edges, axis=0), 0.0) / (2.0 * half)  # rounding may fall by 1e-16
 
 
 def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:

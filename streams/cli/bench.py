@@ -61,3 +61,11 @@ def inference(
     from streams.bench.inference import describe, run
 
     typer.echo(describe(run(precision=precision, threads=threads, repeats=repeats, progress=typer.echo)))
+
+
+@app.command("fan-chart")
+def fan_chart() -> None:
+    """The closed form of the kernel density beside twelve calls of scipy."""
+    from streams.bench.fan_chart import print_fan_chart
+
+    print_fan_chart()
