@@ -98,6 +98,9 @@ class Checkpoint:
     licence: str = ""
 
     def __post_init__(self) -> None:
+        config = self.config
+        if (config.len_seq, config.len_pred) != (96, 12) or config.num_dynamic_features > 6:
+            raise ValueError("windows are 96 steps of past and 12 to come with 6 marks; its configuration needs others")
         if not self.members and self.skip is None:
             raise ValueError("it holds neither a network nor a linear skip")
         if self.residual and self.skip is None:

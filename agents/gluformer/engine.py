@@ -33,9 +33,7 @@ from schemas.errors import ConfigurationError
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-DRAWS_A_PASS = (
-    16  # more draws run in several passes: memory stays bounded, and the passes of S draws are always the same
-)
+DRAWS_A_PASS = 16  # more run in several passes: memory stays bounded, and S draws are always cut the same way
 _WINDOWS_A_CHUNK = {"cpu": 1, "cuda": 8}
 _NARROWEST_BF16 = 256  # below this width the conversions cost more than the products gain
 _FORGET = 0.2  # weight of the newest chunk in the measured cost
@@ -78,34 +76,39 @@ class Copy:
         marks = self._sent(marks_of(ends, config.len_seq, config.len_pred)[:, :, : config.num_dynamic_features])
         # All members are queued before the first answer is fetched: on a GPU its copy overlaps with the next's work.
         answers = [
-            (
-                place,
-                *self._member_draws(
-                    place, past, marks, chunk_seeds, len(range(place, num_samples, len(self._members)))
-                ),
-            )
+            self._member_draws(place, past, marks, chunk_seeds, num_samples)
             for place in range(min(len(self._members), num_samples))
         ]
-        means = np.empty((past_mgdl.shape[0], num_samples, config.len_pred), dtype=np.float32)
-        variance = np.zeros((past_mgdl.shape[0], config.len_pred), dtype=np.float32)
-        hosted = [(place, self._fetched(mean), self._fetched(log_variance)) for place, mean, log_variance in answers]
+        means, spread = self._gathered(answers, num_samples)
+        skip = self._checkpoint.skip if self._checkpoint.residual else None
+        level = offset if skip is None else skip.level(past_mgdl)
+        samples = level[:, None, :] + scale[:, :, None] * means
+        return Draws(np.ascontiguousarray(samples[:count]), np.ascontiguousarray((scale * spread)[:count]))
+
+    def _gathered(
+        self, answers: Sequence[tuple[Tensor, Tensor]], num_samples: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Members' (means, log-variances) -> means (W, S, 12) and residual spread (W, 12), scaled units.
+
+        The spread is the root of the draws' mean variance, so members count by their draws.
+        """
+        hosted = [(self._fetched(mean), self._fetched(log_variance)) for mean, log_variance in answers]
         if self._stream is not None:
             self._stream.synchronize()
-        for place, mean, log_variance in hosted:
+        rows, steps = self.windows_a_chunk, self._checkpoint.config.len_pred
+        means = np.empty((rows, num_samples, steps), dtype=np.float32)
+        variance = np.zeros((rows, steps), dtype=np.float32)
+        for place, (mean, log_variance) in enumerate(hosted):
             means[:, place :: len(self._members)] = mean.numpy()
             factor = np.exp(log_variance.numpy())[:, None] if self._checkpoint.log_variance else np.float32(1.0)
             variance += mean.shape[1] * factor * self._checkpoint.residual_sd[place] ** 2
-        if self._checkpoint.residual and self._checkpoint.skip is not None:
-            level = self._checkpoint.skip.level(past_mgdl)
-        else:
-            level = offset
-        samples = level[:, None, :] + scale[:, :, None] * means
-        spread = scale * np.sqrt(variance / np.float32(num_samples))
-        return Draws(np.ascontiguousarray(samples[:count]), np.ascontiguousarray(spread[:count], dtype=np.float32))
+        return means, np.sqrt(variance / np.float32(num_samples))
 
     def _member_draws(
-        self, place: int, past: Tensor, marks: Tensor, seeds: Sequence[bytes] | None, draws: int
+        self, place: int, past: Tensor, marks: Tensor, seeds: Sequence[bytes] | None, num_samples: int
     ) -> tuple[Tensor, Tensor]:
+        """Means of the draws dealt to member `place`, and its log-variances."""
+        draws = len(range(place, num_samples, len(self._members)))
         masks = self._masks(seeds, place)
         passes = [
             self._members[place](past, marks, masks, min(DRAWS_A_PASS, draws - start))

@@ -164,6 +164,7 @@ def missing() -> dict[str, torch.Tensor]:
         ({"members": [missing()]}, r"1 tensors are missing, first var\.proj1\.bias"),
         ({"members": [state() | {"extra": torch.zeros(1)}]}, "1 tensors are unknown, first extra"),
         ({"members": [state() | {"projection.bias": torch.tensor([torch.nan])}]}, "finite"),
+        ({"config": GluformerConfig(d_model=16, n_heads=2, d_fcn=24, len_seq=48)}, "windows are 96 steps"),
         ({"members": [], "skip": None, "residual": False}, "neither a network nor a linear skip"),
         ({"skip": None}, "no linear skip to add it to"),
         ({"residual_sd": -np.ones(12)}, "residual_sd must be finite and not negative"),
