@@ -35,6 +35,7 @@ class StrictConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ledgers: dict[TP, Ledger] = {}
+        self._fresh: dict[TP, Ledger] = {}
         self._conduct = self.callback
         self.callback = self._deliver
         self._standing: dict[TP, tuple[int, float]] = {}
@@ -99,9 +100,18 @@ class StrictConsumer(Consumer):
         if unknown := [tp for tp in mine if tp not in base]:
             base.update(await self.earliest_offsets(*unknown))
         for tp, offset in base.items():
-            self.ledgers[tp] = Ledger(offset)
+            self.ledgers.pop(tp, None)
+            self._fresh[tp] = Ledger(offset)
             self._read_offset[tp] = None
             self._committed_offset[tp] = offset
+
+    def resume_flow(self) -> None:
+        """Deliver from here on. Not earlier: resuming has just emptied the queues of the streams."""
+        for tp in self._fresh:
+            self.app.in_flight.restart(tp)
+        self.ledgers.update(self._fresh)
+        self._fresh.clear()
+        super().resume_flow()
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Holes are the ledger's business."""
@@ -161,6 +171,7 @@ class StrictConsumer(Consumer):
             app.fatal("the group has given the partitions away while effects were on their way")
         for tp in revoked:
             self.ledgers.pop(tp, None)
+            self._fresh.pop(tp, None)
         self._unacked_messages.clear()  # what is still being worked on will find itself outdated
         for forget in app.on_revoked:
             forget(revoked)
@@ -190,19 +201,20 @@ class StrictConsumer(Consumer):
     # what stands still
 
     async def rewind_lost(self) -> list[TP]:
-        """Fetch again where deliveries were lost inside Faust; call it about once a second.
+        """Fetch again where deliveries were lost inside Faust; call it about once a second. Returns where.
 
-        A partition whose `low` stands still while nothing of its topic is being worked on waits for acks that will
-        never come.
+        The message at `low` was delivered and is not acked. If a later one has begun and this one is not being worked
+        on, it was lost: so it was if it waits for long while nothing at all is in flight.
         """
-        now, rewound = time.monotonic(), []
-        busy = self.app.in_flight.topics()
+        now, in_flight, rewound = time.monotonic(), self.app.in_flight, []
         for tp, ledger in list(self.ledgers.items()):
-            low, since = self._standing.get(tp, (-1, now))
-            if ledger.outstanding == 0 or ledger.low != low or tp.topic in busy or self.app.rebalancing:
+            low, _ = self._standing.get(tp, (-1, now))
+            if ledger.outstanding == 0 or ledger.low != low or len(in_flight) > 0:
                 self._standing[tp] = (ledger.low, now)
-            elif now - since > REWIND_AFTER_SECONDS:
-                self._standing[tp] = (ledger.low, now)
+            idle = now - self._standing[tp][1] > REWIND_AFTER_SECONDS
+            if ledger.outstanding > 0 and (idle or in_flight.was_passed(tp, ledger.low)):
+                self._standing.pop(tp)
+                in_flight.restart(tp)
                 rewound.append(tp)
                 await self._seek_to(tp, ledger, ledger.rewind())
         return rewound
@@ -217,6 +229,15 @@ class PromptThread(AIOKafkaConsumerThread):
         consumer = super()._create_consumer(loop)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS  # Faust fixes it at 1,500
         return consumer
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **options: Any) -> Any:
+        # aiokafka empties one partition's buffer before it looks at the next: let them take turns.
+        records = await super()._fetch_records(consumer, active_partitions, *args, **options)
+        buffers = consumer._fetcher._records
+        for partition in records:
+            if partition in buffers:
+                buffers[partition] = buffers.pop(partition)
+        return records
 
 
 class PromptTables(TableManager):

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from faust.types import TP
 
 from streams.work import Message
 
@@ -23,29 +24,41 @@ class InFlight:
 
     def __init__(self) -> None:
         self.unconfirmed = 0
-        self._by_topic: Counter[str] = Counter()
+        self._open: dict[TP, set[int]] = {}
+        self._begun: dict[TP, int] = {}
+        self._count = 0
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return self._by_topic.total()
+        return self._count
 
-    def topics(self) -> set[str]:
-        """Topics of which something is in flight."""
-        return {topic for topic, count in self._by_topic.items() if count > 0}
+    def enter(self, tp: TP, offset: int) -> None:
+        """The delivery of this message begins."""
+        self._open.setdefault(tp, set()).add(offset)
+        self._begun[tp] = max(offset, self._begun.get(tp, -1))
+        self._count += 1
 
-    def enter(self, topic: str) -> None:
-        """A delivery of this topic begins."""
-        self._by_topic[topic] += 1
-
-    def leave(self, topic: str) -> None:
-        """A delivery of this topic has ended."""
-        self._by_topic[topic] -= 1
+    def leave(self, tp: TP, offset: int) -> None:
+        """The delivery of this message has ended."""
+        self._open[tp].discard(offset)
+        self._count -= 1
         self._changed.set()
+
+    def restart(self, tp: TP) -> None:
+        """The partition is delivered anew from some offset on."""
+        self._begun.pop(tp, None)
+
+    def was_passed(self, tp: TP, offset: int) -> bool:
+        """True if a later message of the partition has begun and this one is not being worked on.
+
+        Messages of a partition begin in order, so this one is done or has been lost on its way.
+        """
+        return self._begun.get(tp, -1) > offset and offset not in self._open.get(tp, ())
 
     async def settled(self, timeout_seconds: float) -> bool:
         """Wait until nothing is in flight; False if the time was not enough."""
         deadline = time.monotonic() + timeout_seconds
-        while len(self) > 0:
+        while self._count > 0:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
@@ -78,12 +91,7 @@ class Delivery:
         self._in_flight: InFlight = consumer.app.in_flight
         self._pending = 1  # until sealed
         self._open = True
-        self._in_flight.enter(raw.topic)
-
-    @property
-    def partition_key(self) -> tuple[str, int]:
-        """Topic and partition, as `release` of a lane compares them with what is revoked."""
-        return self.message.topic, self.message.partition
+        self._in_flight.enter(raw.tp, raw.offset)
 
     @property
     def is_current(self) -> bool:
@@ -124,7 +132,7 @@ class Delivery:
 
     def _close(self) -> None:
         self._open = False
-        self._in_flight.leave(self._raw.topic)
+        self._in_flight.leave(self._raw.tp, self._raw.offset)
         if self._on_done is not None:
             self._on_done(self)
 

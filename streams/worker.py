@@ -1,6 +1,7 @@
 """One role in the foreground: check the topics, run its Apps, watch them, stop cleanly on SIGTERM or Ctrl-C."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -108,6 +109,7 @@ class RoleRunner:
         strict = [app for app in self.apps if isinstance(app, StrictApp)]
         self.metrics.in_flight(lambda: float(sum(len(app.in_flight) for app in strict)))
         stall_seconds = self.settings.stall_seconds
+        gc.freeze()  # Faust collects all garbage at each rebalance; imported modules need not be looked at again
         watchdog = LoopWatchdog(asyncio.get_running_loop(), stall_seconds, end_now)
         watchdog.start()
         liveness = Liveness(strict, self.metrics, end_now, stall_seconds)

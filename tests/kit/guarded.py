@@ -34,8 +34,8 @@ class RawMessage:
     generation_id: int = 1
 
     @property
-    def tp(self) -> tuple[str, int]:
-        return self.topic, self.partition
+    def tp(self) -> TP:
+        return TP(self.topic, self.partition)
 
 
 @dataclasses.dataclass
@@ -85,7 +85,7 @@ class FakeConsumer:
 
     def __init__(self, app: "FakeApp") -> None:
         self.app = app
-        self.ledgers: dict[tuple[str, int], Ledger] = {}
+        self.ledgers: dict[TP, Ledger] = {}
         self.acked: list[int] = []
         self.forgotten: list[int] = []
 
