@@ -78,7 +78,7 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def publishing(settings: Settings) -> AsyncIterator[Callable[..., Awaitable[None]]]:
-    producer = AIOKafkaProducer(**producer_options(settings))
+    producer = AIOKafkaProducer(**producer_options(settings) | {"linger_ms": 20})
     await producer.start()
 
     async def publish(lane: Lane, requests: Iterable[ForecastRequest | bytes], key: str = "k") -> None:
