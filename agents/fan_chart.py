@@ -38,15 +38,20 @@ def bandwidth(draws_mgdl: Array) -> Array:
     count = draws_mgdl.shape[0]
     if count < 2:
         return np.full(draws_mgdl.shape[1], SMALLEST_BANDWIDTH_MGDL)
-    spread = draws_mgdl.std(axis=0, ddof=1) * count ** (-1 / 5)
+    centred = draws_mgdl - np.add.reduce(draws_mgdl) / count
+    spread = np.sqrt(np.add.reduce(centred * centred) / (count - 1)) * count ** (-1 / 5)
     return np.asarray(np.maximum(spread, SMALLEST_BANDWIDTH_MGDL))
 
 
 def kernel_density(draws_mgdl: Array, grid_mgdl: Array) -> Array:
     """Gaussian KDE of draws (S, H) at grid points (G, H) -> (G, H), in 1/(mg/dL)."""
     width = bandwidth(draws_mgdl)
-    scaled = (grid_mgdl[:, None, :] - draws_mgdl[None, :, :]) / width
-    return np.asarray(np.exp(-0.5 * scaled * scaled).mean(axis=1) / (math.sqrt(2 * math.pi) * width))
+    scale = math.sqrt(0.5) / width
+    kernels = (draws_mgdl * scale)[:, None, :] - (grid_mgdl * scale)[None, :, :]
+    np.multiply(kernels, kernels, out=kernels)  # in place: this array is all the time there is to save
+    np.negative(kernels, out=kernels)
+    np.exp(kernels, out=kernels)
+    return np.asarray(np.add.reduce(kernels) * (scale / (math.sqrt(math.pi) * len(draws_mgdl))))
 
 
 def kernel_grid(draws_mgdl: Array, points: int) -> Array:

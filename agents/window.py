@@ -78,7 +78,7 @@ def build(settings: "Settings") -> StepFunction:
         ahead = reading.time.timestamp() - timestamp_ms / 1000
         if ahead > settings.max_clock_skew_seconds:
             return "future", (
-                f"the reading is {ahead:.0f} s ahead of the clock; {settings.max_clock_skew_seconds:.0f} s are allowed: "
+                f"the reading is {ahead:.0f} s ahead, {settings.max_clock_skew_seconds:.0f} s are allowed: "
                 "check the clock of the device and the offset of the time"
             )
         return None
