@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.training.calibrate import fit_calibration, residual_spread
+from agents.training.calibrate import even_weight, fit_calibration, residual_spread
 from agents.training.data import Series
 from agents.training.metrics import Predictive
 from agents.training.ridge import Ridge
@@ -35,7 +35,8 @@ def with_spread(forecast: PointForecast, calibrate: Examples) -> Callable[[Examp
     """A point forecast as a distribution: its error on `calibrate` as the spread, then the conformal step."""
     centre = forecast(calibrate)[:, None]
     spread = residual_spread(centre, calibrate.future_mgdl).astype(np.float32)
-    calibration = fit_calibration(centre, _rows(spread, len(calibrate)), calibrate.future_mgdl)
+    weight = even_weight(calibrate.data_set)
+    calibration = fit_calibration(centre, _rows(spread, len(calibrate)), calibrate.future_mgdl, weight)
     return lambda data: Predictive(
         np.asarray(forecast(data), dtype=np.float32)[:, None], _rows(spread, len(data)), calibration
     )
@@ -54,8 +55,9 @@ def darts_models(train: Sequence[Series], select: Sequence[Series], seed: int) -
     nhits = NHiTSModel(
         input_chunk_length=PAST,
         output_chunk_length=HORIZON,
-        n_epochs=8,
-        batch_size=256,
+        n_epochs=10,
+        batch_size=128,
+        use_reversible_instance_norm=True,
         layer_widths=128,
         random_state=seed,
         save_checkpoints=False,

@@ -22,8 +22,8 @@ def train(
     work: Annotated[Path, typer.Option(help="Progress of an unfinished run; give it again to resume.")] = Path(
         ".glucast-train"
     ),
-    members: Annotated[int, typer.Option(min=1, max=10, help="Networks in the ensemble.")] = 2,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs on real people, each member.")] = 12,
+    members: Annotated[int, typer.Option(min=1, max=10, help="Networks in the ensemble.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs on real people, each member.")] = 6,
     virtual_epochs: Annotated[int, typer.Option(min=0, help="Epochs on virtual people before.")] = 1,
     d_model: Annotated[int, typer.Option(help="Width of the networks.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same checkpoint on one machine.")] = 0,

@@ -88,16 +88,21 @@ def evaluate(
     forecaster.warm_up()
     answers["glucast"] = lambda part: served(forecaster, part, num_samples)
 
-    tests = {f"{name} {part[5:].upper()}": examples(getattr(one, part)) for name, one in cut.items() for part in PARTS}
+    tests = {part[5:].upper(): examples(getattr(together, part)) for part in PARTS}
     if virtual_days:
         lives = virtual_series(copies=1, days=virtual_days, seed=VIRTUAL_TEST_SEED, names=patient_names()[::3])
         tests["virtual"] = examples(lives)
     results: dict[str, dict[str, Any]] = {}
     for part, held_out in tests.items():
-        results[part] = {}
+        sets = (
+            {f"{name} {part}": np.flatnonzero(held_out.data_set == name) for name in cut} if part != "virtual" else {}
+        )
         for name, answer in answers.items():
             progress(f"{part}: {name}")
-            results[part][name] = evaluate_predictive(held_out, answer(held_out))
+            whole = answer(held_out)
+            results.setdefault(part, {})[name] = evaluate_predictive(held_out, whole)
+            for set_part, rows in sets.items():
+                results.setdefault(set_part, {})[name] = evaluate_predictive(held_out.take(rows), whole.take(rows))
     summary = {
         "fingerprint": forecaster.fingerprint,
         "num_samples": num_samples,

@@ -30,6 +30,9 @@ class Predictive:
     residual_sd_mgdl: NDArray[np.float32]
     calibration: Calibration
 
+    def take(self, rows: NDArray[np.int64]) -> Predictive:
+        return Predictive(self.samples_mgdl[rows], self.residual_sd_mgdl[rows], self.calibration)
+
 
 def evaluate_predictive(data: Examples, answer: Predictive) -> dict[str, Any]:
     """Every figure of one forecaster on one test part, as plain numbers and lists (JSON-able)."""

@@ -46,6 +46,11 @@ class Examples:
     def __len__(self) -> int:
         return int(self.future_mgdl.shape[0])
 
+    @property
+    def data_set(self) -> NDArray[np.str_]:
+        """Name of the data set of every window (B,)."""
+        return np.array([str(person).partition("/")[0] for person in self.person])
+
     def take(self, rows: NDArray[np.int64]) -> Examples:
         windows = Windows(self.windows.past_mgdl[rows], self.windows.end_times[rows])
         return Examples(windows, self.future_mgdl[rows], self.person[rows], self.series[rows])

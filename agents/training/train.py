@@ -20,7 +20,7 @@ from agents.gluformer.checkpoint import LinearSkip, Scaler, save_checkpoint
 from agents.gluformer.config import GluformerConfig
 from agents.gluformer.marks import marks_of
 from agents.gluformer.network import Gluformer
-from agents.training.calibrate import fit_calibration
+from agents.training.calibrate import even_weight, fit_calibration
 from agents.training.data import DATA_SETS, data_directory, virtual_series
 from agents.training.evaluate import SERVED_DRAWS, served, splits
 from agents.training.fit import Fit, Fitted, Material, Schedule
@@ -41,15 +41,15 @@ def train(
     out: Path,
     data: Path | None = None,
     work: Path,
-    members: int = 2,
-    epochs: int = 12,
+    members: int = 1,
+    epochs: int = 6,
     virtual_epochs: int = 1,
     share: float = 0.35,
     d_model: int = 64,
     n_heads: int = 2,
     layers: tuple[int, int] = (1, 1),
     dropout: float = 0.1,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 1e-3,
     seed: int = 0,
     threads: int = 1,
     progress: Progress = lambda text, share: None,
@@ -127,11 +127,15 @@ def train(
 
 
 def calibrate_as_served(checkpoint: Path, part: Examples) -> Any:
-    """The conformal step for a checkpoint, from draws of the serving engine, 10 a window."""
+    """The conformal step for a checkpoint, from draws of the serving engine; every data set counts the same.
+
+    Otherwise most of the weight would lie on people without diabetes, and the fan would be too narrow for the others.
+    """
     from agents.forecasters.load import load_forecaster
 
     answer = served(load_forecaster(kind="gluformer", checkpoint=str(checkpoint)), part, SERVED_DRAWS)
-    return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl)
+    weight = even_weight(part.data_set)
+    return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, weight)
 
 
 def _claim(work: Path, settings: dict[str, Any]) -> None:
