@@ -22,6 +22,8 @@ FETCH_WAIT_MILLISECONDS = 20
 """Short: the embedded broker answers a waiting fetch only at its end, and questions queue behind it."""
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
+LAST_BATCH = 1000
+"""The embedded broker names the first message of the last batch as the end of a log."""
 STALE_SECONDS = 20 * 3600
 """Kafka drops tombstones of compacted topics after a day: a table that slept for longer could keep what was deleted."""
 
@@ -39,7 +41,6 @@ class Follower:
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
-        self._shrunk: dict[TopicPartition, int] = {}
         self._advanced = asyncio.Condition()
         self._probing: asyncio.Task[None] | None = None
         self.connected = False
@@ -97,8 +98,7 @@ class Follower:
             TopicPartition(topic.name, number) for topic in FOLLOWED for number in range(self._settings.partitions)
         ]
         consumer.assign(partitions)
-        if not self._model.belongs_to(await cluster_id(self._settings)):
-            raise _RebuildError("this is another Kafka cluster")
+        await self._check_cluster()
         known = self._model.positions()
         touched = self._model.touched_seconds()
         if touched and time.time() - touched > STALE_SECONDS:
@@ -107,12 +107,16 @@ class Follower:
         begins = await consumer.beginning_offsets(partitions)
         for partition in partitions:
             offset = known.get((partition.topic, partition.partition), 0)
-            if offset > self._ends[partition]:
+            if offset > self._ends[partition] + LAST_BATCH:
                 raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
             self._next[partition] = max(offset, begins[partition])
             consumer.seek(partition, self._next[partition])
         self.connected = True
         await self._advance()
+
+    async def _check_cluster(self) -> None:
+        if not self._model.belongs_to(await cluster_id(self._settings)):
+            raise _RebuildError("this is another Kafka cluster")
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS, max_records=POLL_RECORDS)
@@ -137,19 +141,19 @@ class Follower:
         consumer = self._consumer
         if consumer is None:
             return
-        before = dict(self._next)  # what is read while the broker answers may lie beyond its answer
+        was_connected = self.connected
         try:
             async with asyncio.timeout(2 * PROBE_SECONDS):
-                ends = await consumer.end_offsets(list(before))
-        except (KafkaError, OSError, TimeoutError):
+                self._ends = await consumer.end_offsets(list(self._next))
+                if not was_connected:
+                    await self._check_cluster()
+                for partition, reached in self._next.items():
+                    # The consumer goes back by itself, but only where the broker does not know its offset.
+                    if await consumer.position(partition) < reached:
+                        raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
+        except (KafkaError, OSError, TimeoutError, UnavailableError):
             self.connected = False
             return
-        for partition, end in ends.items():
-            # Once may be a broker that is a moment behind itself.
-            self._shrunk[partition] = self._shrunk.get(partition, 0) + 1 if end < before[partition] else 0
-            if self._shrunk[partition] > 1:
-                raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
-        self._ends = ends
         self.connected = True
         await self._advance()
 

@@ -39,13 +39,10 @@ class Publisher:
             producer = AIOKafkaProducer(**producer_options(self._settings), client_id="glucast-query")
             try:
                 await producer.start()
-            except (KafkaError, OSError):
-                await producer.stop()
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._producer = producer
-            try:
+                self._producer = producer
                 await asyncio.Event().wait()
+            except (KafkaError, OSError):
+                await asyncio.sleep(RETRY_SECONDS)
             finally:
                 self._producer = None
                 with contextlib.suppress(TimeoutError):

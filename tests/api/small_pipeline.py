@@ -1,0 +1,144 @@
+"""The real steps of all roles in one task, with tables in memory and a forecaster that is simple arithmetic."""
+
+import asyncio
+import contextlib
+import datetime
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from agents import amend, calc, fingerprint, forget, handle, request, unify, window
+from schemas.forecast import Forecast, ForecastRequest
+from schemas.outcome import RequestOutcome
+from streams import topics
+from streams.connection import consumer_options, producer_options
+from streams.settings import Settings
+from streams.topology import FAN_CHART_CHANGELOG
+from streams.work import Message, StepFunction, Work
+from tests.agents.workbench import DictTable
+
+MODEL_FINGERPRINT = "f" * 64
+LANES = (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL)
+
+
+class SmallPipeline:
+    """What it inferred is counted; `hold` keeps requests waiting until it is cleared, `fail` makes the model fail."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._steps: Mapping[str, tuple[StepFunction, ...]] = {
+            topics.UPLOADS.name: (unify.build(settings),),
+            topics.SERIES.name: (handle.build(settings),),
+            topics.READINGS.name: (window.build(settings),),
+            topics.DEMANDS.name: (request.build(settings),),
+            topics.CACHE_COMMANDS.name: (forget.build(settings), amend.build(settings)),
+            topics.FORECASTS.name: (calc.build(settings),),
+        }
+        self._tables = {name: DictTable() for name in ("series", "subjects", "fan-charts")}
+        self._held: list[ConsumerRecord[bytes, bytes]] = []
+        self.seen: Counter[str] = Counter()
+        self.inferred: Counter[tuple[str | None, int | None]] = Counter()
+        self.hold = False
+        self.fail = False
+
+    async def run(self) -> None:
+        consumer = AIOKafkaConsumer(**consumer_options(self._settings), fetch_max_wait_ms=10)
+        producer = AIOKafkaProducer(**producer_options(self._settings))
+        names = [*self._steps, *(topic.name for topic in LANES)]
+        consumer.assign([TopicPartition(name, part) for name in names for part in range(self._settings.partitions)])
+        try:
+            await consumer.start()
+            await producer.start()
+            while True:
+                batches = await consumer.getmany(timeout_ms=50)
+                for record in [record for records in batches.values() for record in records]:
+                    self.seen[record.topic] += 1
+                    await self._process(record, producer)
+                if not self.hold:
+                    held, self._held = self._held, []
+                    for record in held:
+                        await self._infer(record, producer)
+        finally:
+            await consumer.stop()
+            await producer.stop()
+
+    async def _process(self, record: ConsumerRecord[bytes, bytes], producer: AIOKafkaProducer) -> None:
+        if record.topic not in self._steps:
+            self._held.append(record)
+            return
+        message = Message(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            headers=dict(record.headers),
+            timestamp_ms=record.timestamp,
+        )
+        for step in self._steps[record.topic]:
+            work = Work(message, self._tables)
+            await step(work)
+            for (table, key), row in work.writes.items():
+                self._tables[table].pop(key, None)
+                if row is not None:
+                    self._tables[table][key] = row
+                if table == "fan-charts":
+                    await producer.send(
+                        FAN_CHART_CHANGELOG.name, row, key=key.encode(), partition=record.partition
+                    )  # fmt: skip
+            for send in work.sends:
+                await producer.send(
+                    send.topic.name, send.value, key=send.key.encode(), headers=list(send.headers.items()),
+                    partition=send.partition,
+                )  # fmt: skip
+        await producer.flush()
+
+    async def _infer(self, record: ConsumerRecord[bytes, bytes], producer: AIOKafkaProducer) -> None:
+        asked = ForecastRequest.from_arrow(record.value)
+        self.inferred[asked.handle, asked.index] += 1
+        key = asked.series_key.encode()
+        if self.fail:
+            outcome = RequestOutcome(
+                request_id=asked.request_id, series_key=asked.series_key, status="failed",
+                reason="the model failed", handle=asked.handle, index=asked.index, demand_id=asked.demand_id,
+            )  # fmt: skip
+            await producer.send_and_wait(topics.REQUEST_OUTCOMES.name, outcome.to_json(), key=key)
+            return
+        await producer.send_and_wait(topics.FORECASTS.name, _forecast(asked).to_arrow(), key=key)
+
+
+def _forecast(asked: ForecastRequest) -> Forecast:
+    forecast_id = fingerprint.forecast_id(asked.input_hash, MODEL_FINGERPRINT, asked.num_samples, asked.seed)
+    draws = np.random.Generator(np.random.SFC64(list(bytes.fromhex(forecast_id)))).normal(size=(asked.num_samples, 12))
+    samples = asked.past_centi_mgdl[-1] / 100 + draws * np.arange(1, 13)
+    shared = {name: getattr(asked, name) for name in Forecast.arrow_fields if hasattr(asked, name)}
+    return Forecast(
+        **shared,
+        forecast_id=forecast_id,
+        model="arithmetic",
+        model_fingerprint=MODEL_FINGERPRINT,
+        samples_mgdl=samples.ravel().tolist(),
+        residual_sd_mgdl=[5.0] * 12,
+    )
+
+
+@contextlib.asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[SmallPipeline]:
+    """A pipeline that runs while the block does; what it raised is raised at the end."""
+    pipeline = SmallPipeline(settings)
+    task = asyncio.create_task(pipeline.run())
+    try:
+        yield pipeline
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def at(minutes: int) -> str:
+    """RFC 3339 times 5 minutes apart, in the recent past of the machine's clock."""
+    now = datetime.datetime.now(datetime.UTC).replace(second=0, microsecond=0)
+    start = now - datetime.timedelta(hours=10, minutes=now.minute % 5)
+    return (start + datetime.timedelta(minutes=minutes)).isoformat()

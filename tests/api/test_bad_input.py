@@ -1,0 +1,170 @@
+"""Whatever is sent: a clear reason, never a 5xx, and nothing that stops the service."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Client, body_of
+from tests.api.small_pipeline import SmallPipeline
+from tests.samples import dexcom, glucose_rows
+
+FILES: dict[str, tuple[bytes, str]] = {
+    "garbage": (b"not a glucose file\n" * 50, "format"),
+    "truncated": (dexcom(glucose_rows(121))[:400], ""),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(200), "PNG"),
+    "too short": (dexcom(glucose_rows(107)), "8 h 50 min"),
+    "negative": (dexcom([(time, -value) for time, value in glucose_rows(121)]), "impossible"),
+    "2,000 mg/dL": (dexcom([*glucose_rows(121)[:-1], (glucose_rows(121)[-1][0], 2000)]), "impossible"),
+    "wrong unit": (dexcom(glucose_rows(121), unit="mmol/L"), "mmol/L"),
+}
+
+
+@pytest.mark.parametrize("path", ["/process_unified", "/quick_plot"])
+async def test_files_that_cannot_be_used_get_a_reason(client: Client, pipeline: SmallPipeline, path: str) -> None:
+    for name, (raw, words) in FILES.items():
+        response = await client.post(path, json=body_of(raw))
+        problem = response.json()
+        assert response.status_code == 422, (name, problem)
+        assert response.headers["content-type"] == "application/problem+json"
+        assert problem["error"] == problem["detail"]
+        assert words in problem["detail"], name
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"csv_base64": ""}, "empty"),
+        ({"csv_base64": "@@@"}, "base64"),
+        ({"csv_base64": "YQ"}, "base64"),
+        ({"csv_base64": "äö"}, "base64"),
+        ({}, "csv_base64"),
+        ({"csv_base64": 7}, "csv_base64"),
+        ({"csv_base64": "YQ==", "force_calculate": "maybe"}, "force_calculate"),
+        ({"csv_base64": "YQ==", "timezone": "Mars/Base"}, "timezone"),
+        ({"csv_base64": "YQ==", "timezone": "../../etc/passwd"}, "timezone"),
+        ([], ""),
+        ("text", ""),
+        (None, ""),
+    ],
+)
+async def test_bodies_that_are_no_question_get_a_reason(client: Client, body: Any, words: str) -> None:
+    response = await client.post("/process_unified", json=body)
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+    assert words in response.json()["detail"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"csv_base64": "\\ud800"}', b"[" * 5000])
+async def test_bytes_that_are_no_json_get_a_reason(client: Client, content: bytes) -> None:
+    for path in ("/process_unified", "/draw_a_plot", "/quick_plot", "/subjects/anna/readings"):
+        response = await client.post(path, content=content, headers={"content-type": "application/json"})
+        assert response.status_code in (400, 422), path
+        assert response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("ask", "status"),
+    [
+        ({"handle": "0" * 64, "index": 0}, 404),
+        ({"handle": "../../etc/passwd", "index": 0}, 404),
+        ({"handle": "x" * 129, "index": 0}, 422),
+        ({"handle": "", "index": 0}, 422),
+        ({"handle": "0" * 64}, 422),
+        ({"handle": "0" * 64, "index": 1.5}, 422),
+        ({"handle": "0" * 64, "index": True}, 422),
+        ({"handle": "0" * 64, "index": 10**30}, 422),
+        ({"handle": 1, "index": 0}, 422),
+    ],
+)
+async def test_plots_of_nothing_are_refused(client: Client, ask: dict[str, Any], status: int) -> None:
+    response = await client.post("/draw_a_plot", json=ask)
+    if ask["handle"] == "0" * 64 and ask.get("index") == 10**30:
+        status = 404  # the handle is looked at first
+    assert response.status_code == status, response.text
+
+
+async def test_an_index_out_of_range_is_answered_with_the_range(
+    client: Client, pipeline: SmallPipeline, export: bytes
+) -> None:
+    handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
+    for index in (-14, 13, 10**9, -(10**9)):
+        response = await client.post("/draw_a_plot", json={"handle": handle, "index": index})
+        assert (response.status_code, "-13 to 12" in response.json()["detail"]) == (422, True)
+
+
+@pytest.mark.parametrize("params", [{}, {"action": "explode"}, {"action": "delete"}, {"action": "load"}])
+async def test_cache_actions_that_make_no_sense_are_refused(client: Client, params: dict[str, str]) -> None:
+    assert (await client.post("/cache_management", params=params)).status_code == 422
+
+
+@pytest.mark.parametrize("handle", ["../../etc/passwd", "..", "%2e%2e", "A" * 64, "0" * 63])
+async def test_a_handle_is_never_a_path(client: Client, handle: str) -> None:
+    response = await client.post("/cache_management", params={"action": "load", "handle": handle})
+    assert (response.status_code, "64 hexadecimal" in response.json()["detail"]) == (422, True)
+
+
+async def test_unknown_handles_cannot_be_deleted_saved_or_loaded(client: Client) -> None:
+    for action in ("delete", "save", "load"):
+        response = await client.post("/cache_management", params={"action": action, "handle": "0" * 64})
+        assert response.status_code == 404
+
+
+async def test_a_body_over_the_limit_is_cut_off_unread(client: Client) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield head
+        for _ in range(60):
+            sent += 1
+            yield bytes(1 << 20)
+
+    form = "multipart/form-data; boundary=x"
+    file = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+    for path, kind, head in (
+        ("/process_unified", "application/json", b'{"csv_base64": "'),
+        ("/convert_to_unified", form, file),
+    ):
+        sent = 0
+        response = await client.post(path, content=endless(), headers={"content-type": kind})
+        assert (response.status_code, "MiB" in response.json()["detail"]) == (413, True), path
+        assert sent <= 16
+
+
+async def test_a_declared_length_over_the_limit_is_refused_at_once(client: Client) -> None:
+    response = await client.post("/process_unified", content=bytes(60 << 20))
+    assert response.status_code == 413
+
+
+async def test_a_file_over_the_limit_in_a_body_below_it_is_refused(client: Client) -> None:
+    raw = bytes(client.services.settings.max_upload_bytes + 1)
+    assert (await client.post("/convert_to_unified", files={"file": ("a.csv", raw)})).status_code == 413
+    response = await client.post("/process_unified", json={"csv_base64": base64.b64encode(raw).decode()})
+    assert response.status_code == 413
+
+
+async def test_converting_what_is_no_export_gets_a_reason(client: Client) -> None:
+    for raw in (b"", b"garbage", b"\x89PNG\r\n\x1a\n"):
+        response = await client.post("/convert_to_unified", files={"file": ("a.csv", raw)})
+        assert (response.status_code, bool(response.json()["error"])) == (422, True)
+    assert (await client.post("/convert_to_unified")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body", [[], {"readings": []}, {"readings": "x"}, 7, "x", None, [[]], {"glucose": 100}, {"time": "2026-01-01"}]
+)
+async def test_readings_that_are_none_are_refused(client: Client, body: Any) -> None:
+    response = await client.post("/subjects/anna/readings", json=body)
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+
+
+async def test_too_many_readings_at_once_are_refused(client: Client) -> None:
+    item = {"time": "2026-01-01T00:00:00Z", "glucose": 100}
+    assert (await client.post("/subjects/anna/readings", json=[item] * 2017)).status_code == 422
+    assert (await client.post("/subjects/anna/readings", content=bytes(2 << 20))).status_code == 413
+
+
+async def test_paths_and_methods_that_do_not_exist_are_problems_too(client: Client) -> None:
+    for response, status in ((await client.get("/nothing"), 404), (await client.get("/draw_a_plot"), 405)):
+        assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")

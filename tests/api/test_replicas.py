@@ -1,0 +1,97 @@
+"""Any replica answers, a restart resumes, and a log that is not the table's own makes it start anew."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from deploy.brokers.embedded import EmbeddedBroker
+from query_api.news import News
+from query_api.read_model import ReadModel
+from query_api.store import Store
+from streams.connection import producer_options
+from streams.provision import provision
+from streams.settings import Settings
+from streams.topology import FAN_CHART_CHANGELOG
+from tests.api.conftest import body_of, serving, until
+from tests.api.small_pipeline import SmallPipeline
+
+MIB = 1 << 20
+
+
+async def test_what_one_replica_answered_the_other_knows(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path, export: bytes
+) -> None:
+    async with serving(settings, tmp_path / "one") as one, serving(settings, tmp_path / "two") as two:
+        for _ in range(3):
+            handle = (await one.post("/process_unified", json=body_of(export))).json()["handle"]
+            ask = {"handle": handle, "index": 0}
+            answers = await asyncio.gather(two.post("/draw_a_plot", json=ask), one.post("/draw_a_plot", json=ask))
+            assert {answer.status_code for answer in answers} == {200}
+            assert answers[0].content == answers[1].content
+            params = {"action": "delete", "handle": handle}
+            assert (await two.post("/cache_management", params=params)).status_code == 200
+            assert (await one.post("/draw_a_plot", json=ask)).status_code == 404
+
+
+async def test_a_restarted_replica_goes_on_where_it_was(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path, export: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings, tmp_path / "query") as client:
+        handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
+        await until(lambda: len(client.services.model.charts(client.services.model.handle(handle))) == 26)
+        await client.services.follower.catch_up()
+        positions = client.services.model.positions()
+    applied: list[object] = []
+    monkeypatch.setattr(ReadModel, "apply", lambda _, entries, positions: applied.extend(entries))
+    async with serving(settings, tmp_path / "query") as client:
+        assert client.services.model.positions() == positions
+        assert (await client.post("/draw_a_plot", json={"handle": handle, "index": -13})).status_code == 200
+    assert applied == []
+
+
+async def test_another_cluster_behind_the_same_table_makes_it_forget(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path, export: bytes
+) -> None:
+    async with serving(settings, tmp_path / "query") as client:
+        handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
+    other = EmbeddedBroker(tmp_path)
+    other.start()
+    try:
+        elsewhere = settings.model_copy(update={"broker": other.address})
+        await provision(elsewhere)
+        async with serving(elsewhere, tmp_path / "query") as client:
+            assert (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).status_code == 404
+    finally:
+        other.stop()
+
+
+async def test_a_table_ahead_of_its_log_is_built_again(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path, export: bytes
+) -> None:
+    async with serving(settings, tmp_path / "query") as client:
+        handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
+        await client.services.follower.catch_up()
+    model = ReadModel(Store(tmp_path / "query" / "read-model", MIB, MIB), News())
+    model.apply([], {(FAN_CHART_CHANGELOG.name, 0): 10**6})
+    model.close()
+    async with serving(settings, tmp_path / "query") as client:
+        assert client.services.model.positions().get((FAN_CHART_CHANGELOG.name, 0), 0) < 10**6
+        assert (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).status_code == 200
+
+
+async def test_messages_that_are_no_records_are_skipped_and_counted(settings: Settings, tmp_path: Path) -> None:
+    async with serving(settings, tmp_path / "query") as client:
+        producer = AIOKafkaProducer(**producer_options(settings))
+        await producer.start()
+        values = [b"", b"{", b"[]", b"7", b"\xff", b'{"issue_time": 1}', b'{"issue_time": "x", "chart_id": "y"}', None]
+        for topic in ("glucast-calc-fan-charts-changelog", "cgm.upload-outcomes", "cgm.reading-outcomes"):
+            for key in (b"handle/x/0", b"subject/a/1", b"handle", b"", b"\xff", None):
+                for value in values:
+                    await producer.send(topic, value, key=key)
+        await producer.flush()
+        await producer.stop()
+        await client.services.follower.catch_up()
+        assert client.services.model.skipped > 0
+        assert (await client.get("/readyz")).status_code == 200

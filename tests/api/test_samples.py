@@ -1,0 +1,228 @@
+"""Files and their samples over HTTP, against the real steps and a broker."""
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+
+from query_api.submit import Submit
+from schemas.errors import UnavailableError
+from streams import topics
+from tests.api.conftest import Client, FakeBrowser, body_of, until
+from tests.api.small_pipeline import SmallPipeline
+from tests.samples import dexcom, glucose_rows, libre
+
+PNG = b"\x89PNG"
+
+
+async def process(client: Client, raw: bytes, **more: Any) -> dict[str, Any]:
+    response = await client.post("/process_unified", json=body_of(raw, **more))
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+async def test_a_file_becomes_a_handle_and_plots(client: Client, pipeline: SmallPipeline, export: bytes) -> None:
+    answer = await process(client, export)
+    assert (answer["total_samples"], answer["error"]) == (14, None)
+    assert set(answer["warnings"]) >= {"has_warnings", "messages", "imputation"}
+    for index in (0, -13, 12, 5):
+        response = await client.post("/draw_a_plot", json={"handle": answer["handle"], "index": index})
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"] == "image/png"
+        assert response.content.startswith(PNG)
+
+
+async def test_the_figure_shows_the_recorded_hour_beside_its_forecast(
+    client: Client, pipeline: SmallPipeline, export: bytes
+) -> None:
+    handle = (await process(client, export))["handle"]
+    ask = {"handle": handle, "index": 0}
+    response = await client.post("/draw_a_plot", json=ask, headers={"accept": "application/json"})
+    assert len(response.content) <= 40_000
+    figure = response.json()
+    measured = next(trace for trace in figure["data"] if trace["name"] == "measured")
+    assert measured["y"] == [value for _, value in glucose_rows(121)[-24:]]
+    assert sum(trace.get("fill") == "toself" for trace in figure["data"]) == 12
+
+
+async def test_what_is_known_is_answered_without_kafka(
+    client: Client, pipeline: SmallPipeline, export: bytes, browser: type[FakeBrowser]
+) -> None:
+    handle = (await process(client, export))["handle"]
+    first = await client.post("/draw_a_plot", json={"handle": handle, "index": 0})
+    await until(lambda: len(pipeline.inferred) == 14 + 12)
+    seen, drawn = dict(pipeline.seen), browser.drawn
+
+    again = await process(client, export)
+    second = await client.post("/draw_a_plot", json={"handle": handle, "index": 0})
+    quick = await client.post("/quick_plot", json=body_of(export))
+
+    assert again["handle"] == handle
+    assert second.content == first.content == base64.b64decode(quick.json()["plot_base64"])
+    assert pipeline.seen[topics.UPLOADS.name] == seen[topics.UPLOADS.name] == 1
+    assert pipeline.seen[topics.DEMANDS.name] == seen.get(topics.DEMANDS.name, 0)
+    assert browser.drawn == drawn
+
+
+async def test_force_computes_again_and_gives_the_same(client: Client, pipeline: SmallPipeline, export: bytes) -> None:
+    handle = (await process(client, export))["handle"]
+    ask = {"handle": handle, "index": 0}
+    json = {"accept": "application/json"}
+    first = await client.post("/draw_a_plot", json=ask, headers=json)
+    await until(lambda: len(pipeline.inferred) == 14 + 12)
+    before = pipeline.inferred[handle, 0]
+
+    second = await client.post("/draw_a_plot", json=ask | {"force_calculate": True}, headers=json)
+
+    assert pipeline.inferred[handle, 0] == before + 1
+    assert second.json() == first.json()
+
+
+async def test_forced_processing_asks_for_every_sample_again(
+    client: Client, pipeline: SmallPipeline, export: bytes
+) -> None:
+    handle = (await process(client, export))["handle"]
+    await until(lambda: sum(pipeline.inferred.values()) == 14 + 12)
+    assert (await process(client, export, force_calculate=True))["handle"] == handle
+    await until(lambda: sum(pipeline.inferred.values()) == 2 * (14 + 12))
+
+
+async def test_a_hundred_waiters_share_one_computation(client: Client, pipeline: SmallPipeline, export: bytes) -> None:
+    pipeline.hold = True
+    handle = (await process(client, export))["handle"]
+    asks = [
+        asyncio.create_task(client.post("/draw_a_plot", json={"handle": handle, "index": -5, "force_calculate": True}))
+        for _ in range(100)
+    ]
+    await until(lambda: client.services.submit.in_flight.waiters == 100)
+    assert client.services.submit.in_flight.computations == 1
+    pipeline.hold = False
+    answers = await asyncio.gather(*asks)
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert pipeline.seen[topics.DEMANDS.name] == 1
+
+
+async def test_more_waiters_than_allowed_are_sent_away_in_words(
+    client: Client, pipeline: SmallPipeline, export: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.hold = True
+    handle = (await process(client, export))["handle"]
+    monkeypatch.setattr(client.services.submit.in_flight, "_limit", 1)
+    first = asyncio.create_task(client.post("/draw_a_plot", json={"handle": handle, "index": -1}))
+    await until(lambda: client.services.submit.in_flight.waiters == 1)
+    second = await client.post("/draw_a_plot", json={"handle": handle, "index": -2})
+    assert second.status_code == 503
+    assert int(second.headers["retry-after"]) >= 1
+    assert "try again" in second.json()["detail"]
+    pipeline.hold = False
+    assert (await first).status_code == 200
+
+
+async def test_a_client_that_leaves_frees_its_waiter(client: Client, pipeline: SmallPipeline, export: bytes) -> None:
+    pipeline.hold = True
+    handle = (await process(client, export))["handle"]
+    answer = asyncio.create_task(client.services.submit.forecast(handle, -3))
+    await until(lambda: client.services.submit.in_flight.waiters == 1)
+    answer.cancel()
+    await until(lambda: client.services.submit.in_flight.waiters == 0)
+    assert client.services.submit.in_flight.computations == 0
+
+
+async def test_an_answer_that_takes_too_long_is_a_503(
+    client: Client, pipeline: SmallPipeline, export: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.hold = True
+    handle = (await process(client, export))["handle"]
+    short = client.services.settings.model_copy(update={"answer_timeout_seconds": 0.2})
+    monkeypatch.setattr(client.services.submit, "_settings", short)
+    response = await client.post("/draw_a_plot", json={"handle": handle, "index": -3})
+    assert response.status_code == 503
+    assert "retry-after" in response.headers
+    assert "ask again" in response.json()["detail"]
+
+
+async def test_a_model_that_fails_is_reported_to_who_waits(
+    client: Client, pipeline: SmallPipeline, export: bytes
+) -> None:
+    pipeline.fail = True
+    handle = (await process(client, export))["handle"]
+    response = await client.post("/draw_a_plot", json={"handle": handle, "index": 0})
+    assert (response.status_code, response.json()["detail"]) == (503, "the model failed")
+
+
+async def test_deleting_ends_pending_work_and_answers_its_waiters(
+    client: Client, pipeline: SmallPipeline, export: bytes
+) -> None:
+    pipeline.hold = True
+    handle = (await process(client, export))["handle"]
+    waiting = asyncio.create_task(client.post("/draw_a_plot", json={"handle": handle, "index": -3}))
+    await until(lambda: client.services.submit.in_flight.waiters == 1)
+    deleted = await client.post("/cache_management", params={"action": "delete", "handle": handle})
+    assert deleted.json()["success"]
+    answer = await waiting
+    assert (answer.status_code, "deleted" in answer.json()["detail"]) == (404, True)
+
+
+async def test_a_shorter_export_is_served_by_the_longer_one(client: Client, pipeline: SmallPipeline) -> None:
+    rows = glucose_rows(130)
+    long = await process(client, dexcom(rows))
+    await until(lambda: sum(pipeline.inferred.values()) == 130 - 107 + 12)
+    short = await process(client, dexcom(rows[10:]))
+    assert short["handle"] != long["handle"]
+    plots = [
+        (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).content
+        for handle in (short["handle"], long["handle"])
+    ]
+    assert plots[0] == plots[1]
+    assert sum(pipeline.inferred.values()) == 130 - 107 + 12
+    beyond = await client.post("/draw_a_plot", json={"handle": short["handle"], "index": -20})
+    assert (beyond.status_code, "-12 to 12" in beyond.json()["detail"]) == (422, True)
+
+
+async def test_converting_gives_unified_csv_and_stores_nothing(client: Client) -> None:
+    response = await client.post("/convert_to_unified", files={"file": ("a.csv", libre(glucose_rows(60)))})
+    assert response.status_code == 200
+    assert response.json()["error"] is None
+    assert response.json()["csv_content"].startswith("sequence_id,")
+    assert client.services.model.handle_count() == 0
+
+
+async def test_the_oldest_handles_make_room(
+    client: Client, pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = client.services.settings.model_copy(update={"max_cache_size": 2})
+    monkeypatch.setattr(client.services.submit, "_settings", two)
+    handles = [(await process(client, dexcom(glucose_rows(121, level=120 + 10 * step))))["handle"] for step in range(4)]
+    await until(lambda: client.services.model.handle_count() == 2)
+    assert {stored.handle for stored in client.services.model.handles()} == set(handles[2:])
+
+
+async def test_a_cancelled_wait_is_not_an_answer_for_others(
+    client: Client, pipeline: SmallPipeline, export: bytes
+) -> None:
+    pipeline.hold = True
+    handle = (await process(client, export))["handle"]
+    submit: Submit = client.services.submit
+    leaver, stayer = (asyncio.create_task(submit.forecast(handle, -3)) for _ in range(2))
+    await until(lambda: submit.in_flight.waiters == 2)
+    leaver.cancel()
+    pipeline.hold = False
+    assert (await stayer).chart.index == -3
+
+
+async def test_without_a_broker_known_forecasts_are_served_and_uploads_refused_in_words(
+    client: Client, pipeline: SmallPipeline, export: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = (await process(client, export))["handle"]
+    assert (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).status_code == 200
+
+    async def unavailable(*_: object, **__: object) -> int:
+        raise UnavailableError("no Kafka answers")
+
+    monkeypatch.setattr(client.services.publisher, "send", unavailable)
+    assert (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).status_code == 200
+    response = await client.post("/process_unified", json=body_of(dexcom(glucose_rows(140))))
+    assert (response.status_code, response.json()["detail"]) == (503, "no Kafka answers")

@@ -1,0 +1,124 @@
+"""Readings in, forecasts of subjects out."""
+
+from typing import Any
+
+import pytest
+
+from schemas.fan_chart import FanChart
+from schemas.reading import MGDL_PER_MMOLL
+from tests.api.conftest import Client, until, until_async
+from tests.api.small_pipeline import SmallPipeline, at
+
+
+def reading(step: int, **more: Any) -> dict[str, Any]:
+    return {"time": at(5 * step), "glucose": 100 + step % 30, **more}
+
+
+async def publish(client: Client, count: int, subject: str = "anna") -> None:
+    response = await client.post(f"/subjects/{subject}/readings", json=[reading(step) for step in range(count)])
+    assert (response.status_code, response.json()) == (202, {"accepted": count, "rejected": []})
+
+
+async def forecast_of(client: Client, subject: str = "anna", **query: str) -> dict[str, Any]:
+    async def there() -> Any:
+        response = await client.get(f"/subjects/{subject}/forecast", params=query)
+        return response if response.status_code == 200 else None
+
+    found: dict[str, Any] = (await until_async(there)).json()
+    return found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [reading(0), [reading(0)], {"readings": [reading(0)]}, reading(0, subject_id="anna", unit="mmol/L", glucose=6.4)],
+)
+async def test_readings_come_alone_in_a_list_or_in_an_object(
+    client: Client, pipeline: SmallPipeline, body: Any
+) -> None:
+    response = await client.post("/subjects/anna/readings", json=body)
+    assert (response.status_code, response.json()) == (202, {"accepted": 1, "rejected": []})
+    await until(lambda: client.services.model.reason("anna") is not None)
+
+
+async def test_each_reading_is_judged_alone(client: Client) -> None:
+    items = [reading(0), {"time": "soon", "glucose": 1}, reading(1, glucose=-5), reading(2, subject_id="bob"), 7]
+    response = await client.post("/subjects/anna/readings", json=items)
+    answer = response.json()
+    assert (response.status_code, answer["accepted"]) == (202, 1)
+    assert [item["position"] for item in answer["rejected"]] == [1, 2, 3, 4]
+    assert "time" in answer["rejected"][0]["reason"]
+    assert "impossible" in answer["rejected"][1]["reason"]
+
+
+async def test_without_a_forecast_the_reason_is_given(client: Client, pipeline: SmallPipeline) -> None:
+    response = await client.get("/subjects/nobody/forecast")
+    assert (response.status_code, "no readings" in response.json()["detail"]) == (404, True)
+    await publish(client, 37)
+    await until(lambda: (found := client.services.model.reason("anna")) and "37 of 96" in (found.reason or ""))
+    response = await client.get("/subjects/anna/forecast/plot")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "37 of 96" in response.json()["detail"]
+
+
+async def test_eight_hours_of_readings_give_a_forecast_and_its_plots(client: Client, pipeline: SmallPipeline) -> None:
+    await publish(client, 98)
+    await forecast_of(client)
+    await until(lambda: len(client.services.model.history("anna", None, None)) == 3)
+    chart = FanChart.model_validate(await forecast_of(client))
+    assert (chart.kind, chart.subject_id, chart.issue_time.isoformat()) == ("live", "anna", at(5 * 97))
+    for accept, begin in (("*/*", b"\x89PNG"), ("image/svg+xml", b"<svg"), ("application/json", b'{"data"')):
+        plot = await client.get("/subjects/anna/forecast/plot", headers={"accept": accept})
+        assert plot.content.startswith(begin)
+    total, epistemic = [
+        (await client.get(f"/subjects/anna/forecast/plot?epistemic={flag}", headers={"accept": "image/png"})).content
+        for flag in ("false", "true")
+    ]
+    assert total != epistemic
+    assert (await client.get("/subjects/anna/forecast/plot", headers={"accept": "text/csv"})).status_code == 406
+    assert (await client.get("/subjects")).json() == {"subjects": ["anna"]}
+
+
+async def test_every_glucose_field_is_converted(client: Client, pipeline: SmallPipeline) -> None:
+    await publish(client, 96)
+    mgdl, mmoll = await forecast_of(client), await forecast_of(client, unit="mmol/L")
+    assert not [name for name in mmoll if name.endswith("_mgdl")]
+    assert mmoll["median_mmoll"] == [round(value / MGDL_PER_MMOLL, 3) for value in mgdl["median_mgdl"]]
+    assert mmoll["quantiles_mmoll"][0][3] == pytest.approx(mgdl["quantiles_mgdl"][0][3] / MGDL_PER_MMOLL, abs=1e-3)
+    before, after = mgdl["fan"][11], mmoll["fan"][11]
+    assert after["glucose_mmoll"][5] == pytest.approx(before["glucose_mgdl"][5] / MGDL_PER_MMOLL, abs=1e-3)
+    assert after["density"][5] == pytest.approx(before["density"][5] * MGDL_PER_MMOLL)
+    assert mmoll["p_below_70"] == mgdl["p_below_70"]
+    figure = await client.get(
+        "/subjects/anna/forecast/plot?unit=mmol/L", headers={"accept": "application/json"}
+    )  # fmt: skip
+    assert figure.json()["layout"]["yaxis"]["title"]["text"] == "Glucose (mmol/L)"
+
+
+async def test_an_unchanged_forecast_is_not_sent_again(client: Client, pipeline: SmallPipeline) -> None:
+    await publish(client, 96)
+    await forecast_of(client)
+    first = await client.get("/subjects/anna/forecast")
+    headers = {"if-none-match": first.headers["etag"]}
+    assert (await client.get("/subjects/anna/forecast", headers=headers)).status_code == 304
+    assert (await client.get("/subjects/anna/forecast?unit=mmol/L", headers=headers)).status_code == 200
+
+
+async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline) -> None:
+    await publish(client, 101)
+    await until(lambda: len(client.services.model.history("anna", None, None)) == 6)
+    seen: list[str] = []
+    url = "/subjects/anna/forecasts?limit=4"
+    while url:
+        answer = (await client.get(url)).json()
+        seen += [item["issue_time"] for item in answer["forecasts"]]
+        url = answer["next"]
+    assert len(seen) == 6
+    assert seen == sorted(set(seen))
+    some = await client.get("/subjects/anna/forecasts", params={"from": at(5 * 97), "to": at(5 * 98)})
+    assert len(some.json()["forecasts"]) == 2
+
+
+@pytest.mark.parametrize("subject", ["a b", "-x", "x" * 129, "a%00", "a%0Ab"])
+async def test_a_name_that_is_no_subject_id_is_refused(client: Client, subject: str) -> None:
+    assert (await client.get(f"/subjects/{subject}/forecast")).status_code == 422
