@@ -47,8 +47,9 @@ def kernel_density(draws_mgdl: Array, grid_mgdl: Array) -> Array:
     """Gaussian KDE of draws (S, H) at grid points (G, H) -> (G, H), in 1/(mg/dL)."""
     width = bandwidth(draws_mgdl)
     scale = math.sqrt(0.5) / width
-    kernels = (draws_mgdl * scale)[:, None, :] - (grid_mgdl * scale)[None, :, :]
-    np.multiply(kernels, kernels, out=kernels)  # in place: this array is all the time there is to save
+    kernels = draws_mgdl[:, None, :] - grid_mgdl[None, :, :]
+    np.multiply(kernels, scale, out=kernels)  # in place: this array is all the time there is to save
+    np.multiply(kernels, kernels, out=kernels)
     np.negative(kernels, out=kernels)
     np.exp(kernels, out=kernels)
     return np.asarray(np.add.reduce(kernels) * (scale / (math.sqrt(math.pi) * len(draws_mgdl))))
