@@ -121,6 +121,8 @@ async def _disturb(
         marks.append((act, int(began * 1000), int(time.time() * 1000)))
     published += await load
     await _settled(plan, settings, roles, say)
+    if marks:  # a pause after the last act may end after the load
+        marks[-1] = (*marks[-1][:2], int(time.time() * 1000))
     audit = await faults_audit.audit(settings, whole_pipeline=plan.whole_pipeline)
     watched = FAN_CHARTS if plan.whole_pipeline else READING_OUTCOMES
     records = await faults_audit.read_all(settings, watched.name)

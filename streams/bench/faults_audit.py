@@ -153,16 +153,16 @@ def _wrong_charts(settings: Settings, reference: Reference, model: str, rows: di
 
 
 def stalls(
-    records: Iterable[ConsumerRecord[bytes, bytes]], partitions: int, since_ms: int, until_ms: int
+    records: Iterable[ConsumerRecord[bytes, bytes]], partitions: int, since_ms: float, until_ms: float
 ) -> dict[int, float]:
-    """Longest pause in seconds of each partition's output that began within a stretch of time, whenever it ended."""
+    """Longest pause in seconds of each partition's output, of those whose middle lies in a stretch of time."""
     longest = dict.fromkeys(range(partitions), 0)
-    last = dict.fromkeys(range(partitions), since_ms)
+    last: dict[int, int] = {}
     for record in sorted(records, key=lambda item: item.timestamp):
-        before = last[record.partition]
-        if record.timestamp >= since_ms and before <= until_ms:
+        before = last.get(record.partition, record.timestamp)
+        last[record.partition] = record.timestamp
+        if since_ms <= (before + record.timestamp) / 2 < until_ms:
             longest[record.partition] = max(longest[record.partition], record.timestamp - before)
-            last[record.partition] = record.timestamp
     return {partition: pause / 1000 for partition, pause in longest.items()}
 
 

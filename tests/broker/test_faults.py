@@ -1,0 +1,29 @@
+"""Two ingest workers on a real Kafka under load: killed, stopped, their broker killed; nothing lost, nothing wrong."""
+
+import asyncio
+
+import pytest
+
+from streams.bench import faults
+from tests.kit.brokers import kafka_home
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(300)
+def test_kills_and_restarts_lose_nothing_and_leave_the_tables_of_a_run_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KAFKA_HOME", str(kafka_home()))
+    plan = faults.FaultRun(
+        acts=("kill:ingest", "term:ingest", "broker:kill"),
+        rate=150,
+        whole_pipeline=False,
+        subjects=30,
+        seconds_an_act=6,
+        settle_seconds=120,
+    )
+    report = asyncio.run(faults.run(plan))
+    faults.print_report(report)
+    assert report.audit.published == report.published > 2000
+    assert (report.audit.lost, report.audit.wrong) == (0, 0)
+    assert report.audit.outcomes_twice < report.published / 4
