@@ -45,10 +45,11 @@ def forecast_of(draws: np.ndarray, **changes: object) -> Forecast:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 10**6), st.integers(2, 40))
+@given(st.integers(0, 10**6), st.integers(3, 40))
 def test_closed_form_equals_scipy(seed: int, count: int) -> None:
     draws = draws_of(seed, count)
-    assume((fan_chart.bandwidth(draws) > fan_chart.SMALLEST_BANDWIDTH_MGDL).all())
+    # scipy divides by the bandwidth before it subtracts, and loses digits itself where draws lie closer than this
+    assume((fan_chart.bandwidth(draws) > 0.5).all())
     grid = fan_chart.kernel_grid(draws, 25)
     ours = fan_chart.kernel_density(draws, grid)
     scipys = np.stack([gaussian_kde(draws[:, step])(grid[:, step]) for step in range(12)], axis=1)
