@@ -25,11 +25,19 @@ _LEAN = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counts:
-    """How many workers of each role."""
+    """How many workers of each role; the one that takes longest to start comes first."""
 
-    ingest: int = 1
     inference: int = 1
+    ingest: int = 1
     calc: int = 1
+
+    def names(self) -> list[tuple[str, str, int]]:
+        """(name, role, number) of every worker; a worker alone in its role has the role's name."""
+        return [
+            (role if count == 1 else f"{role}-{number}", role, number)
+            for role, count in dataclasses.asdict(self).items()
+            for number in range(count)
+        ]
 
 
 def environment(broker: str, state_dir: Path, overrides: Mapping[str, object]) -> dict[str, str]:
@@ -38,15 +46,13 @@ def environment(broker: str, state_dir: Path, overrides: Mapping[str, object]) -
     return _LEAN | dict(os.environ) | {f"GLUCAST_{name.upper()}": str(value) for name, value in ours.items()}
 
 
-def workers(counts: Counts, shared: Mapping[str, str]) -> list[Child]:
+def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> list[Child]:
     """The workers of every role, each with its ordinal and a health port of its own."""
     children = []
-    for role, count in dataclasses.asdict(counts).items():
-        for ordinal in range(count):
-            port = free_port()
-            own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
-            name = role if count == 1 else f"{role}-{ordinal}"
-            children.append(Child(name, _glucast("worker", role), {**shared, **own}, port, stop_rank=_STOP_RANKS[role]))
+    for name, role, number in counts.names():
+        port = free_port()
+        own = {"GLUCAST_ORDINAL": str(first_ordinal + number), "GLUCAST_HEALTH_PORT": str(port)}
+        children.append(Child(name, _glucast("worker", role), {**shared, **own}, port, stop_rank=_STOP_RANKS[role]))
     return children
 
 

@@ -45,9 +45,7 @@ def up(wish: Wish, settings: Settings) -> int:
     Call it from the main thread: the kernel ends child processes together with the thread that started them.
     """
     began = time.monotonic()
-    names = [_GLUCAST, _BROKER, "ingest", "inference", "calc", API, SIMULATE]
-    names += [f"inference-{n}" for n in range(wish.counts.inference)] if wish.counts.inference > 1 else []
-    lines = LogLines(names)
+    lines = LogLines([_GLUCAST, _BROKER, API, SIMULATE, *(name for name, _, _ in wish.counts.names())])
     with state_lock(settings.state_dir):
         _forget_embedded_runs(settings)
         port = _api_port(wish, settings)
@@ -127,8 +125,9 @@ class _Run:
         """Start everything, then watch it. Returns an exit code when going on makes no sense."""
         self._broker.spawn(self._report_broker)
         # The roles load their code while the broker starts, and wait for their topics.
-        for child in (*workers(self._wish.counts, self._environment), api(self._host, self._port, self._environment)):
+        for child in workers(self._wish.counts, self._settings.ordinal, self._environment):
             self._supervisor.add(child)
+        self._supervisor.add(api(self._host, self._port, self._environment))
         self._say(f"starting {', '.join(self._supervisor.restarts)}")
         await self._broker_ready()
         from streams.provision import provision

@@ -24,13 +24,17 @@ def evaluate(context: typer.Context) -> None:
 
 
 def forward(module: str, arguments: list[str]) -> None:
-    """Run `app`, the typer application of a module, with `arguments`. Raises `ConfigurationError` without its extra."""
+    """Run `app`, the typer application of a module, with `arguments`.
+
+    Raises `ConfigurationError` where packages or data that only it needs are missing.
+    """
     from schemas.errors import ConfigurationError
 
     try:
-        inner: typer.Typer = importlib.import_module(module).app
+        importlib.import_module(module).app(args=arguments, prog_name="glucast")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] in {"agents", "streams", "schemas"}:
             raise
         raise ConfigurationError(f"{error.name} is not installed: pip install 'glucast[train]'") from error
-    inner(args=arguments, prog_name="glucast")
+    except FileNotFoundError as error:
+        raise ConfigurationError(str(error)) from error

@@ -24,5 +24,5 @@ def up(
     from streams.settings import Settings
 
     settings = Settings(state_dir=state_dir) if state_dir else Settings()
-    counts = Counts(ingest, inference, calc or settings.background_workers_count)
+    counts = Counts(inference, ingest, calc or settings.background_workers_count)
     raise typer.Exit(run(Wish(broker, simulate, counts, port), settings))
