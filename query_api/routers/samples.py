@@ -15,6 +15,7 @@ from query_api.figure import Style
 from query_api.plots import SAMPLE_TYPES, preferred
 from query_api.services import Services, services_of, while_connected
 from schemas.errors import MessageTooLargeError, RejectedError
+from schemas.reading import Unit
 from schemas.upload import ProcessingWarnings, UploadOutcome
 
 router = APIRouter(tags=["samples of uploaded files"])
@@ -37,6 +38,7 @@ class FileQuestion(Question):
 
 class PlotQuestion(Question):
     handle: str = Field(min_length=1, max_length=128)
+    unit: Unit = Field("mg/dL", description="Unit of the plot.")
     index: StrictInt = Field(description="0: last hour with its truth; negative: earlier; 12: the real forecast.")
 
 
@@ -92,7 +94,7 @@ async def draw_a_plot(
 
     async def drawn() -> bytes:
         row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
-        return await uses.plots.draw(row, Style(), media_type)
+        return await uses.plots.draw(row, Style(question.unit), media_type)
 
     return Response(await while_connected(request, drawn()), media_type=media_type, headers={"Vary": "Accept"})
 

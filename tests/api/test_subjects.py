@@ -54,11 +54,11 @@ async def test_without_a_forecast_the_reason_is_given(client: Client, pipeline: 
     response = await client.get("/subjects/nobody/forecast")
     assert (response.status_code, "no readings" in response.json()["detail"]) == (404, True)
     await publish(client, 37)
-    await until(lambda: (found := client.services.model.reason("anna")) and "37 of 96" in (found.reason or ""))
+    await until(lambda: (found := client.services.model.reason("anna")) and "3 h of" in (found.reason or ""))
     response = await client.get("/subjects/anna/forecast/plot")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
-    assert "37 of 96" in response.json()["detail"]
+    assert "no forecast yet: 3 h of" in response.json()["detail"]
 
 
 async def test_eight_hours_of_readings_give_a_forecast_and_its_plots(client: Client, pipeline: SmallPipeline) -> None:

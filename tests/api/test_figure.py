@@ -1,0 +1,120 @@
+"""What the plot shows, as numbers."""
+
+import math
+import subprocess
+import sys
+from statistics import NormalDist
+from typing import Any
+
+import orjson
+import pytest
+
+from query_api.figure import FAN_MINUTES, HEIGHT, WIDTH, Style, _drawn, figure
+from query_api.plots import SAMPLE_TYPES, SUBJECT_TYPES, preferred
+from schemas.fan_chart import DensityCurve
+from schemas.reading import MGDL_PER_MMOLL
+from tests.api.charts import fan_chart
+
+
+def traces(shown: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [trace for trace in shown["data"] if trace["name"] == name]
+
+
+def test_the_figure_is_small_and_says_what_it_is_not_for() -> None:
+    shown = figure(fan_chart())
+    assert len(orjson.dumps(shown)) <= 40_000
+    assert (shown["layout"]["width"], shown["layout"]["height"]) == (WIDTH, HEIGHT) == (1000, 600)
+    assert any("not for treatment decisions" in note["text"] for note in shown["layout"]["annotations"])
+    assert shown["layout"]["xaxis"]["title"]["text"] == "Time"
+    assert shown["layout"]["yaxis"]["title"]["text"] == "Glucose (mg/dL)"
+
+
+def test_fans_are_closed_shapes_of_their_own_nearer_ones_darker() -> None:
+    fans = traces(figure(fan_chart()), "predicted density")
+    opacities = [float(fan["fillcolor"].rstrip(")").split(",")[-1]) for fan in fans]
+    assert len(fans) == 12
+    assert opacities == sorted(opacities, reverse=True)
+    for step, fan in enumerate(fans, start=1):
+        assert fan["fill"] == "toself"
+        assert fan["x"][0] == fan["x"][-1] == 5 * step
+        assert 0.95 * FAN_MINUTES < 5 * step - min(fan["x"]) <= FAN_MINUTES + 0.01
+        normal = NormalDist(120, 2 + 2 * step)
+        assert min(fan["y"]) < normal.inv_cdf(0.001)
+        assert max(fan["y"]) > normal.inv_cdf(0.999)
+
+
+def test_the_median_begins_at_the_last_known_point_and_truth_goes_on_where_known() -> None:
+    chart = fan_chart(past_mgdl=[float(100 + step % 20) for step in range(96)], truth_mgdl=[111.0, 112.0] + [None] * 10)
+    shown = figure(chart)
+    (median,), (measured,) = traces(shown, "forecast median"), traces(shown, "measured")
+    assert (median["x"][0], median["y"][0]) == (0, chart.past_mgdl[-1])
+    assert median["x"][1:] == list(range(5, 61, 5))
+    assert measured["x"] == list(range(-55, 11, 5))
+    assert measured["y"] == [*chart.past_mgdl[-12:], 111.0, 112.0]
+
+
+def test_the_axis_shows_the_clock_of_the_data() -> None:
+    axis = figure(fan_chart())["layout"]["xaxis"]
+    labels = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+    assert (labels[0], labels[60]) == ("<b>14:05</b>", "15:05")
+
+
+def test_every_glucose_is_in_the_unit_that_is_asked_for() -> None:
+    shown = figure(fan_chart(), Style(unit="mmol/L"))
+    (measured,) = traces(shown, "measured")
+    assert measured["y"][0] == pytest.approx(120 / MGDL_PER_MMOLL, abs=0.01)
+    target = next(shape for shape in shown["layout"]["shapes"] if shape["type"] == "rect")
+    assert (target["y0"], target["y1"]) == (3.89, 9.99)
+    assert "mmol/L" in shown["layout"]["title"]["text"]
+
+
+def test_the_range_holds_all_that_is_drawn() -> None:
+    chart = fan_chart(truth_mgdl=[399.0] + [None] * 11)
+    low, high = figure(chart)["layout"]["yaxis"]["range"]
+    assert low < 70
+    assert high > 399
+
+
+def test_drawn_densities_of_a_normal_are_exact_between_the_given_points() -> None:
+    normal = NormalDist(150, 12)
+    levels = [150 + 12 * (-4 + 8 * place / 20) for place in range(21)]
+    curve = DensityCurve(glucose_mgdl=tuple(levels), density=tuple(map(normal.pdf, levels)))
+    for level, value in zip(*_drawn(curve), strict=True):
+        if abs(level - 150) < 36:
+            assert math.isclose(value, normal.pdf(level), rel_tol=0.01)
+
+
+def test_the_densest_fan_without_width_is_no_error() -> None:
+    flat = DensityCurve(glucose_mgdl=(120.0, 120.0), density=(0.0, 0.0))
+    assert figure(fan_chart(fan=[flat] * 12))["data"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        (None, "image/png"),
+        ("", "image/png"),
+        ("*/*", "image/png"),
+        ("image/*", "image/png"),
+        ("application/json", "application/json"),
+        ("application/json;q=0.5, image/png;q=0.1", "application/json"),
+        ("text/html,application/xhtml+xml,image/avif,*/*;q=0.8", "image/png"),
+        ("image/png;q=0, */*", "image/svg+xml"),
+        ("image/svg+xml", "image/svg+xml"),
+        ("text/csv", None),
+        ("application/json;q=nonsense", None),
+    ],
+)
+def test_accept_headers(accept: str | None, wanted: str | None) -> None:
+    assert preferred(accept, SUBJECT_TYPES) == wanted
+
+
+def test_samples_are_not_offered_as_svg() -> None:
+    assert preferred("image/svg+xml", SAMPLE_TYPES) is None
+
+
+def test_the_application_starts_without_heavy_packages() -> None:
+    heavy = ("torch", "pandas", "polars", "plotly", "kaleido", "pyarrow", "faust", "darts", "numpy")
+    code = f"import sys, query_api.app; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

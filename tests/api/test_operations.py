@@ -1,0 +1,41 @@
+"""Health, readiness and metrics."""
+
+from deploy.brokers.embedded import EmbeddedBroker
+from tests.api.conftest import Client, until
+
+HEALTH_FIELDS = {
+    "status",
+    "cache_size",
+    "models_initialized",
+    "queue_length",
+    "avg_fulfillment_time_ms",
+    "vmem_usage_mb",
+    "device",
+    "total_requests_processed",
+    "total_errors",
+}
+
+
+async def test_health_has_the_fields_that_clients_know(client: Client) -> None:
+    health = (await client.get("/health")).json()
+    assert set(health) == HEALTH_FIELDS
+    assert (health["status"], health["models_initialized"]) == ("degraded", False)  # no inference worker here
+
+
+async def test_metrics_count_by_route_template(client: Client) -> None:
+    await client.get("/subjects/anna/forecast")
+    text = (await client.get("/metrics")).text
+    line = 'glucast_http_requests_total{method="GET",route="/subjects/{subject_id}/forecast",status="404"} 1.0'
+    assert line in text
+    assert "glucast_read_model_lag 0.0" in text
+
+
+async def test_readiness_falls_and_says_why_when_the_broker_goes(client: Client, broker: EmbeddedBroker) -> None:
+    assert (await client.get("/readyz")).json()["ready"] is True
+    broker.stop()
+    await until(lambda: not client.services.follower.connected)
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["reasons"][0]["code"]) == (503, "no_broker")
+    assert (await client.get("/livez")).status_code == 200
+    missing = await client.post("/draw_a_plot", json={"handle": "0" * 64, "index": 0})
+    assert (missing.status_code, "retry-after" in missing.headers) == (503, True)
