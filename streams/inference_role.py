@@ -204,10 +204,10 @@ def run_inference(settings: Settings) -> int:
 
 
 async def _run(settings: Settings) -> int:
-    from streams.worker import EXIT_CONFIGURATION, RoleRunner
+    from streams.worker import RoleRunner
 
     thread = ModelThread()
-    loading = asyncio.create_task(thread.call(load_model, settings))  # imports and reads while the Apps join
+    loading = asyncio.create_task(_loaded(thread, settings))  # imports and reads while the Apps join
     runner = RoleRunner("inference", settings)
     await runner.prepare()
     role = InferenceRole(runner.host, thread)
@@ -215,23 +215,29 @@ async def _run(settings: Settings) -> int:
     runner.extra_reasons = lambda: [] if role.is_serving else ["the model is loading"]
 
     async def serve() -> None:
-        try:
-            model = await loading
-        except ConfigurationError as error:
-            log.error(str(error))
-            sys.stderr.flush()
-            os._exit(EXIT_CONFIGURATION)  # nothing was taken in yet, so there is nothing to finish
-        except Exception as error:
-            runner.host.fatal(f"the model could not be loaded: {error!r}")
-        else:
-            role.serve(model)
-            await role.answer()
+        role.serve(await loading)
+        await role.answer()
 
     serving = asyncio.create_task(serve())
     try:
         return await runner.run()
     finally:
         serving.cancel()
+
+
+async def _loaded(thread: ModelThread, settings: Settings) -> Model:
+    """The model, or the end of the process: no message has been taken in yet, so there is nothing to finish."""
+    from streams.worker import EXIT_CONFIGURATION, end_now
+
+    try:
+        return await thread.call(load_model, settings)
+    except ConfigurationError as error:
+        log.error(str(error))
+        sys.stderr.flush()
+        os._exit(EXIT_CONFIGURATION)
+    except Exception as error:
+        end_now(f"the model could not be loaded: {error!r}")
+        raise
 
 
 def load_model(settings: Settings) -> Model:
