@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, cast
 
 import faust
+from aiokafka.errors import KafkaError
 from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
@@ -88,7 +89,10 @@ class StrictConsumer(Consumer):
     async def _seek_to(self, tp: TP, ledger: Ledger, offset: int) -> None:
         # In the consumer's thread, so that no fetch can move the position at the same time.
         ledger.unsure()
-        await self._thread.seek_wait({tp: offset})
+        try:
+            await self._thread.seek_wait({tp: offset})
+        except (KafkaError, TimeoutError):  # revoked meanwhile, or the broker is away: the next fetch leads here again
+            return
         self._read_offset[tp] = None
         ledger.sought(offset)
 

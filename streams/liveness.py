@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from streams.acks import Ledger
@@ -70,7 +71,7 @@ class Liveness:
         # Asked of the broker: a fetcher that has stopped does not know how far it is behind. While the broker is away
         # the last known ends go on counting.
         if ledgers := app.ledgers():
-            with contextlib.suppress(KafkaError, TimeoutError):
+            with contextlib.suppress(KafkaError, TimeoutError, ConsumerNotStarted, ConsumerStoppedError):
                 async with asyncio.timeout(self._stall_seconds / 3):
                     self._ends.update(await app.strict.highwaters(*ledgers))
 
@@ -88,10 +89,9 @@ class Liveness:
 
     async def _rewind(self, app: StrictApp) -> None:
         if app.ledgers():
-            with contextlib.suppress(KafkaError, TimeoutError):
-                for tp in await app.strict.rewind_lost():
-                    log.warning("deliveries were lost; fetching again", topic=tp.topic, partition=tp.partition)
-                    self._metrics.rewinds.inc()
+            for tp in await app.strict.rewind_lost():
+                log.warning("deliveries were lost; fetching again", topic=tp.topic, partition=tp.partition)
+                self._metrics.rewinds.inc()
 
     def _rows(self) -> Iterator[tuple[str, int, int, int]]:
         for app in self._apps:
