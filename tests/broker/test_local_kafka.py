@@ -1,5 +1,6 @@
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ pytestmark = [
 ]
 
 
-async def test_what_was_confirmed_survives_a_crash_and_a_clean_restart_on_other_ports(tmp_path: Path) -> None:
+async def test_what_was_confirmed_survives_a_crash_and_a_start_on_other_ports(tmp_path: Path) -> None:
     broker = LocalKafka(tmp_path)
     broker.start()
     try:
@@ -28,11 +29,9 @@ async def test_what_was_confirmed_survives_a_crash_and_a_clean_restart_on_other_
         large = b"x" * (UPLOADS.max_message_bytes - 100_000)
         await _produce(settings, UPLOADS.name, large)
         broker.kill()
-        broker.restart()
-        await _produce(settings, READINGS.name, b"after the crash")
     finally:
         broker.stop()
-    assert broker.returncode() is not None
+    assert broker.returncode() == -signal.SIGKILL
 
     again = LocalKafka(tmp_path)
     again.start()
@@ -40,7 +39,6 @@ async def test_what_was_confirmed_survives_a_crash_and_a_clean_restart_on_other_
         settings = Settings(broker=again.address, partitions=2)
         assert await provision.check(settings) == []
         assert [record.value async for record in dlq._everything(settings, UPLOADS.name)] == [large]
-        assert [record.value async for record in dlq._everything(settings, READINGS.name)] == [b"after the crash"]
         await _changed_settings_are_found_and_corrected(settings)
     finally:
         again.stop()
