@@ -25,8 +25,17 @@ from streams.work import Message, Work
 WINDOWS = changelog(app_id("ingest"), "subjects")
 
 
-class MemoryTable(dict[str, bytes]):
+class MemoryTable:
     """A table of the reference run."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.rows.get(key)
+
+    def keys(self) -> Iterator[str]:
+        return iter(self.rows)
 
 
 @dataclasses.dataclass
@@ -104,8 +113,8 @@ async def reference_of(settings: Settings) -> Reference:
                 reference.requests[request.request_id] = request
         for (_, key), value in work.writes.items():
             if value is not None:
-                table[key] = value
-    reference.windows = {key: value for table in tables.values() for key, value in table.items()}
+                table.rows[key] = value
+    reference.windows = {key: value for table in tables.values() for key, value in table.rows.items()}
     return reference
 
 

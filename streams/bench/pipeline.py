@@ -170,22 +170,22 @@ async def measure(url: str, broker: str, repeats: int) -> list[Figure]:
         handles, first_plots, cold = [], [], []
         for i in range(repeats):
             body = {"csv_base64": export_of(1 + i)}
-            handles.append(await _timed(lambda body=body: _ok(client, "/process_unified", body)))
+            handles.append(await _timed(_ok(client, "/process_unified", body)))
             await _settle(client, body)
         for i in range(repeats):
             body = {"csv_base64": export_of(1000 + i)}
-            first_plots.append(await _timed(lambda body=body: _first_plot(client, body)))
+            first_plots.append(await _timed(_first_plot(client, body)))
             await _settle(client, body)
         for i in range(repeats):
             body = {"csv_base64": export_of(2000 + i)}
-            cold.append(await _timed(lambda body=body: _ok(client, "/quick_plot", body)))
+            cold.append(await _timed(_ok(client, "/quick_plot", body)))
             await _settle(client, body)
         known = {"csv_base64": export_of(0)}
         handle = (await _ok(client, "/process_unified", known)).json()["handle"]
         draw = {"handle": handle, "index": 0}
         await _ok(client, "/draw_a_plot", draw)
-        cached = [await _timed(lambda: _ok(client, "/quick_plot", known)) for _ in range(5 * repeats)]
-        drawn = [await _timed(lambda: _ok(client, "/draw_a_plot", draw)) for _ in range(5 * repeats)]
+        cached = [await _timed(_ok(client, "/quick_plot", known)) for _ in range(5 * repeats)]
+        drawn = [await _timed(_ok(client, "/draw_a_plot", draw)) for _ in range(5 * repeats)]
     return [
         Figure("upload to handle", tuple(handles)),
         Figure("upload to first plot", tuple(first_plots)),
@@ -214,9 +214,9 @@ async def _settle(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
     await _ok(client, "/draw_a_plot", {"handle": answer["handle"], "index": 1 - answer["total_samples"]})
 
 
-async def _timed(work: Callable[[], Coroutine[Any, Any, object]]) -> float:
+async def _timed(work: Coroutine[Any, Any, object]) -> float:
     began = time.perf_counter()
-    await work()
+    await work
     return time.perf_counter() - began
 
 
