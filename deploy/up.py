@@ -189,5 +189,6 @@ class _Run:
             self._broker.spawn()
             try:
                 await self._broker_ready()
+                self._lines.say(_BROKER, "answers again")
             except UnavailableError as error:
                 self._lines.say(_BROKER, str(error))
