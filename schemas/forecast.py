@@ -7,39 +7,33 @@ import pyarrow as pa
 
 from schemas.arrow_record import ArrowRecord
 
-_IDENTITY: dict[str, pa.DataType] = {
-    "request_id": pa.string(),
-    "kind": pa.string(),
-    "series_key": pa.string(),
-    "subject_id": pa.string(),
-    "handle": pa.string(),
-    "index": pa.int32(),
-    "epoch_ms": pa.int64(),
-    "demand_id": pa.string(),
-    "timezone": pa.string(),
-    "end_seconds": pa.int64(),
-    "past_centi_mgdl": pa.list_(pa.int32()),
-    "truth_centi_mgdl": pa.list_(pa.int32()),
-    "input_hash": pa.string(),
-    "num_samples": pa.int32(),
-    "seed": pa.int64(),
-    "warnings": pa.list_(pa.string()),
-}
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ForecastRequest(ArrowRecord):
-    """On ``cgm.forecast-requests.<lane>``, keyed by `series_key`: forecast the hour after one window.
+class ForecastWindow(ArrowRecord):
+    """Whose window it is, and the window: what a request and its answer have in common.
 
     `past_centi_mgdl` has 96 values, the last at `end_seconds` (local time of `timezone`, an IANA name or an offset
     like ``+02:00``); `truth_centi_mgdl` up to 12 values that follow, None where unknown. `request_id` hashes whose
     window it is and the window itself, so that a repeated delivery is the same request.
     """
 
-    arrow_name: ClassVar[str] = "forecast-request"
-    arrow_fields: ClassVar[dict[str, pa.DataType]] = _IDENTITY | {
-        "force": pa.bool_(),
-        "deadline_ms": pa.int64(),
+    arrow_fields: ClassVar[dict[str, pa.DataType]] = {
+        "request_id": pa.string(),
+        "kind": pa.string(),
+        "series_key": pa.string(),
+        "subject_id": pa.string(),
+        "handle": pa.string(),
+        "index": pa.int32(),
+        "epoch_ms": pa.int64(),
+        "demand_id": pa.string(),
+        "timezone": pa.string(),
+        "end_seconds": pa.int64(),
+        "past_centi_mgdl": pa.list_(pa.int32()),
+        "truth_centi_mgdl": pa.list_(pa.int32()),
+        "input_hash": pa.string(),
+        "num_samples": pa.int32(),
+        "seed": pa.int64(),
+        "warnings": pa.list_(pa.string()),
     }
 
     request_id: str
@@ -58,20 +52,32 @@ class ForecastRequest(ArrowRecord):
     num_samples: int
     seed: int
     warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastRequest(ForecastWindow):
+    """On ``cgm.forecast-requests.<lane>``, keyed by `series_key`: forecast the hour after one window."""
+
+    arrow_name: ClassVar[str] = "forecast-request"
+    arrow_fields: ClassVar[dict[str, pa.DataType]] = ForecastWindow.arrow_fields | {
+        "force": pa.bool_(),
+        "deadline_ms": pa.int64(),
+    }
+
     force: bool = False
     deadline_ms: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast(ArrowRecord):
-    """On ``cgm.forecasts``, keyed by `series_key`: the request's own fields and the draws of the model.
+class Forecast(ForecastWindow):
+    """On ``cgm.forecasts``, keyed by `series_key`: the request's window and the draws of the model.
 
     `samples_mgdl` is row-major (num_samples, 12); `residual_sd_mgdl` (12,) is the spread that the draws do not show;
     `calibration_json` is an `agents.predictive.Calibration` or empty.
     """
 
     arrow_name: ClassVar[str] = "forecast"
-    arrow_fields: ClassVar[dict[str, pa.DataType]] = _IDENTITY | {
+    arrow_fields: ClassVar[dict[str, pa.DataType]] = ForecastWindow.arrow_fields | {
         "forecast_id": pa.string(),
         "model": pa.string(),
         "model_fingerprint": pa.string(),
@@ -80,22 +86,6 @@ class Forecast(ArrowRecord):
         "calibration_json": pa.string(),
     }
 
-    request_id: str
-    kind: str
-    series_key: str
-    subject_id: str | None = None
-    handle: str | None = None
-    index: int | None = None
-    epoch_ms: int = 0
-    demand_id: str | None = None
-    timezone: str = "UTC"
-    end_seconds: int
-    past_centi_mgdl: list[int]
-    truth_centi_mgdl: list[int | None]
-    input_hash: str
-    num_samples: int
-    seed: int
-    warnings: list[str] = dataclasses.field(default_factory=list)
     forecast_id: str
     model: str
     model_fingerprint: str
