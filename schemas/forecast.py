@@ -10,12 +10,7 @@ from schemas.arrow_record import ArrowRecord
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastWindow(ArrowRecord):
-    """Whose window it is, and the window: what a request and its answer have in common.
-
-    `past_centi_mgdl` has 96 values, the last at `end_seconds` (local time of `timezone`, an IANA name or an offset
-    like ``+02:00``); `truth_centi_mgdl` up to 12 values that follow, None where unknown. `request_id` hashes whose
-    window it is and the window itself, so that a repeated delivery is the same request.
-    """
+    """Whose window it is, and the window: what a request and its answer have in common."""
 
     arrow_fields: ClassVar[dict[str, pa.DataType]] = {
         "request_id": pa.string(),
@@ -56,7 +51,12 @@ class ForecastWindow(ArrowRecord):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastRequest(ForecastWindow):
-    """On ``cgm.forecast-requests.<lane>``, keyed by `series_key`: forecast the hour after one window."""
+    """On ``cgm.forecast-requests.<lane>``, keyed by `series_key`: forecast the hour after one window.
+
+    `past_centi_mgdl` has 96 values, the last at `end_seconds` (local time of `timezone`, an IANA name or an offset
+    like ``+02:00``); `truth_centi_mgdl` up to 12 values that follow, None where unknown. `request_id` hashes whose
+    window it is and the window itself, so that a repeated delivery is the same request.
+    """
 
     arrow_name: ClassVar[str] = "forecast-request"
     arrow_fields: ClassVar[dict[str, pa.DataType]] = ForecastWindow.arrow_fields | {
