@@ -6,6 +6,7 @@ and N-HiTS) are trained on the same series; Darts is imported only when they are
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,6 +49,8 @@ def darts_models(train: Sequence[Series], select: Sequence[Series], seed: int) -
         from darts.models import LinearRegressionModel, NHiTSModel
     except ImportError as missing:
         raise ImportError("the Darts baselines need: pip install 'glucast[train]'") from missing
+    for chatty in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     series, held = [_darts_series(one) for one in train], [_darts_series(one) for one in select]
     scale = float(np.std(np.concatenate([one.mgdl for one in train])))
     centre = float(np.mean(np.concatenate([one.mgdl for one in train])))

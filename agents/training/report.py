@@ -35,8 +35,8 @@ def markdown(summary: dict[str, Any], figures: list[tuple[str, str]]) -> str:
         f"{windows['select']:,} selection, {windows['calibrate']:,} calibration. Model fingerprint "
         f"`{summary['fingerprint'][:16]}`.",
         "",
-        "ID and OOD without a name are both data sets together. Every baseline gets its own residual spread and conformal",
-        "step from the same calibration windows.",
+        "ID and OOD without a name: both data sets together. Every baseline gets a residual spread and conformal step",
+        "of its own from the same calibration windows.",
         "",
         "## Accuracy",
         "",
