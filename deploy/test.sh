@@ -2,7 +2,7 @@
 # Sets up what is missing, then runs what has to be green. Without arguments: everything.
 #   bash deploy/test.sh lint types contracts     only these parts
 #   bash deploy/test.sh tests -- -k window       pytest arguments behind --
-# Tests on a real Kafka need KAFKA_HOME (Java 17); without it they are skipped and say so.
+# Tests on a real Kafka (Java 17) take it from KAFKA_HOME, or from ../shared/kafka; without it they are skipped and say so.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash deploy/setup.sh --test

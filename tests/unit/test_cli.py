@@ -1,6 +1,8 @@
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +84,13 @@ def test_a_server_that_does_not_answer_is_one_line_and_another_code(arguments: t
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert str(port) in done.stderr
+
+
+def test_up_on_a_port_that_is_taken_says_so_before_it_starts_anything(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = glucast("up", "--port", port, "--state-dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"port {port} is in use; choose another one with --port" in done.stderr
