@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from agents.virtual_person.person import VirtualPerson
 from schemas.errors import ConfigurationError, UnavailableError
@@ -19,6 +19,7 @@ from streams.topics import READINGS
 STEP = timedelta(minutes=5)
 PATIENTS = 10
 DEVICE = "glucast simulate"
+_RETRY_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ async def simulate(settings: Settings, plan: Plan, report: Callable[[str], None]
     start = _grid(now - timedelta(days=plan.days_ago))
     subjects = subject_ids(plan.people, plan.tag or tag_of(now.astimezone()))
     streams = [readings_of(number, subject, plan, start) for number, subject in enumerate(subjects)]
-    async with _Publisher(settings) as publisher:
+    async with _Publisher(settings, report) as publisher:
         history = round(plan.history_hours * 12)
         await publisher.publish([reading for stream in streams for reading in islice(stream, history)])
         shown = ", ".join(subjects[:5]) + (f" and {len(subjects) - 5} more" if len(subjects) > 5 else "")
@@ -92,8 +93,9 @@ def _grid(time: datetime) -> datetime:
 class _Publisher:
     """A producer that has every reading confirmed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, report: Callable[[str], None]) -> None:
         self._settings = settings
+        self._report = report
         self._producer: AIOKafkaProducer
 
     async def __aenter__(self) -> "_Publisher":
@@ -109,8 +111,15 @@ class _Publisher:
         await self._producer.stop()
 
     async def publish(self, readings: list[Reading]) -> None:
-        sent = [
-            await self._producer.send(READINGS.name, reading.to_json(), reading.subject_id.encode())
-            for reading in readings
-        ]
-        await asyncio.gather(*sent)
+        """Return when Kafka has confirmed all; a broker that goes away is waited for, as a device would."""
+        while True:
+            try:
+                sent = [
+                    await self._producer.send(READINGS.name, reading.to_json(), reading.subject_id.encode())
+                    for reading in readings
+                ]
+                await asyncio.gather(*sent)
+                return
+            except KafkaError:
+                self._report("Kafka does not answer; trying again")
+                await asyncio.sleep(_RETRY_SECONDS)
