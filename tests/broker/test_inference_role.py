@@ -20,6 +20,7 @@ from schemas.outcome import RequestOutcome
 from streams import topics
 from streams.apps import Host
 from streams.bench.faults_audit import read_all
+from streams.bench.roles import Roles
 from streams.connection import producer_options
 from streams.inference_role import InferenceRole, Model
 from streams.metrics import Metrics
@@ -27,6 +28,7 @@ from streams.model_thread import ModelThread
 from streams.provision import provision
 from streams.settings import Settings
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
+from tests.kit.pipeline import environment_of
 from tests.kit.requests import forecast_id_of, request_of
 
 BACKLOG = 2000
@@ -215,3 +217,30 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
 
         await until(complete, "every request answered by one or the other")
     assert first.fatal == second.fatal == []
+
+
+async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_path: Path) -> None:
+    requests = [request_of(number) for number in range(1500)]
+    wanted = {request.request_id for request in requests}
+    overrides = {name: getattr(settings, name) for name in EmbeddedBroker.settings_overrides}
+    light = overrides | {"forecaster": "persistence", "batch_size": 1, "lane_capacity": 64}
+
+    async def answered() -> set[str]:
+        return {record.request_id for record in await forecasts(settings)}
+
+    with Roles(settings.broker, tmp_path / "roles", environment_of(light)) as roles:
+        victim, survivor = roles.worker("inference", 0), roles.worker("inference", 1)
+        await asyncio.to_thread(roles.wait_until_ready)
+        async with publishing(settings) as publish:
+            await publish("backfill", requests[:1200])
+            await until(answered, "some forecasts")
+            victim.kill()
+            before = await answered()
+            await publish("live", requests[1200:])
+
+        async def complete() -> bool:
+            return await answered() == wanted
+
+        await until(complete, "every request answered, the dead worker's too")
+        assert before < wanted, "the worker was killed after its work was done"
+        assert survivor.returncode is None
