@@ -168,7 +168,7 @@ def _figures(results: dict[str, dict[str, Any]], out: Path) -> list[tuple[str, s
 
 
 def _panels(plt: Any, results: dict[str, Any], path: Path, label: str, pick: Any, minutes: list[int]) -> str:
-    figure, axes = plt.subplots(1, len(results), figsize=(3.1 * len(results), 3.0), layout="constrained")
+    figure, axes = _grid(plt, len(results), sharey=False)
     for axis, (part, rows) in zip(axes, results.items(), strict=True):
         for name, one in rows.items():
             wide = 2.4 if name == SERVED else 1.4
@@ -184,7 +184,7 @@ def _panels(plt: Any, results: dict[str, Any], path: Path, label: str, pick: Any
 
 
 def _coverage(plt: Any, results: dict[str, Any], path: Path, minutes: list[int]) -> str:
-    figure, axes = plt.subplots(1, len(results), figsize=(3.1 * len(results), 3.0), sharey=True, layout="constrained")
+    figure, axes = _grid(plt, len(results), sharey=True)
     shades = ("#9fd8c4", "#5bb797", "#0b6e4f", "#063d2c")
     for axis, (part, rows) in zip(axes, results.items(), strict=True):
         for level, shade in zip(_LEVELS, shades, strict=True):
@@ -199,6 +199,15 @@ def _coverage(plt: Any, results: dict[str, Any], path: Path, minutes: list[int])
     axes[0].set_ylabel("% of truths inside")
     axes[-1].legend(fontsize=8, frameon=False, loc="lower right")
     return _saved(plt, figure, path)
+
+
+def _grid(plt: Any, panels: int, *, sharey: bool) -> tuple[Any, list[Any]]:
+    rows = math.ceil(panels / 4)
+    size = (3.1 * min(panels, 4), 2.9 * rows)
+    figure, axes = plt.subplots(rows, min(panels, 4), figsize=size, sharey=sharey, squeeze=False, layout="constrained")
+    for spare in axes.flat[panels:]:
+        spare.set_visible(False)
+    return figure, list(axes.flat[:panels])
 
 
 def _saved(plt: Any, figure: Any, path: Path) -> str:
