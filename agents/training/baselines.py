@@ -44,11 +44,9 @@ def with_spread(forecast: PointForecast, calibrate: Examples) -> Callable[[Examp
 
 
 def darts_models(train: Sequence[Series], select: Sequence[Series], seed: int) -> dict[str, PointForecast]:
-    """Two Darts models fitted on the training series; ImportError says how to install Darts."""
-    try:
-        from darts.models import LinearRegressionModel, NHiTSModel
-    except ImportError as missing:
-        raise ImportError("the Darts baselines need: pip install 'glucast[train]'") from missing
+    """Two Darts models fitted on the training series; ModuleNotFoundError without Darts."""
+    from darts.models import LinearRegressionModel, NHiTSModel
+
     for chatty in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     series, held = [_darts_series(one) for one in train], [_darts_series(one) for one in select]
