@@ -1,18 +1,23 @@
 """Every record survives its encoding, matches its committed schema, and tolerates a neighbour's version."""
 
+import dataclasses
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.fan_chart import fan_chart
 from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
 from schemas.export import ARROW_RECORDS, DIRECTORY, JSON_RECORDS
-from schemas.forecast import ForecastRequest
+from schemas.fan_chart import FanChart
+from schemas.forecast import Forecast, ForecastRequest
 from schemas.reading import Reading
 from schemas.record import Record
 from tests.contracts.generated import arrow_records, records
@@ -120,3 +125,32 @@ def test_a_truncated_message_is_refused_wherever_it_ends() -> None:
     for end in range(0, len(data) - 8, 97):
         with pytest.raises(MalformedRecordError):
             ForecastRequest.from_arrow(data[:end])
+
+
+@examples
+@given(
+    centre=st.floats(40, 400),
+    spread=st.floats(0, 80),
+    residual=st.floats(0, 60),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_fan_chart_of_any_forecast_matches_its_schema_and_stays_small(
+    centre: float, spread: float, residual: float, seed: int
+) -> None:
+    samples = np.random.default_rng(seed).normal(centre, spread, 200 * 12).astype(np.float32)
+    identity = {field.name: getattr(request(), field.name) for field in dataclasses.fields(ForecastRequest)}
+    del identity["force"], identity["deadline_ms"]
+    identity |= {
+        "kind": "sample",
+        "handle": "a" * 64,
+        "index": 0,
+        "num_samples": 200,
+        "truth_centi_mgdl": [10_000] * 12,
+    }
+    forecast = Forecast(
+        **identity, forecast_id="b" * 64, model="m", model_fingerprint="c" * 64,
+        samples_mgdl=samples.tolist(), residual_sd_mgdl=[residual] * 12,
+    )  # fmt: skip
+    text = fan_chart(forecast, datetime(2026, 1, 1, tzinfo=UTC)).to_json()
+    assert len(text) <= 40_000
+    committed(FanChart).validate(json.loads(text))
