@@ -94,10 +94,14 @@ class Images:
                 if self._browser is None:
                     raise UnavailableError(f"{self.problem}. The figure itself is served for Accept: application/json")
                 options = {"format": kind, "width": WIDTH, "height": HEIGHT, "scale": 1}
-                data: bytes = await self._browser.calc_fig(figure(), opts=options)
+                # A task of its own: a browser that closes cancels those that draw in it.
+                data: bytes = await asyncio.ensure_future(self._browser.calc_fig(figure(), opts=options))
         except UnavailableError:
             raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # nobody waits any more
             self._failed.set()
             log.warning("a picture could not be drawn", error=type(error).__name__)
             raise UnavailableError("Chromium did not draw the picture and is started again; ask once more") from error

@@ -33,7 +33,7 @@ function clear() {
 function draw(figure) {
   state.figure = figure;
   const narrow = innerWidth < 640;
-  const layout = structuredClone(figure.layout);
+  const { data, layout } = structuredClone(figure);
   delete layout.width;
   layout.height = narrow ? 420 : 560;
   layout.autosize = true;
@@ -42,13 +42,18 @@ function draw(figure) {
     layout.title.font.size = 15;
     layout.margin = { l: 52, r: 36, t: 70, b: 70 };
     layout.annotations.at(-1).font.size = 8;
+    layout.showlegend = false;
+    layout.yaxis.title.text = "";
   }
   if (dark.matches) {
     Object.assign(layout, { paper_bgcolor: "#1d2329", plot_bgcolor: "#1d2329" });
     layout.font.color = "#e6eaee";
+    for (const trace of data) {
+      if (trace.fillcolor) trace.fillcolor = trace.fillcolor.replace("88,86,160", "168,166,240");
+    }
     for (const axis of [layout.xaxis, layout.yaxis]) Object.assign(axis, { gridcolor: "#2b333b", linecolor: "#4a545e" });
   }
-  Plotly.react("plot", figure.data, layout, { displayModeBar: false, responsive: true });
+  Plotly.react("plot", data, layout, { displayModeBar: false, responsive: true });
 }
 
 function facts(pairs) {

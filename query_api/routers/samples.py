@@ -21,7 +21,7 @@ from schemas.upload import ProcessingWarnings, UploadOutcome
 router = APIRouter(tags=["samples of uploaded files"])
 Uses = Annotated[Services, Depends(services_of)]
 
-_THREAD_ABOVE_BYTES = 256 << 10
+_THREAD_ABOVE_BYTES = 1 << 20
 
 
 class Question(BaseModel):

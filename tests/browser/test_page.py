@@ -1,0 +1,135 @@
+"""The page and the pictures in a real Chromium."""
+
+import asyncio
+import contextlib
+import json
+import struct
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from deploy.brokers.wire import free_port
+from query_api import image
+from query_api.app import create_app
+from query_api.figure import figure
+from query_api.image import Images
+from schemas.errors import UnavailableError
+from streams.settings import Settings
+from tests.api.charts import fan_chart
+from tests.api.conftest import broker, pipeline, settings, until  # noqa: F401 - fixtures
+from tests.api.small_pipeline import SmallPipeline, at
+from tests.browser.window import Window, window
+from tests.samples import dexcom, glucose_rows
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+PLOTTED = "document.querySelectorAll('#plot .scatterlayer .trace').length >= 14"
+
+
+@pytest.fixture
+async def url(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:  # noqa: F811
+    """The application behind a real server."""
+    port = free_port()
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings, tmp_path / "query"), port=port, log_config=None, access_log=False)
+    )
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    await task
+
+
+async def give(tab: Window, raw: bytes) -> None:
+    """Choose a file in the page's file field."""
+    await tab.evaluate("document.getElementById('show-file').click()")
+    await tab.evaluate(
+        f"""(() => {{
+          const chosen = new DataTransfer();
+          chosen.items.add(new File([{json.dumps(raw.decode())}], "export.csv"));
+          const field = document.getElementById("export");
+          field.files = chosen.files;
+          field.dispatchEvent(new Event("change"));
+        }})()"""
+    )
+
+
+async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline: SmallPipeline) -> None:  # noqa: F811
+    async with window(url) as tab:
+        await tab.show(420, 860, "dark")
+        await give(tab, dexcom(glucose_rows(121)))
+        await tab.until(PLOTTED)
+        assert await tab.evaluate("document.getElementById('index').min") == "-13"
+        title = await tab.until("document.querySelector('#plot .gtitle').textContent")
+        slider = "document.getElementById('index')"
+        await tab.evaluate(f"{slider}.value = 12, {slider}.dispatchEvent(new Event('input'))")
+        await tab.until(f"document.querySelector('#plot .gtitle').textContent !== {json.dumps(title)}")
+        assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await give(tab, b"nonsense")
+        await tab.until("document.getElementById('message').textContent.includes('format')")
+
+
+async def test_a_subject_is_shown_as_its_forecasts_come(url: str, pipeline: SmallPipeline) -> None:  # noqa: F811
+    async with window(url) as tab:
+        await tab.until("document.getElementById('message').textContent.includes('publish readings')")
+        readings = [{"time": at(5 * step), "glucose": 120} for step in range(97)]
+        await tab.evaluate(
+            "fetch('/subjects/anna/readings', {method: 'POST', headers: {'content-type': 'application/json'}, "
+            f"body: {json.dumps(json.dumps(readings))}}}).then((response) => response.status)"
+        )
+        await tab.until(PLOTTED)
+        assert await tab.evaluate("document.getElementById('subject').value") == "anna"
+        assert "not for treatment decisions" in await tab.evaluate("document.body.textContent")
+
+
+@contextlib.asynccontextmanager
+async def drawing() -> AsyncIterator[Images]:
+    images = Images()
+    task = asyncio.create_task(images.run())
+    try:
+        await until(lambda: images.ready, 60)
+        yield images
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_pictures_have_their_size_and_are_drawn_once() -> None:
+    async with drawing() as images:
+        pictures = await asyncio.gather(*(images.draw("one", lambda: figure(fan_chart())) for _ in range(5)))
+        assert len(set(pictures)) == 1
+        assert images.renders == 1
+        assert struct.unpack(">II", pictures[0][16:24]) == (1000, 600)
+        assert (await images.draw("two", lambda: figure(fan_chart()), "svg")).startswith(b"<svg")
+
+
+async def test_a_browser_that_dies_is_started_again() -> None:
+    async with drawing() as images:
+        await images.draw("one", lambda: figure(fan_chart()))
+        images._browser.subprocess.kill()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert await images.draw("two", lambda: figure(fan_chart()))
+                return
+            except UnavailableError:
+                assert time.monotonic() < deadline
+
+
+async def test_without_chromium_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ChromeNotFoundError(RuntimeError):
+        """As choreographer raises it."""
+
+    async def missing() -> None:
+        raise ChromeNotFoundError
+
+    monkeypatch.setattr(image, "_open", missing)
+    images = Images()
+    task = asyncio.create_task(images.run())
+    with pytest.raises(UnavailableError, match="install Debian's chromium"):
+        await images.draw("one", lambda: figure(fan_chart()))
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,60 @@
+"""One page in a headless Chromium: run expressions in it, wait for them, take a picture."""
+
+import asyncio
+import base64
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import choreographer
+
+
+class Window:
+    """A tab."""
+
+    def __init__(self, tab: Any) -> None:
+        self._tab = tab
+
+    async def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression; promises are awaited."""
+        params = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        answer = await self._tab.send_command("Runtime.evaluate", params=params)
+        result = answer["result"]
+        if "exceptionDetails" in result:
+            raise AssertionError(result["exceptionDetails"]["exception"]["description"])
+        return result["result"].get("value")
+
+    async def until(self, expression: str, seconds: float = 30.0) -> Any:
+        async with asyncio.timeout(seconds):
+            while not (value := await self.evaluate(expression)):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            return value
+
+    async def show(self, width: int, height: int, scheme: str = "light") -> None:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 640}
+        await self._tab.send_command("Emulation.setDeviceMetricsOverride", params=metrics)
+        features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        await self._tab.send_command("Emulation.setEmulatedMedia", params=features)
+
+    async def picture(self) -> bytes:
+        answer = await self._tab.send_command("Page.captureScreenshot")
+        return base64.b64decode(answer["result"]["data"])
+
+    async def open(self, url: str) -> None:
+        await self._tab.send_command("Page.navigate", params={"url": url})
+        await self.until("document.readyState === 'complete'")
+
+
+@contextlib.asynccontextmanager
+async def window(url: str) -> AsyncIterator[Window]:
+    for name in ("choreographer", "logistro"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    browser = choreographer.Browser(headless=True)
+    await browser.open()
+    try:
+        tab = Window(await browser.create_tab("about:blank"))
+        await tab.open(url)
+        yield tab
+    finally:
+        await browser.close()
