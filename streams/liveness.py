@@ -32,7 +32,8 @@ class Progress:
         self._since: float | None = None
 
     def observe(self, now: float, marks: Mapping[TP, int], lagging: frozenset[TP], waiting: int = 0) -> str | None:
-        """`marks`: what each partition has committed; `lagging`: those with more to do; `waiting`: recovery left.
+        """`marks`: what each partition has committed; `lagging`: those with more to do; `waiting`: while a rebalance
+        goes on, one more than the table records that are still to be read, else 0.
 
         Returns the reason to end once nothing has moved for too long although there was work, else None.
         """
@@ -43,7 +44,7 @@ class Progress:
         still = now - self._since
         if still < self._stall_seconds:
             return None
-        what = f"{len(lagging)} partitions have messages waiting" if lagging else f"{waiting} table records are missing"
+        what = f"{len(lagging)} partitions have messages waiting" if lagging else "a rebalance has not ended"
         return f"no progress for {still:.0f} s although {what}"
 
 
@@ -82,9 +83,7 @@ class Liveness:
         ledgers = app.ledgers()
         marks = {tp: ledger.low for tp, ledger in ledgers.items()}
         lagging = frozenset(tp for tp, ledger in ledgers.items() if self._lag(tp, ledger) > 0)
-        recovering = app.rebalancing and len(app.tables) > 0
-        missing = max(0, app.tables.recovery.active_remaining_total()) if recovering else 0  # type: ignore[attr-defined]
-        if reason := self._progress[id(app)].observe(time.monotonic(), marks, lagging, missing):
+        if reason := self._progress[id(app)].observe(time.monotonic(), marks, lagging, _waiting(app)):
             self._fatal(reason)
 
     async def _rewind(self, app: StrictApp) -> None:
@@ -97,6 +96,13 @@ class Liveness:
         for app in self._apps:
             for tp, ledger in app.ledgers().items():
                 yield tp.topic, tp.partition, self._lag(tp, ledger), ledger.outstanding
+
+
+def _waiting(app: StrictApp) -> int:
+    if not app.rebalancing:
+        return 0
+    recovery = app.tables.recovery  # type: ignore[attr-defined]
+    return 1 + max(0, recovery.active_remaining_total() if app.tables else 0)
 
 
 class LoopWatchdog:

@@ -34,7 +34,7 @@ def test_recovery_is_progress_until_it_stands_still() -> None:
     progress = Progress(60)
     for now in range(0, 600, 50):
         assert progress.observe(now, {}, frozenset(), waiting=1000 - now) is None
-    assert "table records" in (progress.observe(700, {}, frozenset(), waiting=450) or "")
+    assert "rebalance" in (progress.observe(700, {}, frozenset(), waiting=450) or "")
 
 
 def test_the_fence_closes_after_a_session_timeout_without_proof() -> None:
