@@ -1,5 +1,6 @@
 """Unified series in; the outcome of their upload, and requests for the forecasts that are not there yet."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from agents.gone import is_gone
@@ -7,7 +8,7 @@ from agents.stored_series import MOST_ENTRIES, MOST_UPLOADS, StoredSeries, Tail
 from schemas.errors import MalformedRecordError
 from schemas.series import Series
 from schemas.upload import UploadOutcome
-from streams.topics import BACKFILL, INTERACTIVE, UPLOAD_OUTCOMES
+from streams.topics import BACKFILL, INTERACTIVE, UPLOAD_OUTCOMES, Topic
 from streams.work import StepFunction, Work
 
 if TYPE_CHECKING:
@@ -20,16 +21,7 @@ URGENT = (0, 12)
 
 def build(settings: "Settings") -> StepFunction:
     """The step of ``cgm.series``. Raises `MalformedRecordError` for a message that is no series."""
-    recipe = "/".join(
-        str(part)
-        for part in (
-            settings.forecaster,
-            settings.checkpoint,
-            settings.huggingface_revision,
-            settings.num_samples,
-            settings.seed,
-        )
-    )
+    recipe = "/".join(map(str, (settings.forecaster, _model(settings), settings.num_samples, settings.seed)))
 
     async def step(work: Work) -> None:
         series = Series.from_arrow(work.message.value)
@@ -43,18 +35,35 @@ def build(settings: "Settings") -> StepFunction:
         asks = series.force or (
             stored.served_by is None and stored.asked.get(recipe, work.message.offset) == work.message.offset
         )
-        if asks:
-            stored.asked.setdefault(recipe, work.message.offset)
-            force = f"{series.upload_id}@{series.epoch_ms}" if series.force else None
-            for index in stored.indexes():
-                request = stored.request(series.series_key, index, settings.num_samples, settings.seed, force)
-                work.send(INTERACTIVE if index in URGENT else BACKFILL, series.series_key, request.to_arrow())
+        indexes = stored.indexes() if asks else []
+        # In the order of waiting: what is looked at first, the answer to the upload, the rest.
+        ask(work, stored, series, [index for index in indexes if index in URGENT], INTERACTIVE)
         outcome = stored.outcome(series.upload_id, series.series_key)
         work.send(UPLOAD_OUTCOMES, series.upload_id, outcome.to_json())
+        ask(work, stored, series, [index for index in indexes if index not in URGENT], BACKFILL)
+        if asks:
+            stored.asked.setdefault(recipe, work.message.offset)
         _evict(work, tail, series.series_key)
         work.put(TABLE, series.series_key, tail.to_bytes())
 
+    def ask(work: Work, stored: StoredSeries, series: Series, indexes: Iterable[int], lane: Topic) -> None:
+        force = f"{series.upload_id}@{series.epoch_ms}" if series.force else None
+        for index in indexes:
+            request = stored.request(series.series_key, index, settings.num_samples, settings.seed, force)
+            work.send(lane, series.series_key, request.to_arrow())
+
     return step
+
+
+def _model(settings: "Settings") -> str:
+    """Which model it is, so that another one under the same name is asked again."""
+    if settings.forecaster == "persistence":
+        return ""
+    if settings.checkpoint == "huggingface":
+        return str(settings.huggingface_sha256)
+    from agents.gluformer.checkpoint_file import checkpoint_fingerprint
+
+    return checkpoint_fingerprint(settings.checkpoint)
 
 
 def _store(tail: Tail, series: Series) -> StoredSeries:

@@ -18,8 +18,6 @@ log = structlog.get_logger("query_api.follow")
 
 POLL_MILLISECONDS = 200
 POLL_RECORDS = 200
-FETCH_WAIT_MILLISECONDS = 20
-"""Short: the embedded broker answers a waiting fetch only at its end, and questions queue behind it."""
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 LAST_BATCH = 1000
@@ -70,9 +68,7 @@ class Follower:
                 self.connected = False
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **consumer_options(self._settings), client_id="glucast-query", fetch_max_wait_ms=FETCH_WAIT_MILLISECONDS
-        )
+        consumer = AIOKafkaConsumer(**consumer_options(self._settings), client_id="glucast-query")
         try:
             await consumer.start()
             await self._seek(consumer)

@@ -37,6 +37,8 @@ class Host:
     fatal: Fatal
     data_dir: Path
     port: int
+    warm_ups: list[Callable[[], None]] = dataclasses.field(default_factory=list)
+    """What steps would like to have loaded before the first message, run once the role is ready."""
 
 
 Intake = Callable[[Delivery], Awaitable[None]]
@@ -49,6 +51,12 @@ def load_step(step: Step, settings: Settings) -> StepFunction:
     return function
 
 
+def warm_up_of(step: Step) -> list[Callable[[], None]]:
+    """``agents.<name>.warm_up``, of the few modules that have one."""
+    found: Callable[[], None] | None = getattr(importlib.import_module(f"agents.{step.name}"), "warm_up", None)
+    return [] if found is None else [found]
+
+
 def step_app(role: Role, host: Host, load: Callable[[Step, Settings], StepFunction] = load_step) -> StrictApp:
     """The App of ingest or calc: an agent a step behind its guard, tables shared by the role's steps."""
     settings = host.settings
@@ -59,6 +67,7 @@ def step_app(role: Role, host: Host, load: Callable[[Step, Settings], StepFuncti
     app.on_revoked.extend(table.forget for table in tables.values())
     locks, room = PartitionLocks(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
+        host.warm_ups.extend(warm_up_of(step))
         guard = Guard(step, load(step, settings), app, tables, locks, room, host.metrics, settings)
         app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
     return app
@@ -140,6 +149,7 @@ def new_app(app_id: str, name: str, host: Host) -> StrictApp:
         app_id,
         fatal=host.fatal,
         session_timeout_seconds=host.settings.session_timeout_seconds,
+        fetch_wait_milliseconds=host.settings.fetch_wait_milliseconds,
         **app_options(name, host),
     )
 

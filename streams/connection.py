@@ -41,5 +41,6 @@ def consumer_options(settings: Settings) -> dict[str, Any]:
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
         "max_partition_fetch_bytes": settings.max_request_bytes,
+        "fetch_max_wait_ms": settings.fetch_wait_milliseconds,
         "fetch_max_bytes": 4 * settings.max_request_bytes,
     }

@@ -22,7 +22,6 @@ from streams.delivery import Fatal, InFlight
 from streams.fence import Fence
 
 REWIND_AFTER_SECONDS = 5.0
-FETCH_WAIT_MILLISECONDS = 50
 ASK_AGAIN_TIMES, ASK_AGAIN_SECONDS = 10, 0.2
 
 _log = logging.getLogger("faust.strict")
@@ -251,7 +250,7 @@ class PromptThread(AIOKafkaConsumerThread):
 
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         consumer = super()._create_consumer(loop)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS  # Faust fixes it at 1,500
+        consumer._fetch_max_wait_ms = cast(StrictApp, self.app).fetch_wait_milliseconds  # Faust fixes it at 1,500
         return consumer
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **options: Any) -> Any:
@@ -310,8 +309,17 @@ class StrictApp(faust.App):
 
     logger = _log
 
-    def __init__(self, app_id: str, *, fatal: Fatal, session_timeout_seconds: float, **options: Any) -> None:
+    def __init__(
+        self,
+        app_id: str,
+        *,
+        fatal: Fatal,
+        session_timeout_seconds: float,
+        fetch_wait_milliseconds: int = 50,
+        **options: Any,
+    ) -> None:
         self.fatal = fatal
+        self.fetch_wait_milliseconds = fetch_wait_milliseconds
         self.fence = Fence(session_timeout_seconds)
         self.in_flight = InFlight()
         self.on_release: list[Callable[[set[TP]], None]] = []

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     rebalance_timeout_seconds: float = Field(20.0, gt=0)
     commit_interval_seconds: float = Field(1.0, gt=0, le=60)
     max_poll_records: int = Field(256, ge=1, le=10_000)
+    fetch_wait_milliseconds: int = Field(
+        50, ge=1, le=10_000, description="Longest wait of a fetch; other questions to the broker queue behind it."
+    )
     events_in_flight: int = Field(1000, ge=1, description="Events whose effects the broker has not confirmed yet.")
     stall_seconds: float = Field(60.0, gt=0, description="A worker with lag and no progress for so long exits.")
     max_request_bytes: int = Field(13 * MIB, description="Largest produce request; above every topic's limit.")

@@ -139,6 +139,8 @@ class RoleRunner:
             await asyncio.sleep(READY_CHECK_SECONDS)
         seconds = round(time.monotonic() - self._began, 2)
         log.info("ready", role=self.role, seconds=seconds, health_port=self._health.port)
+        for warm_up in self.host.warm_ups:
+            await asyncio.to_thread(warm_up)
         await asyncio.Event().wait()
 
     def reasons(self) -> list["NotReady"]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agents.forecasters.interface import HORIZON_STEPS, PAST_STEPS, STEP_SECONDS, Draws, Windows
-from agents.gluformer.checkpoint import read_bounded
+from agents.gluformer.checkpoint_file import read_bounded
 from agents.predictive import Calibration
 from schemas.errors import CheckpointError, ConfigurationError
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.forecasters.interface import Forecaster
-from agents.gluformer.checkpoint import BUNDLED, Checkpoint, load_checkpoint, read_bounded
-from agents.gluformer.published import Published, published_file
+from agents.gluformer.checkpoint import Checkpoint, load_checkpoint
+from agents.gluformer.checkpoint_file import checkpoint_path
+from agents.gluformer.published import Published
 from schemas.errors import CheckpointError, ConfigurationError
 
 Kind = Literal["gluformer", "persistence", "ridge", "darts"]
@@ -55,27 +55,6 @@ def load_forecaster(
     from agents.gluformer.engine import GluformerEngine
 
     return GluformerEngine(model, device=device, precision=precision, copies_per_device=num_copies_per_device)
-
-
-def checkpoint_path(checkpoint: str | Path, published: Published | None = None) -> Path:
-    """The file behind "bundled", "huggingface" (downloaded if need be) or a path."""
-    if str(checkpoint) == "bundled":
-        return BUNDLED
-    if str(checkpoint) == "huggingface":
-        if published is None:
-            raise ConfigurationError(
-                "checkpoint huggingface needs a repository, file, revision and checksum; or use bundled"
-            )
-        return published_file(published)
-    return Path(checkpoint)
-
-
-def checkpoint_fingerprint(path: str | Path) -> str:
-    """Hex SHA-256 of a checkpoint's bytes, "bundled" included: tells models apart without loading one.
-
-    The fingerprint of a forecaster also covers the device, the precision and the way of sampling.
-    """
-    return hashlib.sha256(read_bounded(checkpoint_path(path))).hexdigest()
 
 
 def _checkpoint(checkpoint: str | Path, config: Path | None, published: Published | None) -> Checkpoint:

@@ -31,13 +31,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from agents.gluformer.checkpoint_file import read_bounded
 from agents.gluformer.config import GluformerConfig
 from agents.predictive import Calibration
 from schemas.errors import CheckpointError
 
 FORMAT = 1
-LARGEST_FILE_BYTES = 1 << 30
-BUNDLED = Path(__file__).parent / "bundled" / "glucast.safetensors"
 
 _KEY = "glucast"
 _DERIVED = ("pos_emb", "num_batches_tracked")
@@ -176,17 +175,6 @@ def save_checkpoint(
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads and verifies a `.safetensors` checkpoint. CheckpointError says what is wrong with the file."""
     return _parse(read_bounded(path), str(path))
-
-
-def read_bounded(path: Path) -> bytes:
-    """The file's bytes. CheckpointError when it is missing or larger than any model that is served."""
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE_BYTES:
-            raise CheckpointError(f"{path} holds {size:,} bytes; a checkpoint has at most {LARGEST_FILE_BYTES:,}")
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"the checkpoint {path} cannot be read: {error.strerror or error}") from error
 
 
 def _parse(raw: bytes, name: str) -> Checkpoint:

@@ -18,7 +18,8 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from agents.gluformer.checkpoint import Checkpoint, Scaler, read_bounded
+from agents.gluformer.checkpoint import Checkpoint, Scaler
+from agents.gluformer.checkpoint_file import read_bounded
 from agents.gluformer.config import GluformerConfig
 from schemas.errors import CheckpointError
 

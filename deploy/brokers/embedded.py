@@ -24,6 +24,8 @@ class EmbeddedBroker:
         "session_timeout_seconds": 6.0,
         "heartbeat_seconds": 2.0,
         "replication_factor": 1,
+        # It answers a waiting fetch only at its end, whatever has arrived meanwhile.
+        "fetch_wait_milliseconds": 20,
     }
 
     def __init__(self, state_dir: Path, port: int = 0) -> None:

@@ -44,7 +44,7 @@ class SmallPipeline:
         self.fail = False
 
     async def run(self) -> None:
-        consumer = AIOKafkaConsumer(**consumer_options(self._settings), fetch_max_wait_ms=10)
+        consumer = AIOKafkaConsumer(**consumer_options(self._settings))
         producer = AIOKafkaProducer(**producer_options(self._settings))
         names = [*self._steps, *(topic.name for topic in LANES)]
         consumer.assign([TopicPartition(name, part) for name in names for part in range(self._settings.partitions)])

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.forecasters.load import checkpoint_fingerprint, load_forecaster
+from agents.forecasters.load import load_forecaster
 from agents.gluformer.checkpoint import Checkpoint, LinearSkip, Scaler, load_checkpoint, save_checkpoint
+from agents.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.gluformer.config import GluformerConfig
 from agents.gluformer.network import Gluformer
 from agents.gluformer.state_dict import load_state_dict_checkpoint

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from agents.forecasters.interface import Forecaster, Windows
-from agents.forecasters.load import checkpoint_fingerprint, load_forecaster, settings_arguments
+from agents.forecasters.load import load_forecaster, settings_arguments
 from agents.forecasters.simple import Persistence
 from agents.gluformer.checkpoint import LinearSkip, Scaler, save_checkpoint
+from agents.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.gluformer.config import GluformerConfig
 from schemas.errors import CheckpointError, ConfigurationError
 from streams.settings import Settings
@@ -88,7 +89,8 @@ def test_settings_say_which_forecaster(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_telling_models_apart_needs_neither_torch_nor_darts(tmp_path: Path) -> None:
     program = (
-        "import sys; from agents.forecasters.load import checkpoint_fingerprint, load_forecaster; "
+        "import sys; from agents.forecasters.load import load_forecaster; "
+        "from agents.gluformer.checkpoint_file import checkpoint_fingerprint; "
         "checkpoint_fingerprint(sys.argv[1]); load_forecaster('persistence'); "
         "load_forecaster('ridge', checkpoint=sys.argv[1]); "
         "sys.exit(' '.join({'torch', 'darts', 'pandas', 'huggingface_hub', 'polars'} & set(sys.modules)) or None)"
