@@ -30,6 +30,7 @@ from streams.settings import Settings
 from streams.work import Work
 
 STEP = "infer"
+BACKFILL_REPORT_SECONDS = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -138,6 +139,16 @@ class InferenceRole:
         except Exception as error:
             self._host.fatal(f"inference failed: {error!r}")
 
+    async def report_backfill(self) -> None:
+        """Say every few seconds how much backfill waits, and when all of it is answered; runs until cancelled."""
+        before = 0
+        while True:
+            await asyncio.sleep(BACKFILL_REPORT_SECONDS)
+            waiting = self.batcher.depth("backfill")
+            if waiting or before:
+                log.info("backfill", waiting=waiting, more_in_kafka=not self.batcher.has_room("backfill"))
+            before = waiting
+
     def _next_batch(self, model: Model) -> Batch[Delivery] | None:
         settings = self._settings
         budget = Budget(settings.batch_size, settings.batch_milliseconds / 1000, model.cost.seconds_per_draw)
@@ -218,11 +229,12 @@ async def _run(settings: Settings) -> int:
         role.serve(await loading)
         await role.answer()
 
-    serving = asyncio.create_task(serve())
+    tasks = [asyncio.create_task(serve()), asyncio.create_task(role.report_backfill())]
     try:
         return await runner.run()
     finally:
-        serving.cancel()
+        for task in tasks:
+            task.cancel()
 
 
 async def _loaded(thread: ModelThread, settings: Settings) -> Model:
