@@ -32,12 +32,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from schemas.reading import HIGHEST_MGDL, LOWEST_MGDL
+
 Array = NDArray[np.float64]
 
 LEVELS: tuple[float, ...] = (0.025, 0.05, 0.10, 0.25, 0.5, 0.75, 0.90, 0.95, 0.975)
 HORIZON_STEPS = 12
 SMALLEST_SPREAD_MGDL = 0.5  # a sensor reports whole mg/dL: nothing narrower can be claimed
-SENSOR_RANGE_MGDL = (20.0, 600.0)  # values outside are rejected as readings, so no quantile is published there
+SENSOR_RANGE_MGDL = (LOWEST_MGDL, HIGHEST_MGDL)  # no quantile is published where no reading is accepted
 
 _LEVEL_SCORES: Array = ndtri(np.asarray(LEVELS))
 _ROOT_TWO_PI = np.sqrt(2.0 * np.pi)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from agents.fingerprint import STEP_SECONDS, to_centi
 from agents.local_time import spoken, wall_clock, zone
 from schemas.errors import ImplausibleError, RejectedError, TooShortError, UnknownFormatError
+from schemas.reading import HIGHEST_MGDL, LOWEST_MGDL
 from schemas.upload import ProcessingWarnings
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 STEP_MINUTES = STEP_SECONDS // 60
 SMALL_GAP_MAX_MINUTES = 15
-LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
 MOST_LINES, MOST_COLUMNS, LONGEST_LINE = 250_000, 80, 8192
 _EARLIEST_YEAR, _LATEST_YEAR = 1900, 2200
 _SUPPORTED = "Dexcom Clarity, FreeStyle Libre (LibreView), Medtronic CareLink, Nightscout and unified CSV"

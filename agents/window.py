@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 from agents import fingerprint
 from agents.local_time import offset_text
 from agents.rolling_window import PAST_POINTS, Issue, RollingWindow, place, slot_time
-from agents.vendor_file import HIGHEST_MGDL, LOWEST_MGDL
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
-from schemas.reading import Reading, ReadingOutcome
+from schemas.reading import HIGHEST_MGDL, LOWEST_MGDL, Reading, ReadingOutcome
 from schemas.record import SubjectId
 from streams.topics import LIVE, READING_OUTCOMES, READINGS
 from streams.work import StepFunction, Work

@@ -9,6 +9,9 @@ from schemas.record import HexDigest, Record, SubjectId, Time
 MGDL_PER_MMOLL = 18.016
 """Molar mass of glucose, 180.16 g/mol, over ten."""
 
+LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
+"""Glucose outside is impossible in a living person: rejected as a reading, published by no forecast."""
+
 Unit = Literal["mg/dL", "mmol/L"]
 
 

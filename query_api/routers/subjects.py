@@ -16,7 +16,7 @@ from query_api.read_model import ChartRow
 from query_api.services import Services, services_of, while_connected
 from query_api.units import in_mmoll
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
-from schemas.reading import Reading, Unit
+from schemas.reading import HIGHEST_MGDL, LOWEST_MGDL, Reading, Unit
 from schemas.record import SubjectId
 
 router = APIRouter(tags=["subjects"])
@@ -26,7 +26,6 @@ InUnit = Annotated[Unit, Query(description="Unit of every glucose value in the a
 
 MOST_READINGS = 2016
 """A week of 5-minute readings in one request."""
-LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
 
 
 class Rejection(BaseModel):

@@ -102,7 +102,7 @@ async def reference_of(settings: Settings) -> Reference:
     reference, tables = Reference(), {number: MemoryTable() for number in range(settings.partitions)}
     for record in await read_all(settings, READINGS.name):
         table = tables[record.partition]
-        work = Work(_message(record), {"subjects": table})
+        work = Work(message_of(record), {"subjects": table})
         await step(work)
         reference.published += 1
         for send in work.sends:
@@ -202,7 +202,8 @@ def _latest(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[str, bytes]
     return rows
 
 
-def _message(record: ConsumerRecord[bytes, bytes]) -> Message:
+def message_of(record: ConsumerRecord[bytes, bytes]) -> Message:
+    """A record as a step sees it."""
     return Message(
         topic=record.topic,
         partition=record.partition,

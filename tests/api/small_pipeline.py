@@ -13,10 +13,11 @@ from agents import amend, calc, fingerprint, forget, handle, request, unify, win
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.outcome import RequestOutcome
 from streams import topics
+from streams.bench.faults_audit import message_of
 from streams.connection import consumer_options, producer_options
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG
-from streams.work import Message, StepFunction, Work
+from streams.work import StepFunction, Work
 from tests.agents.workbench import DictTable
 
 MODEL_FINGERPRINT = "f" * 64
@@ -68,15 +69,7 @@ class SmallPipeline:
         if record.topic not in self._steps:
             self._held.append(record)
             return
-        message = Message(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            key=record.key,
-            value=record.value,
-            headers=dict(record.headers),
-            timestamp_ms=record.timestamp,
-        )
+        message = message_of(record)
         for step in self._steps[record.topic]:
             work = Work(message, self._tables)
             await step(work)
