@@ -52,7 +52,17 @@ def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> li
     for name, role, number in counts.names():
         port = free_port()
         own = {"GLUCAST_ORDINAL": str(first_ordinal + number), "GLUCAST_HEALTH_PORT": str(port)}
-        children.append(Child(name, _glucast("worker", role), {**shared, **own}, port, stop_rank=_STOP_RANKS[role]))
+        arguments = ("worker", role)
+        children.append(
+            Child(
+                name,
+                _glucast(*arguments),
+                {**shared, **own},
+                port,
+                stop_rank=_STOP_RANKS[role],
+                spare_arguments=arguments,
+            )
+        )
     return children
 
 

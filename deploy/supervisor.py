@@ -5,11 +5,13 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from deploy import spare
 from deploy.log_lines import LogLines
 from deploy.orphans import die_with_parent
 from deploy.readiness import Readiness, probe
+from deploy.spare_keeper import SpareKeeper
 
 EXIT_CONFIGURATION = 2
 """A child that ends with this cannot be helped by a restart: it has said what to change."""
@@ -22,6 +24,7 @@ class Child:
     """A process to be kept. `port`: where it answers ``/readyz``; None for one that is ready once it runs.
 
     Children of a lower `stop_rank` are stopped first. If the supervisor is killed, the kernel sends `orphan_signal`.
+    `spare_arguments`: the arguments of ``glucast`` that let a spare process take this one's place, where one can.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Child:
     port: int | None = None
     stop_rank: int = 0
     orphan_signal: signal.Signals = signal.SIGKILL
+    spare_arguments: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +63,17 @@ class Supervisor:
         self.restarts: dict[str, int] = {}
         self.failed: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
         """Done when a child cannot work until somebody changes its configuration."""
+        self._spares: SpareKeeper | None = None
+
+    def keep_spare(self, environment: Mapping[str, str], delay_seconds: float = spare.DELAY_SECONDS) -> None:
+        """From now on a process with its code loaded waits to take the place of the next child that dies."""
+        self._spares = SpareKeeper(_spawn_spare, environment, delay_seconds)
+        self._spares.prepare()
+
+    @property
+    def spare_pid(self) -> int | None:
+        """Process id of the spare process; None while there is none."""
+        return self._spares.pid if self._spares is not None else None
 
     def add(self, child: Child) -> None:
         """Start a child and keep it running."""
@@ -92,16 +107,7 @@ class Supervisor:
             await asyncio.sleep(delay)
 
     async def _run_once(self, child: Child) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *child.command,
-            env=dict(child.environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=_READ_LIMIT,
-            start_new_session=True,  # Ctrl-C is for the supervisor, which stops the children in order
-            preexec_fn=die_with_parent(child.orphan_signal),
-        )
+        process = self._spare_for(child) or await _spawn(child.command, child.environment, child.orphan_signal)
         self._processes[child.name] = process
         if self._stopping.is_set():
             _signal(process, signal.SIGKILL)
@@ -112,6 +118,14 @@ class Supervisor:
             await asyncio.wait([output], timeout=1.0)
             output.cancel()
         return code
+
+    def _spare_for(self, child: Child) -> asyncio.subprocess.Process | None:
+        if self._spares is None or child.spare_arguments is None or self._stopping.is_set():
+            return None
+        process = self._spares.take(child.spare_arguments, child.environment)
+        if process is not None:
+            self._lines.say(child.name, f"process {process.pid}, which has its code loaded, takes over")
+        return process
 
     async def readiness(self) -> dict[str, Readiness]:
         """Of every child that can be asked, at the same time."""
@@ -136,6 +150,8 @@ class Supervisor:
     async def stop(self, within_seconds: float = 8.0, patience_seconds: float = 1.5) -> None:
         """SIGTERM rank by rank, each given `patience_seconds` before the next; SIGKILL for what is left at the end."""
         self._stopping.set()
+        if self._spares is not None:
+            await self._spares.close()
         deadline = time.monotonic() + within_seconds
         for rank in sorted({child.stop_rank for child in self._children.values()}):
             group = [self._processes[n] for n, c in self._children.items() if c.stop_rank == rank and self.pid(n)]
@@ -161,6 +177,28 @@ class Supervisor:
     def _kill(self, process: asyncio.subprocess.Process) -> None:
         if process.returncode is None:
             _sweep(process.pid)
+
+
+async def _spawn(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    orphan_signal: signal.Signals = signal.SIGKILL,
+    stdin: int = asyncio.subprocess.DEVNULL,
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(environment),
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=_READ_LIMIT,
+        start_new_session=True,  # Ctrl-C is for the supervisor, which stops the children in order
+        preexec_fn=die_with_parent(orphan_signal),
+    )
+
+
+async def _spawn_spare(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    return await _spawn(command, environment, stdin=asyncio.subprocess.PIPE)
 
 
 def _ending(code: int) -> str:

@@ -159,6 +159,7 @@ class _Run:
         self._say(f"  Kafka      {self._broker.address} ({self._broker.name})")
         self._say(f"  state      {self._settings.state_dir.absolute()}")
         self._say("  stop       Ctrl-C")
+        self._supervisor.keep_spare(self._environment)
         if self._wish.simulate:
             await self._simulate(url)
 

@@ -2,6 +2,7 @@
 
 The acts: ``join:ROLE`` a further worker, ``term:ROLE`` SIGTERM and restart, ``kill:ROLE`` SIGKILL and restart,
 ``pause:ROLE`` SIGSTOP beyond the session timeout, ``broker:stop`` and ``broker:kill`` with a restart.
+Workers are started again as `glucast up` does it: a spare process with its code loaded takes the place of a dead one.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from deploy import spare
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.errors import ConfigurationError
 from streams.bench import faults_audit, faults_load
@@ -100,6 +102,7 @@ async def _disturb(
         for ordinal in range(count):
             roles.worker(role, ordinal)
     await asyncio.to_thread(roles.wait_until_ready)
+    roles.spares.prepare()
     history = HISTORY_READINGS if plan.whole_pipeline else 0
     published = 0
     if history:
@@ -117,6 +120,8 @@ async def _disturb(
         await asyncio.to_thread(_perform, act, settings, broker, roles)
         while time.time() - began < plan.seconds_an_act:
             _revive(roles, say)
+            if time.time() - began > spare.DELAY_SECONDS:
+                roles.spares.prepare()
             await asyncio.sleep(0.05)
         marks.append((act, int(began * 1000), int(time.time() * 1000)))
     published += await load
@@ -144,10 +149,10 @@ def _perform(act: str, settings: Settings, broker: LocalKafka, roles: Roles) -> 
     victim = workers[0]
     if kind == "term":
         victim.stop(30)
-        victim.start()
+        victim.start_again()
     elif kind == "kill":
         victim.kill()
-        victim.start()
+        victim.start_again()
     elif kind == "pause":
         victim.signal(signal.SIGSTOP)
         time.sleep(settings.session_timeout_seconds + 2.5)
@@ -159,7 +164,7 @@ def _revive(roles: Roles, say: Callable[[str], None]) -> None:
     for process in roles.all:
         if process.returncode is not None:
             say(f"{process.name} ended with {process.returncode}; started again")
-            process.start()
+            process.start_again()
 
 
 async def _settled(plan: FaultRun, settings: Settings, roles: Roles, say: Callable[[str], None]) -> None:

@@ -37,12 +37,16 @@ class Up:
             assert time.monotonic() < deadline, f"{what}:\n{self.said}"
             time.sleep(0.05)
 
+    def titles(self) -> list[str]:
+        """What a list of processes shows of the children."""
+        return [" ".join(child.cmdline()).strip() for child in psutil.Process(self.process.pid).children()]
+
     def children(self) -> dict[str, psutil.Process]:
         """By role, as far as it is a worker or the API."""
         found = {}
         for child in psutil.Process(self.process.pid).children():
-            role = child.cmdline()[-1] if child.is_running() and child.status() != psutil.STATUS_ZOMBIE else ""
-            found[role] = child
+            if child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+                found[" ".join(child.cmdline()).split()[-1]] = child
         return found
 
 
@@ -70,9 +74,11 @@ def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_a
     )
     assert (second.returncode, "already up on" in second.stderr) == (2, True), second.stderr
 
+    up.until(lambda: "glucast spare" in up.titles(), 60, "a spare process")
     victim = up.children()["calc"]
     victim.send_signal(signal.SIGKILL)
     up.until(lambda: "ended with signal SIGKILL; restarting it now" in up.said, 20, "the restart")
+    up.until(lambda: "which has its code loaded, takes over" in up.said, 20, "the spare process in its place")
     up.until(lambda: up.said.count("role=calc") == 2, 60, "calc to be ready again")
     assert up.children()["calc"].pid != victim.pid
 

@@ -66,6 +66,56 @@ async def test_a_child_that_dies_is_started_again_and_its_lines_carry_its_name(o
     await kept.stop()
 
 
+async def test_a_spare_process_takes_the_place_of_a_child_that_dies_and_another_one_is_prepared(
+    out: io.StringIO,
+) -> None:
+    kept = supervisor(out)
+    kept.add(child("b", SLEEPS))
+    settings = os.environ | {"GLUCAST_PARTITIONS": "many"}  # what the spare process obeys must come from the child
+    first = Child("a", (sys.executable, "-c", SLEEPS), settings, spare_arguments=("worker", "calc"))
+    kept.add(first)
+    await until(lambda: "a      | up" in out.getvalue() and "b      | up" in out.getvalue())
+    kept.keep_spare(os.environ, delay_seconds=0)
+    await until(lambda: kept.spare_pid is not None)
+    waiting, victim, without = kept.spare_pid, kept.pid("a"), kept.pid("b")
+    assert waiting is not None
+    assert victim is not None
+    assert without is not None
+
+    os.kill(without, signal.SIGKILL)  # nothing says how a spare process would become this one
+    await until(lambda: out.getvalue().count("b      | up") == 2)
+    assert kept.spare_pid == waiting
+
+    os.kill(victim, signal.SIGKILL)
+    failed = await asyncio.wait_for(asyncio.shield(kept.failed), 30)
+    assert failed.name == "a"
+    said = out.getvalue()
+    assert f"a      | process {waiting}, which has its code loaded, takes over" in said
+    assert "a      | glucast: these settings do not work:" in said
+    assert "GLUCAST_PARTITIONS" in said
+    await until(lambda: kept.spare_pid not in (None, waiting))
+    last = kept.spare_pid
+    await kept.stop()
+    assert last is not None
+    assert not is_alive(last)
+
+
+async def test_a_spare_process_that_dies_is_not_missed(out: io.StringIO) -> None:
+    kept = supervisor(out)
+    kept.add(Child("a", (sys.executable, "-c", SLEEPS), os.environ, spare_arguments=("worker", "calc")))
+    await until(lambda: "a      | up" in out.getvalue())
+    kept.keep_spare(os.environ, delay_seconds=0)
+    await until(lambda: kept.spare_pid is not None)
+    waiting, victim = kept.spare_pid, kept.pid("a")
+    assert waiting is not None
+    assert victim is not None
+    os.kill(waiting, signal.SIGKILL)
+    await until(lambda: kept.spare_pid is None)
+    os.kill(victim, signal.SIGKILL)
+    await until(lambda: out.getvalue().count("a      | up") == 2)
+    await kept.stop()
+
+
 async def test_a_child_with_a_wrong_configuration_is_not_started_again(out: io.StringIO) -> None:
     kept = supervisor(out)
     kept.add(child("a", "import sys; print('set this'); sys.exit(2)"))
