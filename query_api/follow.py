@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from query_api.read_model import FOLLOWED, Entry, ReadModel
 from schemas.errors import UnavailableError
 from streams.connection import consumer_options
+from streams.log_ends import log_ends
 from streams.settings import Settings
 from streams.state_dir import cluster_id
 
@@ -20,8 +21,6 @@ POLL_MILLISECONDS = 200
 POLL_RECORDS = 200
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
-LAST_BATCH = 1000
-"""The embedded broker names the first message of the last batch as the end of a log."""
 STALE_SECONDS = 20 * 3600
 """Kafka drops tombstones of compacted topics after a day: a table that slept for longer could keep what was deleted."""
 
@@ -99,11 +98,11 @@ class Follower:
         touched = self._model.touched_seconds()
         if touched and time.time() - touched > STALE_SECONDS:
             raise _RebuildError("the table is older than Kafka keeps deletions")
-        self._ends = await consumer.end_offsets(partitions)
+        self._ends = await log_ends(consumer, partitions)
         begins = await consumer.beginning_offsets(partitions)
         for partition in partitions:
             offset = known.get((partition.topic, partition.partition), 0)
-            if offset > self._ends[partition] + LAST_BATCH:
+            if offset > self._ends[partition]:
                 raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
             self._next[partition] = max(offset, begins[partition])
             consumer.seek(partition, self._next[partition])
@@ -140,7 +139,7 @@ class Follower:
         was_connected = self.connected
         try:
             async with asyncio.timeout(2 * PROBE_SECONDS):
-                self._ends = await consumer.end_offsets(list(self._next))
+                self._ends = await log_ends(consumer, list(self._next))
                 if not was_connected:
                     await self._check_cluster()
                 for partition, reached in self._next.items():
@@ -183,8 +182,7 @@ class Follower:
         """Where the log of any partitions ends now. Raises `UnavailableError` without a broker."""
         if self._consumer is None:
             raise UnavailableError(f"no Kafka answers at {self._settings.broker}")
-        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(partitions)
-        return ends
+        return await log_ends(self._consumer, partitions)
 
     def _reached(self, goal: dict[TopicPartition, int]) -> bool:
         return bool(goal) and all(self._next.get(partition, 0) >= end for partition, end in goal.items())

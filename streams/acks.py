@@ -38,6 +38,17 @@ class Ledger:
         """Deliveries that may not be committed yet."""
         return self.next - self.low
 
+    @property
+    def in_step(self) -> bool:
+        """Whether the fetcher is known to go on with the first record that has not been delivered.
+
+        Asked between two fetches, when all of the last one has been delivered or dropped.
+        """
+        wanted = self.next
+        while wanted in self._acked or wanted in self._holes:
+            wanted = self._holes.get(wanted, wanted + 1)
+        return self._position == wanted
+
     def sought(self, offset: int) -> None:
         """The fetcher has been told to go on from `offset`."""
         self._position = offset

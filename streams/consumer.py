@@ -20,9 +20,9 @@ from faust.types import TP
 from streams.acks import Ledger, Verdict
 from streams.delivery import Fatal, InFlight
 from streams.fence import Fence
+from streams.log_ends import log_ends
 
 REWIND_AFTER_SECONDS = 5.0
-ASK_AGAIN_TIMES, ASK_AGAIN_SECONDS = 10, 0.2
 
 _log = logging.getLogger("faust.strict")
 
@@ -52,7 +52,12 @@ class StrictConsumer(Consumer):
             ledger.delivered(message.offset)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """The fetch itself, told to the ledgers before anything of it can be dropped."""
+        """The fetch itself, told to the ledgers before anything of it can be dropped.
+
+        What of earlier fetches was dropped on its way is sought first: no later record may ever come to show the loss.
+        """
+        if self.flow_active:
+            await self._seek_undelivered({tp: ledger for tp, ledger in self.ledgers.items() if not ledger.in_step})
         before = dict(self.ledgers)
         try:
             records = await super()._getmany(active_partitions, timeout)
@@ -82,19 +87,24 @@ class StrictConsumer(Consumer):
                     yield tp, message
                 case Verdict.REWIND:
                     rewound.add(tp)
-                    await self._seek_to(tp, ledger, ledger.next)
+                    await self._seek_undelivered({tp: ledger})
                 case Verdict.DROP:
                     pass
 
-    async def _seek_to(self, tp: TP, ledger: Ledger, offset: int) -> None:
-        # In the consumer's thread, so that no fetch can move the position at the same time.
-        ledger.unsure()
-        try:
-            await self._thread.seek_wait({tp: offset})
-        except (KafkaError, TimeoutError):  # revoked meanwhile, or the broker is away: the next fetch leads here again
+    async def _seek_undelivered(self, ledgers: Mapping[TP, Ledger]) -> None:
+        """Go on with the first record of each partition that has not been delivered."""
+        if not ledgers:
             return
-        self._read_offset[tp] = None
-        ledger.sought(offset)
+        offsets = {tp: ledger.next for tp, ledger in ledgers.items()}
+        for ledger in ledgers.values():
+            ledger.unsure()
+        try:  # in the consumer's thread, so that no fetch can move the position at the same time
+            await self._thread.seek_wait(offsets)
+        except (KafkaError, TimeoutError):  # revoked meanwhile, or the broker is away: the next fetch tries again
+            return
+        for tp, ledger in ledgers.items():
+            self._read_offset[tp] = None
+            ledger.sought(offsets[tp])
 
     async def perform_seek(self) -> None:
         """Start every partition at its committed offset, or at the earliest; earlier acks are forgotten."""
@@ -119,25 +129,6 @@ class StrictConsumer(Consumer):
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Holes are the ledger's business."""
-
-    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
-        """The ends of logs; asked again where a table has already read further.
-
-        The embedded broker may be a moment behind itself. Faust would take a wrong end for a topic that was made anew.
-        """
-        ends = dict(await super().highwaters(*partitions))
-        for _ in range(ASK_AGAIN_TIMES):
-            behind = [tp for tp in ends if ends[tp] <= self._recovered_to(tp)]
-            if not behind:
-                break
-            await asyncio.sleep(ASK_AGAIN_SECONDS)
-            ends.update(await super().highwaters(*behind))
-        return ends
-
-    def _recovered_to(self, tp: TP) -> int:
-        table = self.app.tables._changelogs.get(tp.topic)  # type: ignore[attr-defined]
-        offset = None if table is None else table.persisted_offset(tp)
-        return -1 if offset is None else int(offset)
 
     # acks and commits
 
@@ -239,7 +230,8 @@ class StrictConsumer(Consumer):
                 self._standing.pop(tp)
                 in_flight.restart(tp)
                 rewound.append(tp)
-                await self._seek_to(tp, ledger, ledger.rewind())
+                ledger.rewind()
+                await self._seek_undelivered({tp: ledger})
         return rewound
 
 
@@ -252,6 +244,10 @@ class PromptThread(AIOKafkaConsumerThread):
         consumer = super()._create_consumer(loop)
         consumer._fetch_max_wait_ms = cast(StrictApp, self.app).fetch_wait_milliseconds  # Faust fixes it at 1,500
         return consumer
+
+    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
+        ends = await log_ends(self._ensure_consumer(), partitions)
+        return {TP(*partition): end for partition, end in ends.items()}
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **options: Any) -> Any:
         # aiokafka empties one partition's buffer before it looks at the next: let them take turns.

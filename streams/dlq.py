@@ -18,6 +18,7 @@ from aiokafka.structs import ConsumerRecord
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError
 from streams.connection import consumer_options, producer_options
+from streams.log_ends import log_ends
 from streams.provision import ADVICE, partitions_of
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS
@@ -134,7 +135,7 @@ async def _everything(settings: Settings, topic: str) -> AsyncIterator[ConsumerR
         partitions = [TopicPartition(topic, number) for number in range(count)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
+        ends = await log_ends(consumer, partitions)
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             for partition, records in (await consumer.getmany(timeout_ms=500)).items():
                 for record in records:

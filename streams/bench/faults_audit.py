@@ -17,6 +17,7 @@ from schemas.fan_chart import FanChart
 from schemas.forecast import ForecastRequest
 from schemas.reading import ReadingOutcome
 from streams.connection import consumer_options
+from streams.log_ends import log_ends
 from streams.settings import Settings
 from streams.topics import FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
 from streams.topology import FAN_CHART_CHANGELOG, app_id
@@ -86,7 +87,7 @@ async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes,
         partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
-        ends = await consumer.end_offsets(partitions)
+        ends = await log_ends(consumer, partitions)
         records: list[ConsumerRecord[bytes, bytes]] = []
         while any([await consumer.position(part) < ends[part] for part in partitions]):
             for batch in (await consumer.getmany(timeout_ms=500)).values():
@@ -182,7 +183,7 @@ async def processed_so_far(settings: Settings) -> int:
     try:
         names = (READING_OUTCOMES.name, LIVE.name, FAN_CHARTS.name)
         parts = [TopicPartition(name, number) for name in names for number in range(settings.partitions)]
-        return sum((await consumer.end_offsets(parts)).values())
+        return sum((await log_ends(consumer, parts)).values())
     finally:
         await consumer.stop()
 

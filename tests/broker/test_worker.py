@@ -81,10 +81,20 @@ def test_effects_poison_health_restart_and_a_clean_stop(settings: Settings, tmp_
         assert process.wait(10) == 0
     # What was committed does not come again, and the table goes on where it was.
     client.publish("cgm.readings", [(b"s1", b"reading")])
-    with worker(settings, tmp_path, "counting"):
+    with worker(settings, tmp_path, "counting") as (process, _):
         outcomes = client.until("cgm.reading-outcomes", lambda found: len(found) >= 102)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
         assert len(outcomes) == 102
         assert max(int(record.value) for record in outcomes if record.key == b"s1") == counts[b"s1"] + 1
+    # Without its disk a worker has the whole table again from the changelog, however that was batched.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    client.publish("cgm.readings", [(key, b"reading") for key in sorted(set(keys))])
+    with worker(settings, elsewhere, "counting"):
+        outcomes = client.until("cgm.reading-outcomes", lambda found: len(found) >= 109)
+        last = {record.key: int(record.value) for record in outcomes}
+        assert last == counts + Counter(set(keys)) + Counter([b"s1"])
 
 
 @pytest.mark.parametrize("behaviour", ["waiting", "spinning"])

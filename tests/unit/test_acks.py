@@ -60,6 +60,29 @@ def test_a_first_hole_after_an_unseen_position_costs_one_rewind() -> None:
     assert ledger.low == 100
 
 
+def test_records_that_were_dropped_are_noticed_although_no_later_one_comes() -> None:
+    ledger = Ledger(7)
+    assert not ledger.in_step  # who knows what was fetched before
+    ledger.sought(7)
+    assert ledger.in_step
+    ledger.fetched([7, 8])
+    assert not ledger.in_step
+    ledger.sought(ledger.next)
+    ledger.fetched([7, 8])
+    for offset in (7, 8):
+        ledger.admit(offset)
+        ledger.delivered(offset)
+    assert ledger.in_step
+    ledger.fetched([12])  # 9, 10 and 11 do not exist
+    assert not ledger.in_step
+    ledger.admit(12)
+    ledger.delivered(12)
+    assert ledger.in_step
+    ledger.ack(8)
+    ledger.rewind()
+    assert not ledger.in_step
+
+
 def test_a_rewind_delivers_only_what_is_not_acked() -> None:
     ledger = Ledger(0)
     for offset in range(3):
@@ -93,8 +116,14 @@ class LossyPartition(RuleBasedStateMachine):
         self.position = self.committed
         self.in_flight: set[int] = set()
 
+    def put_in_step(self) -> None:
+        if not self.ledger.in_step:
+            self.position = self.ledger.next
+            self.ledger.sought(self.position)
+
     @rule(count=st.integers(1, 6), data=st.data())
     def fetch(self, count: int, data: st.DataObject) -> None:
+        self.put_in_step()
         records = [offset for offset in self.log if offset >= self.position][:count]
         if not records:
             return
@@ -153,21 +182,14 @@ class LossyPartition(RuleBasedStateMachine):
         for offset in self.in_flight:
             self.ledger.ack(offset)
         self.acked |= self.in_flight
-        for _ in range(2 * len(self.log)):
+        for _ in range(2):
+            self.put_in_step()
             records = [offset for offset in self.log if offset >= self.position]
-            if not records:
-                if self.ledger.outstanding == 0 and self.ledger.next > self.log[-1]:
-                    break
-                records = [offset for offset in self.log if offset >= self.ledger.rewind()]
-                self.ledger.sought(self.ledger.next)
             self.ledger.fetched(records)
             self.position = records[-1] + 1 if records else self.position
             for offset in records:
                 verdict = self.ledger.admit(offset)
-                if verdict is Verdict.REWIND:
-                    self.position = self.ledger.next
-                    self.ledger.sought(self.position)
-                    break
+                assert verdict is not Verdict.REWIND
                 if verdict is Verdict.DELIVER:
                     self.ledger.delivered(offset)
                     self.ledger.ack(offset)

@@ -1,0 +1,45 @@
+"""The end of a log is the offset after its last record, however the records were batched, on both brokers."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from streams.connection import consumer_options, producer_options
+from streams.log_ends import log_ends
+from streams.settings import Settings
+from streams.topics import READINGS
+from tests.kit.brokers import embedded, local_kafka
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)], scope="module")
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("broker")
+    if request.param == "embedded":
+        with embedded(home) as settings:
+            yield settings
+    else:
+        with local_kafka(home) as (_, settings):
+            yield settings
+
+
+async def test_ends_count_every_record_of_the_last_batch(settings: Settings) -> None:
+    producer = AIOKafkaProducer(**producer_options(settings))
+    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    await producer.start()
+    await consumer.start()
+    partitions = [TopicPartition(READINGS.name, number) for number in range(settings.partitions)]
+    try:
+        expected = dict.fromkeys(partitions, 0)
+        assert await log_ends(consumer, partitions) == expected
+        for count in (1, 3, 50, 2):
+            for partition in partitions[1:]:
+                sends = [
+                    await producer.send(partition.topic, b"x", partition=partition.partition) for _ in range(count)
+                ]
+                expected[partition] = (await asyncio.gather(*sends))[-1].offset + 1
+            assert await log_ends(consumer, partitions) == expected
+    finally:
+        await consumer.stop()
+        await producer.stop()
