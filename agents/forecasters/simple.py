@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agents.forecasters.interface import HORIZON_STEPS, Draws, Windows
-from agents.gluformer.checkpoint import Checkpoint, LinearSkip
+from agents.gluformer.checkpoint import Checkpoint
+from agents.gluformer.skip import Skip
 from agents.predictive import Calibration
 
 
@@ -32,14 +33,14 @@ class Persistence:
 
 
 class RidgeForecaster:
-    """The linear skip of a checkpoint alone. ValueError when it has none."""
+    """The regression of a checkpoint alone. ValueError when it has none."""
 
     name = "ridge"
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.skip is None:
-            raise ValueError("the checkpoint holds no linear skip")
-        self._skip: LinearSkip = checkpoint.skip
+            raise ValueError("the checkpoint holds no regression")
+        self._skip: Skip = checkpoint.skip
         alone = not checkpoint.members
         self.calibration = checkpoint.calibration if alone else None  # fitted to the draws of the networks otherwise
         self._spread = checkpoint.scaler.scale_mgdl * np.sqrt(np.mean(checkpoint.residual_sd**2, axis=0))

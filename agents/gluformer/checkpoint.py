@@ -3,7 +3,8 @@
 Tensors (float32 or float16):
     member.<i>.<name>   the networks of an ensemble, i = 0.., names and shapes of network.Gluformer; tables of positions
                         and counters of batches are left out, they follow from the configuration
-    skip.weight         (12, 96) and skip.bias (12,): a linear forecast of the level from the past, mg/dL in and out
+    skip.weight         (12, 96) or (12, 107), skip.bias (12,): a regression of the level on the past, or on it and
+                        its bends (skip.py), mg/dL in and out
 Metadata, key `glucast`, JSON:
     format        1
     config        GluformerConfig
@@ -33,6 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from agents.gluformer.checkpoint_file import read_bounded
 from agents.gluformer.config import GluformerConfig
+from agents.gluformer.skip import WIDTHS, Skip
 from agents.predictive import Calibration
 from schemas.errors import CheckpointError
 
@@ -68,19 +70,6 @@ class Scaler:
 
 
 @dataclass(frozen=True)
-class LinearSkip:
-    """Level forecast `past @ weight.T + bias`, mg/dL: weight (12, 96), bias (12,)."""
-
-    weight: Array
-    bias: Array
-
-    def level(self, past_mgdl: Array) -> Array:
-        """(B, 96) -> (B, 12). Row by row, so that a row's bits never depend on its batch mates."""
-        rows = [self.weight @ row + self.bias for row in past_mgdl]
-        return np.stack(rows) if rows else np.zeros((0, self.bias.size), dtype=np.float32)
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """A loaded file; `fingerprint` is the SHA-256 of its bytes. See the module's text for the fields."""
 
@@ -89,7 +78,7 @@ class Checkpoint:
     scaler: Scaler
     residual_sd: Array
     fingerprint: str
-    skip: LinearSkip | None = None
+    skip: Skip | None = None
     residual: bool = False
     log_variance: bool = False
     calibration: Calibration | None = None
@@ -101,18 +90,18 @@ class Checkpoint:
         if (config.len_seq, config.len_pred) != (96, 12) or config.num_dynamic_features > 6:
             raise ValueError("windows are 96 steps of past and 12 to come with 6 marks; its configuration needs others")
         if not self.members and self.skip is None:
-            raise ValueError("it holds neither a network nor a linear skip")
+            raise ValueError("it holds neither a network nor a regression")
         if self.residual and self.skip is None:
-            raise ValueError("its network predicts a residual, but there is no linear skip to add it to")
+            raise ValueError("its network predicts a residual, but there is no regression to add it to")
         steps = (max(1, len(self.members)), self.config.len_pred)
         if self.residual_sd.shape != steps:
             raise ValueError(f"residual_sd must be {steps}, not {self.residual_sd.shape}")
         if not np.all(np.isfinite(self.residual_sd)) or np.any(self.residual_sd < 0.0):
             raise ValueError("residual_sd must be finite and not negative")
         if self.skip is not None:
-            wanted = (self.config.len_pred, self.config.len_seq)
-            if self.skip.weight.shape != wanted or self.skip.bias.shape != wanted[:1]:
-                raise ValueError(f"skip.weight must be {wanted} and skip.bias {wanted[:1]}")
+            wanted = [(self.config.len_pred, width) for width in WIDTHS]
+            if self.skip.weight.shape not in wanted or self.skip.bias.shape != (self.config.len_pred,):
+                raise ValueError(f"skip.weight must be {wanted[0]} or {wanted[1]}, skip.bias {wanted[0][:1]}")
         if self.calibration is not None and self.calibration.horizon != self.config.len_pred:
             raise ValueError(f"calibration is for {self.calibration.horizon} steps, not {self.config.len_pred}")
         for member in self.members:
@@ -126,7 +115,7 @@ def save_checkpoint(
     members: Sequence[Mapping[str, Any]],
     scaler: Scaler,
     residual_sd: ArrayLike,
-    skip: LinearSkip | None = None,
+    skip: Skip | None = None,
     residual: bool = False,
     log_variance: bool = False,
     calibration: Calibration | None = None,
@@ -219,7 +208,7 @@ def _assemble(document: dict[str, Any], tensors: dict[str, NDArray[Any]], finger
     if type(count) is not int or not 0 <= count <= 64:
         raise ValueError(f"members must be within 0..64, not {count!r}")
     members: list[dict[str, Array]] = [{} for _ in range(count)]
-    skip = LinearSkip(single.pop("skip.weight"), single.pop("skip.bias")) if "skip.weight" in single else None
+    skip = Skip(single.pop("skip.weight"), single.pop("skip.bias")) if "skip.weight" in single else None
     for name, value in single.items():
         kind, place, rest = name.split(".", 2)
         if kind != "member" or not 0 <= int(place) < count:

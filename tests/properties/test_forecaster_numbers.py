@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.gluformer.checkpoint import LinearSkip, Scaler, load_checkpoint, save_checkpoint
+from agents.gluformer.checkpoint import Scaler, load_checkpoint, save_checkpoint
 from agents.gluformer.config import GluformerConfig
 from agents.gluformer.dropout import SAMPLING_VERSION, HostMasks, threshold_of
 from agents.gluformer.marks import calendar_marks, marks_of
+from agents.gluformer.skip import Skip
 from schemas.errors import CheckpointError
 
 TIMES = st.datetimes(datetime(1970, 1, 3), datetime(2200, 1, 1)).map(lambda at: at.replace(microsecond=0))
@@ -75,7 +76,7 @@ def test_the_masks_of_this_sampling_version_are_pinned() -> None:
 def checkpoint_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        skip = LinearSkip(np.ones((12, 96), dtype=np.float32), np.zeros(12, dtype=np.float32))
+        skip = Skip(np.ones((12, 96), dtype=np.float32), np.zeros(12, dtype=np.float32))
         save_checkpoint(
             path,
             config=GluformerConfig(),

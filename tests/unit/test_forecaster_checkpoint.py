@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from agents.forecasters.load import load_forecaster
-from agents.gluformer.checkpoint import Checkpoint, LinearSkip, Scaler, load_checkpoint, save_checkpoint
+from agents.gluformer.checkpoint import Checkpoint, Scaler, load_checkpoint, save_checkpoint
 from agents.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.gluformer.config import GluformerConfig
 from agents.gluformer.network import Gluformer
+from agents.gluformer.skip import Skip
 from agents.gluformer.state_dict import load_state_dict_checkpoint
 from agents.predictive import Calibration
 from schemas.errors import CheckpointError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)
-SKIP = LinearSkip(np.full((12, 96), 0.01, dtype=np.float32), np.arange(12, dtype=np.float32))
+SKIP = Skip(np.full((12, 96), 0.01, dtype=np.float32), np.arange(12, dtype=np.float32))
 
 
 def state() -> dict[str, torch.Tensor]:
@@ -166,10 +167,10 @@ def missing() -> dict[str, torch.Tensor]:
         ({"members": [state() | {"extra": torch.zeros(1)}]}, "1 tensors are unknown, first extra"),
         ({"members": [state() | {"projection.bias": torch.tensor([torch.nan])}]}, "finite"),
         ({"config": GluformerConfig(d_model=16, n_heads=2, d_fcn=24, len_seq=48)}, "windows are 96 steps"),
-        ({"members": [], "skip": None, "residual": False}, "neither a network nor a linear skip"),
-        ({"skip": None}, "no linear skip to add it to"),
+        ({"members": [], "skip": None, "residual": False}, "neither a network nor a regression"),
+        ({"skip": None}, "no regression to add it to"),
         ({"residual_sd": -np.ones(12)}, "residual_sd must be finite and not negative"),
-        ({"skip": LinearSkip(SKIP.weight[:, :95], SKIP.bias)}, r"skip\.weight must be \(12, 96\)"),
+        ({"skip": Skip(SKIP.weight[:, :95], SKIP.bias)}, r"skip\.weight must be \(12, 96\) or"),
         ({"calibration": Calibration.identity(6)}, "calibration is for 6 steps"),
     ],
 )

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from agents.forecasters.interface import Windows
-from agents.gluformer.checkpoint import Checkpoint, LinearSkip, Scaler
+from agents.gluformer.checkpoint import Checkpoint, Scaler
 from agents.gluformer.config import GluformerConfig
 from agents.gluformer.engine import GluformerEngine, chosen_devices
 from agents.gluformer.network import Gluformer
+from agents.gluformer.skip import Skip
 from schemas.errors import ConfigurationError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)
@@ -99,7 +100,7 @@ def test_many_draws_run_in_bounded_passes_and_are_all_different() -> None:
 
 
 def test_level_is_skip_plus_scaled_network() -> None:
-    skip = LinearSkip(np.eye(12, 96, 84, dtype=np.float32), np.full(12, 3.0, dtype=np.float32))
+    skip = Skip(np.eye(12, 96, 84, dtype=np.float32), np.full(12, 3.0, dtype=np.float32))
     made = checkpoint(skip=skip, residual=True)
     whole = windows(2)
     level = engine(made).mean(whole)[:, 0]

@@ -11,9 +11,10 @@ import pytest
 from agents.forecasters.interface import Forecaster, Windows
 from agents.forecasters.load import load_forecaster, settings_arguments
 from agents.forecasters.simple import Persistence
-from agents.gluformer.checkpoint import LinearSkip, Scaler, save_checkpoint
+from agents.gluformer.checkpoint import Scaler, save_checkpoint
 from agents.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.gluformer.config import GluformerConfig
+from agents.gluformer.skip import Skip, regressors
 from schemas.errors import CheckpointError, ConfigurationError
 from streams.settings import Settings
 
@@ -32,7 +33,7 @@ def ridge(path: Path) -> Path:
         members=[],
         scaler=Scaler("fixed", 120.0, 40.0),
         residual_sd=np.linspace(0.1, 1.2, 12),
-        skip=LinearSkip(weight, np.full(12, 5.0, dtype=np.float32)),
+        skip=Skip(weight, np.full(12, 5.0, dtype=np.float32)),
         provenance={},
         licence="MIT",
     )
@@ -55,6 +56,16 @@ def test_ridge_is_the_linear_skip_of_a_checkpoint(tmp_path: Path) -> None:
     np.testing.assert_allclose(draws.samples_mgdl[:, 0, 0], 2 * PAST[:, -1] - PAST[:, -2] + 5.0, rtol=1e-5)
     np.testing.assert_allclose(draws.residual_sd_mgdl[0], 40.0 * np.linspace(0.1, 1.2, 12), rtol=1e-5)
     assert forecaster.name == "ridge"
+
+
+def test_bends_are_what_lies_above_levels_and_earlier_values_and_the_extremes() -> None:
+    past = np.full((2, 96), 100.0, dtype=np.float32)
+    past[0, -1], past[0, -2], past[0, -20], past[0, 0] = 150.0, 160.0, 60.0, 300.0
+    rows = regressors(past, 107)
+    assert np.array_equal(rows[:, :96], past)
+    assert rows[0, 96:].tolist() == [60, 10, 0, 0, 50, 50, 50, 160, 160, 100, 60]
+    assert rows[1, 96:].tolist() == [10, 0, 0, 0, 0, 0, 0, 100, 100, 100, 100]
+    assert regressors(past, 96) is past
 
 
 def test_every_forecaster_checks_its_seeds(tmp_path: Path) -> None:

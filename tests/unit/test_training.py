@@ -9,8 +9,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from agents.gluformer.skip import Skip
 from agents.training.data import DATA_SETS, DataSet, Series, data_directory, read_series
-from agents.training.ridge import fit_ridge
+from agents.training.ridge import fit_bent_ridge, fit_ridge
 from agents.training.splits import examples, split
 from agents.virtual_person.person import VirtualPerson
 
@@ -104,6 +105,21 @@ def test_ridge_finds_a_linear_law():
     truth = (data.windows.past_mgdl @ law.T).astype(np.float32)
     known = type(data)(data.windows, truth, data.person, data.series)
     np.testing.assert_allclose(fit_ridge(known, known).predict(data.windows.past_mgdl), truth, atol=1.0)
+
+
+def test_only_the_bent_ridge_finds_a_law_with_a_bend_and_the_skip_serves_the_same():
+    rng = np.random.default_rng(0)
+    walks = [Series("one", np.datetime64("2026-01-05", "s"), 140 + np.cumsum(rng.normal(0, 4, 900)).astype("f4"))]
+    data = examples(walks)
+    past = data.windows.past_mgdl
+    truth = past[:, -1:] - 0.5 * np.maximum(past[:, -1:] - 140, 0) + np.zeros((1, 12))
+    known = type(data)(data.windows, truth.astype(np.float32), data.person, data.series)
+    bent = fit_bent_ridge(known, known)
+    error, plain = (np.std(one.predict(past) - truth) for one in (bent, fit_ridge(known, known)))
+    assert error < 1.0
+    assert plain > 3 * error
+    skip = Skip(bent.weight.astype(np.float32), bent.bias.astype(np.float32))
+    np.testing.assert_allclose(skip.level(past), bent.predict(past), atol=0.01)
 
 
 def test_the_real_recordings_are_read_as_they_are_described():
