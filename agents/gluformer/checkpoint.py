@@ -3,7 +3,7 @@
 Tensors (float32 or float16):
     member.<i>.<name>   the networks of an ensemble, i = 0.., names and shapes of network.Gluformer; tables of positions
                         and counters of batches are left out, they follow from the configuration
-    skip.weight         (12, 96) or (12, 107), skip.bias (12,): a regression of the level on the past, or on it and
+    skip.weight         (12, 96) or (12, 106), skip.bias (12,): a regression of the level on the past, or on it and
                         its bends (skip.py), mg/dL in and out
 Metadata, key `glucast`, JSON:
     format        1

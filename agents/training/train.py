@@ -37,8 +37,8 @@ _UNREAD_MARKS = (0, 1, 2, 4, 5)  # all but the hour: a small model would learn t
 NETWORK_SHARE = 0.25
 """How much of the networks' correction of the mean is served.
 
-On hours and people left out of the training parts the whole of it gained nothing over the bent ridge (-0.02 to +0.27
-mg/dL of RMSE in eight comparisons), a quarter costs next to nothing (-0.01 to +0.06). The uncertainty is all theirs.
+On hours and people left out of the training parts the whole of it gained nothing over the bent ridge (0.00 to +0.24
+mg/dL of RMSE in eight comparisons), a quarter costs next to nothing (0.00 to +0.05). The uncertainty is all theirs.
 """
 _VIRTUAL = {"copies": 1, "days": 4, "stride": 4}
 

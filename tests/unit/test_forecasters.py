@@ -61,10 +61,10 @@ def test_ridge_is_the_linear_skip_of_a_checkpoint(tmp_path: Path) -> None:
 def test_bends_are_what_lies_above_levels_and_earlier_values_and_the_extremes() -> None:
     past = np.full((2, 96), 100.0, dtype=np.float32)
     past[0, -1], past[0, -2], past[0, -20], past[0, 0] = 150.0, 160.0, 60.0, 300.0
-    rows = regressors(past, 107)
+    rows = regressors(past, 106)
     assert np.array_equal(rows[:, :96], past)
-    assert rows[0, 96:].tolist() == [60, 10, 0, 0, 50, 50, 50, 160, 160, 100, 60]
-    assert rows[1, 96:].tolist() == [10, 0, 0, 0, 0, 0, 0, 100, 100, 100, 100]
+    assert rows[0, 96:].tolist() == [10, 0, 0, 50, 50, 50, 160, 160, 100, 60]
+    assert rows[1, 96:].tolist() == [0, 0, 0, 0, 0, 0, 100, 100, 100, 100]
     assert regressors(past, 96) is past
 
 
