@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
+import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
@@ -19,6 +21,7 @@ log = structlog.get_logger("query_api.image")
 Format = Literal["png", "svg"]
 
 RENDER_SECONDS = 20.0
+CLOSE_SECONDS = 2.0
 RESTART_SECONDS = 1.0
 RENDERS_A_PAGE = 500
 """A page is loaded anew after so many drawings, behind the scenes, so that nothing accumulates in it."""
@@ -67,9 +70,7 @@ class Images:
             finally:
                 self._ready.clear()
                 self._browser = None
-                with contextlib.suppress(Exception):
-                    async with asyncio.timeout(3):
-                        await browser.close()
+                await _close(browser)
 
     def cached(self, key: str) -> bytes | None:
         """A picture drawn before, if it is still kept."""
@@ -120,8 +121,29 @@ class Images:
 
 async def _open() -> Any:
     browser = (await asyncio.to_thread(_browser_class))(n=1, timeout=RENDER_SECONDS, mathjax=False)
-    await browser.open()
+    opening = asyncio.ensure_future(browser.open())
+    try:
+        await asyncio.shield(opening)
+    except BaseException:
+        # Also when nobody wants it any more: what has been started by then has to be closed, and only a whole one can.
+        await asyncio.wait({opening}, timeout=CLOSE_SECONDS)
+        opening.cancel()
+        await _close(browser)
+        raise
     return browser
+
+
+async def _close(browser: Any) -> None:
+    """Leave no Chromium behind: Kaleido reads its log in a thread that ends with it, and this process after that."""
+    closing = asyncio.ensure_future(browser.close())
+    done, _ = await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+    if not done and (process := getattr(browser, "subprocess", None)) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        closing.cancel()  # it waits for an answer of Chromium that will not come, and then tidies up
+        await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+    if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
+        log.warning("Chromium did not close as it should", error=type(error).__name__)
 
 
 @functools.cache

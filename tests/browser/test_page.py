@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import struct
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -117,6 +120,29 @@ async def test_a_browser_that_dies_is_started_again() -> None:
                 return
             except UnavailableError:
                 assert time.monotonic() < deadline
+
+
+def _reads_a_log(thread: threading.Thread) -> bool:
+    """Kaleido's thread for what its Chromium says. It is no daemon: a process does not end before it."""
+    return thread.name.startswith("browser_proc")
+
+
+@pytest.mark.parametrize("after_seconds", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
+async def test_stopped_while_chromium_starts_nothing_is_left_of_it(after_seconds: float) -> None:
+    task = asyncio.create_task(Images().run())
+    await asyncio.sleep(after_seconds)
+    task.cancel()
+    await asyncio.wait([task])
+    await until(lambda: not any(map(_reads_a_log, threading.enumerate())))
+
+
+async def test_a_chromium_that_hangs_is_killed_in_the_end() -> None:
+    async with drawing() as images:
+        await images.draw("one", lambda: figure(fan_chart()))
+        hanging = images._browser.subprocess
+        os.killpg(hanging.pid, signal.SIGSTOP)
+    assert hanging.poll() is not None
+    await until(lambda: not any(map(_reads_a_log, threading.enumerate())))
 
 
 async def test_without_chromium_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,8 +51,8 @@ async def window(url: str) -> AsyncIterator[Window]:
     for name in ("choreographer", "logistro"):
         logging.getLogger(name).setLevel(logging.ERROR)
     browser = choreographer.Browser(headless=True)
-    await browser.open()
     try:
+        await browser.open()
         tab = Window(await browser.create_tab("about:blank"))
         await tab.open(url)
         yield tab

@@ -1,0 +1,14 @@
+"""What holds for every test: a run that has nothing left to do ends."""
+
+import faulthandler
+import sys
+
+import pytest
+
+END_SECONDS = 60.0
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A thread that a test left behind would keep the finished run alive for ever: say which one, and fail."""
+    if sys.__stderr__ is not None:
+        faulthandler.dump_traceback_later(END_SECONDS, exit=True, file=sys.__stderr__)
