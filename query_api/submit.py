@@ -173,7 +173,10 @@ class Submit:
     # commands
 
     async def delete(self, handle: str) -> None:
-        """Delete a handle and its forecasts everywhere. Raises `UnknownHandleError`, `UnavailableError`."""
+        """Delete a handle and its forecasts. Other replicas follow with their next fetch, milliseconds later.
+
+        Raises `UnknownHandleError`, `UnavailableError`.
+        """
         stored = await self.stored(handle)
         with self._model.news.listen(f"handle/{handle}") as listener:
             await self._command(stored)

@@ -1,7 +1,9 @@
 """Any replica answers, a restart resumes, and a log that is not the table's own makes it start anew."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -14,7 +16,7 @@ from streams.connection import producer_options
 from streams.provision import provision
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG
-from tests.api.conftest import body_of, serving, until
+from tests.api.conftest import Client, body_of, serving, until, until_async
 from tests.api.small_pipeline import SmallPipeline
 
 MIB = 1 << 20
@@ -32,7 +34,12 @@ async def test_what_one_replica_answered_the_other_knows(
             assert answers[0].content == answers[1].content
             params = {"action": "delete", "handle": handle}
             assert (await two.post("/cache_management", params=params)).status_code == 200
-            assert (await one.post("/draw_a_plot", json=ask)).status_code == 404
+            await until_async(partial(_unknown, one, ask))  # with its next fetch
+            assert await _unknown(one, ask)
+
+
+async def _unknown(replica: Client, ask: dict[str, Any]) -> bool:
+    return (await replica.post("/draw_a_plot", json=ask)).status_code == 404
 
 
 async def test_a_restarted_replica_goes_on_where_it_was(
