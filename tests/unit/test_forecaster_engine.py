@@ -52,20 +52,20 @@ def engine(made: Checkpoint, **options: Any) -> GluformerEngine:
 
 
 @pytest.mark.parametrize(
-    ("config", "precision", "mates"),
-    [(BUNDLED_SIZE, "fp32", (7, 64)), (BUNDLED_SIZE, "bf16", (7,)), (GluformerConfig(), "fp32", (3,))],
-    ids=["bundled-fp32", "bundled-bf16", "published-fp32"],
+    ("config", "precision"),
+    [(BUNDLED_SIZE, "fp32"), (BUNDLED_SIZE, "bf16"), (GluformerConfig(), "fp32"), (GluformerConfig(), "bf16")],
+    ids=["bundled-fp32", "bundled-bf16", "published-fp32", "published-bf16"],
 )
-def test_bits_do_not_depend_on_batch_mates(config: GluformerConfig, precision: str, mates: tuple[int, ...]) -> None:
+def test_bits_do_not_depend_on_batch_mates(config: GluformerConfig, precision: str) -> None:
     model = engine(checkpoint(config), precision=precision)
     whole, keys = windows(64), seeds(64)
-    alone = model.draw(part(whole, 2), keys[2:3], 4)
+    alone = model.draw(part(whole, 2), keys[2:3], 2)
     assert np.isfinite(alone.samples_mgdl).all()
-    for count in mates:
-        together = model.draw(part(whole, *range(count)), keys[:count], 4)
+    for count in (7, 64):
+        together = model.draw(part(whole, *range(count)), keys[:count], 2)
         assert np.array_equal(together.samples_mgdl[2], alone.samples_mgdl[0])
         assert np.array_equal(together.residual_sd_mgdl[2], alone.residual_sd_mgdl[0])
-    backwards = model.draw(part(whole, 2, 1, 0), [keys[2], keys[1], keys[0]], 4)
+    backwards = model.draw(part(whole, 2, 1, 0), [keys[2], keys[1], keys[0]], 2)
     assert np.array_equal(backwards.samples_mgdl[0], alone.samples_mgdl[0])
 
 
