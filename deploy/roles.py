@@ -80,4 +80,4 @@ def simulator(tag: str, shared: Mapping[str, str]) -> Child:
 
 
 def _glucast(*arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "streams.cli.main", *arguments)
+    return (sys.executable, "-m", "deploy.cli.main", *arguments)

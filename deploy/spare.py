@@ -19,7 +19,7 @@ COMMAND = (sys.executable, "-m", "deploy.spare")
 DELAY_SECONDS = 5.0
 """How long to wait with the next spare process: a worker that has just begun needs the processor more."""
 
-_MODULES = ("streams.worker", "streams.apps", "streams.health", "streams.liveness", "streams.provision")
+_MODULES = ("streams.worker", "streams.apps", "streams.health", "streams.kafka.liveness", "streams.kafka.provision")
 _ROLES: tuple[Role, ...] = ("ingest", "calc")  # not inference: torch would cost more memory than all the rest
 
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _preload() -> None:
-    from streams.cli import main as _main  # noqa: F401 - loaded for later
+    from deploy.cli import main as _main  # noqa: F401 - loaded for later
 
     for module in _MODULES:
         importlib.import_module(module)
@@ -49,7 +49,7 @@ def _preload() -> None:
 
 
 def _obey(line: bytes) -> None:
-    from streams.cli.main import run
+    from deploy.cli.main import run
 
     wanted = json.loads(line)
     os.environ.clear()

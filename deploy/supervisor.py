@@ -12,9 +12,7 @@ from deploy.log_lines import LogLines
 from deploy.orphans import die_with_parent
 from deploy.readiness import Readiness, probe
 from deploy.spare_keeper import SpareKeeper
-
-EXIT_CONFIGURATION = 2
-"""A child that ends with this cannot be helped by a restart: it has said what to change."""
+from schemas.exit_codes import ExitCode
 
 _READ_LIMIT = 256 * 1024
 
@@ -93,7 +91,7 @@ class Supervisor:
             code = await self._run_once(child)
             if self._stopping.is_set():
                 return
-            if code == EXIT_CONFIGURATION:
+            if code == ExitCode.CONFIGURATION:
                 if not self.failed.done():
                     self.failed.set_result(child)
                 return

@@ -17,11 +17,11 @@ from deploy.log_lines import LogLines
 from deploy.readiness import get
 from deploy.roles import API, SIMULATE, Counts, api, environment, simulator, workers
 from deploy.state_lock import state_lock
-from deploy.supervisor import EXIT_CONFIGURATION, Supervisor
+from deploy.supervisor import Supervisor
 from schemas.errors import ConfigurationError, UnavailableError
+from schemas.exit_codes import ExitCode
 from streams.settings import Settings
 
-EXIT_BROKER_LOST = 3
 _GLUCAST, _BROKER = "glucast", "broker"
 _STOP_SECONDS = 7.5
 _BROKER_STOP_SECONDS = 2.0
@@ -130,7 +130,7 @@ class _Run:
         self._supervisor.add(api(self._host, self._port, self._environment))
         self._say(f"starting {', '.join(self._supervisor.restarts)}")
         await self._broker_ready()
-        from streams.provision import provision
+        from streams.kafka.provision import provision
 
         done = await provision(self._settings)
         self._say(f"{done.total} topics at {self._broker.address}, {len(done.created)} of them new")
@@ -144,8 +144,8 @@ class _Run:
             broker_lost.cancel()
         if self._supervisor.failed.done():
             self._say(f"{self._supervisor.failed.result().name} cannot work with this configuration: see its lines")
-            return EXIT_CONFIGURATION
-        return EXIT_BROKER_LOST
+            return ExitCode.CONFIGURATION
+        return ExitCode.RESTART
 
     async def _broker_ready(self) -> None:
         await asyncio.to_thread(self._broker.wait_until_ready, self._report_broker)
@@ -165,7 +165,7 @@ class _Run:
 
     async def _simulate(self, url: str) -> None:
         """A person, and the address of their first forecast once there is one."""
-        from streams.simulate import subject_ids, tag_of
+        from deploy.simulate import subject_ids, tag_of
 
         tag = tag_of(datetime.now())  # local time, as people read clocks
         self._supervisor.add(simulator(tag, self._environment))

@@ -19,7 +19,8 @@ from query_api.routers import cache, operations, page, samples, subjects
 from query_api.services import running
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.fan_chart import DISCLAIMER
-from streams import logs, provision, state_dir
+from streams import logs
+from streams.kafka import provision, state_dir
 from streams.settings import Settings
 
 log = structlog.get_logger("query_api")

@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from schemas.fan_chart import STEP_MINUTES, DensityCurve, FanChart
-from schemas.reading import MGDL_PER_MMOLL, Unit
+from schemas.fan_chart import DensityCurve, FanChart
+from schemas.grid import MGDL_PER_MMOLL, STEP_MINUTES
+from schemas.reading import Unit
 
 WIDTH, HEIGHT = 1000, 600
 PAST_SHOWN = 12

@@ -10,10 +10,10 @@ from aiokafka.errors import KafkaError
 
 from query_api.read_model import FOLLOWED, Entry, ReadModel
 from schemas.errors import UnavailableError
-from streams.connection import consumer_options
-from streams.log_ends import log_ends
+from streams.kafka.connection import consumer_options
+from streams.kafka.log_ends import log_ends
+from streams.kafka.state_dir import cluster_id
 from streams.settings import Settings
-from streams.state_dir import cluster_id
 
 log = structlog.get_logger("query_api.follow")
 

@@ -11,9 +11,9 @@ from aiokafka.errors import KafkaError
 
 from query_api.follow import Follower
 from schemas.errors import UnavailableError
-from streams.connection import connection_options
+from schemas.topics import LANE_TOPICS
+from streams.kafka.connection import connection_options
 from streams.settings import Settings
-from streams.topics import LANE_TOPICS
 from streams.topology import app_id
 
 FRESH_SECONDS = 2.0

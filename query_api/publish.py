@@ -9,11 +9,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.errors import MessageSizeTooLargeError as BrokerSizeError
 
+from agents.work import check_size
 from schemas.errors import MessageTooLargeError, UnavailableError
-from streams.connection import producer_options
+from schemas.topics import Topic
+from streams.kafka.connection import producer_options
 from streams.settings import Settings
-from streams.topics import Topic
-from streams.work import check_size
 
 log = structlog.get_logger("query_api.publish")
 

@@ -23,12 +23,13 @@ import orjson
 
 from query_api.news import News
 from query_api.store import Store
+from schemas import topics
 from schemas.errors import MalformedRecordError
-from schemas.fan_chart import HORIZON_STEPS, PAST_POINTS, FanChart
+from schemas.fan_chart import FanChart
+from schemas.grid import HORIZON_STEPS, PAST_POINTS
 from schemas.outcome import RequestOutcome
 from schemas.reading import ReadingOutcome
 from schemas.upload import UploadOutcome
-from streams import topics
 from streams.topology import FAN_CHART_CHANGELOG
 
 FOLLOWED = (FAN_CHART_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES)

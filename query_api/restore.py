@@ -3,14 +3,14 @@
 import secrets
 import time
 
-from agents.fingerprint import chart_id, handle_place
+from agents.core.fingerprint import chart_id, handle_place
 from query_api.read_model import ReadModel, StoredHandle
 from query_api.saved_handles import SavedHandle, points_of
 from query_api.submit import Submit
+from schemas import topics
 from schemas.command import CacheCommand
 from schemas.fan_chart import FanChart
 from schemas.upload import UploadOutcome
-from streams import topics
 
 
 def snapshot(model: ReadModel, stored: StoredHandle) -> SavedHandle:

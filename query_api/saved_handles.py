@@ -14,9 +14,10 @@ from pathlib import Path
 
 import orjson
 
-from agents.fingerprint import STEP_SECONDS, handle_of, to_centi
+from agents.core.fingerprint import handle_of, to_centi
 from schemas.errors import RejectedError, UnknownHandleError
-from schemas.fan_chart import HORIZON_STEPS, PAST_POINTS, FanChart
+from schemas.fan_chart import FanChart
+from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
 from schemas.upload import UploadOutcome
 
 VERSION = 1

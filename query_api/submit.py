@@ -11,25 +11,23 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from agents.fingerprint import upload_id as upload_id_of
-from agents.local_time import zone
+from agents.core.fingerprint import upload_id as upload_id_of
+from agents.core.local_time import zone
 from query_api.follow import Follower
 from query_api.in_flight import InFlight
 from query_api.publish import Publisher
 from query_api.read_model import ChartRow, ReadModel, StoredHandle
-from schemas import errors
+from schemas import errors, topics
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, RejectedError, UnavailableError, UnknownHandleError
+from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
 from schemas.reading import Reading
 from schemas.upload import UploadOutcome
-from streams import topics
 from streams.settings import Settings
 
 T = TypeVar("T")
 
-ON_THEIR_WAY = (0, 12)
-"""Samples that every new upload asks for at once, on the interactive lane."""
 HEAD_START_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
 
@@ -133,7 +131,7 @@ class Submit:
         keys += [f"handle/{stored.handle}", f"demand/{demand_id}"]
         with self._model.news.listen(*keys) as listener:
             row = None if force else self._model.chart(stored, index)
-            if row is None and not force and self._just_uploaded(stored) and index in ON_THEIR_WAY:
+            if row is None and not force and self._just_uploaded(stored) and index in FIRST_SAMPLES:
                 try:
                     async with asyncio.timeout(HEAD_START_SECONDS):
                         row = _answer(await listener.next(), demand_id, force)

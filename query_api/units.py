@@ -3,7 +3,7 @@
 from typing import Any
 
 from schemas.fan_chart import FanChart
-from schemas.reading import MGDL_PER_MMOLL
+from schemas.grid import MGDL_PER_MMOLL
 
 _DIGITS = 3
 

@@ -4,13 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from schemas.grid import QUANTILE_LEVELS
 from schemas.record import HexDigest, Record, Time
 
-QUANTILE_LEVELS = (0.025, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.975)
-THRESHOLDS_MGDL = (54.0, 70.0, 180.0, 250.0)
-HORIZON_STEPS = 12
-PAST_POINTS = 96
-STEP_MINUTES = 5
 DISCLAIMER = "Not a medical device; not for treatment decisions."
 
 

@@ -4,13 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from schemas.grid import MGDL_PER_MMOLL
 from schemas.record import HexDigest, Record, SubjectId, Time
-
-MGDL_PER_MMOLL = 18.016
-"""Molar mass of glucose, 180.16 g/mol, over ten."""
-
-LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
-"""Glucose outside is impossible in a living person: rejected as a reading, published by no forecast."""
 
 Unit = Literal["mg/dL", "mmol/L"]
 

@@ -7,9 +7,6 @@ import pyarrow as pa
 
 from schemas.arrow_record import ArrowRecord
 
-CENTI = 100
-"""Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Series(ArrowRecord):

@@ -15,17 +15,17 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from agents.work import StepFunction, Work
+from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
-from streams.connection import tls_context
-from streams.consumer import StrictApp
-from streams.delivery import Delivery, Fatal
 from streams.guard import Effects, Guard, PartitionLocks
+from streams.kafka.connection import tls_context
+from streams.kafka.consumer import StrictApp
+from streams.kafka.delivery import Delivery, Fatal
+from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.tables import ConfirmedTable
-from streams.topics import LANE_TOPICS, Topic
 from streams.topology import Role, Step
-from streams.work import StepFunction, Work
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import base64
 import dataclasses
 from datetime import UTC, datetime
 
+from agents.work import Message
 from schemas.dead_letter import DeadLetter
-from streams.topics import DEAD_LETTERS
-from streams.work import Message
+from schemas.topics import DEAD_LETTERS
 
 TOPIC = DEAD_LETTERS
 INLINE_BYTES = 256 * 1024

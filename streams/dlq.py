@@ -17,11 +17,11 @@ from aiokafka.structs import ConsumerRecord
 
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError
-from streams.connection import consumer_options, producer_options
-from streams.log_ends import log_ends
-from streams.provision import ADVICE, partitions_of
+from schemas.topics import DEAD_LETTERS
+from streams.kafka.connection import consumer_options, producer_options
+from streams.kafka.log_ends import log_ends
+from streams.kafka.provision import ADVICE, partitions_of
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS
 
 REPLAYED = "replayed"
 _FETCH_SECONDS = 10.0

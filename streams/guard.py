@@ -11,15 +11,15 @@ from typing import Any, cast
 
 import structlog
 
+from agents.work import Message, Send, StepFunction, Work
 from schemas.errors import RejectedError
 from streams import dead_letters
-from streams.consumer import StrictApp
-from streams.delivery import Delivery
+from streams.kafka.consumer import StrictApp
+from streams.kafka.delivery import Delivery
+from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.tables import ConfirmedTable
 from streams.topology import Step
-from streams.work import Message, Send, StepFunction, Work
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0

@@ -14,20 +14,22 @@ from functools import partial
 import structlog
 from faust.types import TP
 
-from agents import infer, intake
-from agents.batcher import Batch, Batcher, Budget, Entry, MeasuredCost
-from agents.forecasters.interface import Forecaster
-from agents.infer import Failure, Inference
+from agents.core.forecaster import Forecaster
+from agents.inference import infer, intake
+from agents.inference.batcher import Batch, Batcher, Budget, Entry, MeasuredCost
+from agents.inference.infer import Failure, Inference
+from agents.work import Work
+from schemas import topics
 from schemas.command import LANES, Lane
 from schemas.errors import ConfigurationError, ImplausibleError, MalformedRecordError, MessageTooLargeError
+from schemas.exit_codes import ExitCode
 from schemas.forecast import ForecastRequest
-from streams import apps, dead_letters, topics
+from streams import apps, dead_letters
 from streams.apps import Host
-from streams.delivery import Delivery
 from streams.inference_metrics import InferenceMetrics
+from streams.kafka.delivery import Delivery
 from streams.model_thread import ModelThread
 from streams.settings import Settings
-from streams.work import Work
 
 STEP = "infer"
 BACKFILL_REPORT_SECONDS = 3.0
@@ -239,14 +241,14 @@ async def _run(settings: Settings) -> int:
 
 async def _loaded(thread: ModelThread, settings: Settings) -> Model:
     """The model, or the end of the process: no message has been taken in yet, so there is nothing to finish."""
-    from streams.worker import EXIT_CONFIGURATION, end_now
+    from streams.worker import end_now
 
     try:
         return await thread.call(load_model, settings)
     except ConfigurationError as error:
         log.error(str(error))
         sys.stderr.flush()
-        os._exit(EXIT_CONFIGURATION)
+        os._exit(ExitCode.CONFIGURATION)
     except Exception as error:
         end_now(f"the model could not be loaded: {error!r}")
         raise
@@ -254,7 +256,7 @@ async def _loaded(thread: ModelThread, settings: Settings) -> Model:
 
 def load_model(settings: Settings) -> Model:
     """Blocking: the forecaster that the settings name, ready for its first window. Raises `ConfigurationError`."""
-    from agents.forecasters.load import load_forecaster, settings_arguments
+    from agents.models.load import load_forecaster, settings_arguments
 
     log.info("loading the model", forecaster=settings.forecaster, checkpoint=settings.checkpoint)
     began = time.monotonic()

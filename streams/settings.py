@@ -160,7 +160,7 @@ class Settings(BaseSettings):
         return self
 
     def _check_sizes(self) -> None:
-        from streams.topics import TOPICS, UPLOADS
+        from schemas.topics import TOPICS, UPLOADS
 
         largest = max(topic.max_message_bytes for topic in TOPICS)
         if self.max_request_bytes < largest:

@@ -20,8 +20,8 @@ that fails writes to cgm.dead-letters.
 import dataclasses
 from typing import Literal
 
-from streams import topics
-from streams.topics import Topic
+from schemas import topics
+from schemas.topics import Topic
 
 Role = Literal["ingest", "inference", "calc"]
 

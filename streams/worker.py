@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from schemas.errors import ConfigurationError, UnavailableError
+from schemas.exit_codes import ExitCode
 from streams import logs
 from streams.settings import Settings
 from streams.topology import Role
@@ -22,7 +23,6 @@ if TYPE_CHECKING:  # the help of the command line must not wait for Faust
     from streams.apps import Host
     from streams.health import NotReady
 
-EXIT_CLEAN, EXIT_CONFIGURATION, EXIT_RESTART = 0, 2, 3
 STOP_SECONDS = 8.0
 READY_CHECK_SECONDS = 0.02
 
@@ -40,24 +40,24 @@ def run_worker(role: Role, settings: Settings) -> int:
         return asyncio.run(_run_steps(role, settings))
     except ConfigurationError as error:
         log.error(str(error))
-        return EXIT_CONFIGURATION
+        return ExitCode.CONFIGURATION
     except UnavailableError as error:
         log.error(str(error))
-        return EXIT_RESTART
+        return ExitCode.RESTART
 
 
 def end_now(reason: str) -> None:
     """End the process without acking or committing anything more; its supervisor starts it again."""
     log.error("ending", reason=reason)
     sys.stderr.flush()
-    os._exit(EXIT_RESTART)
+    os._exit(ExitCode.RESTART)
 
 
 async def _run_steps(role: Role, settings: Settings) -> int:
     runner = RoleRunner(role, settings)
     await runner.prepare()
     if settings.consumer == "plain":
-        from streams.bench.plain import plain_app
+        from deploy.bench.plain import plain_app
 
         runner.apps.append(plain_app(role, runner.host))
     else:
@@ -87,9 +87,9 @@ class RoleRunner:
 
         Raises `ConfigurationError` (topics, directory) and `UnavailableError` (no broker).
         """
-        from streams import provision, state_dir
         from streams.apps import Host
         from streams.health import HealthServer
+        from streams.kafka import provision, state_dir
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,8 +103,8 @@ class RoleRunner:
 
     async def run(self) -> int:
         """Start the Apps, wait for a signal or a crash, stop them. Returns the exit code."""
-        from streams.consumer import StrictApp
-        from streams.liveness import Liveness, LoopWatchdog
+        from streams.kafka.consumer import StrictApp
+        from streams.kafka.liveness import Liveness, LoopWatchdog
 
         strict = [app for app in self.apps if isinstance(app, StrictApp)]
         self.metrics.in_flight(lambda: float(sum(len(app.in_flight) for app in strict)))
@@ -130,7 +130,7 @@ class RoleRunner:
             watchdog.stop()
             await self._health.stop()
         log.info("stopped", role=self.role)
-        return EXIT_CLEAN
+        return ExitCode.CLEAN
 
     async def _start(self) -> None:
         """Start the Apps and report when they are ready; ends only by an error."""

@@ -18,14 +18,15 @@ from agents.training.calibrate import even_weight, fit_calibration, residual_spr
 from agents.training.data import Series
 from agents.training.metrics import Predictive
 from agents.training.ridge import Ridge
-from agents.training.splits import HORIZON, PAST, Examples
+from agents.training.splits import Examples
+from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
 
 PointForecast = Callable[[Examples], NDArray[np.floating]]
 """B windows to their next hour (B, 12), mg/dL."""
 
 
 def persistence(data: Examples) -> NDArray[np.floating]:
-    return np.repeat(data.windows.past_mgdl[:, -1:], HORIZON, axis=1)
+    return np.repeat(data.windows.past_mgdl[:, -1:], HORIZON_STEPS, axis=1)
 
 
 def ridge_forecast(ridge: Ridge) -> PointForecast:
@@ -52,10 +53,10 @@ def darts_models(train: Sequence[Series], select: Sequence[Series], seed: int) -
     series, held = [_darts_series(one) for one in train], [_darts_series(one) for one in select]
     scale = float(np.std(np.concatenate([one.mgdl for one in train])))
     centre = float(np.mean(np.concatenate([one.mgdl for one in train])))
-    linear = LinearRegressionModel(lags=PAST, output_chunk_length=HORIZON)
+    linear = LinearRegressionModel(lags=PAST_POINTS, output_chunk_length=HORIZON_STEPS)
     nhits = NHiTSModel(
-        input_chunk_length=PAST,
-        output_chunk_length=HORIZON,
+        input_chunk_length=PAST_POINTS,
+        output_chunk_length=HORIZON_STEPS,
         n_epochs=10,
         batch_size=128,
         use_reversible_instance_norm=True,
@@ -95,12 +96,14 @@ def _darts_series(one: Series) -> Any:
 def _darts_forecast(model: Any, centre: float, scale: float) -> PointForecast:
     def forecast(data: Examples) -> NDArray[np.floating]:
         windows = [
-            _darts_series(Series("", end - np.timedelta64(300 * (PAST - 1), "s"), (past - centre) / scale))
+            _darts_series(
+                Series("", end - np.timedelta64(STEP_SECONDS * (PAST_POINTS - 1), "s"), (past - centre) / scale)
+            )
             for past, end in zip(data.windows.past_mgdl, data.windows.end_times, strict=True)
         ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            answers = model.predict(HORIZON, series=windows, verbose=False)
+            answers = model.predict(HORIZON_STEPS, series=windows, verbose=False)
         return np.stack([answer.values()[:, 0] for answer in answers]) * scale + centre
 
     return forecast

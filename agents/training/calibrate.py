@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.predictive import LEVELS, Calibration, normal_scores
+from agents.core.predictive import Calibration, normal_scores
+from schemas.grid import QUANTILE_LEVELS
 
 _LEAST_STEP = 0.02  # scores must rise strictly
 
@@ -31,7 +32,7 @@ def fit_calibration(
     table = np.stack([_weighted_quantiles(scores[:, step], share) for step in range(scores.shape[1])], axis=1)
     padded = np.concatenate([table[:, :1], table, table[:, -1:]], axis=1)
     smooth = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
-    for level in range(1, len(LEVELS)):
+    for level in range(1, len(QUANTILE_LEVELS)):
         smooth[level] = np.maximum(smooth[level], smooth[level - 1] + _LEAST_STEP)
     return Calibration.of(smooth)
 
@@ -39,7 +40,7 @@ def fit_calibration(
 def _weighted_quantiles(values: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
     order = np.argsort(values)
     reached = (np.cumsum(share[order]) - 0.5 * share[order]) / share.sum()
-    return np.asarray(np.interp(np.asarray(LEVELS), reached, values[order]))
+    return np.asarray(np.interp(np.asarray(QUANTILE_LEVELS), reached, values[order]))
 
 
 def even_weight(groups: NDArray[np.str_]) -> NDArray[np.float64]:

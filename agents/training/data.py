@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from agents.virtual_person.person import simulate_cohort
 from agents.virtual_person.physiology import patient_names
+from schemas.grid import STEP_SECONDS
 
-GRID_SECONDS = 300
 VIRTUAL_START = datetime(2026, 3, 2)
 
 
@@ -54,7 +54,7 @@ class Series:
         return int(self.mgdl.size)
 
     def part(self, begin: int, end: int) -> Series:
-        return Series(self.person, self.start + np.timedelta64(GRID_SECONDS * begin, "s"), self.mgdl[begin:end])
+        return Series(self.person, self.start + np.timedelta64(STEP_SECONDS * begin, "s"), self.mgdl[begin:end])
 
 
 def data_directory(given: Path | None = None) -> Path:
@@ -85,7 +85,7 @@ def read_series(data_set: DataSet, directory: Path) -> list[Series]:
         for run in np.split(np.arange(seconds.size), breaks):
             if run.size < data_set.segment_points:
                 continue
-            grid = np.arange(seconds[run[0]], seconds[run[-1]] + 1, GRID_SECONDS)
+            grid = np.arange(seconds[run[0]], seconds[run[-1]] + 1, STEP_SECONDS)
             level = np.interp(grid, seconds[run], glucose[run]).astype(np.float32)
             found.append(Series(f"{data_set.name}/{person}", np.datetime64(int(grid[0]), "s"), level))
     return found

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.forecasters.interface import Forecaster, Windows
-from agents.forecasters.load import load_forecaster
-from agents.predictive import Calibration
+from agents.core.forecaster import Forecaster, Windows
+from agents.core.predictive import Calibration
+from agents.models.load import load_forecaster
 from agents.training.baselines import PointForecast, darts_models, persistence, ridge_forecast, with_spread
 from agents.training.data import DATA_SETS, data_directory, read_series, virtual_series
 from agents.training.metrics import Predictive, evaluate_predictive

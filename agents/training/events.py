@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.training.splits import HORIZON, Examples
+from agents.training.splits import Examples
+from schemas.grid import HORIZON_STEPS
 
 LOW_MGDL, HIGH_MGDL = 70.0, 180.0
 PROBABILITY = 0.5
@@ -45,13 +46,13 @@ def event_score(data: Examples, beyond_probability: NDArray[np.floating], thresh
         alarms = warned[rows] & ~outside
         for place in np.flatnonzero(alarms):
             raised += 1
-            right += bool(np.any((onsets >= place) & (onsets < place + HORIZON)))
-        for onset in onsets[(onsets >= HORIZON - 1) & (onsets < rows.size)]:
+            right += bool(np.any((onsets >= place) & (onsets < place + HORIZON_STEPS)))
+        for onset in onsets[(onsets >= HORIZON_STEPS - 1) & (onsets < rows.size)]:
             events += 1
-            before = np.flatnonzero(alarms[onset - HORIZON + 1 : onset + 1])
+            before = np.flatnonzero(alarms[onset - HORIZON_STEPS + 1 : onset + 1])
             if before.size:
                 caught += 1
-                leads.append(5 * (HORIZON - int(before[0])))
+                leads.append(5 * (HORIZON_STEPS - int(before[0])))
     return EventScore(
         events=events,
         warnings=raised,

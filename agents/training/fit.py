@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.predictive import crps
+from agents.core.predictive import crps
 
 Tensor = torch.Tensor
 Forward = Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.predictive import LEVELS, Calibration, crps, probability_below, quantiles
+from agents.core.predictive import Calibration, crps, probability_below, quantiles
 from agents.training.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.training.events import HIGH_MGDL, LOW_MGDL, event_score
 from agents.training.splits import Examples
+from schemas.grid import QUANTILE_LEVELS
 
 INTERVALS = {"50": (0.25, 0.75), "80": (0.10, 0.90), "90": (0.05, 0.95), "95": (0.025, 0.975)}
 _CHUNK = 2000
@@ -38,10 +39,10 @@ def evaluate_predictive(data: Examples, answer: Predictive) -> dict[str, Any]:
     """Every figure of one forecaster on one test part, as plain numbers and lists (JSON-able)."""
     truth = data.future_mgdl.astype(np.float64)
     fan, score, below_low, above_high = _distribution(truth, answer)
-    median = fan[:, LEVELS.index(0.5)]
+    median = fan[:, QUANTILE_LEVELS.index(0.5)]
     error = median - truth
     covered = {name: _inside(truth, fan, *ends) for name, ends in INTERVALS.items()}
-    off = np.abs((truth[:, None] <= fan).mean(axis=0) - np.asarray(LEVELS)[:, None]).mean(axis=0)
+    off = np.abs((truth[:, None] <= fan).mean(axis=0) - np.asarray(QUANTILE_LEVELS)[:, None]).mean(axis=0)
     return {
         "windows": len(data),
         "people": int(np.unique(data.person).size),
@@ -57,7 +58,7 @@ def evaluate_predictive(data: Examples, answer: Predictive) -> dict[str, Any]:
             "crps_mgdl": score.mean(axis=0).tolist(),
             "coverage": {name: inside.mean(axis=0).tolist() for name, inside in covered.items()},
             "calibration_error": off.tolist(),
-            "width_90_mgdl": (fan[:, LEVELS.index(0.95)] - fan[:, LEVELS.index(0.05)]).mean(axis=0).tolist(),
+            "width_90_mgdl": (_level(fan, 0.95) - _level(fan, 0.05)).mean(axis=0).tolist(),
         },
         "clarke": zone_shares(clarke_zones(truth, median)),
         "parkes": zone_shares(parkes_zones(truth, median)),
@@ -79,5 +80,10 @@ def _distribution(truth: NDArray[np.float64], answer: Predictive) -> tuple[NDArr
 
 
 def _inside(truth: NDArray[np.float64], fan: NDArray[np.float64], low: float, high: float) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = (truth >= fan[:, LEVELS.index(low)]) & (truth <= fan[:, LEVELS.index(high)])
+    inside: NDArray[np.bool_] = (truth >= _level(fan, low)) & (truth <= _level(fan, high))
     return inside
+
+
+def _level(fan: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """(B, levels, H) -> (B, H)."""
+    return fan[:, QUANTILE_LEVELS.index(level)]

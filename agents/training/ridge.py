@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.gluformer.skip import PAST, WIDTHS, regressors
+from agents.models.gluformer.skip import WIDTHS, regressors
 from agents.training.splits import Examples
+from schemas.grid import PAST_POINTS
 
 PENALTIES = (1e2, 1e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7)
 BENT_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -34,7 +35,7 @@ class Ridge:
 
 def fit_ridge(train: Examples, select: Examples) -> Ridge:
     """Least squares on the past of `train` under each of PENALTIES."""
-    return _fit(train, select, np.eye(PAST), PENALTIES)
+    return _fit(train, select, np.eye(PAST_POINTS), PENALTIES)
 
 
 def fit_bent_ridge(train: Examples, select: Examples) -> Ridge:
@@ -44,7 +45,7 @@ def fit_bent_ridge(train: Examples, select: Examples) -> Ridge:
     points on a line differ by little, and their differences are what tells.
     """
     basis = np.eye(WIDTHS[1])
-    basis[PAST - 1, : PAST - 1] = -1.0
+    basis[PAST_POINTS - 1, : PAST_POINTS - 1] = -1.0
     spread = (_regressors(train.windows.past_mgdl, WIDTHS[1]) @ basis).std(axis=0)
     return _fit(train, select, basis / np.maximum(spread, 1e-6), BENT_PENALTIES)
 

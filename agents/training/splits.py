@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.forecasters.interface import Windows
-from agents.training.data import GRID_SECONDS, Series
+from agents.core.forecaster import Windows
+from agents.training.data import Series
+from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
 
-PAST, HORIZON = 96, 12
 OOD_SHARE = 0.1
 
 
@@ -68,18 +68,18 @@ def split(series: Sequence[Series], segment_points: int, seed: int = 0) -> Split
         length, tail = len(one), segment_points
         if length >= 3 * tail:
             train.append(one.part(0, length - 2 * tail))
-            validation.append(one.part(length - 2 * tail - PAST, length - tail))
+            validation.append(one.part(length - 2 * tail - PAST_POINTS, length - tail))
             test.append(one.part(length - tail, length))
         elif length >= 2 * tail:
             train.append(one.part(0, length - tail))
-            validation.append(one.part(length - tail - PAST, length))
+            validation.append(one.part(length - tail - PAST_POINTS, length))
         elif length >= tail:
             train.append(one)
-    half = PAST + segment_points // 2
+    half = PAST_POINTS + segment_points // 2
     return Split(
         train=tuple(train),
         select=tuple(one.part(0, half) for one in validation),
-        calibrate=tuple(one.part(half - PAST, len(one)) for one in validation),
+        calibrate=tuple(one.part(half - PAST_POINTS, len(one)) for one in validation),
         test_id=tuple(test),
         test_ood=held_out,
     )
@@ -95,17 +95,17 @@ def examples(series: Sequence[Series], stride: int = 1) -> Examples:
     """Every window of 96 past and 12 future points that lies inside one series, `stride` steps apart."""
     past, future, ends, person, number = [], [], [], [], []
     for place, one in enumerate(series):
-        if len(one) < PAST + HORIZON:
+        if len(one) < PAST_POINTS + HORIZON_STEPS:
             continue
-        cut = np.lib.stride_tricks.sliding_window_view(one.mgdl, PAST + HORIZON)[::stride]
-        past.append(cut[:, :PAST])
-        future.append(cut[:, PAST:])
-        steps = np.arange(0, cut.shape[0]) * stride + PAST - 1
-        ends.append(one.start + (steps * GRID_SECONDS).astype("timedelta64[s]"))
+        cut = np.lib.stride_tricks.sliding_window_view(one.mgdl, PAST_POINTS + HORIZON_STEPS)[::stride]
+        past.append(cut[:, :PAST_POINTS])
+        future.append(cut[:, PAST_POINTS:])
+        steps = np.arange(0, cut.shape[0]) * stride + PAST_POINTS - 1
+        ends.append(one.start + (steps * STEP_SECONDS).astype("timedelta64[s]"))
         person.append(np.full(cut.shape[0], one.person))
         number.append(np.full(cut.shape[0], place))
     if not past:
-        raise ValueError(f"no series holds the {PAST + HORIZON} points that one window needs")
+        raise ValueError(f"no series holds the {PAST_POINTS + HORIZON_STEPS} points that one window needs")
     windows = Windows(np.ascontiguousarray(np.concatenate(past), dtype=np.float32), np.concatenate(ends))
     targets = np.ascontiguousarray(np.concatenate(future), dtype=np.float32)
     return Examples(windows, targets, np.concatenate(person), np.concatenate(number).astype(np.int64))

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.gluformer.checkpoint import Scaler, save_checkpoint
-from agents.gluformer.config import GluformerConfig
-from agents.gluformer.marks import marks_of
-from agents.gluformer.network import Gluformer
-from agents.gluformer.skip import Skip
+from agents.models.gluformer.checkpoint import Scaler, save_checkpoint
+from agents.models.gluformer.config import GluformerConfig
+from agents.models.gluformer.marks import marks_of
+from agents.models.gluformer.network import Gluformer
+from agents.models.gluformer.skip import Skip
 from agents.training.calibrate import even_weight, fit_calibration
 from agents.training.data import DATA_SETS, data_directory, virtual_series
 from agents.training.evaluate import SERVED_DRAWS, served, splits
@@ -144,7 +144,7 @@ def calibrate_as_served(checkpoint: Path, part: Examples) -> Any:
 
     Otherwise most of the weight would lie on people without diabetes, and the fan would be too narrow for the others.
     """
-    from agents.forecasters.load import load_forecaster
+    from agents.models.load import load_forecaster
 
     answer = served(load_forecaster(kind="gluformer", checkpoint=str(checkpoint)), part, SERVED_DRAWS)
     weight = even_weight(part.data_set)

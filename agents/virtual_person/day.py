@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-STEPS_PER_DAY = 288
+from schemas.grid import STEPS_A_DAY
+
 _SITTING_STEPS = 3  # a meal is eaten over 15 minutes
-_HOURS = np.arange(STEPS_PER_DAY) / 12.0
+_HOURS = np.arange(STEPS_A_DAY) / 12.0
 
 
 class Day(NamedTuple):
@@ -43,7 +44,7 @@ _MEALS = (
 
 def draw_day(rng: np.random.Generator, weight_kg: float) -> Day:
     """A new day of a person of this weight: meals, doses with mistakes, a morning rise, perhaps an active hour."""
-    carbs, meal, bolus = np.zeros(STEPS_PER_DAY), np.zeros(STEPS_PER_DAY), np.zeros(STEPS_PER_DAY)
+    carbs, meal, bolus = np.zeros(STEPS_A_DAY), np.zeros(STEPS_A_DAY), np.zeros(STEPS_A_DAY)
     appetite = float(np.clip(np.sqrt(weight_kg / 70.0), 0.5, 1.3))
     for kind in _MEALS:
         hour, grams = rng.normal(kind.hour, kind.hour_spread), rng.normal(kind.grams, kind.grams_spread)
@@ -52,7 +53,7 @@ def draw_day(rng: np.random.Generator, weight_kg: float) -> Day:
         if not eaten:
             continue
         grams = max(grams, 8.0) * appetite
-        step = int(np.clip(hour * 12.0, 3, STEPS_PER_DAY - 4))
+        step = int(np.clip(hour * 12.0, 3, STEPS_A_DAY - 4))
         carbs[step : step + _SITTING_STEPS] += grams * 1000.0 / (5.0 * _SITTING_STEPS)
         meal[step] += grams * 1000.0
         if dosed:
@@ -62,4 +63,4 @@ def draw_day(rng: np.random.Generator, weight_kg: float) -> Day:
     since = _HOURS - active_from
     active = 1.0 + active_gain * np.where(since > 0.0, np.exp(-since / 1.5) * (1.0 - np.exp(-since / 0.3)), 0.0)
     sensitivity = rng.lognormal(0.0, 0.15) * dawn * active
-    return Day(carbs, meal, bolus, np.full(STEPS_PER_DAY, rng.lognormal(0.0, 0.1)), sensitivity)
+    return Day(carbs, meal, bolus, np.full(STEPS_A_DAY, rng.lognormal(0.0, 0.1)), sensitivity)

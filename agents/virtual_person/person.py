@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.virtual_person.day import STEPS_PER_DAY, Day, draw_day
+from agents.virtual_person.day import Day, draw_day
 from agents.virtual_person.physiology import Physiology, Quantity, State, advance, cohort, physiology
 from agents.virtual_person.sensor import READABLE_MGDL, sensor_errors_mgdl
+from schemas.grid import STEPS_A_DAY
 
 SENSOR_SCALE = 0.45
 RESCUE_BELOW_MGDL, RESCUE_GRAMS, RESCUE_PAUSE_STEPS = 62.0, 16.0, 4
@@ -39,7 +40,7 @@ def simulate_cohort(
     """Sensor glucose of many people at once: (len(names), days * 288) mg/dL. As `VirtualPerson`, each."""
     people = cohort(names)
     life = iter(_Life(people, seeds, people.BW, start_step))
-    return np.stack([next(life) for _ in range(days * STEPS_PER_DAY)], axis=1)
+    return np.stack([next(life) for _ in range(days * STEPS_A_DAY)], axis=1)
 
 
 def clock_step(time: datetime) -> int:
@@ -78,7 +79,7 @@ class _Life:
             insulin = people.basal_units_per_minute * day.basal_factor[step] + bolus / 5.0
             state = advance(people, state, carbs + rescue_mg / 5.0, meal_mg, insulin, day.sensitivity[step])
             step += 1
-            if step == STEPS_PER_DAY:
+            if step == STEPS_A_DAY:
                 day, step = self._draw_day(), 0
 
     def _draw_day(self) -> Day:

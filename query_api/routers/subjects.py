@@ -16,7 +16,8 @@ from query_api.read_model import ChartRow
 from query_api.services import Services, services_of, while_connected
 from query_api.units import in_mmoll
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
-from schemas.reading import HIGHEST_MGDL, LOWEST_MGDL, Reading, Unit
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL
+from schemas.reading import Reading, Unit
 from schemas.record import SubjectId
 
 router = APIRouter(tags=["subjects"])

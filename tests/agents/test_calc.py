@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from agents import amend, calc
+from agents.calc import calc
+from agents.calc import chart_commands as amend
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
 from schemas.outcome import RequestOutcome
+from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
 from streams.settings import Settings
-from streams.topics import FAN_CHARTS, REQUEST_OUTCOMES
 from tests.agents.workbench import NOW_MS, Workbench, of
 
 CALC, AMEND = calc.build(Settings()), amend.build(Settings())

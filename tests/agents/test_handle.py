@@ -2,16 +2,18 @@
 
 import pytest
 
-from agents import fingerprint, forget, handle, request
-from agents.stored_series import MOST_ENTRIES, Tail
+from agents.core import fingerprint
+from agents.ingest import handle, request
+from agents.ingest import series_commands as forget
+from agents.ingest.stored_series import MOST_ENTRIES, Tail
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.outcome import RequestOutcome
 from schemas.series import Series
+from schemas.topics import BACKFILL, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
 from schemas.upload import ProcessingWarnings, UploadOutcome
 from streams.settings import Settings
-from streams.topics import BACKFILL, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
 from tests.agents.workbench import NOW_MS, Workbench, of
 
 HANDLE, REQUEST, FORGET = (module.build(Settings()) for module in (handle, request, forget))

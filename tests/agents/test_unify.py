@@ -2,11 +2,12 @@
 
 import pytest
 
-from agents import fingerprint, unify
+from agents.core import fingerprint
+from agents.ingest import unify
 from schemas.series import Series
+from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
-from streams.topics import SERIES, UPLOAD_OUTCOMES
 from tests import samples
 from tests.agents.workbench import NOW_MS, Workbench, of
 
@@ -37,7 +38,7 @@ async def test_a_file_becomes_a_series_under_its_tail() -> None:
 
 async def test_the_same_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
-    from agents import vendor_file
+    from agents.ingest import vendor_file
 
     original = vendor_file.unify_file
     monkeypatch.setattr(vendor_file, "unify_file", lambda *args: (parsed.append(1), original(*args))[1])

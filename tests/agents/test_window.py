@@ -6,13 +6,14 @@ import random
 
 import pytest
 
-from agents import fingerprint, window
+from agents.core import fingerprint
+from agents.ingest import window
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.reading import ReadingOutcome
-from streams.partitioning import partition_of
+from schemas.topics import LIVE, READING_OUTCOMES, READINGS
+from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
-from streams.topics import LIVE, READING_OUTCOMES, READINGS
 from tests.agents.workbench import Workbench, of
 
 ONE = Settings(partitions=1)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from streams.topics import Topic
-from streams.work import Message, Send, StepFunction, Work
+from agents.work import Message, Send, StepFunction, Work
+from schemas.topics import Topic
 
 NOW_MS = 1_710_000_000_000
 

@@ -4,7 +4,8 @@ import datetime
 from statistics import NormalDist
 from typing import Any
 
-from schemas.fan_chart import QUANTILE_LEVELS, DensityCurve, FanChart
+from schemas.fan_chart import DensityCurve, FanChart
+from schemas.grid import QUANTILE_LEVELS
 
 ISSUE = datetime.datetime(2026, 3, 1, 14, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
 STEP = datetime.timedelta(minutes=5)

@@ -17,7 +17,7 @@ from deploy.brokers.embedded import EmbeddedBroker
 from query_api import image
 from query_api.app import create_app
 from query_api.services import Services
-from streams.provision import provision
+from streams.kafka.provision import provision
 from streams.settings import Settings
 from tests.api.small_pipeline import SmallPipeline, working
 from tests.samples import dexcom, glucose_rows

@@ -9,15 +9,19 @@ from collections.abc import AsyncIterator, Mapping
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from agents import amend, calc, fingerprint, forget, handle, request, unify, window
+from agents.calc import calc
+from agents.calc import chart_commands as amend
+from agents.core import fingerprint
+from agents.ingest import handle, request, unify, window
+from agents.ingest import series_commands as forget
+from agents.work import StepFunction, Work
+from deploy.bench.faults_audit import message_of
+from schemas import topics
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.outcome import RequestOutcome
-from streams import topics
-from streams.bench.faults_audit import message_of
-from streams.connection import consumer_options, producer_options
+from streams.kafka.connection import consumer_options, producer_options
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG
-from streams.work import StepFunction, Work
 from tests.agents.workbench import DictTable
 
 MODEL_FINGERPRINT = "f" * 64

@@ -12,7 +12,7 @@ import pytest
 from query_api.figure import FAN_MINUTES, HEIGHT, WIDTH, Style, _drawn, figure
 from query_api.plots import SAMPLE_TYPES, SUBJECT_TYPES, preferred
 from schemas.fan_chart import DensityCurve
-from schemas.reading import MGDL_PER_MMOLL
+from schemas.grid import MGDL_PER_MMOLL
 from tests.api.charts import fan_chart
 
 

@@ -12,8 +12,8 @@ from deploy.brokers.embedded import EmbeddedBroker
 from query_api.news import News
 from query_api.read_model import ReadModel
 from query_api.store import Store
-from streams.connection import producer_options
-from streams.provision import provision
+from streams.kafka.connection import producer_options
+from streams.kafka.provision import provision
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG
 from tests.api.conftest import Client, body_of, serving, until, until_async

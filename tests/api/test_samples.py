@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from query_api.submit import Submit
+from schemas import topics
 from schemas.errors import UnavailableError
-from streams import topics
 from tests.api.conftest import Client, FakeBrowser, body_of, until
 from tests.api.small_pipeline import SmallPipeline
 from tests.samples import dexcom, glucose_rows, libre

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.fan_chart import FanChart
-from schemas.reading import MGDL_PER_MMOLL
+from schemas.grid import MGDL_PER_MMOLL
 from tests.api.conftest import Client, until, until_async
 from tests.api.small_pipeline import SmallPipeline, at
 

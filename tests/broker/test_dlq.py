@@ -7,13 +7,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from deploy.brokers.embedded import EmbeddedBroker
+from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ConfigurationError, TopicMismatchError
-from streams import dlq, topics
-from streams.connection import producer_options
-from streams.provision import provision
+from schemas.topics import Topic
+from streams import dlq
+from streams.kafka.connection import producer_options
+from streams.kafka.provision import provision
 from streams.settings import Settings
-from streams.topics import Topic
 
 
 @pytest.fixture

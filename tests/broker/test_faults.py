@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streams.bench import faults
+from deploy.bench import faults
 from tests.kit.brokers import kafka_home
 
 

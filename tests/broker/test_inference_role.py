@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from agents.batcher import SLOTS_PER_SHARE
-from agents.forecasters.interface import Forecaster
+from agents.core.forecaster import Forecaster
+from agents.inference.batcher import SLOTS_PER_SHARE
+from deploy.bench.faults_audit import read_all
+from deploy.bench.roles import Roles
 from deploy.brokers.embedded import EmbeddedBroker
+from schemas import topics
 from schemas.command import Lane
 from schemas.dead_letter import DeadLetter
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.outcome import RequestOutcome
-from streams import topics
 from streams.apps import Host
-from streams.bench.faults_audit import read_all
-from streams.bench.roles import Roles
-from streams.connection import producer_options
 from streams.inference_role import InferenceRole, Model
+from streams.kafka.connection import producer_options
+from streams.kafka.provision import provision
 from streams.metrics import Metrics
 from streams.model_thread import ModelThread
-from streams.provision import provision
 from streams.settings import Settings
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
 from tests.kit.pipeline import environment_of

@@ -9,10 +9,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.brokers.local_kafka import LocalKafka
-from streams import dlq, provision
-from streams.connection import producer_options
+from schemas.topics import READINGS, UPLOADS
+from streams import dlq
+from streams.kafka import provision
+from streams.kafka.connection import producer_options
 from streams.settings import Settings
-from streams.topics import READINGS, UPLOADS
 
 pytestmark = [
     pytest.mark.kafka,

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from streams.connection import consumer_options, producer_options
-from streams.log_ends import log_ends
+from schemas.topics import READINGS
+from streams.kafka.connection import consumer_options, producer_options
+from streams.kafka.log_ends import log_ends
 from streams.settings import Settings
-from streams.topics import READINGS
 from tests.kit.brokers import embedded, local_kafka
 
 

@@ -11,12 +11,12 @@ import jsonschema
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from deploy.bench.pipeline import export_of
+from deploy.bench.roles import until
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas.dead_letter import DeadLetter
 from schemas.forecast import Forecast
-from streams.bench.pipeline import export_of
-from streams.bench.roles import until
-from streams.topics import DEAD_LETTERS, FAN_CHARTS, FORECASTS, READING_OUTCOMES, TOPICS, UPLOADS
+from schemas.topics import DEAD_LETTERS, FAN_CHARTS, FORECASTS, READING_OUTCOMES, TOPICS, UPLOADS
 from tests.kit.pipeline import Pipeline, running
 
 EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1}

@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.bench.pipeline import export_of
+from deploy.bench.roles import until
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.forecast import Forecast
-from streams.bench.pipeline import export_of
-from streams.bench.roles import until
-from streams.topics import FORECASTS
+from schemas.topics import FORECASTS
 from tests.kit.pipeline import Pipeline, running
 
 pytestmark = [

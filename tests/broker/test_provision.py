@@ -6,8 +6,10 @@ import pytest
 
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.wire import LOOPBACK, free_port
+from schemas import topics
 from schemas.errors import TopicMismatchError, UnavailableError
-from streams import provision, topics, topology
+from streams import topology
+from streams.kafka import provision
 from streams.settings import Settings
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from deploy.brokers.embedded import EmbeddedBroker
+from deploy.simulate import Plan, readings_of, simulate, subject_ids
+from schemas import topics
 from schemas.errors import ConfigurationError
 from schemas.reading import Reading
-from streams import dlq, topics
-from streams.provision import provision
+from streams import dlq
+from streams.kafka.provision import provision
 from streams.settings import Settings
-from streams.simulate import Plan, readings_of, simulate, subject_ids
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-UP = (sys.executable, "-m", "streams.cli.main", "up")
+UP = (sys.executable, "-m", "deploy.cli.main", "up")
 
 
 class Up:

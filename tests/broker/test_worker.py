@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.bench.roles import free_port, until
 from schemas.dead_letter import DeadLetter
-from streams.bench.roles import free_port, until
 from streams.settings import Settings
 from tests.kit.brokers import embedded
 from tests.kit.clients import Client
@@ -112,7 +112,7 @@ def test_a_worker_refuses_to_start_without_its_topics(settings: Settings, tmp_pa
     environment = os.environ | {
         "GLUCAST_BROKER": settings.broker, "GLUCAST_STATE_DIR": str(tmp_path), "GLUCAST_PARTITIONS": "7",
     }  # fmt: skip
-    command = [sys.executable, "-m", "streams.cli.main", "worker", "ingest"]
+    command = [sys.executable, "-m", "deploy.cli.main", "worker", "ingest"]
     ended = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert b"glucast topics provision" in ended.stdout + ended.stderr

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas import compatibility, export
+from schemas import topics
 from schemas.errors import ConfigurationError
 from schemas.forecast import Forecast
 from schemas.reading import Reading
-from streams import readme_blocks, topics, topology
+from streams import topology
+from streams.contracts import compatibility, export, readme_blocks
 
 ROOT = Path(__file__).parents[2]
 

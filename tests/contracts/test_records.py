@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.fan_chart import fan_chart
+from agents.calc.fan_chart import fan_chart
 from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
-from schemas.export import ARROW_RECORDS, DIRECTORY, JSON_RECORDS
 from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.reading import Reading
 from schemas.record import Record
+from streams.contracts.export import ARROW_RECORDS, DIRECTORY, JSON_RECORDS
 from tests.contracts.generated import arrow_records, records
 
 examples = settings(max_examples=20, deadline=None)

@@ -12,7 +12,7 @@ from deploy.brokers.broker import Broker
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.errors import ConfigurationError
-from streams.provision import provision
+from streams.kafka.provision import provision
 from streams.settings import Settings
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
-from streams.bench.faults_audit import read_all
-from streams.connection import producer_options
+from deploy.bench.faults_audit import read_all
+from streams.kafka.connection import producer_options
 from streams.settings import Settings
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from agents.forecasters.interface import Draws, Windows
-from agents.predictive import Calibration
+from agents.core.forecaster import Draws, Windows
+from agents.core.predictive import Calibration
 
 FINGERPRINT = "f" * 64
 

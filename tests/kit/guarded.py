@@ -9,15 +9,15 @@ from typing import Any
 import rocksdict
 from faust.types import TP
 
-from streams.acks import Ledger
-from streams.delivery import InFlight
-from streams.fence import Fence
+from agents.work import StepFunction
 from streams.guard import Guard, PartitionLocks
+from streams.kafka.acks import Ledger
+from streams.kafka.delivery import InFlight
+from streams.kafka.fence import Fence
+from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.tables import ConfirmedTable
 from streams.topology import Step
-from streams.work import StepFunction
 
 
 @dataclasses.dataclass(eq=False)

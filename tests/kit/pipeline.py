@@ -7,12 +7,12 @@ from pathlib import Path
 
 from aiokafka.structs import ConsumerRecord
 
+from deploy.bench.faults_audit import read_all
+from deploy.bench.roles import Roles
 from deploy.brokers.broker import Broker
-from streams.bench.faults_audit import read_all
-from streams.bench.roles import Roles
-from streams.provision import provision
+from schemas.topics import Topic
+from streams.kafka.provision import provision
 from streams.settings import Settings
-from streams.topics import Topic
 
 
 def environment_of(overrides: Mapping[str, object]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agents import fingerprint
+from agents.core import fingerprint
 from schemas.forecast import ForecastRequest
 
 

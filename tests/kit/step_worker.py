@@ -7,12 +7,12 @@ spinning (never lets the event loop go on).
 import asyncio
 import sys
 
+from agents.work import StepFunction, Work
+from schemas.topics import READING_OUTCOMES
 from streams import logs
 from streams.apps import step_app
 from streams.settings import Settings
-from streams.topics import READING_OUTCOMES
 from streams.topology import Step
-from streams.work import StepFunction, Work
 from streams.worker import RoleRunner
 
 

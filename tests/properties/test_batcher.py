@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.batcher import SLOTS_PER_SHARE, Batch, Batcher, Budget, Entry
+from agents.inference.batcher import SLOTS_PER_SHARE, Batch, Batcher, Budget, Entry
 from schemas.command import LANES, Lane
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest

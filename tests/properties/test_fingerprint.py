@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import fingerprint
+from agents.core import fingerprint
 
 POINTS = st.lists(st.integers(2000, 60000), min_size=1, max_size=40)
 STARTS = st.integers(-(10**9), 2 * 10**9)

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from agents.predictive import (
+from agents.core.predictive import (
     LEVELS,
     Calibration,
     crps,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.rolling_window import Held, RollingWindow, place, slot_time, window
+from agents.core.rolling_window import Held, RollingWindow, place, slot_time, window
 
 START = datetime.datetime(2024, 3, 14, 6, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
 LATE_SLOTS = 24

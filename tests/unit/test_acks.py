@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from streams.acks import Ledger, Verdict
+from streams.kafka.acks import Ledger, Verdict
 
 
 def test_acks_out_of_order_commit_the_longest_run() -> None:

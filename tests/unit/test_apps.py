@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from deploy.bench.plain import plain_app
 from streams.apps import Host, app_options, new_app, step_app
-from streams.bench.plain import plain_app
-from streams.consumer import StrictTransport
+from streams.kafka.consumer import StrictTransport
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.topology import Role, steps_of, tables_of

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import intake
-from agents.batcher import MeasuredCost
-from agents.forecasters.interface import Windows
-from agents.infer import Answers, Draw, DrawCache, Failure, Inference, outcome
+from agents.core.forecaster import Windows
+from agents.inference import intake
+from agents.inference.batcher import MeasuredCost
+from agents.inference.infer import Answers, Draw, DrawCache, Failure, Inference, outcome
 from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster

@@ -12,7 +12,7 @@ HEAVY = ("torch", "faust", "polars", "numpy", "fastapi", "aiokafka", "pydantic",
 
 
 def glucast(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streams.cli.main", *arguments]
+    command = [sys.executable, "-m", "deploy.cli.main", *arguments]
     return subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -38,7 +38,7 @@ def test_help_lists_every_command() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    script = f"import sys, streams.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+    script = f"import sys, deploy.cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streams import topics
+from schemas import topics
 from streams.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def services() -> dict[str, Any]:
 
 
 def commands_of_help(*arguments: str) -> str:
-    command = [sys.executable, "-m", "streams.cli.main", *arguments, "--help"]
+    command = [sys.executable, "-m", "deploy.cli.main", *arguments, "--help"]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 

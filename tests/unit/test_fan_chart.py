@@ -9,8 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import gaussian_kde
 
-from agents import fan_chart, predictive
-from agents.predictive import Calibration
+from agents.calc import fan_chart
+from agents.core import predictive
+from agents.core.predictive import Calibration
 from schemas.errors import MalformedRecordError
 from schemas.forecast import Forecast
 

@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
+from deploy.bench import inference
+from deploy.bench.inference import Comparison, Timing
 from schemas.errors import ConfigurationError
-from streams.bench import inference
-from streams.bench.inference import Comparison, Timing
 
 FOUND = Comparison(32, 10, Timing(10.0, 8.0, 4 << 30), Timing(1.0, 1.0, 1 << 30, "bf16"), Timing(0.9, 0.75, 1 << 30))
 

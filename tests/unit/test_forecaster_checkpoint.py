@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from agents.forecasters.load import load_forecaster
-from agents.gluformer.checkpoint import Checkpoint, Scaler, load_checkpoint, save_checkpoint
-from agents.gluformer.checkpoint_file import checkpoint_fingerprint
-from agents.gluformer.config import GluformerConfig
-from agents.gluformer.network import Gluformer
-from agents.gluformer.skip import Skip
-from agents.gluformer.state_dict import load_state_dict_checkpoint
-from agents.predictive import Calibration
+from agents.core.predictive import Calibration
+from agents.models.gluformer.checkpoint import Checkpoint, Scaler, load_checkpoint, save_checkpoint
+from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
+from agents.models.gluformer.config import GluformerConfig
+from agents.models.gluformer.network import Gluformer
+from agents.models.gluformer.skip import Skip
+from agents.models.gluformer.state_dict import load_state_dict_checkpoint
+from agents.models.load import load_forecaster
 from schemas.errors import CheckpointError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)

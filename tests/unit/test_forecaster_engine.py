@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.forecasters.interface import Windows
-from agents.gluformer.checkpoint import Checkpoint, Scaler
-from agents.gluformer.config import GluformerConfig
-from agents.gluformer.engine import GluformerEngine, chosen_devices
-from agents.gluformer.network import Gluformer
-from agents.gluformer.skip import Skip
+from agents.core.forecaster import Windows
+from agents.models.gluformer.checkpoint import Checkpoint, Scaler
+from agents.models.gluformer.config import GluformerConfig
+from agents.models.gluformer.engine import GluformerEngine, chosen_devices
+from agents.models.gluformer.network import Gluformer
+from agents.models.gluformer.skip import Skip
 from schemas.errors import ConfigurationError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)
@@ -122,7 +122,7 @@ def test_residual_spread_with_the_learned_log_variance() -> None:
     made = checkpoint(log_variance=True)
     network = Gluformer(TINY).eval()
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in made.members[0].items()})
-    from agents.gluformer.marks import marks_of
+    from agents.models.gluformer.marks import marks_of
 
     whole = windows(2)
     past = torch.from_numpy((whole.past_mgdl - 120.0) / 40.0)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.gluformer.checkpoint import expected_shapes
-from agents.gluformer.config import GluformerConfig
-from agents.gluformer.dropout import HostMasks, NoDropout, threshold_of
-from agents.gluformer.network import Gluformer
-from agents.gluformer.served_network import ServedNetwork
-from streams.bench.inference import reference_available, reference_network
+from agents.models.gluformer.checkpoint import expected_shapes
+from agents.models.gluformer.config import GluformerConfig
+from agents.models.gluformer.dropout import HostMasks, NoDropout, threshold_of
+from agents.models.gluformer.network import Gluformer
+from agents.models.gluformer.served_network import ServedNetwork
+from deploy.bench.inference import reference_available, reference_network
 
 needs_reference = pytest.mark.skipif(
     not reference_available(), reason="pip install --no-deps glucosedao-glucobench==0.4.1 to compare with the reference"

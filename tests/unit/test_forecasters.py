@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.forecasters.interface import Forecaster, Windows
-from agents.forecasters.load import load_forecaster, settings_arguments
-from agents.forecasters.simple import Persistence
-from agents.gluformer.checkpoint import Scaler, save_checkpoint
-from agents.gluformer.checkpoint_file import checkpoint_fingerprint
-from agents.gluformer.config import GluformerConfig
-from agents.gluformer.skip import Skip, regressors
+from agents.core.forecaster import Forecaster, Windows
+from agents.models.gluformer.checkpoint import Scaler, save_checkpoint
+from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
+from agents.models.gluformer.config import GluformerConfig
+from agents.models.gluformer.skip import Skip, regressors
+from agents.models.load import load_forecaster, settings_arguments
+from agents.models.simple import Persistence
 from schemas.errors import CheckpointError, ConfigurationError
 from streams.settings import Settings
 
@@ -100,8 +100,8 @@ def test_settings_say_which_forecaster(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_telling_models_apart_needs_neither_torch_nor_darts(tmp_path: Path) -> None:
     program = (
-        "import sys; from agents.forecasters.load import load_forecaster; "
-        "from agents.gluformer.checkpoint_file import checkpoint_fingerprint; "
+        "import sys; from agents.models.load import load_forecaster; "
+        "from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint; "
         "checkpoint_fingerprint(sys.argv[1]); load_forecaster('persistence'); "
         "load_forecaster('ridge', checkpoint=sys.argv[1]); "
         "sys.exit(' '.join({'torch', 'darts', 'pandas', 'huggingface_hub', 'polars'} & set(sys.modules)) or None)"

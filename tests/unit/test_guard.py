@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from agents.work import ENVELOPE_BYTES, StepFunction, Work
+from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ImplausibleError
-from streams import dead_letters, guard, topics
+from streams import dead_letters, guard
 from streams.topology import STEPS
-from streams.work import ENVELOPE_BYTES, StepFunction, Work
 from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, table_of
 
 WINDOW = next(step for step in STEPS if step.name == "window")

@@ -5,8 +5,8 @@ import logging
 import pytest
 from faust.types import TP
 
-from streams.fence import Fence
-from streams.liveness import Progress
+from streams.kafka.fence import Fence
+from streams.kafka.liveness import Progress
 from streams.logs import NoPayloads, RateLimit
 
 FIRST, SECOND = TP("cgm.readings", 0), TP("cgm.readings", 1)

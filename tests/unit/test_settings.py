@@ -3,8 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
+from schemas.topics import TOPICS
 from streams.settings import Settings
-from streams.topics import TOPICS
 
 
 @pytest.mark.parametrize(

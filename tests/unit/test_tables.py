@@ -5,7 +5,7 @@ from pathlib import Path
 
 from faust.types import TP
 
-from streams.tables import OFFSET_KEY
+from streams.kafka.tables import OFFSET_KEY
 from tests.kit.guarded import FakeApp, table_of
 
 

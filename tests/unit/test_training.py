@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from agents.gluformer.skip import Skip
+from agents.models.gluformer.skip import Skip
 from agents.training.data import DATA_SETS, DataSet, Series, data_directory, read_series
 from agents.training.ridge import fit_bent_ridge, fit_ridge
 from agents.training.splits import examples, split
@@ -142,7 +142,7 @@ def tiny_data(tmp_path, monkeypatch):
 
 
 def test_a_run_resumes_is_repeatable_and_its_checkpoint_is_calibrated(tiny_data, tmp_path):
-    from agents.forecasters.load import load_forecaster
+    from agents.models.load import load_forecaster
     from agents.training.train import train
 
     sizes = {"members": 2, "epochs": 2, "virtual_epochs": 0, "share": 0.02, "d_model": 16, "data": tiny_data}

@@ -2,9 +2,9 @@
 
 import pytest
 
+from agents.work import ENVELOPE_BYTES, Message, Work
 from schemas.errors import MessageTooLargeError
-from streams.topics import FAN_CHARTS
-from streams.work import ENVELOPE_BYTES, Message, Work
+from schemas.topics import FAN_CHARTS
 
 
 class DictTable(dict[str, bytes]):

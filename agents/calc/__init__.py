@@ -1,0 +1,1 @@
+"""Steps of the calc role: samples in, fan charts out."""

@@ -1,0 +1,62 @@
+"""Samples in; a fan chart into the table and onto ``cgm.fan-charts``, or one outcome that says why not."""
+
+import datetime
+from typing import TYPE_CHECKING
+
+from agents.core.deletions import is_gone
+from agents.work import StepFunction, Work
+from schemas.errors import RejectedError
+from schemas.forecast import Forecast
+from schemas.outcome import RequestOutcome
+from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from streams.settings import Settings
+
+TABLE = "fan-charts"
+
+
+def build(settings: "Settings") -> StepFunction:
+    """The step of ``cgm.forecasts``. Raises `MalformedRecordError` for a message that is no forecast."""
+    from agents.calc.fan_chart import fan_chart, slot_of, stored_slot, table_key
+
+    async def step(work: Work) -> None:
+        forecast = Forecast.from_arrow(work.message.value)
+        if forecast.handle is not None and is_gone(work, TABLE, forecast.handle, forecast.epoch_ms):
+            _end(work, forecast, "dropped", "its series was deleted while the forecast was computed")
+            return
+        try:
+            chart = fan_chart(forecast, _time_of(work.message.timestamp_ms))
+        except RejectedError as error:
+            _end(work, forecast, "failed", str(error))
+            return
+        key = table_key(chart, settings.subject_history_steps)
+        row = chart.to_json()
+        # a backlog may bring a forecast from the ring's earlier round: it is news for nobody who looks things up
+        kept = stored_slot(work.get(TABLE, key)) if chart.kind == "live" else None
+        if kept is None or kept <= slot_of(chart.issue_time):
+            work.put(TABLE, key, row)
+        work.send(FAN_CHARTS, chart.series_key, row)
+
+    return step
+
+
+def _end(work: Work, forecast: Forecast, status: "Literal['dropped', 'failed']", reason: str) -> None:
+    outcome = RequestOutcome(
+        request_id=forecast.request_id,
+        series_key=forecast.series_key,
+        status=status,
+        reason=reason,
+        subject_id=forecast.subject_id,
+        handle=forecast.handle,
+        index=forecast.index,
+        demand_id=forecast.demand_id,
+    )
+    work.send(REQUEST_OUTCOMES, forecast.series_key, outcome.to_json())
+
+
+def _time_of(timestamp_ms: int) -> datetime.datetime:
+    """When the samples were ready: the message's own time, so that it is the same when delivered again."""
+    return datetime.datetime.fromtimestamp(timestamp_ms / 1000, datetime.UTC)

@@ -1,0 +1,71 @@
+"""What a forecaster is: windows of the past in, draws of the next hour out. Needs numpy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.core.predictive import Calibration
+from schemas.grid import PAST_POINTS
+
+
+@dataclass(frozen=True)
+class Windows:
+    """B windows of the past on the 5-minute grid. ValueError when the shapes do not fit each other.
+
+    past_mgdl  float32 (B, 96), oldest first, finite
+    end_times  datetime64[s] (B,), local time of the last known point: what the calendar marks are computed from
+    """
+
+    past_mgdl: NDArray[np.float32]
+    end_times: NDArray[np.datetime64]
+
+    def __post_init__(self) -> None:
+        if self.past_mgdl.ndim != 2 or self.past_mgdl.shape[1] != PAST_POINTS:
+            raise ValueError(f"past_mgdl must be (B, {PAST_POINTS}), not {self.past_mgdl.shape}")
+        if self.end_times.shape != self.past_mgdl.shape[:1]:
+            raise ValueError(f"{self.past_mgdl.shape[0]} windows but end_times {self.end_times.shape}")
+
+    def __len__(self) -> int:
+        return int(self.past_mgdl.shape[0])
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of the next hour for B windows, step h at 5 (h + 1) minutes after the last known point.
+
+    samples_mgdl      float32 (B, S, 12): one mean a draw; their spread is what the model does not know
+    residual_sd_mgdl  float32 (B, 12): spread of the truth around a right mean; 0 where the model has none
+    """
+
+    samples_mgdl: NDArray[np.float32]
+    residual_sd_mgdl: NDArray[np.float32]
+
+
+class Forecaster(Protocol):
+    """The seam that every model stands behind.
+
+    `fingerprint` is a hex SHA-256 over everything that determines the draws on one machine and path; `calibration` is
+    None for a model that was never calibrated.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def calibration(self) -> Calibration | None: ...
+
+    def warm_up(self) -> None:
+        """Do everything that the first forecast would otherwise wait for."""
+
+    def draw(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Draws:
+        """`num_samples` draws a window. seeds[i]: 32 bytes; same window, seed and number give the same bits, whoever
+        the batch mates are. ValueError when seeds and windows differ in number.
+        """

@@ -1,0 +1,232 @@
+"""The predictive distribution that is served: dropout draws widened by the residual spread, then calibrated.
+
+Raw distribution of horizon step h, from S dropout draws m_s,h and the residual spread r_h (law of total variance: the
+spread between draws is epistemic, the residual spread aleatoric):
+
+    F_h(x) = 1/S * sum_s Phi((x - m_s,h) / r_h)                       an equal mixture of S normals
+
+Calibration is one conformal step per horizon in normal scores. On held-out data the score of an observed value y is
+z = Phi^-1(F_h(y)); if the raw distribution were right, z would be standard normal. `Calibration.scores[k, h]` is the
+empirical QUANTILE_LEVELS[k] quantile of z, hence
+
+    Q_h(QUANTILE_LEVELS[k]) = F_h^-1(Phi(scores[k, h]))                        calibrated quantile
+    P_h(Y < x)     = Phi(g_h(Phi^-1(F_h(x))))                         calibrated probability
+
+where g_h is the piecewise linear map scores[k, h] -> Phi^-1(QUANTILE_LEVELS[k]), continued with the slope of its last
+segments. Scores rise with the level, so quantiles never cross, and P_h(Y < Q_h(q)) = q for every published level q.
+
+Sources: conformal predictive quantiles, Vovk et al. 2005 and Romano, Patterson, Candes 2019; recalibration through the
+probability integral transform, Kuleshov, Fenner, Ermon 2018; CRPS of a normal mixture, Grimit et al. 2006.
+
+Every function takes leading batch axes: samples (..., S, H), residual spread (..., H). All glucose is mg/dL.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
+
+from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, QUANTILE_LEVELS
+
+Array = NDArray[np.float64]
+
+SMALLEST_SPREAD_MGDL = 0.5  # a sensor reports whole mg/dL: nothing narrower can be claimed
+SENSOR_RANGE_MGDL = (LOWEST_MGDL, HIGHEST_MGDL)  # no quantile is published where no reading is accepted
+
+_LEVEL_SCORES: Array = ndtri(np.asarray(QUANTILE_LEVELS))
+_ROOT_TWO_PI = np.sqrt(2.0 * np.pi)
+_TINY = 1e-300
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The conformal step: at which normal score of the raw distribution each published quantile is read.
+
+    `scores` is (len(QUANTILE_LEVELS), H), strictly rising along the levels; ValueError otherwise.
+    """
+
+    scores: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        table = np.asarray(self.scores, dtype=np.float64)
+        if table.ndim != 2 or table.shape[0] != len(QUANTILE_LEVELS):
+            raise ValueError(f"calibration scores must be {len(QUANTILE_LEVELS)} levels by horizon, not {table.shape}")
+        if not np.all(np.isfinite(table)) or np.any(np.abs(table) > 8.0):
+            raise ValueError("calibration scores must be finite and within -8..8")
+        if np.any(np.diff(table, axis=0) <= 0.0):
+            raise ValueError("calibration scores must rise with the level at every horizon step")
+
+    @classmethod
+    def of(cls, scores: ArrayLike) -> Calibration:
+        return cls(tuple(tuple(float(value) for value in row) for row in np.asarray(scores, dtype=np.float64)))
+
+    @classmethod
+    def identity(cls, horizon: int = HORIZON_STEPS) -> Calibration:
+        """Publishes the raw distribution as it is."""
+        return cls.of(np.repeat(_LEVEL_SCORES[:, None], horizon, axis=1))
+
+    @cached_property
+    def table(self) -> Array:
+        """Scores as an array (len(QUANTILE_LEVELS), H)."""
+        return np.asarray(self.scores, dtype=np.float64)
+
+    @property
+    def horizon(self) -> int:
+        return len(self.scores[0])
+
+    def to_json(self) -> str:
+        return json.dumps({"levels": QUANTILE_LEVELS, "scores": self.scores})
+
+    @classmethod
+    def from_json(cls, text: str | bytes | dict[str, Any]) -> Calibration:
+        """Inverse of `to_json`; also takes the decoded object. ValueError when the levels are not QUANTILE_LEVELS."""
+        document = json.loads(text) if isinstance(text, (str, bytes)) else text
+        if tuple(document["levels"]) != QUANTILE_LEVELS:
+            raise ValueError(
+                f"calibration is for levels {document['levels']}, this version publishes {QUANTILE_LEVELS}"
+            )
+        return cls.of(document["scores"])
+
+    def recalibrated(self, raw_scores: Array) -> Array:
+        """g_h: raw normal scores (..., H) to calibrated ones, piecewise linear between the published levels."""
+        table = self.table
+        interior = table[1:-1]
+        segment = np.sum(raw_scores[..., None, :] >= interior, axis=-2)  # 0 .. len(QUANTILE_LEVELS) - 2
+        step = np.arange(self.horizon)
+        left, right = table[segment, step], table[segment + 1, step]
+        low, high = _LEVEL_SCORES[segment], _LEVEL_SCORES[segment + 1]
+        return np.asarray(low + (raw_scores - left) * ((high - low) / (right - left)))
+
+
+def quantiles(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration) -> Array:
+    """Calibrated quantiles (..., levels, H), rising by level, of samples (..., S, H) and residual spread (..., H)."""
+    samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
+    return np.clip(_mixture_quantiles(samples, spread, calibration.table), *SENSOR_RANGE_MGDL)
+
+
+def probability_below(
+    samples_mgdl: ArrayLike,
+    residual_sd_mgdl: ArrayLike,
+    calibration: Calibration,
+    thresholds_mgdl: ArrayLike,
+) -> Array:
+    """Calibrated P(glucose < threshold): thresholds (T,) -> (..., T, H), in [0, 1] and rising with the threshold."""
+    samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
+    thresholds = np.asarray(thresholds_mgdl, dtype=np.float64)
+    points = np.broadcast_to(thresholds[:, None], (*samples.shape[:-2], thresholds.size, samples.shape[-1]))
+    return _calibrated_cdf(samples, spread, calibration, points)
+
+
+def normal_scores(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, truth_mgdl: ArrayLike) -> Array:
+    """Phi^-1 of the raw distribution at the observed values (..., H), within -8..8: what a calibration is fitted on."""
+    samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
+    points = np.asarray(truth_mgdl, dtype=np.float64)[..., None, :]
+    return np.clip(_scores(_mixture_cdf(samples, spread, points)), -8.0, 8.0)[..., 0, :]
+
+
+def epistemic_sd(samples_mgdl: ArrayLike) -> Array:
+    """Spread between the dropout draws (..., S, H) -> (..., H): what the model does not know. 0 for one draw."""
+    return np.asarray(np.asarray(samples_mgdl, dtype=np.float64).std(axis=-2))
+
+
+def total_sd(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike) -> Array:
+    """Spread of the raw mixture by the law of total variance, (..., H); equals the residual spread if draws agree."""
+    samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
+    return np.asarray(np.hypot(samples.std(axis=-2), spread))
+
+
+def crps(
+    samples_mgdl: ArrayLike,
+    residual_sd_mgdl: ArrayLike,
+    truth_mgdl: ArrayLike,
+    calibration: Calibration | None = None,
+) -> Array:
+    """Continuous ranked probability score at the truth (..., H) -> (..., H) mg/dL, lower is better.
+
+    Without a calibration the closed form of the raw mixture. With one, the integral of (P(Y < x) - 1[y <= x])^2 over x
+    of the calibrated distribution, by Gauss-Legendre quadrature either side of the truth.
+    """
+    samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
+    truth = np.asarray(truth_mgdl, dtype=np.float64)
+    if calibration is None:
+        between = samples[..., :, None, :] - samples[..., None, :, :]
+        own = _expected_distance(truth[..., None, :] - samples, spread[..., None, :]).mean(axis=-2)
+        pairs = _expected_distance(between, np.sqrt(2.0) * spread[..., None, None, :]).mean(axis=(-3, -2))
+        return np.asarray(own - 0.5 * pairs)
+    reach = np.maximum(np.abs(calibration.table).max(axis=0), 1.0) * 4.0 * spread
+    low = np.minimum(samples.min(axis=-2) - reach, truth)
+    high = np.maximum(samples.max(axis=-2) + reach, truth)
+    return _squared_tail(samples, spread, calibration, low, truth, upper=False) + _squared_tail(
+        samples, spread, calibration, truth, high, upper=True
+    )
+
+
+def _mixture(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike) -> tuple[Array, Array]:
+    samples = np.asarray(samples_mgdl, dtype=np.float64)
+    spread = np.asarray(residual_sd_mgdl, dtype=np.float64)
+    if samples.ndim < 2 or spread.shape[-1] != samples.shape[-1]:
+        raise ValueError(f"samples {samples.shape} must be (..., draws, horizon), spread {spread.shape} (..., horizon)")
+    return samples, np.maximum(np.broadcast_to(spread, (*samples.shape[:-2], samples.shape[-1])), SMALLEST_SPREAD_MGDL)
+
+
+def _mixture_cdf(samples: Array, spread: Array, points: Array) -> Array:
+    """F at points (..., P, H) -> (..., P, H)."""
+    scaled = (points[..., :, None, :] - samples[..., None, :, :]) / spread[..., None, None, :]
+    return np.asarray(ndtr(scaled).mean(axis=-2))
+
+
+def _scores(probability: Array) -> Array:
+    return np.asarray(ndtri(np.clip(probability, _TINY, 1.0 - 1e-16)))
+
+
+def _mixture_quantiles(samples: Array, spread: Array, scores: Array) -> Array:
+    """F^-1(Phi(scores)) (..., K, H): Newton inside a bracket that is halved where Newton would leave it.
+
+    The quantile of a mixture lies between the smallest and the largest quantile of its parts: that is the bracket.
+    """
+    width = spread[..., None, :]
+    low = samples.min(axis=-2)[..., None, :] + scores * width
+    high = samples.max(axis=-2)[..., None, :] + scores * width
+    wanted = ndtr(scores)
+    point = samples.mean(axis=-2)[..., None, :] + scores * np.hypot(samples.std(axis=-2), spread)[..., None, :]
+    point = np.clip(point, low, high)
+    for _ in range(60):
+        scaled = (point[..., :, None, :] - samples[..., None, :, :]) / spread[..., None, None, :]
+        excess = ndtr(scaled).mean(axis=-2) - wanted
+        low, high = np.where(excess < 0.0, point, low), np.where(excess > 0.0, point, high)
+        slope = np.exp(-0.5 * scaled * scaled).mean(axis=-2) / (_ROOT_TWO_PI * width)
+        newton = point - excess / np.maximum(slope, _TINY)
+        following = np.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
+        moved = float(np.max(np.abs(following - point), initial=0.0))
+        point = following
+        if moved < 1e-7:
+            break
+    return np.asarray(point)
+
+
+def _calibrated_cdf(samples: Array, spread: Array, calibration: Calibration, points: Array) -> Array:
+    return np.asarray(ndtr(calibration.recalibrated(_scores(_mixture_cdf(samples, spread, points)))))
+
+
+def _expected_distance(offset: Array, spread: Array) -> Array:
+    """E|offset + spread * Z| for standard normal Z."""
+    scaled = offset / spread
+    density = np.exp(-0.5 * scaled * scaled) / _ROOT_TWO_PI
+    return np.asarray(2.0 * spread * density + offset * (2.0 * ndtr(scaled) - 1.0))
+
+
+def _squared_tail(
+    samples: Array, spread: Array, calibration: Calibration, start: Array, stop: Array, *, upper: bool
+) -> Array:
+    half = 0.5 * (stop - start)
+    points = (0.5 * (start + stop))[..., None, :] + half[..., None, :] * _NODES[:, None]
+    height = _calibrated_cdf(samples, spread, calibration, points)
+    height = 1.0 - height if upper else height
+    return np.asarray(half * np.einsum("...ph,p->...h", height * height, _NODE_WEIGHTS))

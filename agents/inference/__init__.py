@@ -1,0 +1,1 @@
+"""The inference role without Kafka: which requests the model answers next, and how."""

@@ -1,0 +1,210 @@
+"""From requests to forecasts: equal computations share their draws, and a window that fails fails alone."""
+
+import dataclasses
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.core.forecaster import Draws, Forecaster, Windows
+from schemas.errors import UnavailableError
+from schemas.forecast import Forecast, ForecastRequest
+from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS
+from schemas.outcome import RequestOutcome
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Draw:
+    """What a model says of one window: samples (S, 12) and residual spread (12,), float32, mg/dL."""
+
+    samples_mgdl: NDArray[np.float32]
+    residual_sd_mgdl: NDArray[np.float32]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.samples_mgdl.nbytes + self.residual_sd_mgdl.nbytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """A window that the model cannot answer, however often it is asked."""
+
+    reason: str
+
+
+Answers = dict[str, Draw | Failure]
+
+
+class Chunk(Protocol):
+    """Draws of the next windows of a batch."""
+
+    @property
+    def draws(self) -> Draws: ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A forecaster that hands out a batch in chunks, in order, so that its first windows need not wait for its last."""
+
+    def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Chunk]: ...
+
+
+class DrawCache:
+    """The most recently used draws by forecast id, bounded in bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._draws: OrderedDict[str, Draw] = OrderedDict()
+        self.size_bytes = 0
+
+    def get(self, forecast_id: str) -> Draw | None:
+        draw = self._draws.get(forecast_id)
+        if draw is not None:
+            self._draws.move_to_end(forecast_id)
+        return draw
+
+    def put(self, forecast_id: str, draw: Draw) -> None:
+        if (old := self._draws.pop(forecast_id, None)) is not None:
+            self.size_bytes -= old.size_bytes
+        self._draws[forecast_id] = draw
+        self.size_bytes += draw.size_bytes
+        while self.size_bytes > self._most_bytes:
+            self.size_bytes -= self._draws.popitem(last=False)[1].size_bytes
+
+
+class Inference:
+    """The model behind the batcher. Blocking: it belongs in a thread of its own, one call at a time."""
+
+    def __init__(self, forecaster: Forecaster, attempts: int, cache_bytes: int = 16 << 20) -> None:
+        """`attempts`: how often a failing window is tried. `cache_bytes`: draws kept for repeated requests."""
+        self._forecaster = forecaster
+        self._attempts = attempts
+        self._cache = DrawCache(cache_bytes)
+        self._calibration_json = forecaster.calibration.to_json() if forecaster.calibration else ""
+        self.windows_drawn = 0
+        self.draws_made = 0
+
+    def time_one_window(self, num_samples: int) -> float:
+        """Seconds that the draws of one quiet window take; warm the forecaster up before."""
+        quiet = Windows(np.full((1, PAST_POINTS), 120.0, np.float32), np.array([0], "datetime64[s]"))
+        began = time.perf_counter()
+        self._forecaster.draw(quiet, [bytes(32)], num_samples)
+        return time.perf_counter() - began
+
+    def draws(self, requests: Mapping[str, ForecastRequest]) -> Iterator[Answers]:
+        """The draws of each computation (forecast id → one of its requests), some at a time, as they are ready.
+
+        What is remembered comes first, then the order is that of the requests within each number of samples. Raises
+        `UnavailableError` where not the windows but the model is at fault: the rest is not answered then.
+        """
+        known: Answers = {}
+        missing: dict[int, list[str]] = {}
+        for forecast_id, request in requests.items():
+            draw = None if request.force else self._cache.get(forecast_id)
+            if draw is not None:
+                known[forecast_id] = draw
+            else:
+                missing.setdefault(request.num_samples, []).append(forecast_id)
+        if known:
+            yield known
+        for num_samples, forecast_ids in missing.items():
+            yield from self._draw(forecast_ids, requests, num_samples)
+
+    def forecast(self, request: ForecastRequest, forecast_id: str, draw: Draw) -> Forecast:
+        """The record that answers a request with the draws of its computation."""
+        carried = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+        del carried["force"], carried["deadline_ms"]
+        return Forecast(
+            **carried,
+            forecast_id=forecast_id,
+            model=self._forecaster.name,
+            model_fingerprint=self._forecaster.fingerprint,
+            samples_mgdl=draw.samples_mgdl.ravel().tolist(),
+            residual_sd_mgdl=draw.residual_sd_mgdl.tolist(),
+            calibration_json=self._calibration_json,
+        )
+
+    def _draw(
+        self, forecast_ids: Sequence[str], requests: Mapping[str, ForecastRequest], num_samples: int, attempt: int = 1
+    ) -> Iterator[Answers]:
+        """Draw them together; where that fails, each half of the rest, down to the windows that are to blame."""
+        done = 0
+        try:
+            for answers in self._draw_together(forecast_ids, requests, num_samples):
+                done += len(answers)
+                yield answers
+        except Exception as error:  # whatever a model raises is one window's failure, or the model's own
+            self._check_model(error)
+            rest = forecast_ids[done:]
+            if len(rest) > 1:
+                middle = len(rest) // 2
+                yield from self._draw(rest[:middle], requests, num_samples)
+                yield from self._draw(rest[middle:], requests, num_samples)
+            elif rest and attempt < self._attempts:
+                yield from self._draw(rest, requests, num_samples, attempt + 1)
+            elif rest:
+                yield {rest[0]: Failure(f"the model could not answer this window ({type(error).__name__})")}
+
+    def _draw_together(
+        self, forecast_ids: Sequence[str], requests: Mapping[str, ForecastRequest], num_samples: int
+    ) -> Iterator[Answers]:
+        past = np.array([requests[each].past_centi_mgdl for each in forecast_ids], dtype=np.float32) / np.float32(CENTI)
+        ends = np.array([requests[each].end_seconds for each in forecast_ids], dtype="datetime64[s]")
+        seeds = [bytes.fromhex(forecast_id) for forecast_id in forecast_ids]
+        start = 0
+        for part in self._parts(Windows(past_mgdl=past, end_times=ends), seeds, num_samples):
+            stop = start + len(part.samples_mgdl)
+            answers = {
+                forecast_id: _checked(part.samples_mgdl[row], part.residual_sd_mgdl[row], num_samples)
+                for row, forecast_id in enumerate(forecast_ids[start:stop])
+            }
+            for forecast_id, answer in answers.items():
+                if isinstance(answer, Draw):
+                    self._cache.put(forecast_id, answer)
+            self.windows_drawn += len(answers)
+            self.draws_made += len(answers) * num_samples
+            start = stop
+            yield answers
+        if start != len(forecast_ids):
+            raise ValueError(f"the model answered {start} of {len(forecast_ids)} windows")
+
+    def _parts(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Draws]:
+        if isinstance(self._forecaster, Streaming):
+            yield from (chunk.draws for chunk in self._forecaster.stream(windows, seeds, num_samples))
+        else:
+            yield self._forecaster.draw(windows, seeds, num_samples)
+
+    def _check_model(self, error: Exception) -> None:
+        """Raises `UnavailableError` where even the model's own warm-up fails: a lost device, not a strange window."""
+        try:
+            self._forecaster.warm_up()
+        except Exception:
+            raise UnavailableError(f"the forecaster {self._forecaster.name} fails: {error!r}") from error
+
+
+def _checked(samples: NDArray[np.float32], spread: NDArray[np.float32], num_samples: int) -> Draw | Failure:
+    """Raises ValueError for what has not the shape of an answer; one that is not finite fails by itself."""
+    if samples.shape != (num_samples, HORIZON_STEPS) or spread.shape != (HORIZON_STEPS,):
+        raise ValueError(f"the model gave samples {samples.shape}, not {(num_samples, HORIZON_STEPS)}")
+    if not (np.isfinite(samples).all() and np.isfinite(spread).all()):
+        return Failure("the model gave no finite forecast for this window")
+    return Draw(samples.copy(), spread.copy())
+
+
+def outcome(request: ForecastRequest, status: str, reason: str) -> RequestOutcome:
+    """How a request ends without a forecast."""
+    return RequestOutcome.model_validate(
+        {
+            "request_id": request.request_id,
+            "series_key": request.series_key,
+            "status": status,
+            "reason": reason,
+            "subject_id": request.subject_id,
+            "handle": request.handle,
+            "index": request.index,
+            "demand_id": request.demand_id,
+        }
+    )

@@ -1,0 +1,109 @@
+"""Unified series in; the outcome of their upload, and requests for the forecasts that are not there yet."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agents.core.deletions import is_gone
+from agents.ingest.stored_series import MOST_ENTRIES, MOST_UPLOADS, StoredSeries, Tail
+from agents.work import StepFunction, Work
+from schemas.errors import MalformedRecordError
+from schemas.grid import FIRST_SAMPLES
+from schemas.series import Series
+from schemas.topics import BACKFILL, INTERACTIVE, UPLOAD_OUTCOMES, Topic
+from schemas.upload import UploadOutcome
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+TABLE = "series"
+
+
+def build(settings: "Settings") -> StepFunction:
+    """The step of ``cgm.series``. Raises `MalformedRecordError` for a message that is no series."""
+    recipe = "/".join(map(str, (settings.forecaster, _model(settings), settings.num_samples, settings.seed)))
+
+    async def step(work: Work) -> None:
+        series = Series.from_arrow(work.message.value)
+        if work.message.key != series.series_key.encode():
+            raise MalformedRecordError("the message's key is not the series key of its record")
+        tail = Tail.from_bytes(work.get(TABLE, series.series_key))
+        if is_gone(work, TABLE, series.handle, series.epoch_ms):
+            _forgotten(work, series)
+            return
+        stored = _store(tail, series)
+        asks = series.force or (
+            stored.served_by is None and stored.asked.get(recipe, work.message.offset) == work.message.offset
+        )
+        indexes = stored.indexes() if asks else []
+        # In the order of waiting: what is looked at first, the answer to the upload, the rest.
+        ask(work, stored, series, [index for index in indexes if index in FIRST_SAMPLES], INTERACTIVE)
+        outcome = stored.outcome(series.upload_id, series.series_key)
+        work.send(UPLOAD_OUTCOMES, series.upload_id, outcome.to_json())
+        ask(work, stored, series, [index for index in indexes if index not in FIRST_SAMPLES], BACKFILL)
+        if asks:
+            stored.asked.setdefault(recipe, work.message.offset)
+        _evict(work, tail, series.series_key)
+        work.put(TABLE, series.series_key, tail.to_bytes())
+
+    def ask(work: Work, stored: StoredSeries, series: Series, indexes: Iterable[int], lane: Topic) -> None:
+        force = f"{series.upload_id}@{series.epoch_ms}" if series.force else None
+        for index in indexes:
+            request = stored.request(series.series_key, index, settings.num_samples, settings.seed, force)
+            work.send(lane, series.series_key, request.to_arrow())
+
+    return step
+
+
+def _model(settings: "Settings") -> str:
+    """Which model it is, so that another one under the same name is asked again."""
+    if settings.forecaster == "persistence":
+        return ""
+    if settings.checkpoint == "huggingface":
+        return str(settings.huggingface_sha256)
+    from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
+
+    return checkpoint_fingerprint(settings.checkpoint)
+
+
+def _store(tail: Tail, series: Series) -> StoredSeries:
+    """The stored series of this content, as new or as it was, now with this upload."""
+    stored = next((known for known in tail.series if known.handle == series.handle), None)
+    if stored is None:
+        stored = StoredSeries.of(series)
+        stored.served_by = tail.longer_than(stored)
+        tail.series.append(stored)
+    stored.epoch_ms = max(stored.epoch_ms, series.epoch_ms)
+    if series.upload_id not in stored.upload_ids:
+        stored.upload_ids = [*stored.upload_ids, series.upload_id][-MOST_UPLOADS:]
+    return stored
+
+
+def _evict(work: Work, tail: Tail, series_key: str) -> None:
+    """Forget the oldest of too many series of one tail, and say so to whoever looks their uploads up."""
+    surplus = sorted(tail.series, key=lambda series: series.epoch_ms)[: max(0, len(tail.series) - MOST_ENTRIES)]
+    retract(work, tail, {series.handle for series in surplus}, series_key)
+
+
+def retract(work: Work, tail: Tail, handles: set[str], series_key: str) -> None:
+    """Remove series; tombstones for their uploads, new outcomes for those that they served."""
+    removed, orphans = tail.remove(handles)
+    for series in removed:
+        for upload_id in series.upload_ids:
+            work.send(UPLOAD_OUTCOMES, upload_id, None)
+    for series in orphans:
+        for upload_id in series.upload_ids:
+            work.send(UPLOAD_OUTCOMES, upload_id, series.outcome(upload_id, series_key).to_json())
+
+
+def _forgotten(work: Work, series: Series) -> None:
+    """The upload was deleted on its way: tell who waits, then leave nothing to be found."""
+    outcome = UploadOutcome(
+        upload_id=series.upload_id,
+        status="rejected",
+        code="deleted",
+        reason="the upload was deleted while it was processed: send it again",
+        epoch_ms=series.epoch_ms,
+        timezone=series.timezone,
+    )
+    work.send(UPLOAD_OUTCOMES, series.upload_id, outcome.to_json())
+    work.send(UPLOAD_OUTCOMES, series.upload_id, None)

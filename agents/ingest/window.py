@@ -1,0 +1,132 @@
+"""Readings in; for each one outcome, and a forecast request for every window that it completes or changes."""
+
+import json
+from typing import TYPE_CHECKING
+
+from agents.core import fingerprint
+from agents.core.local_time import offset_text
+from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
+from agents.work import StepFunction, Work
+from schemas.errors import MalformedRecordError
+from schemas.forecast import ForecastRequest
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, PAST_POINTS, STEP_SECONDS
+from schemas.reading import Reading, ReadingOutcome
+from schemas.record import SubjectId
+from schemas.topics import LIVE, READING_OUTCOMES, READINGS
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+REROUTED = "rerouted"
+EARLIEST_YEAR = 1900
+
+
+def build(settings: "Settings") -> StepFunction:
+    """The step of ``cgm.readings``. Raises `MalformedRecordError` for a message that names no subject."""
+    from streams.kafka.partitioning import partition_of
+
+    late_slots = settings.max_late_minutes * 60 // STEP_SECONDS
+
+    async def step(work: Work) -> None:
+        message = work.message
+        try:
+            reading = Reading.from_json(message.value)
+        except MalformedRecordError as error:
+            subject_id = _subject_of(message.value)
+            if subject_id is None:
+                raise
+            outcome_id = fingerprint.malformed_outcome_id(subject_id, message.value or b"")
+            _reject(work, outcome_id, subject_id, error.code, str(error), None)
+            return
+        key = reading.subject_id.encode()
+        home = message.key == key and partition_of(key, settings.partitions) == message.partition
+        if not home and REROUTED not in message.headers:
+            work.send(READINGS, reading.subject_id, message.value, {**message.headers, REROUTED: b"1"})
+            return
+        outcome_id = fingerprint.outcome_id(reading.subject_id, reading.time, reading.glucose_mgdl)
+        refusal = _refusal(reading, message.timestamp_ms)
+        if refusal:
+            _reject(work, outcome_id, reading.subject_id, *refusal, reading)
+            return
+        window = RollingWindow.from_bytes(work.get("subjects", reading.subject_id), late_slots)
+        verdict, changed = window.accept(*place(reading.time, reading.glucose_mgdl, message.offset))
+        if changed:
+            work.put("subjects", reading.subject_id, window.to_bytes())
+        outcome = ReadingOutcome(
+            outcome_id=outcome_id,
+            subject_id=reading.subject_id,
+            status=verdict.status,
+            code=verdict.code,
+            reason=verdict.reason,
+            reading_id=reading.reading_id,
+            time=reading.time,
+            issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
+        )
+        work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
+        for issue in verdict.issues:
+            request = _request(reading.subject_id, issue, message.timestamp_ms)
+            work.send(LIVE, reading.subject_id, request.to_arrow())
+
+    def _refusal(reading: Reading, timestamp_ms: int) -> tuple[str, str] | None:
+        if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
+            return "implausible", (
+                f"{reading.glucose:g} {reading.unit} is impossible: possible is {LOWEST_MGDL:.0f} to "
+                f"{HIGHEST_MGDL:.0f} mg/dL; check the unit of the reading"
+            )
+        if reading.time.year < EARLIEST_YEAR:
+            return "implausible", f"the time is before {EARLIEST_YEAR}: check the clock of the device"
+        ahead = reading.time.timestamp() - timestamp_ms / 1000
+        if ahead > settings.max_clock_skew_seconds:
+            return "future", (
+                f"the reading is {ahead:.0f} s ahead, {settings.max_clock_skew_seconds:.0f} s are allowed: "
+                "check the clock of the device and the offset of the time"
+            )
+        return None
+
+    def _request(subject_id: str, issue: Issue, epoch_ms: int) -> ForecastRequest:
+        digest = issue.input_hash
+        place_of_issue = fingerprint.slot_place(issue.slot)
+        warnings = [f"IMPUTATION: {issue.interpolated} of {PAST_POINTS} points are interpolated"]
+        return ForecastRequest(
+            request_id=fingerprint.request_id(
+                "live", subject_id, place_of_issue, digest, settings.num_samples, settings.seed
+            ),
+            kind="live",
+            series_key=subject_id,
+            subject_id=subject_id,
+            epoch_ms=epoch_ms,
+            timezone=offset_text(slot_time(issue.slot, issue.zone_minutes)),
+            end_seconds=issue.end_seconds,
+            past_centi_mgdl=issue.past_centi,
+            truth_centi_mgdl=[],
+            input_hash=digest,
+            num_samples=settings.num_samples,
+            seed=settings.seed,
+            warnings=warnings if issue.interpolated else [],
+        )
+
+    return step
+
+
+def _reject(work: Work, outcome_id: str, subject_id: str, code: str, reason: str, reading: Reading | None) -> None:
+    outcome = ReadingOutcome(
+        outcome_id=outcome_id,
+        subject_id=subject_id,
+        status="rejected",
+        code=code,
+        reason=reason,
+        reading_id=reading.reading_id if reading else None,
+        time=reading.time if reading else None,
+    )
+    work.send(READING_OUTCOMES, subject_id, outcome.to_json())
+
+
+def _subject_of(value: bytes | None) -> str | None:
+    """The subject that a malformed reading names, if it names one."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        document = json.loads(value or b"")
+        return TypeAdapter(SubjectId).validate_python(document["subject_id"], strict=True)
+    except (ValueError, TypeError, KeyError, RecursionError, ValidationError):
+        return None

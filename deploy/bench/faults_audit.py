@@ -1,0 +1,217 @@
+"""What a fault run left behind, counted by id from the topics and compared with what a run without faults leaves.
+
+The reference is not another run: the recorded ``cgm.readings`` are put through the pure window step again, partition
+by partition, over tables in memory. Outcomes, requests and tables of the run must then be exactly those.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from agents.core.fingerprint import forecast_id
+from agents.ingest import window
+from agents.work import Message, Work
+from schemas.fan_chart import FanChart
+from schemas.forecast import ForecastRequest
+from schemas.grid import STEP_SECONDS
+from schemas.reading import ReadingOutcome
+from schemas.topics import FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
+from streams.kafka.connection import consumer_options
+from streams.kafka.log_ends import log_ends
+from streams.settings import Settings
+from streams.topology import FAN_CHART_CHANGELOG, app_id
+
+WINDOWS = changelog(app_id("ingest"), "subjects")
+
+
+class MemoryTable:
+    """A table of the reference run."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.rows.get(key)
+
+    def keys(self) -> Iterator[str]:
+        return iter(self.rows)
+
+
+@dataclasses.dataclass
+class Reference:
+    """What a run without faults leaves of the readings that were published."""
+
+    published: int = 0
+    outcomes: set[str] = dataclasses.field(default_factory=set)
+    requests: dict[str, ForecastRequest] = dataclasses.field(default_factory=dict)
+    windows: dict[str, bytes] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audit:
+    """Counts of one run. Lost and wrong have to be 0; twice is what a consumer that drops repeated ids never sees."""
+
+    published: int
+    outcomes_lost: int
+    outcomes_twice: int
+    requests_lost: int
+    requests_twice: int
+    charts_lost: int
+    charts_twice: int
+    window_rows_wrong: int
+    chart_rows_wrong: int
+
+    @property
+    def lost(self) -> int:
+        return self.outcomes_lost + self.requests_lost + self.charts_lost
+
+    @property
+    def wrong(self) -> int:
+        return self.window_rows_wrong + self.chart_rows_wrong
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.published} readings published"
+        yield f"outcomes: {self.outcomes_lost} lost, {self.outcomes_twice} again"
+        yield f"requests: {self.requests_lost} lost, {self.requests_twice} again"
+        yield f"fan charts: {self.charts_lost} lost, {self.charts_twice} again"
+        yield f"table rows unlike a faultless run: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts"
+
+
+async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
+    """Every record of a topic up to its end now, in offset order within a partition."""
+    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning()
+        ends = await log_ends(consumer, partitions)
+        records: list[ConsumerRecord[bytes, bytes]] = []
+        while any([await consumer.position(part) < ends[part] for part in partitions]):
+            for batch in (await consumer.getmany(timeout_ms=500)).values():
+                records.extend(batch)
+        return records
+    finally:
+        await consumer.stop()
+
+
+async def reference_of(settings: Settings) -> Reference:
+    """Put the recorded readings through the window step again, as if nothing had happened in between."""
+    step = window.build(settings)
+    reference, tables = Reference(), {number: MemoryTable() for number in range(settings.partitions)}
+    for record in await read_all(settings, READINGS.name):
+        table = tables[record.partition]
+        work = Work(message_of(record), {"subjects": table})
+        await step(work)
+        reference.published += 1
+        for send in work.sends:
+            if send.topic == READING_OUTCOMES:
+                reference.outcomes.add(ReadingOutcome.from_json(send.value).outcome_id)
+            elif send.topic == LIVE:
+                request = ForecastRequest.from_arrow(send.value)
+                reference.requests[request.request_id] = request
+        for (_, key), value in work.writes.items():
+            if value is not None:
+                table.rows[key] = value
+    reference.windows = {key: value for table in tables.values() for key, value in table.rows.items()}
+    return reference
+
+
+async def audit(settings: Settings, *, whole_pipeline: bool) -> Audit:
+    """Compare what the topics hold with the reference; without `whole_pipeline` charts are not expected."""
+    reference = await reference_of(settings)
+    outcomes = Counter(
+        ReadingOutcome.from_json(record.value).outcome_id for record in await read_all(settings, READING_OUTCOMES.name)
+    )
+    requests = Counter(
+        ForecastRequest.from_arrow(record.value).request_id for record in await read_all(settings, LIVE.name)
+    )
+    windows = _latest(await read_all(settings, WINDOWS.name))
+    charts: Counter[str] = Counter()
+    charts_lost = chart_rows_wrong = 0
+    if whole_pipeline:
+        published = [FanChart.from_json(record.value) for record in await read_all(settings, FAN_CHARTS.name)]
+        charts.update(chart.chart_id for chart in published)
+        model = published[0].model_fingerprint if published else ""
+        expected = {forecast_id(r.input_hash, model, r.num_samples, r.seed) for r in reference.requests.values()}
+        charts_lost = len(expected - {chart.forecast_id for chart in published})
+        rows = _latest(await read_all(settings, FAN_CHART_CHANGELOG.name))
+        chart_rows_wrong = _wrong_charts(settings, reference, model, rows)
+    return Audit(
+        published=reference.published,
+        outcomes_lost=len(reference.outcomes - outcomes.keys()),
+        outcomes_twice=_again(outcomes),
+        requests_lost=len(reference.requests.keys() - requests.keys()),
+        requests_twice=_again(requests),
+        charts_lost=charts_lost,
+        charts_twice=_again(charts),
+        window_rows_wrong=sum(windows.get(key) != value for key, value in reference.windows.items()),
+        chart_rows_wrong=chart_rows_wrong,
+    )
+
+
+def _wrong_charts(settings: Settings, reference: Reference, model: str, rows: dict[str, bytes]) -> int:
+    expected: dict[str, str] = {}
+    for request in reference.requests.values():  # in the order of the readings: the last one of a slot stays
+        slot = (request.end_seconds // STEP_SECONDS) % settings.subject_history_steps
+        key = f"subject/{request.subject_id}/{slot}"
+        expected[key] = forecast_id(request.input_hash, model, request.num_samples, request.seed)
+    held = {key: FanChart.from_json(value).forecast_id for key, value in rows.items() if key.startswith("subject/")}
+    return sum(held.get(key) != wanted for key, wanted in expected.items())
+
+
+def stalls(
+    records: Iterable[ConsumerRecord[bytes, bytes]], partitions: int, since_ms: float, until_ms: float
+) -> dict[int, float]:
+    """Longest pause in seconds of each partition's output, of those whose middle lies in a stretch of time."""
+    longest = dict.fromkeys(range(partitions), 0)
+    last: dict[int, int] = {}
+    for record in sorted(records, key=lambda item: item.timestamp):
+        before = last.get(record.partition, record.timestamp)
+        last[record.partition] = record.timestamp
+        if since_ms <= (before + record.timestamp) / 2 < until_ms:
+            longest[record.partition] = max(longest[record.partition], record.timestamp - before)
+    return {partition: pause / 1000 for partition, pause in longest.items()}
+
+
+async def processed_so_far(settings: Settings) -> int:
+    """How many outcomes and charts there are: the run has settled when the number stands still."""
+    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    await consumer.start()
+    try:
+        names = (READING_OUTCOMES.name, LIVE.name, FAN_CHARTS.name)
+        parts = [TopicPartition(name, number) for name in names for number in range(settings.partitions)]
+        return sum((await log_ends(consumer, parts)).values())
+    finally:
+        await consumer.stop()
+
+
+def _again(counts: Counter[str]) -> int:
+    return sum(counts.values()) - len(counts)
+
+
+def _latest(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[str, bytes]:
+    rows: dict[str, bytes] = {}
+    for record in records:
+        key = (record.key or b"").decode()
+        if record.value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = record.value
+    return rows
+
+
+def message_of(record: ConsumerRecord[bytes, bytes]) -> Message:
+    """A record as a step sees it."""
+    return Message(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        headers=dict(record.headers),
+        timestamp_ms=record.timestamp,
+    )

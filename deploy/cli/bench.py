@@ -1,0 +1,71 @@
+"""``glucast bench``: benchmarks that print what they measure."""
+
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(help="Measure this machine; nothing is asserted.", no_args_is_help=True)
+
+
+@app.command("pipeline")
+def pipeline(
+    broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "embedded",
+    port: Annotated[int, typer.Option(help="Port for the API of the measured run.")] = 8399,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=200, help="Uploads a figure; readings are five times as many.")
+    ] = 10,
+    checkpoint: Annotated[str, typer.Option(help="As GLUCAST_CHECKPOINT.")] = "bundled",
+) -> None:
+    """Start everything, then time uploads, plots and readings from outside, beside GluRPC's figures."""
+    from deploy.bench.pipeline import run
+
+    run(broker, port, repeats, {"GLUCAST_CHECKPOINT": checkpoint})
+
+
+@app.command("faults")
+def faults(
+    consumer: Annotated[Literal["strict", "plain"], typer.Option(help="plain is Faust's own consumer.")] = "strict",
+    load: Annotated[Literal["ingest", "pipeline"], typer.Option(help="Ingest alone, or every role.")] = "pipeline",
+    rate: Annotated[float | None, typer.Option(help="Readings a second; 500 for ingest, 40 for all roles.")] = None,
+    acts: Annotated[str | None, typer.Option(help="Comma separated, e.g. kill:calc,broker:stop; default: all.")] = None,
+    seconds: Annotated[float, typer.Option(min=3, max=120, help="Seconds of load after each act.")] = 14.0,
+) -> None:
+    """Disturb workers and broker on a real Kafka under load; count what was lost and what came twice."""
+    import asyncio
+
+    from deploy.bench import faults as bench
+
+    whole = load == "pipeline"
+    chosen = tuple(acts.split(",")) if acts else (bench.PIPELINE_ACTS if whole else bench.INGEST_ACTS)
+    plan = bench.FaultRun(
+        acts=chosen,
+        rate=rate or (40 if whole else 500),
+        whole_pipeline=whole,
+        consumer=consumer,
+        subjects=40 if whole else 200,
+        seconds_an_act=seconds,
+    )
+    report = asyncio.run(bench.run(plan))
+    bench.print_report(report)
+    if consumer == "strict" and not report.clean:
+        raise typer.Exit(1)
+
+
+@app.command("inference")
+def inference(
+    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the engine.")] = "auto",
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one matrix product.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, max=20, help="The best of so many runs counts.")] = 3,
+) -> None:
+    """The engine beside the reference network served its own way, published architecture, and the floor of both."""
+    from deploy.bench.inference import describe, run
+
+    typer.echo(describe(run(precision=precision, threads=threads, repeats=repeats, progress=typer.echo)))
+
+
+@app.command("fan-chart")
+def fan_chart() -> None:
+    """The closed form of the kernel density beside twelve calls of scipy."""
+    from deploy.bench.fan_chart import print_fan_chart
+
+    print_fan_chart()

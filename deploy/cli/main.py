@@ -1,0 +1,67 @@
+"""The command ``glucast``. A command imports what it needs when it runs, so that help and small commands are quick."""
+
+import logging
+import sys
+
+import typer
+
+from deploy.cli import bench, dlq, forecaster, roles, schemas_files, simulate, topics, up, upload
+from schemas.errors import GlucastError, OverloadedError, UnavailableError
+from schemas.exit_codes import ExitCode
+
+app = typer.Typer(
+    name="glucast",
+    help="Probabilistic one-hour glucose forecasts from CGM readings, on Kafka. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("up")(up.up)
+app.command("worker")(roles.worker)
+app.command("api")(roles.api)
+app.command("upload")(upload.upload)
+app.command("simulate")(simulate.simulate)
+app.add_typer(topics.app, name="topics")
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(schemas_files.app, name="schemas")
+app.add_typer(bench.app, name="bench")
+forecaster.add_to(app)
+
+
+def run() -> None:
+    """The console script: what a person can change is one line on standard error, not a traceback."""
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # its errors come as one line of ours
+    try:
+        app(prog_name="glucast")
+    except (UnavailableError, OverloadedError) as error:
+        _fail(str(error), ExitCode.RESTART)
+    except GlucastError as error:
+        _fail(str(error), ExitCode.CONFIGURATION)
+    except ValueError as error:
+        if not (sentences := _settings_sentences(error)):
+            raise
+        _fail("\n  ".join(["these settings do not work:", *sentences]), ExitCode.CONFIGURATION)
+
+
+def _settings_sentences(error: ValueError) -> list[str]:
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError) or error.title != "Settings":
+        return []
+    sentences = []
+    for item in error.errors(include_input=False, include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else ""
+        variable = name if name.isupper() else f"GLUCAST_{name.upper()}"
+        message = item["msg"].removeprefix("Value error, ")
+        sentences.append(f"{variable}: {message}" if name else message)
+    return sentences
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stderr.write(f"glucast: {text}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,30 @@
+"""The numbers that everything agrees on: the grid of time, the window, the levels of a fan chart, possible glucose."""
+
+import datetime
+
+STEP_SECONDS = 300
+"""Points lie 5 minutes apart."""
+STEP_MINUTES = STEP_SECONDS // 60
+STEP = datetime.timedelta(seconds=STEP_SECONDS)
+STEPS_A_DAY = 24 * 3600 // STEP_SECONDS
+
+PAST_POINTS = 96
+"""What a model sees: 8 hours."""
+HORIZON_STEPS = 12
+"""What it forecasts: the hour after."""
+WINDOW_POINTS = PAST_POINTS + HORIZON_STEPS
+"""A window together with its target hour."""
+
+FIRST_SAMPLES = (0, HORIZON_STEPS)
+"""Samples that every new upload asks for at once: the last recorded hour with its truth, and the real forecast."""
+
+QUANTILE_LEVELS = (0.025, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.975)
+THRESHOLDS_MGDL = (54.0, 70.0, 180.0, 250.0)
+"""Event probabilities are published for them."""
+
+MGDL_PER_MMOLL = 18.016
+"""Molar mass of glucose, 180.16 g/mol, over ten."""
+LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
+"""Glucose outside is impossible in a living person: rejected as a reading, published by no forecast."""
+CENTI = 100
+"""Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""

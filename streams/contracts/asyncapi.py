@@ -1,0 +1,125 @@
+"""The AsyncAPI 3 document of glucast, built from the topology: who reads and writes which record on which topic."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas import topics
+from schemas.topics import Topic
+from streams import topology
+
+ASYNCAPI_VERSION = "3.0.0"
+CONTRACT_VERSION = "1.0.0"
+KAFKA_BINDING = "0.5.0"
+JSON_SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
+ARROW_FORMAT = "application/vnd.apache.arrow.stream"
+
+Node = dict[str, Any]
+
+
+def document(payloads: Mapping[str, str]) -> Node:
+    """The document as plain data. `payloads`: record name to the schema file beside ``asyncapi.yaml``."""
+    return {
+        "asyncapi": ASYNCAPI_VERSION,
+        "id": "urn:glucast",
+        "info": {
+            "title": "glucast",
+            "version": CONTRACT_VERSION,
+            "description": "Probabilistic glucose forecasts from continuous glucose monitoring, on Kafka. "
+            "Delivery is at least once: drop repeats by the record's own id. "
+            "Not a medical device; not for treatment decisions.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "kafka": {
+                "host": "{bootstrap}",
+                "protocol": "kafka",
+                "description": "Any Apache Kafka; the embedded broker of `glucast up` listens on the default.",
+                "variables": {"bootstrap": {"default": "127.0.0.1:9092", "description": "host:port"}},
+            }
+        },
+        "channels": {topic.name: _channel(topic) for topic in topics.TOPICS},
+        "operations": _operations(),
+        "components": {"messages": {_message_name(topic): _message(topic, payloads) for topic in topics.TOPICS}},
+    }
+
+
+def _channel(topic: Topic) -> Node:
+    name = _message_name(topic)
+    configuration: Node = {"cleanup.policy": ["compact" if topic.compacted else "delete"]}
+    if not topic.compacted:
+        configuration["retention.ms"] = topic.retention_ms
+    configuration["max.message.bytes"] = topic.max_message_bytes
+    return {
+        "address": topic.name,
+        "description": f"{topic.about}; keyed by {topic.key}",
+        "tags": [{"name": "public" if topic.public else "internal"}],
+        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        "bindings": {"kafka": {"topicConfiguration": configuration, "bindingVersion": KAFKA_BINDING}},
+    }
+
+
+def _operations() -> Node:
+    operations: Node = {}
+    for step in topology.STEPS:
+        for action, reached in (("receive", (step.reads,)), ("send", (*step.writes, topics.DEAD_LETTERS))):
+            for topic in reached:
+                operations.setdefault(f"{step.name}.{action}.{topic.name}", _operation(step, action, topic))
+    return operations
+
+
+def _operation(step: topology.Step, action: str, topic: Topic) -> Node:
+    channel = f"#/channels/{topic.name}"
+    return {
+        "action": action,
+        "channel": {"$ref": channel},
+        "summary": step.about if action == "receive" else f"{step.name}: {topic.about}",
+        "tags": [{"name": step.role}],
+        "messages": [{"$ref": f"{channel}/messages/{_message_name(topic)}"}],
+        "bindings": {
+            "kafka": {
+                "groupId": {"type": "string", "pattern": f"^{topology.app_id(step.role)}"},
+                "bindingVersion": KAFKA_BINDING,
+            }
+        }
+        if action == "receive"
+        else {},
+    }
+
+
+def _message_name(topic: Topic) -> str:
+    return topic.record or "VendorExport"
+
+
+def _message(topic: Topic, payloads: Mapping[str, str]) -> Node:
+    content, payload = _payload(topic, payloads)
+    return {
+        "name": _message_name(topic),
+        "contentType": content,
+        "payload": payload,
+        "bindings": {
+            "kafka": {"key": {"type": "string", "description": topic.key}, "bindingVersion": KAFKA_BINDING},
+        },
+    } | _headers(topic)
+
+
+def _payload(topic: Topic, payloads: Mapping[str, str]) -> tuple[str, Node]:
+    if topic.record is None:
+        return "application/octet-stream", {"type": "string", "format": "binary", "description": topic.about}
+    if topic.encoding == "arrow":
+        return ARROW_FORMAT, {"schemaFormat": ARROW_FORMAT, "schema": {"$ref": f"./{payloads[topic.record]}"}}
+    return "application/json", {"schemaFormat": JSON_SCHEMA_FORMAT, "schema": {"$ref": f"./{payloads[topic.record]}"}}
+
+
+def _headers(topic: Topic) -> Node:
+    if topic is not topics.UPLOADS:
+        return {}
+    return {
+        "headers": {
+            "type": "object",
+            "properties": {
+                "timezone": {"type": "string", "default": "UTC", "description": "IANA name of the file's local time."},
+                "force": {"type": "string", "enum": ["1"], "description": "Compute again what is known."},
+            },
+        }
+    }

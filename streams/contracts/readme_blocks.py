@@ -1,0 +1,119 @@
+"""README's generated parts, between markers: the topology as a diagram, the topics and the settings as tables."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+
+from schemas import topics
+from schemas.topics import Topic
+from streams import topology
+from streams.settings import Settings
+
+
+def rewrite(readme: str) -> str:
+    """The text with each ``<!-- name -->`` … ``<!-- /name -->`` block renewed; a block without markers stays out."""
+    for name, render in BLOCKS.items():
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if start in readme and end in readme:
+            before, after = readme.split(start, 1)[0], readme.split(end, 1)[1]
+            readme = f"{before}{start}{render()}\n{end}{after}"
+    return readme
+
+
+def topology_diagram() -> str:
+    """A Mermaid flowchart of `topology.STEPS`: topics are rounded, steps stand in their role, tables are cylinders."""
+    lines = ["```mermaid", "flowchart LR"]
+    for role in topology.ROLES:
+        lines.append(f"  subgraph {role}_role [{role}]")
+        lines += [f"    {name}[{name}]" for name in dict.fromkeys(step.name for step in topology.steps_of(role))]
+        lines += [f"    {_node(table)}_table[({table})]" for table in topology.tables_of(role)]
+        lines.append("  end")
+    lines += ["  subgraph query_role [query]", "    query_api[query_api]", "  end"]
+    seen = dict.fromkeys(topic for step in topology.STEPS for topic in (step.reads, *step.writes))
+    lines += [f"  {_node(topic.name)}([{topic.name}])" for topic in seen]
+    lines += dict.fromkeys(edge for step in topology.STEPS for edge in _edges(step))
+    lines += [f"  query_api --> {_node(topic.name)}" for topic in _sent_by_query_api()]
+    lines += [f"  {_node(table)}_table -. changelog .-> query_api" for table in topology.tables_of("calc")]
+    lines += [f"  {_node(topic.name)} --> query_api" for topic in seen if topic.name.endswith("-outcomes")]
+    return "\n".join([*lines, "```", "", f"Every step also writes to `{topics.DEAD_LETTERS.name}`."])
+
+
+def topics_table() -> str:
+    """Every topic: record, key, whether others may rely on it, how it is kept."""
+    rows = [
+        (
+            f"`{topic.name}`",
+            topic.record or "bytes",
+            topic.key,
+            topic.about,
+            "yes" if topic.public else "",
+            _kept(topic),
+        )
+        for topic in topics.TOPICS
+    ]
+    return _table(("topic", "record", "key", "carries", "public", "kept"), rows)
+
+
+def settings_table() -> str:
+    """Every setting: its environment variable, the older name that is also read, default and meaning."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        variable, alias = _variables(name, field)
+        rows.append((f"`{variable}`", f"`{alias}`" if alias else "", _default(field), _meaning(field)))
+    return _table(("variable", "also", "default", "meaning"), rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "topology": topology_diagram,
+    "topics": topics_table,
+    "settings": settings_table,
+}
+
+
+def _edges(step: topology.Step) -> Iterable[str]:
+    yield f"  {_node(step.reads.name)} --> {step.name}"
+    for topic in step.writes:
+        yield f"  {step.name} --> {_node(topic.name)}"
+    for table in step.tables:
+        yield f"  {step.name} --- {_node(table)}_table"
+
+
+def _sent_by_query_api() -> tuple[Topic, ...]:
+    return topics.UPLOADS, topics.READINGS, topics.DEMANDS, topics.CACHE_COMMANDS
+
+
+def _node(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def _kept(topic: Topic) -> str:
+    return "compacted" if topic.compacted else f"{topic.retention_ms // topics.DAY_MS} d"
+
+
+def _variables(name: str, field: FieldInfo) -> tuple[str, str | None]:
+    if isinstance(field.validation_alias, AliasChoices):
+        variable, alias = map(str, field.validation_alias.choices)
+        return variable, alias
+    return f"GLUCAST_{name.upper()}", None
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.default
+    if value is None or value == () or value == "":
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _meaning(field: FieldInfo) -> str:
+    choices = ""
+    if get_origin(field.annotation) is Literal:
+        choices = "One of " + ", ".join(f"`{choice}`" for choice in get_args(field.annotation)) + "."
+    return " ".join(part for part in (field.description, choices) if part)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,346 @@
+"""A Faust consumer that commits exactly what was delivered and acked, in offset order.
+
+Faust's own moves its position on when it drops fetched records, takes the next offset for the end of a hole in the
+log, and acks that hole: ordinary rebalances lose events. Here a `Ledger` a partition decides what is delivered and
+what may be committed, and nothing is committed whose effects the broker has not confirmed.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, cast
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.tables.manager import TableManager
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
+from faust.types import TP
+
+from streams.kafka.acks import Ledger, Verdict
+from streams.kafka.delivery import Fatal, InFlight
+from streams.kafka.fence import Fence
+from streams.kafka.log_ends import log_ends
+
+REWIND_AFTER_SECONDS = 5.0
+
+_log = logging.getLogger("faust.strict")
+
+
+class StrictConsumer(Consumer):
+    """Faust's aiokafka consumer with strict offsets. It runs in the App's event loop, its fetches in a thread."""
+
+    app: "StrictApp"
+    logger = _log
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledgers: dict[TP, Ledger] = {}
+        self._fresh: dict[TP, Ledger] = {}
+        self._conduct = self.callback
+        self.callback = self._deliver
+        self._standing: dict[TP, tuple[int, float]] = {}
+
+    # delivery
+
+    def _new_consumer_thread(self) -> "PromptThread":
+        return PromptThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _deliver(self, message: Any) -> None:
+        await self._conduct(message)  # cancelled when flow is suspended: then `next` stays where it is
+        if (ledger := self.ledgers.get(message.tp)) is not None:
+            ledger.delivered(message.offset)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """The fetch itself, told to the ledgers before anything of it can be dropped.
+
+        What of earlier fetches was dropped on its way is sought first: no later record may ever come to show the loss.
+        """
+        if self.flow_active:
+            await self._seek_undelivered({tp: ledger for tp, ledger in self.ledgers.items() if not ledger.in_step})
+        before = dict(self.ledgers)
+        try:
+            records = await super()._getmany(active_partitions, timeout)
+        except BaseException:
+            for touched in before.values():
+                touched.unsure()
+            raise
+        for tp, batch in records.items():
+            # A ledger that is new or was sought meanwhile cannot know where this fetch began.
+            if (ledger := self.ledgers.get(tp)) is not None and ledger is before.get(tp):
+                ledger.fetched(record.offset for record in batch)
+        return records
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Fetched messages, without those that were delivered before; after a loss the partition is fetched again."""
+        rewound: set[TP] = set()
+        async for tp, message in super().getmany(timeout):
+            if not self.app.topics.acks_enabled_for(message.topic):  # a changelog
+                yield tp, message
+                continue
+            ledger = self.ledgers.get(tp)
+            if ledger is None or tp in rewound:
+                continue
+            match ledger.admit(message.offset):
+                case Verdict.DELIVER:
+                    self._read_offset[tp] = None  # Faust's own guessing of gaps stays idle
+                    yield tp, message
+                case Verdict.REWIND:
+                    rewound.add(tp)
+                    await self._seek_undelivered({tp: ledger})
+                case Verdict.DROP:
+                    pass
+
+    async def _seek_undelivered(self, ledgers: Mapping[TP, Ledger]) -> None:
+        """Go on with the first record of each partition that has not been delivered."""
+        if not ledgers:
+            return
+        offsets = {tp: ledger.next for tp, ledger in ledgers.items()}
+        for ledger in ledgers.values():
+            ledger.unsure()
+        try:  # in the consumer's thread, so that no fetch can move the position at the same time
+            await self._thread.seek_wait(offsets)
+        except (KafkaError, TimeoutError):  # revoked meanwhile, or the broker is away: the next fetch tries again
+            return
+        for tp, ledger in ledgers.items():
+            self._read_offset[tp] = None
+            ledger.sought(offsets[tp])
+
+    async def perform_seek(self) -> None:
+        """Start every partition at its committed offset, or at the earliest; earlier acks are forgotten."""
+        committed = await self.seek_to_committed()
+        mine = [tp for tp in committed if self.app.topics.acks_enabled_for(tp.topic)]
+        base = {tp: offset for tp in mine if (offset := committed[tp]) is not None and offset >= 0}
+        if unknown := [tp for tp in mine if tp not in base]:
+            base.update(await self.earliest_offsets(*unknown))
+        for tp, offset in base.items():
+            self.ledgers.pop(tp, None)
+            self._fresh[tp] = Ledger(offset)
+            self._read_offset[tp] = None
+            self._committed_offset[tp] = offset
+
+    def resume_flow(self) -> None:
+        """Deliver from here on. Not earlier: resuming has just emptied the queues of the streams."""
+        for tp in self._fresh:
+            self.app.in_flight.restart(tp)
+        self.ledgers.update(self._fresh)
+        self._fresh.clear()
+        super().resume_flow()
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Holes are the ledger's business."""
+
+    # acks and commits
+
+    def ack(self, message: Any) -> bool:
+        """Called when everything that the message caused is confirmed, and by Faust for messages that it skips."""
+        stale = message.generation_id != self.app.consumer_generation_id or not self.app.flow_control.is_active()
+        self.forget(message)
+        if stale and not message.tracked:  # never yielded to a step
+            return False
+        ledger = self.ledgers.get(message.tp)
+        return ledger is not None and ledger.ack(message.offset)
+
+    def forget(self, message: Any) -> None:
+        """No longer wait for this message: it is acked, or another delivery of it will be."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
+            self._waiting_for_ack.set_result(None)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter([tp for tp in self.ledgers if topics is None or tp in topics or tp.topic in topics])
+
+    def _new_offset(self, tp: TP) -> int | None:
+        ledger = self.ledgers.get(tp)
+        return None if ledger is None else ledger.low
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        committed = self._committed_offset[tp]
+        return committed is None or offset > committed
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        # No flush of the producer as in Faust: an ack already means that every effect is confirmed.
+        mine = self.assignment()
+        offsets = {tp: offset for tp, offset in offsets.items() if tp in mine}
+        if not offsets or not await self._commit(offsets):
+            return False
+        self._committed_offset.update(offsets)
+        return True
+
+    # rebalances
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish what is in flight and commit it, before Faust forgets it."""
+        app = self.app
+        self.stop_flow()
+        app.flow_control.suspend()
+        app.flow_control.clear()
+        for release in app.on_release:
+            release(revoked)
+        if not app.fence.closed:
+            await app.in_flight.settled(app.conf.broker_session_timeout / 2)
+            await self.force_commit()
+        elif app.in_flight.unconfirmed:
+            app.fatal("the group has given the partitions away while effects were on their way")
+        for tp in revoked:
+            self.ledgers.pop(tp, None)
+            self._fresh.pop(tp, None)
+        self._unacked_messages.clear()  # what is still being worked on will find itself outdated
+        for forget in app.on_revoked:
+            forget(revoked)
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """An assignment proves that the group knows this worker, as a heartbeat does."""
+        self.app.fence.prove()
+        self._watch_heartbeats()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _watch_heartbeats(self) -> None:
+        coordinator = self._thread._ensure_consumer()._coordinator
+        beat = coordinator._do_heartbeat
+        if getattr(beat, "watched", False):
+            return
+
+        async def watched() -> bool:
+            success = bool(await beat())
+            if success:
+                self.app.fence.prove()
+            return success
+
+        watched.watched = True  # type: ignore[attr-defined]
+        coordinator._do_heartbeat = watched
+
+    # what stands still
+
+    async def rewind_lost(self) -> list[TP]:
+        """Fetch again where deliveries were lost inside Faust; call it about once a second. Returns where.
+
+        The message at `low` was delivered and is not acked. If a later one has begun and this one is not being worked
+        on, it was lost: so it was if it waits for long while nothing at all is in flight.
+        """
+        now, in_flight, rewound = time.monotonic(), self.app.in_flight, []
+        for tp, ledger in list(self.ledgers.items()):
+            low, _ = self._standing.get(tp, (-1, now))
+            if ledger.outstanding == 0 or ledger.low != low or len(in_flight) > 0:
+                self._standing[tp] = (ledger.low, now)
+            idle = now - self._standing[tp][1] > REWIND_AFTER_SECONDS
+            if ledger.outstanding > 0 and (idle or in_flight.was_passed(tp, ledger.low)):
+                self._standing.pop(tp)
+                in_flight.restart(tp)
+                rewound.append(tp)
+                ledger.rewind()
+                await self._seek_undelivered({tp: ledger})
+        return rewound
+
+
+class PromptThread(AIOKafkaConsumerThread):
+    """Fetches that wait less: every question to the broker (first offsets, high watermarks) queues behind a fetch."""
+
+    logger = _log
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        consumer = super()._create_consumer(loop)
+        consumer._fetch_max_wait_ms = cast(StrictApp, self.app).fetch_wait_milliseconds  # Faust fixes it at 1,500
+        return consumer
+
+    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
+        ends = await log_ends(self._ensure_consumer(), partitions)
+        return {TP(*partition): end for partition, end in ends.items()}
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **options: Any) -> Any:
+        # aiokafka empties one partition's buffer before it looks at the next: let them take turns.
+        records = await super()._fetch_records(consumer, active_partitions, *args, **options)
+        buffers = consumer._fetcher._records
+        for partition in records:
+            if partition in buffers:
+                buffers[partition] = buffers.pop(partition)
+        return records
+
+
+class PromptTables(TableManager):
+    """Tables that are opened at once; Faust waits a second before it begins."""
+
+    logger = _log
+
+    async def on_start(self) -> None:
+        """Open the tables and start their recovery."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class FencedProducer(Producer):
+    """Faust's aiokafka producer, whose requests wait at the fence: also those that were queued before a pause."""
+
+    logger = _log
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        fence, sender = cast("StrictApp", self.app).fence, producer._sender
+        send = sender._send_produce_req
+
+        async def fenced(node_id: Any, batches: Any) -> Any:
+            await fence.opened()
+            return await send(node_id, batches)
+
+        sender._send_produce_req = fenced
+        return producer
+
+
+class StrictTransport(Transport):
+    """Faust's transport with the strict consumer and the fenced producer."""
+
+    Consumer = StrictConsumer
+    Producer = FencedProducer
+
+
+class StrictApp(faust.App):
+    """A Faust App with strict offsets.
+
+    `in_flight` are the deliveries being worked on. `on_release` are called with the revoked partitions before a
+    rebalance waits for those, so that work which has not begun can be given back; `on_revoked` after the last commit.
+    `fatal` ends the process without further acks.
+    """
+
+    logger = _log
+
+    def __init__(
+        self,
+        app_id: str,
+        *,
+        fatal: Fatal,
+        session_timeout_seconds: float,
+        fetch_wait_milliseconds: int = 50,
+        **options: Any,
+    ) -> None:
+        self.fatal = fatal
+        self.fetch_wait_milliseconds = fetch_wait_milliseconds
+        self.fence = Fence(session_timeout_seconds)
+        self.in_flight = InFlight()
+        self.on_release: list[Callable[[set[TP]], None]] = []
+        self.on_revoked: list[Callable[[set[TP]], None]] = []
+        super().__init__(app_id, broker_session_timeout=session_timeout_seconds, TableManager=PromptTables, **options)
+
+    @property
+    def strict(self) -> StrictConsumer:
+        """The consumer, by its own type."""
+        return cast(StrictConsumer, self.consumer)
+
+    def ledgers(self) -> dict[TP, Ledger]:
+        """The partitions that are being consumed; empty before the App has started."""
+        return self.strict.ledgers if self._consumer is not None else {}
+
+    def _new_transport(self) -> Transport:
+        return StrictTransport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Transport:
+        return StrictTransport(self.conf.broker_producer, self)
+
+    async def stop(self) -> None:
+        """Give back what has not begun, or Faust's last wait would never end; then stop as Faust does."""
+        if not self.should_stop:
+            for release in self.on_release:
+                release(set(self.ledgers()))
+        await super().stop()
+        await asyncio.sleep(0)

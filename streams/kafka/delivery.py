@@ -1,0 +1,150 @@
+"""One message from its delivery to its ack: everything it causes is attached to it, and confirmed before the ack."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from faust.types import TP
+
+from agents.work import Message
+
+if TYPE_CHECKING:
+    from streams.kafka.consumer import StrictConsumer
+
+Fatal = Callable[[str], None]
+"""Ends the process with exit code 3, without acking anything more; takes the reason."""
+
+
+class InFlight:
+    """The deliveries that are being worked on or wait for their confirmations.
+
+    `unconfirmed` counts effects that have been handed to the producer and not been confirmed.
+    """
+
+    def __init__(self) -> None:
+        self.unconfirmed = 0
+        self._open: dict[TP, set[int]] = {}
+        self._begun: dict[TP, int] = {}
+        self._count = 0
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def enter(self, tp: TP, offset: int) -> None:
+        """The delivery of this message begins."""
+        self._open.setdefault(tp, set()).add(offset)
+        self._begun[tp] = max(offset, self._begun.get(tp, -1))
+        self._count += 1
+
+    def leave(self, tp: TP, offset: int) -> None:
+        """The delivery of this message has ended."""
+        self._open[tp].discard(offset)
+        self._count -= 1
+        self._changed.set()
+
+    def restart(self, tp: TP) -> None:
+        """The partition is delivered anew from some offset on."""
+        self._begun.pop(tp, None)
+
+    def was_passed(self, tp: TP, offset: int) -> bool:
+        """True if a later message of the partition has begun and this one is not being worked on.
+
+        Messages of a partition begin in order, so this one is done or has been lost on its way.
+        """
+        return self._begun.get(tp, -1) > offset and offset not in self._open.get(tp, ())
+
+    async def settled(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is in flight; False if the time was not enough."""
+        deadline = time.monotonic() + timeout_seconds
+        while self._count > 0:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
+            except TimeoutError:
+                return False
+        return True
+
+
+class Delivery:
+    """A message that a step works on.
+
+    Attach the future of every send and table write that it causes, then `seal` it: when all of them are confirmed it
+    is acked. A future that fails ends the process: the message was not acked, so it comes again. Work that has not
+    begun when its partition is revoked, or that is no longer `is_current`, is given back with `release`.
+    """
+
+    __slots__ = ("_consumer", "_fatal", "_in_flight", "_on_done", "_open", "_pending", "_raw", "begun_at", "message")
+
+    def __init__(
+        self,
+        raw: Any,
+        consumer: "StrictConsumer",
+        fatal: Fatal,
+        on_done: Callable[["Delivery"], None] | None = None,
+    ) -> None:
+        """`raw` is Faust's message. `on_done` is called once, after the ack or the release."""
+        self.message = message_of(raw)
+        self.begun_at = time.monotonic()
+        self._raw, self._consumer, self._fatal, self._on_done = raw, consumer, fatal, on_done
+        self._in_flight: InFlight = consumer.app.in_flight
+        self._pending = 1  # until sealed
+        self._open = True
+        self._in_flight.enter(raw.tp, raw.offset)
+
+    @property
+    def is_current(self) -> bool:
+        """False when the partition was revoked since: the message will be delivered again, here or elsewhere."""
+        consumer = self._consumer
+        return self._raw.generation_id == consumer.app.consumer_generation_id and self._raw.tp in consumer.ledgers
+
+    def attach(self, future: "asyncio.Future[Any]") -> None:
+        """The ack waits for this future too."""
+        self._pending += 1
+        self._in_flight.unconfirmed += 1
+        future.add_done_callback(self._confirmed)
+
+    def seal(self) -> None:
+        """Nothing more will be attached."""
+        self._countdown()
+
+    def release(self) -> None:
+        """Neither do nor ack it. Only before anything was attached; a second call does nothing."""
+        if self._open:
+            self._consumer.forget(self._raw)
+            self._close()
+
+    def _confirmed(self, future: "asyncio.Future[Any]") -> None:
+        self._in_flight.unconfirmed -= 1
+        if future.cancelled():
+            self._fatal(f"a confirmation was cancelled, for a message of {self.message.topic}")
+        elif (error := future.exception()) is not None:
+            self._fatal(f"the broker did not confirm an effect of a message of {self.message.topic}: {error!r}")
+        else:
+            self._countdown()
+
+    def _countdown(self) -> None:
+        self._pending -= 1
+        if self._pending == 0 and self._open:
+            self._consumer.ack(self._raw)
+            self._close()
+
+    def _close(self) -> None:
+        self._open = False
+        self._in_flight.leave(self._raw.tp, self._raw.offset)
+        if self._on_done is not None:
+            self._on_done(self)
+
+
+def message_of(raw: Any) -> Message:
+    """Faust's message as steps see it."""
+    return Message(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        key=raw.key,
+        value=raw.value,
+        headers=dict(raw.headers or ()),
+        timestamp_ms=round((raw.timestamp or 0.0) * 1000),
+    )

@@ -1,0 +1,124 @@
+"""Tables in RocksDB that are never ahead of their changelog.
+
+A write goes to the changelog first. Until the broker has confirmed it the new value lives in memory, where every step
+of the role sees it; then value and changelog offset reach the disk in one batch. So a worker that dies, or was paused
+while another took over, leaves a table that is an exact prefix of the changelog, and recovery only has to continue it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import rocksdict
+from faust.types import TP
+
+from agents.work import check_size
+from schemas import topics
+from schemas.topics import Topic
+from streams.topology import Role, app_id
+
+OFFSET_KEY = b"__faust\0offset__"
+"""Where Faust's RocksDB store keeps the changelog offset that a partition has reached."""
+
+
+class ConfirmedTable:
+    """One table of a role: raw bytes under text keys, a RocksDB a partition, a compacted changelog."""
+
+    def __init__(self, app: Any, table: Any, role: Role, name: str) -> None:
+        """`table` is Faust's, which opens, recovers and closes the databases."""
+        self.name = name
+        self.changelog: Topic = topics.changelog(app_id(role), name)
+        self._app = app
+        self._table = table
+        self._views: dict[int, PartitionView] = {}
+
+    def partition(self, partition: int) -> "PartitionView":
+        """The part of the table that messages of this partition may touch."""
+        if (view := self._views.get(partition)) is None:
+            view = self._views[partition] = PartitionView(self, partition)
+        return view
+
+    def forget(self, revoked: set[TP]) -> None:
+        """Drop unconfirmed values of partitions that are no longer ours; recovery reads what became of them."""
+        for tp in revoked:
+            if tp.topic == self.changelog.name:
+                self._views.pop(tp.partition, None)
+
+    def check(self, value: bytes | None) -> None:
+        """Raises `MessageTooLargeError` for a value that the changelog would not take."""
+        check_size(self.changelog, value)
+
+    def database(self, partition: int) -> Any:
+        """Faust opens and closes these on rebalances: look it up each time, never keep it."""
+        return self._table.data._db_for_partition(partition)
+
+    async def send(self, partition: int, key: bytes, value: bytes | None) -> "asyncio.Future[Any]":
+        """Enqueue a changelog record."""
+        future: asyncio.Future[Any] = await self._app.producer.send(
+            self.changelog.name, key, value, partition, None, None
+        )
+        return future
+
+    def holds(self, view: "PartitionView") -> bool:
+        """Whether this view is still the current one of its partition, and the partition ours."""
+        return self._views.get(view.partition) is view and TP(self.changelog.name, view.partition) in (
+            self._app._assignment or ()
+        )
+
+
+class PartitionView:
+    """A table as a step sees it: the values of one partition, unconfirmed ones included."""
+
+    def __init__(self, table: ConfirmedTable, partition: int) -> None:
+        self.partition = partition
+        self._table = table
+        self._unconfirmed: dict[bytes, tuple[int, bytes | None]] = {}
+        self._writes = 0
+
+    def get(self, key: str) -> bytes | None:
+        """The value under `key`, None where there is none."""
+        raw = key.encode()
+        if (entry := self._unconfirmed.get(raw)) is not None:
+            return entry[1]
+        value: bytes | None = self._table.database(self.partition).get(raw)
+        return value
+
+    def keys(self) -> Iterator[str]:
+        """All keys, of a snapshot: writing while iterating is safe."""
+        gone = {key for key, (_, value) in self._unconfirmed.items() if value is None}
+        added = {key for key, (_, value) in self._unconfirmed.items() if value is not None}
+        for key in self._table.database(self.partition).keys():  # noqa: SIM118 - not a dict
+            if key != OFFSET_KEY and key not in gone and key not in added:
+                yield key.decode()
+        for key in sorted(added):
+            yield key.decode()
+
+    async def write(self, key: str, value: bytes | None) -> "asyncio.Future[Any]":
+        """Put, or delete for None. The future is done when the broker has confirmed the changelog record."""
+        raw = key.encode()
+        self._writes += 1
+        number = self._writes
+        self._unconfirmed[raw] = (number, value)
+        future = await self._table.send(self.partition, raw, value)
+        future.add_done_callback(lambda sent: self._confirmed(sent, raw, value, number))
+        return future
+
+    def _confirmed(self, sent: "asyncio.Future[Any]", key: bytes, value: bytes | None, number: int) -> None:
+        if sent.cancelled() or sent.exception() is not None or not self._table.holds(self):
+            return  # the delivery ends the process, or the partition has gone
+        self._store(key, value, sent.result().offset)
+        if self._unconfirmed.get(key, (0, None))[0] == number:
+            del self._unconfirmed[key]
+
+    def _store(self, key: bytes, value: bytes | None, offset: int) -> None:
+        database = self._table.database(self.partition)
+        reached = database.get(OFFSET_KEY)
+        if reached is not None and int(reached) >= offset:
+            return  # recovery has read past this record meanwhile
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        if value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, value)
+        batch.put(OFFSET_KEY, b"%d" % offset)
+        database.write(batch)
