@@ -1,15 +1,16 @@
 """The unit of work of one message: what a step reads, and what it wants to happen, held back until it has returned.
 
-A step only collects effects; the guard applies them together. So a step that raises half-way has done nothing and
-can be tried again.
+A step only collects effects; whoever runs it applies them together. So a step that raises half-way has done nothing and
+can be tried again. And it reaches only what the topology page declares of it: anything else is refused at once.
 """
 
 import dataclasses
+import heapq
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol
 
-from schemas.errors import MessageTooLargeError
-from schemas.topics import Topic
+from schemas.errors import MessageTooLargeError, UndeclaredEffectError
+from schemas.topics import DEAD_LETTERS, Topic
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,44 +31,83 @@ class Send:
     """A message to be sent. `partition` is None for the hash of the key; a `value` of None is a tombstone."""
 
     topic: Topic
-    key: str
+    key: bytes | None
     value: bytes | None
     headers: Mapping[str, bytes]
     partition: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a message becomes a dead letter: a stable code, words for a person, and how often it was tried."""
+
+    code: str
+    reason: str
+    attempts: int
 
 
 class Table(Protocol):
     """What a step may see of a table: the values of its message's partition, as bytes under text keys."""
 
     def get(self, key: str) -> bytes | None: ...
-    def keys(self) -> Iterator[str]: ...
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys that begin with `prefix`, in order, of a snapshot."""
+
+
+class Declared(Protocol):
+    """What the topology page says of a step."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def writes(self) -> tuple[Topic, ...]: ...
+    @property
+    def tables(self) -> tuple[str, ...]: ...
 
 
 class Work:
-    """The message, read access to the tables as they will be after this work, and the collected effects."""
+    """The message, read access to the tables as they will be after this work, and the collected effects.
 
-    def __init__(self, message: Message, tables: Mapping[str, Table]) -> None:
+    `failure` makes the message a dead letter, beside the effects.
+    """
+
+    def __init__(
+        self, message: Message, tables: Mapping[str, Table], step: Declared, partition_of: Callable[[bytes], int]
+    ) -> None:
+        """`tables` are those of the message's partition; `partition_of` tells where a key's messages belong."""
         self.message = message
+        self.step = step
+        self.partition_of = partition_of
         self.sends: list[Send] = []
         self.writes: dict[tuple[str, str], bytes | None] = {}
+        self.failure: Failure | None = None
         self._tables = tables
 
     def get(self, table: str, key: str) -> bytes | None:
         """The value under `key`, including what this work has put or deleted."""
+        self._require_table(table)
         if (table, key) in self.writes:
             return self.writes[table, key]
         return self._tables[table].get(key)
 
-    def keys(self, table: str) -> Iterator[str]:
-        """All keys of this partition: a scan, for commands, not for each message."""
-        return self._tables[table].keys()
+    def keys(self, table: str, prefix: str) -> Iterator[str]:
+        """The keys of this partition that begin with `prefix`, in order, as this work has left them so far.
+
+        Costs what is taken from it, not what the table holds; putting and deleting while iterating is safe.
+        """
+        self._require_table(table)
+        changed = {key: value for (name, key), value in self.writes.items() if name == table and key.startswith(prefix)}
+        stored = (key for key in self._tables[table].keys(prefix) if key not in changed)
+        return heapq.merge(stored, sorted(key for key, value in changed.items() if value is not None))
 
     def put(self, table: str, key: str, value: bytes) -> None:
-        """Set `key` when the work is done."""
+        """Set `key` when the work is done. Raises `UndeclaredEffectError` for another step's table."""
+        self._require_table(table)
         self.writes[table, key] = value
 
     def delete(self, table: str, key: str) -> None:
-        """Remove `key` when the work is done."""
+        """Remove `key` when the work is done. Raises `UndeclaredEffectError` for another step's table."""
+        self._require_table(table)
         self.writes[table, key] = None
 
     def send(
@@ -78,21 +118,41 @@ class Work:
         headers: Mapping[str, bytes] | None = None,
         partition: int | None = None,
     ) -> None:
-        """Send when the work is done. Raises `MessageTooLargeError` here, before anything has happened."""
-        check_size(topic, value)
-        self.sends.append(Send(topic, key, value, headers or {}, partition))
+        """Send when the work is done. Raises `UndeclaredEffectError` for a topic that the step does not declare."""
+        if topic not in self.step.writes:
+            raise UndeclaredEffectError(
+                f"step {self.step.name} does not declare that it writes to {topic.name}: see streams/topology.py"
+            )
+        self.sends.append(Send(topic, key.encode(), value, headers or {}, partition))
+
+    def bury(self, key: bytes | None, letter: bytes) -> None:
+        """Send a dead letter; open to every step, because whoever runs it writes them."""
+        self.sends.append(Send(DEAD_LETTERS, key, letter, {}, None))
+
+    def clear(self) -> None:
+        """Forget everything that was collected: the step failed, or is tried again."""
+        self.sends.clear()
+        self.writes.clear()
+        self.failure = None
+
+    def _require_table(self, table: str) -> None:
+        if table not in self.step.tables:
+            raise UndeclaredEffectError(
+                f"step {self.step.name} does not declare the table {table}: see streams/topology.py"
+            )
 
 
-def check_size(topic: Topic, value: bytes | None) -> None:
-    """Raises `MessageTooLargeError` for a value that the topic would not take."""
-    if value is not None and len(value) > topic.max_message_bytes - ENVELOPE_BYTES:
+def check_size(topic: Topic, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]) -> None:
+    """Raises `MessageTooLargeError` for a message that the topic would not take, key and headers included."""
+    size = len(key or b"") + len(value or b"") + sum(len(name.encode()) + len(text) for name, text in headers.items())
+    if size > topic.max_message_bytes - ENVELOPE_BYTES:
         raise MessageTooLargeError(
-            f"{len(value)} bytes for {topic.name}, which takes {topic.max_message_bytes - ENVELOPE_BYTES} a message"
+            f"{size} bytes for {topic.name}, which takes {topic.max_message_bytes - ENVELOPE_BYTES} a message"
         )
 
 
 ENVELOPE_BYTES = 16 * 1024
-"""Room for key, headers and the record batch around a value."""
+"""Room for the record batch around a message."""
 
 StepFunction = Callable[[Work], Awaitable[None]]
-"""What ``agents.<name>.build(settings)`` returns. Raises `RejectedError` for a message that can never work."""
+"""What ``agents.<role>.<name>.build(settings)`` returns. Raises `RejectedError` for a message that can never work."""

@@ -1,31 +1,28 @@
 """A process that has loaded a worker's code and waits to be told which worker to be: a restart without the loading.
 
-``python -m deploy.spare`` reads one line from standard input, written by `order`, and becomes that command. It ends
-when its input is closed before. Loading the code is most of what a restart costs: 1.9 s of a core.
+``python -m deploy.spare`` reads one line from standard input, written by spare_order.py, and becomes that command. It
+ends when its input is closed before. Loading the code is most of what a restart costs: 1.9 s of a core.
 """
 
 import importlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
 
 from setproctitle import setproctitle
 
 from streams import topology
-from streams.topology import Role
+from streams.topology import WorkerRole
 
-COMMAND = (sys.executable, "-m", "deploy.spare")
-DELAY_SECONDS = 5.0
-"""How long to wait with the next spare process: a worker that has just begun needs the processor more."""
-
-_MODULES = ("streams.worker", "streams.apps", "streams.health", "streams.kafka.liveness", "streams.kafka.provision")
-_ROLES: tuple[Role, ...] = ("ingest", "calc")  # not inference: torch would cost more memory than all the rest
-
-
-def order(arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """What makes a spare process ``glucast ARGUMENTS`` under exactly this environment, for its standard input."""
-    return json.dumps({"arguments": list(arguments), "environment": dict(environment)}).encode() + b"\n"
+_MODULES = (
+    "streams.worker",
+    "streams.runner",
+    "streams.apps",
+    "streams.health",
+    "streams.kafka.liveness",
+    "streams.kafka.provision",
+)
+_ROLES: tuple[WorkerRole, ...] = ("ingest", "calc")  # not inference: torch would cost more memory than all the rest
 
 
 def main() -> None:
@@ -40,12 +37,13 @@ def main() -> None:
 
 def _preload() -> None:
     from deploy.cli import main as _main  # noqa: F401 - loaded for later
+    from streams.apps import module_of
 
     for module in _MODULES:
         importlib.import_module(module)
     for role in _ROLES:
         for step in topology.steps_of(role):
-            importlib.import_module(f"agents.{step.name}")
+            importlib.import_module(module_of(step))
 
 
 def _obey(line: bytes) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from deploy import spare
+from deploy import spare_order
 
 Spawn = Callable[[Sequence[str], Mapping[str, str]], Awaitable[asyncio.subprocess.Process]]
 """Starts a command in an environment, its standard input a pipe."""
@@ -38,7 +38,7 @@ class SpareKeeper:
         self.prepare()
         if process is None or process.returncode is not None or process.stdin is None:
             return None
-        process.stdin.write(spare.order(arguments, environment))
+        process.stdin.write(spare_order.order(arguments, environment))
         process.stdin.close()
         return process
 
@@ -55,4 +55,4 @@ class SpareKeeper:
 
     async def _prepare(self) -> None:
         await asyncio.sleep(self._delay_seconds)
-        self._process = await self._spawn(spare.COMMAND, self._environment)
+        self._process = await self._spawn(spare_order.COMMAND, self._environment)

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from deploy import spare
+from deploy import spare_order
 from deploy.log_lines import LogLines
 from deploy.orphans import die_with_parent
 from deploy.readiness import Readiness, probe
@@ -63,7 +63,7 @@ class Supervisor:
         """Done when a child cannot work until somebody changes its configuration."""
         self._spares: SpareKeeper | None = None
 
-    def keep_spare(self, environment: Mapping[str, str], delay_seconds: float = spare.DELAY_SECONDS) -> None:
+    def keep_spare(self, environment: Mapping[str, str], delay_seconds: float = spare_order.DELAY_SECONDS) -> None:
         """From now on a process with its code loaded waits to take the place of the next child that dies."""
         self._spares = SpareKeeper(_spawn_spare, environment, delay_seconds)
         self._spares.prepare()

@@ -8,8 +8,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from query_api.read_model import FOLLOWED, Entry, ReadModel
-from schemas.errors import UnavailableError
+from query_api.read_model import Entry, ReadModel
+from schemas.errors import RebuildError, UnavailableError
 from streams.kafka.connection import consumer_options
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
@@ -23,10 +23,6 @@ PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 STALE_SECONDS = 20 * 3600
 """Kafka drops tombstones of compacted topics after a day: a table that slept for longer could keep what was deleted."""
-
-
-class _RebuildError(Exception):
-    """The log is not the one that the table was built from."""
 
 
 class Follower:
@@ -52,7 +48,7 @@ class Follower:
         while True:
             try:
                 await self._follow()
-            except _RebuildError as reason:
+            except RebuildError as reason:
                 log.warning("read model is rebuilt", reason=str(reason))
                 self._model.wipe()
             except (KafkaError, OSError, UnavailableError) as error:
@@ -79,7 +75,7 @@ class Follower:
                         await self._read(consumer)
                 finally:
                     watch.cancel()
-        except* _RebuildError as errors:
+        except* RebuildError as errors:
             raise errors.exceptions[0] from None
         except* (KafkaError, OSError, UnavailableError) as errors:
             raise errors.exceptions[0] from None
@@ -90,20 +86,22 @@ class Follower:
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         """Continue where the table stands, or begin again where it cannot be continued."""
         partitions = [
-            TopicPartition(topic.name, number) for topic in FOLLOWED for number in range(self._settings.partitions)
+            TopicPartition(topic, number)
+            for topic in self._model.followed
+            for number in range(self._settings.partitions)
         ]
         consumer.assign(partitions)
         await self._check_cluster()
         known = self._model.positions()
         touched = self._model.touched_seconds()
         if touched and time.time() - touched > STALE_SECONDS:
-            raise _RebuildError("the table is older than Kafka keeps deletions")
+            raise RebuildError("the table is older than Kafka keeps deletions")
         self._ends = await log_ends(consumer, partitions)
         begins = await consumer.beginning_offsets(partitions)
         for partition in partitions:
             offset = known.get((partition.topic, partition.partition), 0)
             if offset > self._ends[partition]:
-                raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
+                raise RebuildError(f"{partition.topic} ends before the offset that was reached")
             self._next[partition] = max(offset, begins[partition])
             consumer.seek(partition, self._next[partition])
         self.connected = True
@@ -111,7 +109,7 @@ class Follower:
 
     async def _check_cluster(self) -> None:
         if not self._model.belongs_to(await cluster_id(self._settings)):
-            raise _RebuildError("this is another Kafka cluster")
+            raise RebuildError("it is of another Kafka cluster or of an earlier version")
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS, max_records=POLL_RECORDS)
@@ -119,7 +117,7 @@ class Follower:
             return
         for partition, records in batches.items():
             if records and records[0].offset < self._next[partition]:
-                raise _RebuildError(f"{partition.topic} began again")
+                raise RebuildError(f"{partition.topic} began again")
             if records:
                 self._next[partition] = records[-1].offset + 1
         positions = {(partition.topic, partition.partition): self._next[partition] for partition in batches}
@@ -145,7 +143,7 @@ class Follower:
                 for partition, reached in self._next.items():
                     # The consumer goes back by itself, but only where the broker does not know its offset.
                     if await consumer.position(partition) < reached:
-                        raise _RebuildError(f"{partition.topic} ends before the offset that was reached")
+                        raise RebuildError(f"{partition.topic} ends before the offset that was reached")
         except (KafkaError, OSError, TimeoutError, UnavailableError):
             self.connected = False
             return
@@ -155,7 +153,7 @@ class Follower:
     async def _advance(self) -> None:
         if not self.caught_up and self.lag() == 0:
             self.caught_up = True
-            log.info("read model has caught up", handles=self._model.handle_count())
+            log.info("read model has caught up", handles=self._model.uploads.handle_count())
         async with self._advanced:
             self._advanced.notify_all()
 
@@ -173,7 +171,7 @@ class Follower:
                 goal = dict(self._ends)
                 async with self._advanced:
                     await self._advanced.wait_for(lambda: self.connected and self._reached(goal))
-        except (TimeoutError, _RebuildError):
+        except (TimeoutError, RebuildError):
             raise UnavailableError(
                 "this replica has not caught up with Kafka, so it cannot say what is stored; try again"
             ) from None

@@ -8,7 +8,7 @@ import orjson
 
 from query_api.figure import Style, figure
 from query_api.image import Images
-from query_api.read_model import ChartRow
+from query_api.projections.fan_charts import ChartRow
 
 MediaType = Literal["image/png", "application/json", "image/svg+xml"]
 SAMPLE_TYPES: tuple[MediaType, ...] = ("image/png", "application/json")

@@ -11,15 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from query_api.submit import IndexRangeError
 from schemas import errors
-from schemas.errors import GlucastError
+from schemas.errors import ClientGoneError, GlucastError
 
 log = structlog.get_logger("query_api.problems")
 
 STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (errors.MessageTooLargeError, 413),
-    (IndexRangeError, 422),
     (errors.RejectedError, 422),
     (errors.UnknownHandleError, 404),
     (errors.NoForecastError, 404),
@@ -27,10 +25,6 @@ STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (errors.UnavailableError, 503),
 )
 RETRY_AFTER_SECONDS = 2
-
-
-class ClientGoneError(Exception):
-    """Nobody reads the answer any more."""
 
 
 def problem(status: int, detail: str, code: str, headers: Mapping[str, str] | None = None, **extra: object) -> Response:

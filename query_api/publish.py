@@ -10,13 +10,15 @@ from aiokafka.errors import KafkaError
 from aiokafka.errors import MessageSizeTooLargeError as BrokerSizeError
 
 from agents.work import check_size
-from schemas.errors import MessageTooLargeError, UnavailableError
+from schemas.errors import MessageTooLargeError, UnavailableError, UndeclaredEffectError
 from schemas.topics import Topic
+from streams import topology
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
 
 log = structlog.get_logger("query_api.publish")
 
+QUERY = topology.step_of("query_api")
 CONFIRM_SECONDS = 8.0
 RETRY_SECONDS = 0.5
 
@@ -59,9 +61,13 @@ class Publisher:
     ) -> int:
         """Send and wait for the confirmation; returns the message's timestamp in Unix milliseconds.
 
-        Raises `UnavailableError` where the broker does not confirm in time, `MessageTooLargeError` before sending.
+        Raises `UnavailableError` where the broker does not confirm in time; before anything is sent
+        `MessageTooLargeError`, and `UndeclaredEffectError` for a topic that the topology page does not give the role.
         """
-        check_size(topic, value)
+        if topic not in QUERY.writes:
+            raise UndeclaredEffectError(f"the query role does not declare that it writes to {topic.name}")
+        raw = None if key is None else key.encode()
+        check_size(topic, raw, value, headers or {})
         if self._producer is None:
             raise UnavailableError(f"no Kafka answers at {self._settings.broker}; stored forecasts can still be read")
         try:
@@ -69,7 +75,7 @@ class Publisher:
                 confirmed = await self._producer.send_and_wait(
                     topic.name,
                     value,
-                    key=None if key is None else key.encode(),
+                    key=raw,
                     partition=partition,
                     headers=list((headers or {}).items()),
                 )

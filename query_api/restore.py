@@ -4,7 +4,8 @@ import secrets
 import time
 
 from agents.core.fingerprint import chart_id, handle_place
-from query_api.read_model import ReadModel, StoredHandle
+from query_api.projections.uploads import StoredHandle, upload_key
+from query_api.read_model import ReadModel
 from query_api.saved_handles import SavedHandle, points_of
 from query_api.submit import Submit
 from schemas import topics
@@ -15,9 +16,9 @@ from schemas.upload import UploadOutcome
 
 def snapshot(model: ReadModel, stored: StoredHandle) -> SavedHandle:
     """All that is known of a handle, as its own: also where a longer series serves it."""
-    uploads = [model.upload(upload_id) for upload_id in stored.upload_ids]
+    uploads = [model.uploads.upload(upload_id) for upload_id in stored.upload_ids]
     outcomes = tuple(_own(upload) for upload in uploads if upload is not None)
-    rows = model.charts(stored)
+    rows = model.samples(stored)
     charts = {index: _placed(row.chart, stored, index) for index, row in rows.items()}
     return SavedHandle(stored.handle, outcomes or (_own(stored.outcome),), charts)
 
@@ -48,10 +49,10 @@ async def restore(submit: Submit, saved: SavedHandle) -> None:
         CacheCommand(
             action="restore",
             command_id=secrets.token_hex(16),
-            epoch_ms=now_ms,
+            up_to_ms=now_ms,
             series_key=series_key,
             handle=saved.handle,
-            chart=chart.model_copy(update={"epoch_ms": now_ms}),
+            chart=chart.model_copy(update={"began_ms": now_ms}),
         )
         for chart in saved.charts.values()
     ]
@@ -64,13 +65,13 @@ async def restore(submit: Submit, saved: SavedHandle) -> None:
             start_seconds=points.start_seconds,
             glucose_centi_mgdl=points.centi,
             warnings_json=upload.warnings.to_json().decode(),
-            epoch_ms=now_ms,
+            began_ms=now_ms,
         )
         for upload in saved.outcomes
     ]
     sends = [(topics.CACHE_COMMANDS, command.to_json()) for command in commands]
     sends += [(topics.SERIES, one.to_arrow()) for one in series]
-    uploads = [f"upload/{one.upload_id}" for one in series]
+    uploads = [upload_key(one.upload_id) for one in series]
     await submit.publish_and_await(
-        series_key, sends, uploads, lambda item: isinstance(item, UploadOutcome) and item.epoch_ms >= now_ms
+        series_key, sends, uploads, lambda item: isinstance(item, UploadOutcome) and item.began_ms >= now_ms
     )

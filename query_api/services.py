@@ -11,15 +11,15 @@ from fastapi import Request
 
 from query_api.follow import Follower
 from query_api.image import Images
-from query_api.news import News
 from query_api.pipeline_status import PipelineWatch
 from query_api.plots import Plots
-from query_api.problems import ClientGoneError
 from query_api.publish import Publisher
 from query_api.read_model import ReadModel
 from query_api.request_metrics import RequestMetrics
 from query_api.store import Store
 from query_api.submit import Submit
+from query_api.subscriptions import Subscriptions
+from schemas.errors import ClientGoneError
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def services_of(request: Request) -> Services:
 async def running(settings: Settings, directory: Path, metrics: RequestMetrics) -> AsyncIterator[Services]:
     """Open the table and run everything that works in the background."""
     model = ReadModel(
-        Store(directory / "read-model", settings.block_cache_bytes, settings.write_buffer_bytes), News()
+        Store(directory / "read-model", settings.block_cache_bytes, settings.write_buffer_bytes), Subscriptions()
     )  # fmt: skip
     follower, publisher = Follower(settings, model), Publisher(settings)
     images = Images(waiters=settings.waiters)
@@ -79,7 +79,7 @@ def _measure(services: Services) -> None:
     metrics.gauge("glucast_read_model_lag", "Messages between Kafka and the read model", services.follower.lag)
     metrics.gauge("glucast_read_model_connected", "1 while Kafka answers", lambda: services.follower.connected)
     metrics.gauge("glucast_read_model_skipped", "Messages that were no records", lambda: services.model.skipped)
-    metrics.gauge("glucast_handles", "Stored handles", services.model.handle_count)
+    metrics.gauge("glucast_handles", "Stored handles", services.model.uploads.handle_count)
     metrics.gauge("glucast_waiters", "Requests that wait for workers", lambda: submit.in_flight.waiters)
     metrics.gauge("glucast_computations", "What they wait for, each once", lambda: submit.in_flight.computations)
     metrics.gauge("glucast_pictures_drawn", "Pictures drawn by Chromium", lambda: images.renders)

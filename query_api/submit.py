@@ -15,11 +15,14 @@ from agents.core.fingerprint import upload_id as upload_id_of
 from agents.core.local_time import zone
 from query_api.follow import Follower
 from query_api.in_flight import InFlight
+from query_api.projections.fan_charts import ChartRow, sample_key
+from query_api.projections.requests import demand_key
+from query_api.projections.uploads import StoredHandle, handle_key, upload_key
 from query_api.publish import Publisher
-from query_api.read_model import ChartRow, ReadModel, StoredHandle
+from query_api.read_model import ReadModel
 from schemas import errors, topics
 from schemas.command import CacheCommand, ForecastDemand
-from schemas.errors import GlucastError, RejectedError, UnavailableError, UnknownHandleError
+from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
 from schemas.reading import Reading
@@ -30,12 +33,6 @@ T = TypeVar("T")
 
 HEAD_START_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
-
-
-class IndexRangeError(RejectedError):
-    """A sample outside those that a handle has."""
-
-    code = "out_of_range"
 
 
 class Submit:
@@ -71,34 +68,34 @@ class Submit:
 
     def known_upload(self, upload_id: str) -> UploadOutcome | None:
         """The accepted outcome of an upload whose series is still stored."""
-        known = self._model.upload(upload_id)
+        known = self._model.uploads.upload(upload_id)
         accepted = known is not None and known.status == "accepted" and known.handle is not None
-        return known if accepted and known and self._model.handle(known.handle or "") is not None else None
+        return known if accepted and known and self._model.uploads.handle(known.handle or "") is not None else None
 
     async def _upload(self, upload_id: str, raw: bytes, timezone: str, force: bool) -> UploadOutcome:
         headers = {"timezone": timezone.encode()} | ({"force": b"1"} if force else {})
-        with self._model.news.listen(f"upload/{upload_id}") as listener:
+        with self._model.subscriptions.subscribe(upload_key(upload_id)) as subscription:
             sent_ms = await self._publisher.send(topics.UPLOADS, upload_id, raw, headers)
             while True:
-                for item in await listener.next():
-                    if isinstance(item, UploadOutcome) and item.epoch_ms >= sent_ms:
+                for item in await subscription.next():
+                    if isinstance(item, UploadOutcome) and item.began_ms >= sent_ms:
                         return item
 
     async def _evict(self) -> None:
         """Delete the oldest handles over the limit."""
-        excess = self._model.handle_count() - self._settings.max_cache_size
+        excess = self._model.uploads.handle_count() - self._settings.max_cache_size
         if excess > 0:
-            for stored in self._model.handles()[:excess]:
+            for stored in self._model.uploads.handles()[:excess]:
                 await self._command(stored)
 
     # forecasts
 
     async def stored(self, handle: str) -> StoredHandle:
         """A known handle. Raises `UnknownHandleError`, but only after what Kafka holds by now has been read."""
-        found = self._model.handle(handle)
+        found = self._model.uploads.handle(handle)
         if found is None:
             await self._follower.catch_up()
-            found = self._model.handle(handle)
+            found = self._model.uploads.handle(handle)
         if found is None:
             raise UnknownHandleError(
                 "nothing is stored under this handle; it was never given, has been deleted or replaced by newer ones: "
@@ -109,15 +106,15 @@ class Submit:
     async def forecast(self, handle: str, index: int, force: bool = False) -> ChartRow:
         """The fan chart of one sample, from the table or computed now.
 
-        Raises `UnknownHandleError`, `IndexRangeError`, and `UnavailableError` where it takes too long.
+        Raises `UnknownHandleError`, `OutOfRangeError`, and `UnavailableError` where it takes too long.
         """
         stored = await self.stored(handle)
         if index not in stored.indexes:
-            raise IndexRangeError(
+            raise OutOfRangeError(
                 f"index {index} is out of range: this handle has samples {stored.indexes[0]} to {stored.indexes[-1]} "
                 "(0 is the last with its whole hour of truth, 12 the real forecast)"
             )
-        known = None if force else self._model.chart(stored, index)
+        known = None if force else self._model.sample(stored, index)
         if known is not None:
             return known
         return await self.in_flight.join(
@@ -126,27 +123,27 @@ class Submit:
 
     async def _forecast(self, stored: StoredHandle, index: int, force: bool) -> ChartRow:
         begin = time.monotonic()
-        keys = [f"chart/{holder}/{index}" for holder in (stored.handle, stored.outcome.served_by) if holder]
+        keys = [sample_key(holder, index) for holder in (stored.handle, stored.outcome.served_by) if holder]
         demand_id = secrets.token_hex(16)
-        keys += [f"handle/{stored.handle}", f"demand/{demand_id}"]
-        with self._model.news.listen(*keys) as listener:
-            row = None if force else self._model.chart(stored, index)
+        keys += [handle_key(stored.handle), demand_key(demand_id)]
+        with self._model.subscriptions.subscribe(*keys) as subscription:
+            row = None if force else self._model.sample(stored, index)
             if row is None and not force and self._just_uploaded(stored) and index in FIRST_SAMPLES:
                 try:
                     async with asyncio.timeout(HEAD_START_SECONDS):
-                        row = _answer(await listener.next(), demand_id, force)
+                        row = _answer(await subscription.next(), demand_id, force)
                 except TimeoutError:
                     pass
             if row is None:
                 await self._demand(stored, index, force, demand_id)
             while row is None:
-                row = _answer(await listener.next(), demand_id, force)
+                row = _answer(await subscription.next(), demand_id, force)
         self.fulfilled += 1
         self.fulfilment_seconds += time.monotonic() - begin
         return row
 
     def _just_uploaded(self, stored: StoredHandle) -> bool:
-        return time.time() * 1000 - stored.outcome.epoch_ms < 1000 * HEAD_START_SECONDS
+        return time.time() * 1000 - stored.outcome.began_ms < 1000 * HEAD_START_SECONDS
 
     async def _demand(self, stored: StoredHandle, index: int, force: bool, demand_id: str) -> None:
         deadline_ms = int((time.time() + self._settings.answer_timeout_seconds) * 1000)
@@ -176,26 +173,26 @@ class Submit:
         Raises `UnknownHandleError`, `UnavailableError`.
         """
         stored = await self.stored(handle)
-        with self._model.news.listen(f"handle/{handle}") as listener:
+        with self._model.subscriptions.subscribe(handle_key(handle)) as subscription:
             await self._command(stored)
-            await self._until(listener.next(), "delete")
+            await self._until(subscription.next(), "delete")
 
     async def flush(self) -> int:
         """Delete all handles; returns how many there were. Raises `UnavailableError`."""
         await self._follower.catch_up()
-        before = self._model.handles()
-        epoch_ms = max([int(time.time() * 1000), *(stored.outcome.epoch_ms for stored in before)])
-        with self._model.news.listen(*(f"handle/{stored.handle}" for stored in before)) as listener:
+        before = self._model.uploads.handles()
+        up_to_ms = max([int(time.time() * 1000), *(stored.outcome.began_ms for stored in before)])
+        with self._model.subscriptions.subscribe(*(handle_key(stored.handle) for stored in before)) as subscription:
             for partition in range(self._settings.partitions):
-                command = CacheCommand(action="flush", command_id=secrets.token_hex(16), epoch_ms=epoch_ms)
+                command = CacheCommand(action="flush", command_id=secrets.token_hex(16), up_to_ms=up_to_ms)
                 await self._publisher.send(topics.CACHE_COMMANDS, None, command.to_json(), partition=partition)
-            while any(self._still_there(stored, epoch_ms) for stored in before):
-                await self._until(listener.next(), "flush")
+            while any(self._still_there(stored, up_to_ms) for stored in before):
+                await self._until(subscription.next(), "flush")
         return len(before)
 
-    def _still_there(self, stored: StoredHandle, epoch_ms: int) -> bool:
-        now = self._model.handle(stored.handle)
-        return now is not None and now.outcome.epoch_ms <= epoch_ms
+    def _still_there(self, stored: StoredHandle, up_to_ms: int) -> bool:
+        now = self._model.uploads.handle(stored.handle)
+        return now is not None and now.outcome.began_ms <= up_to_ms
 
     async def publish_and_await(
         self,
@@ -204,32 +201,32 @@ class Submit:
         keys: Sequence[str],
         wanted: Callable[[object], bool],
     ) -> None:
-        """Send everything in order, then return when each of the news keys has told something wanted.
+        """Send everything in order, then return when each of the keys has been told something wanted.
 
         Raises `UnavailableError` where the workers do not answer in time.
         """
         with contextlib.ExitStack() as stack:
-            listeners = [stack.enter_context(self._model.news.listen(key)) for key in keys]
+            subscriptions = [stack.enter_context(self._model.subscriptions.subscribe(key)) for key in keys]
             for topic, value in sends:
                 await self._publisher.send(topic, series_key, value)
-            for listener in listeners:
-                while not any(map(wanted, await self._until(listener.next(), "restore"))):
+            for subscription in subscriptions:
+                while not any(map(wanted, await self._until(subscription.next(), "restore"))):
                     pass
 
     async def _command(self, stored: StoredHandle) -> None:
         command = CacheCommand(
             action="delete",
             command_id=secrets.token_hex(16),
-            epoch_ms=max(int(time.time() * 1000), stored.outcome.epoch_ms),
+            up_to_ms=max(int(time.time() * 1000), stored.outcome.began_ms),
             series_key=stored.series_key,
             handle=stored.handle,
         )
         await self._publisher.send(topics.CACHE_COMMANDS, stored.series_key, command.to_json())
 
-    async def _until(self, news: Awaitable[T], what: str) -> T:
+    async def _until(self, told: Awaitable[T], what: str) -> T:
         try:
             async with asyncio.timeout(COMMAND_SECONDS):
-                return await news
+                return await told
         except TimeoutError:
             raise UnavailableError(f"the workers have not confirmed the {what} yet; it goes on") from None
 
@@ -244,9 +241,9 @@ class Submit:
             ) from None
 
 
-def _answer(news: Sequence[object], demand_id: str, force: bool) -> ChartRow | None:
-    """The awaited row among the news; by force only the one computed for the demand. Raises what ends the waiting."""
-    for item in news:
+def _answer(told: Sequence[object], demand_id: str, force: bool) -> ChartRow | None:
+    """The awaited row among what was told; by force only the one made for the demand. Raises what ends the waiting."""
+    for item in told:
         if item is None:
             raise UnknownHandleError("the handle was deleted while its forecast was awaited")
         if isinstance(item, ChartRow) and (not force or item.chart.demand_id == demand_id):
@@ -264,7 +261,7 @@ def _concerns(outcome: RequestOutcome, demand_id: str, force: bool) -> bool:
 
 _FAILURES: dict[str, Callable[[str], GlucastError]] = {
     "unknown_handle": UnknownHandleError,
-    "out_of_range": IndexRangeError,
+    "out_of_range": OutOfRangeError,
     "dropped": UnknownHandleError,
     "failed": UnavailableError,
 }

@@ -16,12 +16,16 @@ class ArrowRecord:
     arrow_name: ClassVar[str]
     arrow_version: ClassVar[int] = 1
     arrow_fields: ClassVar[dict[str, pa.DataType]]
+    arrow_attributes: ClassVar[dict[str, str]] = {}
+    """Columns whose attribute has another name: what a column is called cannot change while others read it."""
 
     def to_arrow(self) -> bytes:
         """The record as one Arrow IPC stream."""
         row_type, schema = _layout(type(self))  # type: ignore[arg-type]  # mypy takes it for an instance
         # one conversion of the row: converting each column on its own takes thrice as long
-        row = pa.array([{name: getattr(self, name) for name in self.arrow_fields}], row_type)
+        row = pa.array(
+            [{name: getattr(self, self.arrow_attributes.get(name, name)) for name in self.arrow_fields}], row_type
+        )
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema) as writer:
             writer.write_batch(pa.record_batch(row.flatten(), schema=schema))
@@ -40,7 +44,8 @@ class ArrowRecord:
                 table = reader.read_all()
             row: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
             known = {field.name for field in dataclasses.fields(cls)}
-            return cls(**{name: value for name, value in row.items() if name in known})
+            named = {cls.arrow_attributes.get(name, name): value for name, value in row.items()}
+            return cls(**{name: value for name, value in named.items() if name in known})
         except (pa.ArrowException, OSError, IndexError, TypeError, ValueError, KeyError) as error:
             raise MalformedRecordError(f"not a {cls.arrow_name} in Arrow IPC ({type(error).__name__})") from None
 

@@ -28,7 +28,9 @@ class CacheCommand(Record):
 
     action: Literal["delete", "flush", "restore"]
     command_id: str
-    epoch_ms: int = Field(description="delete, flush: end what began up to here, and drop what is still under way.")
+    up_to_ms: int = Field(
+        alias="epoch_ms", description="delete, flush: end what began up to here, and drop what is still under way."
+    )
     series_key: str | None = None
     handle: HexDigest | None = None
     chart: FanChart | None = Field(default=None, description="restore: one fan chart to be stored again.")

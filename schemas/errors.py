@@ -4,16 +4,20 @@ GlucastError
 ├── ConfigurationError        settings, topics or files that an operator has to change; says what to run or set
 │   ├── TopicMismatchError    a topic is missing or differs from what the topology needs
 │   └── CheckpointError       a model file is missing, damaged, of the wrong shape or not what its checksum says
+├── UndeclaredEffectError     a step reached for a topic or table that the topology page does not give it
 ├── RejectedError             input that can never work; the text is for the person who sent it
 │   ├── MalformedRecordError  a message that is not the record that its topic carries
 │   ├── MessageTooLargeError  a message over the size limit of its topic; checked before it is sent
 │   ├── UnknownFormatError    a file that no supported vendor writes
 │   ├── TooShortError         less gap-free data than one forecast needs
-│   └── ImplausibleError      glucose, units or times that cannot be right
+│   ├── ImplausibleError      glucose, units or times that cannot be right
+│   └── OutOfRangeError       a sample outside those that a handle has
 ├── UnknownHandleError        nothing is stored under this handle
 ├── NoForecastError           a subject has no forecast yet; the text says why
 ├── OverloadedError           a lane is full; try again after `retry_after_seconds`
-└── UnavailableError          the broker or a worker cannot answer now; the work may still be under way
+├── UnavailableError          the broker or a worker cannot answer now; the work may still be under way
+├── ClientGoneError           whoever asked has hung up: nobody reads the answer any more
+└── RebuildError              the log is not the one that a read model was built from: it has to be read anew
 """
 
 
@@ -39,6 +43,12 @@ class CheckpointError(ConfigurationError):
     """A model file is missing, damaged, of the wrong shape, or not what its checksum says."""
 
     code = "checkpoint"
+
+
+class UndeclaredEffectError(GlucastError):
+    """A step reached for a topic or table that the topology page does not give it: the step's own mistake."""
+
+    code = "undeclared_effect"
 
 
 class RejectedError(GlucastError):
@@ -77,6 +87,12 @@ class ImplausibleError(RejectedError):
     code = "implausible"
 
 
+class OutOfRangeError(RejectedError):
+    """A sample outside those that a handle has."""
+
+    code = "out_of_range"
+
+
 class UnknownHandleError(GlucastError):
     """Nothing is stored under this handle."""
 
@@ -103,3 +119,15 @@ class UnavailableError(GlucastError):
     """The broker or a worker cannot answer now; accepted work may still be under way."""
 
     code = "unavailable"
+
+
+class ClientGoneError(GlucastError):
+    """Whoever asked has hung up: nobody reads the answer any more."""
+
+    code = "client_gone"
+
+
+class RebuildError(GlucastError):
+    """The log is not the one that a read model was built from: it has to be read anew."""
+
+    code = "rebuild"

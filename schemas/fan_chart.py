@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.grid import QUANTILE_LEVELS
-from schemas.record import HexDigest, Record, Time
+from schemas.record import BEGAN, HexDigest, Record, Time
 
 DISCLAIMER = "Not a medical device; not for treatment decisions."
 
@@ -30,11 +30,14 @@ class FanChart(Record):
     subject_id: str | None = None
     handle: HexDigest | None = None
     index: int | None = Field(default=None, description="Sample of the handle: 0 last, negative earlier, 1..12 beyond.")
-    epoch_ms: int = 0
+    began_ms: int = Field(default=0, alias="epoch_ms", description=BEGAN)
     demand_id: str | None = None
     input_hash: HexDigest
     model: str
     model_fingerprint: HexDigest
+    model_serves: bool = Field(
+        default=True, description="False for a model on trial beside the served one: no query is answered with it."
+    )
     num_samples: int
     seed: int
     issue_time: Time = Field(description="Time of the last known point.")
@@ -55,6 +58,6 @@ class FanChart(Record):
     epistemic_sd_mgdl: tuple[float, ...]
     total_sd_mgdl: tuple[float, ...]
     fan: tuple[DensityCurve, ...] = Field(description="Densities of the calibrated predictive distribution.")
-    epistemic_fan: tuple[DensityCurve, ...] = Field(description="Gaussian KDE of the MC-dropout draws alone.")
+    epistemic_fan: tuple[DensityCurve, ...] = Field(description="Gaussian KDE of the MC-dropout samples alone.")
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER

@@ -12,6 +12,7 @@ from schemas.arrow_record import ArrowRecord
 class ForecastWindow(ArrowRecord):
     """Whose window it is, and the window: what a request and its answer have in common."""
 
+    arrow_attributes: ClassVar[dict[str, str]] = {"epoch_ms": "began_ms"}
     arrow_fields: ClassVar[dict[str, pa.DataType]] = {
         "request_id": pa.string(),
         "kind": pa.string(),
@@ -37,7 +38,7 @@ class ForecastWindow(ArrowRecord):
     subject_id: str | None = None
     handle: str | None = None
     index: int | None = None
-    epoch_ms: int = 0
+    began_ms: int = 0
     demand_id: str | None = None
     timezone: str = "UTC"
     end_seconds: int
@@ -70,9 +71,9 @@ class ForecastRequest(ForecastWindow):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast(ForecastWindow):
-    """On ``cgm.forecasts``, keyed by `series_key`: the request's window and the draws of the model.
+    """On ``cgm.forecasts``, keyed by `series_key`: the request's window and the samples of the model.
 
-    `samples_mgdl` is row-major (num_samples, 12); `residual_sd_mgdl` (12,) is the spread that the draws do not show;
+    `samples_mgdl` is row-major (num_samples, 12); `residual_sd_mgdl` (12,) is the spread that the samples do not show;
     `calibration_json` is an `agents.core.predictive.Calibration` or empty.
     """
 
@@ -81,6 +82,7 @@ class Forecast(ForecastWindow):
         "forecast_id": pa.string(),
         "model": pa.string(),
         "model_fingerprint": pa.string(),
+        "model_serves": pa.bool_(),
         "samples_mgdl": pa.list_(pa.float32()),
         "residual_sd_mgdl": pa.list_(pa.float32()),
         "calibration_json": pa.string(),
@@ -92,3 +94,4 @@ class Forecast(ForecastWindow):
     samples_mgdl: list[float]
     residual_sd_mgdl: list[float]
     calibration_json: str = ""
+    model_serves: bool = True

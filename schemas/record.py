@@ -15,11 +15,17 @@ HexDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Time = AwareDatetime
 """A point in time with its offset from UTC (RFC 3339 on topics)."""
 
+BEGAN = "Unix milliseconds at which what led to this began; a delete ends what began up to its own time."
+"""Of the field `began_ms`, which is called epoch_ms on topics."""
+
 
 class Record(BaseModel):
     """A value that travels as JSON. Unknown fields are ignored, so that additive changes do not break older readers."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False,
+        populate_by_name=True, serialize_by_alias=True,
+    )  # fmt: skip
 
     def to_json(self) -> bytes:
         """The record as UTF-8 JSON."""

@@ -17,6 +17,7 @@ class Series(ArrowRecord):
     """
 
     arrow_name: ClassVar[str] = "series"
+    arrow_attributes: ClassVar[dict[str, str]] = {"epoch_ms": "began_ms"}
     arrow_fields: ClassVar[dict[str, pa.DataType]] = {
         "upload_id": pa.string(),
         "handle": pa.string(),
@@ -36,5 +37,5 @@ class Series(ArrowRecord):
     start_seconds: int
     glucose_centi_mgdl: list[int]
     warnings_json: str
-    epoch_ms: int
+    began_ms: int
     force: bool = False

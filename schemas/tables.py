@@ -1,14 +1,66 @@
-"""Keys of the fan-chart table: a sample of a handle, or one of the last forecasts of a subject."""
+"""The workers' tables by name, and the keys of the fan-chart table, which its changelog carries to other programs.
+
+A fan chart lies at a place, under the model that made it: ``handle/<handle>/<index>/<model>`` or
+``subject/<subject id>/<slot of the ring>/<model>``, where the model is the first 16 digits of its fingerprint. One
+model is served; charts of others may lie beside its own and can never overwrite them.
+"""
+
+from typing import NamedTuple
+
+SERIES_TABLE = "series"
+SUBJECTS_TABLE = "subjects"
+FAN_CHARTS_TABLE = "fan-charts"
+
+MODEL_DIGITS = 16
+_HANDLE, _SUBJECT = "handle", "subject"
+
+
+class ChartKey(NamedTuple):
+    """A key of the fan-chart table: `kind` is handle or subject, `owner` which one, `position` the index or slot.
+
+    `model` is empty in rows that were written before models were told apart.
+    """
+
+    kind: str
+    owner: str
+    position: str
+    model: str
+
+    @classmethod
+    def parse(cls, key: str) -> "ChartKey | None":
+        """None for a key that is no chart's: a deletion marker, or what a later version may add."""
+        kind, *rest = key.split("/")
+        if kind not in (_HANDLE, _SUBJECT) or len(rest) not in (2, 3):
+            return None
+        return cls(kind, rest[0], rest[1], rest[2] if len(rest) == 3 else "")
+
+    @property
+    def place(self) -> str:
+        return f"{self.kind}/{self.owner}/{self.position}"
+
+    def __str__(self) -> str:
+        return f"{self.place}/{self.model}" if self.model else self.place
+
+
+ALL_HANDLES = f"{_HANDLE}/"
+"""What the keys of all handles begin with."""
 
 
 def handle_prefix(handle: str) -> str:
-    return f"handle/{handle}/"
+    """What the keys of one handle begin with."""
+    return f"{_HANDLE}/{handle}/"
 
 
-def handle_key(handle: str, index: int) -> str:
-    return f"handle/{handle}/{index}"
+def subject_prefix(subject_id: str) -> str:
+    """What the keys of one subject begin with. Subject ids hold no slash."""
+    return f"{_SUBJECT}/{subject_id}/"
 
 
-def subject_key(subject_id: str, slot: int, history_steps: int) -> str:
-    """A ring: a forecast takes the row of the one `history_steps` slots before it. Subject ids hold no slash."""
-    return f"subject/{subject_id}/{slot % history_steps}"
+def handle_key(handle: str, index: int, model_fingerprint: str) -> ChartKey:
+    """The row of a sample."""
+    return ChartKey(_HANDLE, handle, str(index), model_fingerprint[:MODEL_DIGITS])
+
+
+def subject_key(subject_id: str, slot: int, history_steps: int, model_fingerprint: str) -> ChartKey:
+    """The row of a live forecast, in a ring: it takes the row of the one `history_steps` slots before it."""
+    return ChartKey(_SUBJECT, subject_id, str(slot % history_steps), model_fingerprint[:MODEL_DIGITS])

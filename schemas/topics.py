@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Literal
 
+from schemas.command import Lane
+from schemas.tables import FAN_CHARTS_TABLE
+
 Encoding = Literal["json", "arrow", "bytes"]
 MIB = 1 << 20
 DAY_MS = 24 * 3600 * 1000
@@ -84,7 +87,7 @@ DEAD_LETTERS = Topic(
     retention_ms=7 * DAY_MS,
 )
 
-LANE_TOPICS = {"interactive": INTERACTIVE, "live": LIVE, "backfill": BACKFILL}
+LANE_TOPICS: dict[Lane, Topic] = {"interactive": INTERACTIVE, "live": LIVE, "backfill": BACKFILL}
 
 TOPICS: tuple[Topic, ...] = (
     READINGS,
@@ -106,5 +109,7 @@ TOPICS: tuple[Topic, ...] = (
 
 def changelog(app_id: str, table: str) -> Topic:
     """The changelog topic that Faust expects of a table."""
-    name = f"{app_id}-{table}-changelog"
-    return Topic(name, "bytes", None, "table key", f"changelog of the {table} table", compacted=True)
+    name, about = f"{app_id}-{table}-changelog", f"changelog of the {table} table"
+    if table == FAN_CHARTS_TABLE:  # other programs may read it; the others are the workers' own business
+        return Topic(name, "json", "FanChart", "table key", about, compacted=True)
+    return Topic(name, "bytes", None, "table key", about, compacted=True)

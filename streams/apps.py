@@ -1,31 +1,33 @@
 """Faust Apps by role, from the topology: what they read, keep and run, and every setting that plain Faust gets wrong.
 
-`step_app` runs the steps of ingest or calc. `lane_app` is one lane of inference: its messages go to an intake of the
-caller, who finishes each `Delivery` when its forecast is there, and gives back what has not begun when asked to.
+`step_app` runs the steps of ingest or calc. `lane_app` is one lane of inference, whose requests wait for the model
+together and are given back, as far as they have not begun, when their partition goes to somebody else.
 """
 
 import asyncio
 import dataclasses
 import importlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import faust
 from faust.types import TP
 
-from agents.work import StepFunction, Work
+from agents.work import StepFunction
+from schemas.command import Lane
 from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
-from streams.guard import Effects, Guard, PartitionLocks
+from streams.effects import TableLocks
+from streams.guard import Guard
 from streams.kafka.connection import tls_context
 from streams.kafka.consumer import StrictApp
-from streams.kafka.delivery import Delivery, Fatal
+from streams.kafka.delivery import Fatal
 from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.topology import Role, Step
+from streams.topology import Step, WorkerRole
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,23 +43,24 @@ class Host:
     """What steps would like to have loaded before the first message, run once the role is ready."""
 
 
-Intake = Callable[[Delivery], Awaitable[None]]
-"""Takes a delivery into a bounded lane buffer: while it waits for room, Kafka keeps the rest. It must not raise."""
+def module_of(step: Step) -> str:
+    """Where a worker's step is built."""
+    return f"agents.{step.role}.{step.name}"
 
 
 def load_step(step: Step, settings: Settings) -> StepFunction:
-    """``agents.<name>.build(settings)``, imported now and not before."""
-    function: StepFunction = importlib.import_module(f"agents.{step.name}").build(settings)
+    """``agents.<role>.<name>.build(settings)``, imported now and not before."""
+    function: StepFunction = importlib.import_module(module_of(step)).build(settings)
     return function
 
 
 def warm_up_of(step: Step) -> list[Callable[[], None]]:
-    """``agents.<name>.warm_up``, of the few modules that have one."""
-    found: Callable[[], None] | None = getattr(importlib.import_module(f"agents.{step.name}"), "warm_up", None)
+    """``agents.<role>.<name>.warm_up``, of the few modules that have one."""
+    found: Callable[[], None] | None = getattr(importlib.import_module(module_of(step)), "warm_up", None)
     return [] if found is None else [found]
 
 
-def step_app(role: Role, host: Host, load: Callable[[Step, Settings], StepFunction] = load_step) -> StrictApp:
+def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], StepFunction] = load_step) -> StrictApp:
     """The App of ingest or calc: an agent a step behind its guard, tables shared by the role's steps."""
     settings = host.settings
     app = new_app(topology.app_id(role), role, host)
@@ -65,60 +68,34 @@ def step_app(role: Role, host: Host, load: Callable[[Step, Settings], StepFuncti
         name: ConfirmedTable(app, faust_table(app, name, settings), role, name) for name in topology.tables_of(role)
     }
     app.on_revoked.extend(table.forget for table in tables.values())
-    locks, room = PartitionLocks(), asyncio.Semaphore(settings.events_in_flight)
+    locks, room = TableLocks(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
         host.warm_ups.extend(warm_up_of(step))
-        guard = Guard(step, load(step, settings), app, tables, locks, room, host.metrics, settings)
+        guard = Guard(step, load(step, settings), app, tables, room, host.metrics, settings, locks)
         app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
     return app
 
 
-class Lane:
-    """One lane of inference: its App, and how its deliveries end."""
+def lane_app(
+    lane: Lane, step: Step, function: StepFunction, host: Host, release: Callable[[set[TP]], None]
+) -> StrictApp:
+    """The App of one lane: `function` waits there for the model, so that requests are under way together.
 
-    def __init__(self, app: StrictApp, effects: Effects) -> None:
-        self.app = app
-        self._effects = effects
-
-    async def finish(self, delivery: Delivery, work: Work) -> None:
-        """Send what `work` has collected and ack the delivery when the broker has confirmed all of it.
-
-        A delivery of an earlier rebalance is dropped instead: somebody else has it by now.
-        """
-        if not delivery.is_current:
-            delivery.release()
-            return
-        await self._effects.apply(work, delivery)
-        delivery.seal()
-
-
-def lane_app(lane: str, host: Host, intake: Intake, release: Callable[[set[TP]], None]) -> Lane:
-    """The App of one lane. `release` gets the revoked partitions and releases the deliveries that have not begun.
-
-    It is called before every rebalance and before the App stops; both wait for deliveries that are still open.
+    `release` gets the revoked partitions and gives back the requests that have not begun. It is called before every
+    rebalance and before the App stops; both wait for deliveries that are still open.
     """
-    app = new_app(topology.app_id("inference", lane), f"inference-{lane}", host)
+    app = new_app(topology.app_id(step.role, lane), f"{step.role}-{lane}", host)
     app.on_release.append(release)
-
-    async def take(stream: Any) -> None:
-        async for event in stream.noack().events():
-            delivery = Delivery(event.message, app.strict, host.fatal)
-            try:
-                await intake(delivery)
-            except asyncio.CancelledError:
-                delivery.release()
-                raise
-            except Exception as error:
-                host.fatal(f"the intake of lane {lane} failed: {error!r}")
-
-    app.agent(topic_of(app, LANE_TOPICS[lane], host.settings), name=f"intake-{lane}")(take)
-    return Lane(app, Effects(app, {}))
+    room = asyncio.Semaphore(host.settings.lane_capacity)
+    guard = Guard(step, function, app, {}, room, host.metrics, host.settings, together=True)
+    app.agent(topic_of(app, (LANE_TOPICS[lane],), host.settings), name=f"intake-{lane}")(guard.consume)
+    return app
 
 
-def topic_of(app: Any, topic: Topic, settings: Settings) -> Any:
-    """A Faust topic of raw bytes: what they mean is a step's business."""
+def topic_of(app: Any, topics: Sequence[Topic], settings: Settings) -> Any:
+    """A Faust channel of raw bytes from one or several topics: what they mean is a step's business."""
     return app.topic(
-        topic.name,
+        *(topic.name for topic in topics),
         partitions=settings.partitions,
         key_type=bytes,
         value_type=bytes,

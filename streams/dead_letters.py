@@ -2,31 +2,38 @@
 
 import base64
 import dataclasses
+import hashlib
 from datetime import UTC, datetime
 
-from agents.work import Message
+from agents.work import Failure, Message, check_size
 from schemas.dead_letter import DeadLetter
+from schemas.errors import MessageTooLargeError
 from schemas.topics import DEAD_LETTERS
 
-TOPIC = DEAD_LETTERS
 INLINE_BYTES = 256 * 1024
 """A larger payload stays in its topic, where a replay finds it by partition and offset."""
 
 _REASON_CHARACTERS = 2000
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a step gave up on a message: a stable code, words for a person, and how often it was tried."""
-
-    code: str
-    reason: str
-    attempts: int
-
-
 def letter_id(message: Message, step: str) -> str:
     """Equal when the same message fails again."""
     return f"{message.topic}/{message.partition}/{message.offset}/{step}"
+
+
+def message_of(message: Message, step: str, failure: Failure) -> tuple[bytes | None, bytes]:
+    """Key and value for ``cgm.dead-letters``: of the whole letter, or of a bare one where that is too large.
+
+    Keys and headers are anybody's, of any size: a bare letter leaves them in the topic, and is keyed by a hash.
+    """
+    whole = letter(message, step, failure).to_json()
+    try:
+        check_size(DEAD_LETTERS, message.key, whole, {})
+    except MessageTooLargeError:
+        bare = letter(dataclasses.replace(message, key=None, value=None, headers={}), step, failure)
+        key = hashlib.sha256(message.key or b"").hexdigest().encode()
+        return key, bare.model_copy(update={"value_bytes": len(message.value or b"")}).to_json()
+    return message.key, whole
 
 
 def letter(message: Message, step: str, failure: Failure) -> DeadLetter:

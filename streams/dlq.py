@@ -9,7 +9,7 @@ import asyncio
 import base64
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
@@ -84,11 +84,9 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(filed.replayed_at))
         return Replay(letter.letter_id, False, f"already replayed at {when}")
     try:
-        value = await _payload(settings, letter)
+        key, value, headers = await _original(settings, letter)
     except UnavailableError as error:
         return Replay(letter.letter_id, False, str(error))
-    key = base64.b64decode(letter.key_base64) if letter.key_base64 is not None else None
-    headers = [(name, text.encode()) for name, text in letter.headers.items()]
     # To the same partition: commands are addressed by partition, and a key's partition has not changed.
     await producer.send_and_wait(letter.topic, value, key, letter.partition, headers=headers)
     await producer.send_and_wait(
@@ -97,12 +95,17 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
     return Replay(letter.letter_id, True, f"sent to {letter.topic}, partition {letter.partition}")
 
 
-async def _payload(settings: Settings, letter: DeadLetter) -> bytes | None:
-    """The message's value; fetched from its topic where it was too large for the letter."""
+_Original = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+
+
+async def _original(settings: Settings, letter: DeadLetter) -> _Original:
+    """The message's key, value and headers; fetched from its topic where they were too large for the letter."""
+    key = base64.b64decode(letter.key_base64) if letter.key_base64 is not None else None
+    headers = [(name, text.encode()) for name, text in letter.headers.items()]
     if letter.value_base64 is not None:
-        return base64.b64decode(letter.value_base64)
-    if letter.value_bytes == 0:
-        return None
+        return key, base64.b64decode(letter.value_base64), headers
+    if letter.value_bytes == 0 and key is not None:
+        return key, None, headers
     consumer = AIOKafkaConsumer(**consumer_options(settings))
     await _started(consumer, settings)
     source = TopicPartition(letter.topic, letter.partition)
@@ -116,8 +119,7 @@ async def _payload(settings: Settings, letter: DeadLetter) -> bytes | None:
         await consumer.stop()
     if record.offset != letter.offset:
         raise _gone(letter)
-    value: bytes | None = record.value
-    return value
+    return record.key, record.value, record.headers
 
 
 def _gone(letter: DeadLetter) -> UnavailableError:

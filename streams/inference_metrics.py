@@ -34,8 +34,8 @@ class InferenceMetrics:
         self._batch_seconds = Histogram(
             "glucast_batch_seconds", "Time of a micro-batch", buckets=BUCKETS_SECONDS, registry=registry
         )
-        self._windows = Counter("glucast_windows_drawn", "Windows that the model has answered", registry=registry)
-        self._cost = Gauge("glucast_seconds_per_draw", "Measured cost of one Monte Carlo draw", registry=registry)
+        self._windows = Counter("glucast_windows_sampled", "Windows that the model has answered", registry=registry)
+        self._cost = Gauge("glucast_seconds_per_sample", "Measured cost of one Monte Carlo sample", registry=registry)
         self._model = Gauge("glucast_model", "The loaded forecaster", ["name", "fingerprint"], registry=registry)
         self._engine = Gauge("glucast_engine", "What the forecaster says of itself", ["figure"], registry=registry)
 
@@ -52,12 +52,12 @@ class InferenceMetrics:
         """Count one of answered, expired, failed, rejected, malformed."""
         self._requests.labels(lane, outcome).inc()
 
-    def batch(self, groups: int, drawn: int, seconds: float, seconds_per_draw: float) -> None:
+    def batch(self, groups: int, drawn: int, seconds: float, seconds_per_sample: float) -> None:
         """`groups` computations, of which `drawn` were not remembered."""
         self._batch_windows.observe(groups)
         self._batch_seconds.observe(seconds)
         self._windows.inc(drawn)
-        self._cost.set(seconds_per_draw)
+        self._cost.set(seconds_per_sample)
 
 
 def _figure(stats: Callable[[], dict[str, float]], name: str) -> float:

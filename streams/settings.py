@@ -9,11 +9,47 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from agents.models.catalogue import Kind
+from schemas.topics import TOPICS, UPLOADS
+
 MIB = 1 << 20
 
 
 def _alias(glurpc_name: str) -> AliasChoices:
     return AliasChoices(f"GLUCAST_{glurpc_name}", glurpc_name)
+
+
+class ModelSettings(BaseSettings):
+    """One model: which it is, how it is sampled and on what it runs."""
+
+    model_config = SettingsConfigDict(env_prefix="GLUCAST_", frozen=True, extra="ignore", populate_by_name=True)
+
+    forecaster: Kind = "gluformer"
+    checkpoint: str = Field("bundled", description="bundled, huggingface, or the path of a .safetensors or .pth file.")
+    checkpoint_config: Path | None = Field(None, description="JSON config of a .pth checkpoint.")
+    huggingface_repository: str = "Livia-Zaharia/gluformer_models"
+    huggingface_file: str = "gluformer_1samples_500epochs_10heads_32batch_geluactivation_livia_large_weights.pth"
+    huggingface_revision: str | None = Field(None, description="Commit to download; required for huggingface.")
+    huggingface_sha256: str | None = Field(None, description="Checksum of the file; required for huggingface.")
+    num_samples: int = Field(
+        10, ge=2, le=200, validation_alias=_alias("NUM_SAMPLES"), description="Monte Carlo dropout samples a forecast."
+    )
+    seed: int = Field(0, ge=0, description="Part of every forecast id.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    num_copies_per_device: int = Field(
+        1, ge=1, validation_alias=_alias("NUM_COPIES_PER_DEVICE"), description="Model copies a GPU."
+    )
+    torch_threads: int = Field(1, ge=1, description="Threads of one matrix product.")
+    model_serves: bool = Field(
+        True, description="False: this worker's model is on trial; its charts are kept beside and answer no query."
+    )
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.checkpoint == "huggingface" and not (self.huggingface_revision and self.huggingface_sha256):
+            raise ValueError("checkpoint huggingface needs huggingface_revision and huggingface_sha256")
+        return self
 
 
 class Settings(BaseSettings):
@@ -58,9 +94,6 @@ class Settings(BaseSettings):
     events_in_flight: int = Field(1000, ge=1, description="Events whose effects the broker has not confirmed yet.")
     stall_seconds: float = Field(60.0, gt=0, description="A worker with lag and no progress for so long exits.")
     max_request_bytes: int = Field(13 * MIB, description="Largest produce request; above every topic's limit.")
-    consumer: Literal["strict", "plain"] = Field(
-        "strict", description="plain is Faust's own consumer, which loses events: for `glucast bench faults` only."
-    )
     step_attempts: int = Field(3, ge=1, le=20, description="Tries of a step before its message is a dead letter.")
 
     # windows and uploads
@@ -78,29 +111,15 @@ class Settings(BaseSettings):
     max_clock_skew_seconds: float = Field(600.0, ge=0, description="How far in the future a reading may be.")
     max_late_minutes: int = Field(120, ge=0, le=480, description="Forecasts are issued again for readings so late.")
 
-    # forecaster
-    forecaster: Literal["gluformer", "persistence", "ridge", "darts"] = "gluformer"
-    checkpoint: str = Field("bundled", description="bundled, huggingface, or the path of a .safetensors or .pth file.")
-    checkpoint_config: Path | None = Field(None, description="JSON config of a .pth checkpoint.")
-    huggingface_repository: str = "Livia-Zaharia/gluformer_models"
-    huggingface_file: str = "gluformer_1samples_500epochs_10heads_32batch_geluactivation_livia_large_weights.pth"
-    huggingface_revision: str | None = Field(None, description="Commit to download; required for huggingface.")
-    huggingface_sha256: str | None = Field(None, description="Checksum of the file; required for huggingface.")
-    num_samples: int = Field(
-        10, ge=2, le=200, validation_alias=_alias("NUM_SAMPLES"), description="Monte Carlo dropout draws a forecast."
-    )
-    seed: int = Field(0, ge=0, description="Part of every forecast id.")
+    # inference
     batch_size: int = Field(
         32, ge=1, le=1024, validation_alias=_alias("BATCH_SIZE"), description="Most windows in one micro-batch."
     )
     batch_milliseconds: float = Field(100.0, gt=0, description="Longest micro-batch, by measured cost a window.")
-    lane_capacity: int = Field(512, ge=1, description="Requests that a lane holds in memory; more wait in Kafka.")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    num_copies_per_device: int = Field(
-        1, ge=1, validation_alias=_alias("NUM_COPIES_PER_DEVICE"), description="Model copies a GPU."
+    lane_capacity: int = Field(
+        512, ge=1, description="Requests that a lane holds in memory, under way or waiting; more wait in Kafka."
     )
-    torch_threads: int = Field(1, ge=1, description="Threads of one matrix product.")
+    model: ModelSettings = Field(default_factory=ModelSettings, description="The model that is served.")
     background_workers_count: int = Field(
         1,
         ge=1,
@@ -154,14 +173,10 @@ class Settings(BaseSettings):
             raise ValueError("maximum_wanted_duration must be at least minimum_duration_minutes")
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
             raise ValueError("security_protocol SASL_* needs sasl_username and sasl_password")
-        if self.checkpoint == "huggingface" and not (self.huggingface_revision and self.huggingface_sha256):
-            raise ValueError("checkpoint huggingface needs huggingface_revision and huggingface_sha256")
         self._check_sizes()
         return self
 
     def _check_sizes(self) -> None:
-        from schemas.topics import TOPICS, UPLOADS
-
         largest = max(topic.max_message_bytes for topic in TOPICS)
         if self.max_request_bytes < largest:
             raise ValueError(f"max_request_bytes must be at least {largest}, the largest topic's message")

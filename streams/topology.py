@@ -1,8 +1,8 @@
-"""The whole of glucast on one page: which step of which role reads what, keeps what and writes what.
+"""The whole pipeline on one page: who reads what, keeps what and writes what.
 
 device ──▶ cgm.readings ─────────────────▶ [window] ──────────────┐
 file ────▶ cgm.uploads ─▶ [unify] ─▶ cgm.series ─▶ [handle] ──────┤
-draw ────▶ cgm.forecast-demands ─────────▶ [request] ─────────────┤
+plot ────▶ cgm.forecast-demands ─────────▶ [request] ─────────────┤
                                                                   ▼
                         cgm.forecast-requests.{interactive, live, backfill}
                                                                   ▼
@@ -10,67 +10,81 @@ draw ────▶ cgm.forecast-demands ─────────▶ [reques
                                                                   ▼
                                                           cgm.forecasts
                                                                   ▼
-                         [calc] ─▶ fan-chart table ─▶ query_api (its changelog)
+                         [calc] ─▶ fan-chart table ─▶ [query_api] (its changelog)
                             └────▶ cgm.fan-charts ──▶ everybody else
 
-cgm.cache-commands reaches [forget] (series) and [amend] (fan charts). A step that rejects writes an outcome, a step
-that fails writes to cgm.dead-letters.
+cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore. A step that rejects writes
+an outcome, a step that fails writes to cgm.dead-letters. What stands here is enforced: `agents.work.Work` refuses any
+other topic or table. The diagram and the AsyncAPI document are generated from here.
 """
 
 import dataclasses
 from typing import Literal
 
 from schemas import topics
+from schemas.tables import FAN_CHARTS_TABLE, SERIES_TABLE, SUBJECTS_TABLE
 from schemas.topics import Topic
 
-Role = Literal["ingest", "inference", "calc"]
+WorkerRole = Literal["ingest", "inference", "calc"]
+Role = Literal["ingest", "inference", "calc", "query"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """One agent: the module ``agents.<name>`` builds what it does to each message of `reads`.
+    """Something that reads messages and has declared effects.
 
-    Tables are kept by the role and shared by its steps; a step touches only keys that live in its message's partition.
+    The module ``agents.<role>.<name>`` builds what a worker's step does to each message of `reads`; tables are kept by
+    the role and shared by its steps, and a step touches only keys that live in its message's partition. The query role
+    is no worker: it follows `reads` into its read model and sends what clients ask for.
     """
 
     name: str
     role: Role
-    reads: Topic
+    reads: tuple[Topic, ...]
     writes: tuple[Topic, ...]
     tables: tuple[str, ...]
     about: str
 
 
-STEPS: tuple[Step, ...] = (
-    Step("unify", "ingest", topics.UPLOADS, (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
-         "reads any vendor's file into one gap-free series and hashes it"),
-    Step("handle", "ingest", topics.SERIES, (topics.UPLOAD_OUTCOMES, topics.INTERACTIVE, topics.BACKFILL), ("series",),
-         "stores the series under its content hash and asks for the forecasts that it lacks"),
-    Step("window", "ingest", topics.READINGS, (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE), ("subjects",),
-         "keeps a rolling window a subject and asks for the forecast that each new reading allows"),
-    Step("request", "ingest", topics.DEMANDS,
-         (topics.INTERACTIVE, topics.BACKFILL, topics.REQUEST_OUTCOMES), ("series",),
-         "turns a demand into requests that carry their window"),
-    Step("forget", "ingest", topics.CACHE_COMMANDS, (topics.UPLOAD_OUTCOMES,), ("series",),
-         "deletes series and the outcomes that point to them"),
-    Step("infer", "inference", topics.INTERACTIVE, (topics.FORECASTS, topics.REQUEST_OUTCOMES), (),
-         "draws Monte Carlo samples in micro-batches, lanes by priority"),
-    Step("infer", "inference", topics.LIVE, (topics.FORECASTS, topics.REQUEST_OUTCOMES), (),
-         "the same, second"),
-    Step("infer", "inference", topics.BACKFILL, (topics.FORECASTS, topics.REQUEST_OUTCOMES), (),
-         "the same, when nothing else waits, and a share of it always"),
-    Step("calc", "calc", topics.FORECASTS, (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), ("fan-charts",),
-         "turns samples into calibrated fan charts and event probabilities"),
-    Step("amend", "calc", topics.CACHE_COMMANDS, (), ("fan-charts",),
-         "deletes and restores fan charts"),
-)  # fmt: skip
-
-ROLES: tuple[Role, ...] = ("ingest", "inference", "calc")
-
-
 def app_id(role: Role, lane: str | None = None) -> str:
     """The Faust app id, which is also the consumer group: ``glucast-ingest``, ``glucast-inference-live``, …"""
     return f"glucast-{role}" if lane is None else f"glucast-{role}-{lane}"
+
+
+FAN_CHART_CHANGELOG = topics.changelog(app_id("calc"), FAN_CHARTS_TABLE)
+
+STEPS: tuple[Step, ...] = (
+    Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
+         "reads any vendor's file into one gap-free series and hashes it"),
+    Step("handle", "ingest", (topics.SERIES,), (topics.UPLOAD_OUTCOMES, topics.INTERACTIVE, topics.BACKFILL),
+         (SERIES_TABLE,), "stores the series under its content hash and asks for the forecasts that it lacks"),
+    Step("window", "ingest", (topics.READINGS,), (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE),
+         (SUBJECTS_TABLE,), "keeps a rolling window a subject and asks for the forecast that each new reading allows"),
+    Step("request", "ingest", (topics.DEMANDS,),
+         (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL, topics.REQUEST_OUTCOMES), (SERIES_TABLE,),
+         "turns a demand into requests that carry their window"),
+    Step("series_commands", "ingest", (topics.CACHE_COMMANDS,), (topics.UPLOAD_OUTCOMES,), (SERIES_TABLE,),
+         "deletes series and the outcomes that point to them"),
+    Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),
+         (topics.FORECASTS, topics.REQUEST_OUTCOMES), (),
+         "samples in micro-batches, lanes by priority and a share for each"),
+    Step("calc", "calc", (topics.FORECASTS,), (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), (FAN_CHARTS_TABLE,),
+         "turns samples into calibrated fan charts and event probabilities"),
+    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (FAN_CHARTS_TABLE,),
+         "deletes and restores fan charts"),
+    Step("query_api", "query",
+         (FAN_CHART_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
+         (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
+         "answers over HTTP from what it has followed, and asks for what is missing"),
+)  # fmt: skip
+
+WORKER_ROLES: tuple[WorkerRole, ...] = ("ingest", "inference", "calc")
+ROLES: tuple[Role, ...] = (*WORKER_ROLES, "query")
+
+
+def step_of(name: str) -> Step:
+    """The step of this name. KeyError for a name that the page does not know."""
+    return {step.name: step for step in STEPS}[name]
 
 
 def steps_of(role: Role) -> tuple[Step, ...]:
@@ -85,12 +99,9 @@ def tables_of(role: Role) -> tuple[str, ...]:
 
 def changelogs() -> tuple[Topic, ...]:
     """The changelog topics of all roles."""
-    return tuple(topics.changelog(app_id(role), table) for role in ROLES for table in tables_of(role))
+    return tuple(topics.changelog(app_id(role), table) for role in WORKER_ROLES for table in tables_of(role))
 
 
 def all_topics() -> tuple[Topic, ...]:
     """Every topic that has to exist before a worker starts."""
     return topics.TOPICS + changelogs()
-
-
-FAN_CHART_CHANGELOG = topics.changelog(app_id("calc"), "fan-charts")

@@ -1,13 +1,8 @@
-"""One role in the foreground: check the topics, run its Apps, watch them, stop cleanly on SIGTERM or Ctrl-C."""
+"""Runs one worker role until a signal or a failure."""
 
 import asyncio
-import gc
-import os
-import signal
-import sys
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -15,29 +10,35 @@ from schemas.errors import ConfigurationError, UnavailableError
 from schemas.exit_codes import ExitCode
 from streams import logs
 from streams.settings import Settings
-from streams.topology import Role
+from streams.topology import WorkerRole
 
 if TYPE_CHECKING:  # the help of the command line must not wait for Faust
     import faust
 
     from streams.apps import Host
-    from streams.health import NotReady
-
-STOP_SECONDS = 8.0
-READY_CHECK_SECONDS = 0.02
 
 log = structlog.get_logger(__name__)
 
+AppOf = Callable[[WorkerRole, "Host"], "faust.App"]
+"""Builds the App of ingest or calc; it is imported when it is called."""
 
-def run_worker(role: Role, settings: Settings) -> int:
-    """Run until a signal or a failure. 0: stopped cleanly; 2: an operator has to change something; 3: restart me."""
+
+def strict_app(role: WorkerRole, host: "Host") -> "faust.App":
+    """The App that loses nothing."""
+    from streams.apps import step_app
+
+    return step_app(role, host)
+
+
+def run_worker(role: WorkerRole, settings: Settings, app_of: AppOf = strict_app) -> int:
+    """Run a role in the foreground; returns an exit code. `app_of` is for benchmarks that compare with another App."""
     logs.configure(settings)
     try:
         if role == "inference":
             from streams.inference_role import run_inference
 
             return run_inference(settings)
-        return asyncio.run(_run_steps(role, settings))
+        return asyncio.run(_run_steps(role, settings, app_of))
     except ConfigurationError as error:
         log.error(str(error))
         return ExitCode.CONFIGURATION
@@ -46,126 +47,10 @@ def run_worker(role: Role, settings: Settings) -> int:
         return ExitCode.RESTART
 
 
-def end_now(reason: str) -> None:
-    """End the process without acking or committing anything more; its supervisor starts it again."""
-    log.error("ending", reason=reason)
-    sys.stderr.flush()
-    os._exit(ExitCode.RESTART)
+async def _run_steps(role: WorkerRole, settings: Settings, app_of: AppOf) -> int:
+    from streams.runner import RoleRunner
 
-
-async def _run_steps(role: Role, settings: Settings) -> int:
     runner = RoleRunner(role, settings)
     await runner.prepare()
-    if settings.consumer == "plain":
-        from deploy.bench.plain import plain_app
-
-        runner.apps.append(plain_app(role, runner.host))
-    else:
-        from streams.apps import step_app
-
-        runner.apps.append(step_app(role, runner.host))
+    runner.apps.append(app_of(role, runner.host))
     return await runner.run()
-
-
-class RoleRunner:
-    """What every role does around its Apps: `prepare`, fill `apps`, then `run`."""
-
-    def __init__(self, role: Role, settings: Settings) -> None:
-        from streams.metrics import Metrics
-
-        self.role, self.settings = role, settings
-        self.metrics = Metrics()
-        self.host: Host
-        self.apps: list[faust.App] = []
-        self.extra_reasons: Callable[[], list[str]] = list
-        """Further reasons why the role is not ready, such as a model that is still loading."""
-        self._began = time.monotonic()
-        self._stop = asyncio.Event()
-
-    async def prepare(self) -> None:
-        """Take a port, check the topics, find the state directory; sets `host`.
-
-        Raises `ConfigurationError` (topics, directory) and `UnavailableError` (no broker).
-        """
-        from streams.apps import Host
-        from streams.health import HealthServer
-        from streams.kafka import provision, state_dir
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        self._health = HealthServer(self.metrics, self.reasons)
-        await self._health.start(self.settings.health_port)
-        await provision.require(self.settings)
-        cluster = await state_dir.cluster_id(self.settings)
-        data_dir = state_dir.directory(self.settings, cluster, f"{self.role}-{self.settings.ordinal}")
-        self.host = Host(self.settings, self.metrics, end_now, data_dir, self._health.port)
-
-    async def run(self) -> int:
-        """Start the Apps, wait for a signal or a crash, stop them. Returns the exit code."""
-        from streams.kafka.consumer import StrictApp
-        from streams.kafka.liveness import Liveness, LoopWatchdog
-
-        strict = [app for app in self.apps if isinstance(app, StrictApp)]
-        self.metrics.in_flight(lambda: float(sum(len(app.in_flight) for app in strict)))
-        stall_seconds = self.settings.stall_seconds
-        gc.freeze()  # Faust collects all garbage at each rebalance; imported modules need not be looked at again
-        watchdog = LoopWatchdog(asyncio.get_running_loop(), stall_seconds, end_now)
-        watchdog.start()
-        liveness = Liveness(strict, self.metrics, end_now, stall_seconds)
-        stop = asyncio.create_task(self._stop.wait())
-        tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(liveness.watch()),
-            asyncio.create_task(self._start()),
-            *(asyncio.create_task(app.wait_until_stopped()) for app in self.apps),
-        ]
-        try:
-            await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            if not stop.done():
-                end_now(f"{self.role} crashed: {self._why(tasks)}")
-            await self._stop_apps()
-        finally:
-            for task in tasks:
-                task.cancel()
-            watchdog.stop()
-            await self._health.stop()
-        log.info("stopped", role=self.role)
-        return ExitCode.CLEAN
-
-    async def _start(self) -> None:
-        """Start the Apps and report when they are ready; ends only by an error."""
-        await asyncio.gather(*(app.start() for app in self.apps))
-        while self.reasons():  # noqa: ASYNC110 - readiness is a question to the Apps, not an event
-            await asyncio.sleep(READY_CHECK_SECONDS)
-        seconds = round(time.monotonic() - self._began, 2)
-        log.info("ready", role=self.role, seconds=seconds, health_port=self._health.port)
-        for warm_up in self.host.warm_ups:
-            await asyncio.to_thread(warm_up)
-        await asyncio.Event().wait()
-
-    def reasons(self) -> list["NotReady"]:
-        """Why the role is not ready; empty when it is."""
-        from streams.health import NotReady
-
-        if not self.apps:
-            return [NotReady("starting", "checking the topics")]
-        reasons = [NotReady("starting", text) for text in self.extra_reasons()]
-        for app in self.apps:
-            if app._consumer is None or app._assignment is None:
-                reasons.append(NotReady("joining", f"{app.conf.id} is joining its group"))
-            elif app.rebalancing:
-                reasons.append(NotReady("recovering", f"{app.conf.id} is taking over partitions"))
-        return reasons
-
-    async def _stop_apps(self) -> None:
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await asyncio.gather(*(app.stop() for app in self.apps))
-        except TimeoutError:
-            end_now(f"could not finish within {STOP_SECONDS:.0f} s; unconfirmed messages come again")
-
-    def _why(self, tasks: "list[asyncio.Task[Any]]") -> str:
-        ended = [task for task in tasks if task.done() and not task.cancelled()]
-        errors = [repr(task.exception()) for task in ended if task.exception() is not None]
-        errors += [repr(app.crash_reason) for app in self.apps if app.crash_reason is not None]
-        return ", ".join(errors) or "an App stopped by itself"

@@ -1,30 +1,32 @@
 """Samples in; a fan chart into the table and onto ``cgm.fan-charts``, or one outcome that says why not."""
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
-from agents.core.deletions import is_gone
+from agents.core.deletions import is_deleted
 from agents.work import StepFunction, Work
 from schemas.errors import RejectedError
 from schemas.forecast import Forecast
 from schemas.outcome import RequestOutcome
+from schemas.tables import FAN_CHARTS_TABLE as TABLE
 from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
 
-if TYPE_CHECKING:
-    from typing import Literal
 
-    from streams.settings import Settings
+class History(Protocol):
+    """How many forecasts are kept a subject."""
 
-TABLE = "fan-charts"
+    @property
+    def subject_history_steps(self) -> int: ...
 
 
-def build(settings: "Settings") -> StepFunction:
+def build(settings: History) -> StepFunction:
     """The step of ``cgm.forecasts``. Raises `MalformedRecordError` for a message that is no forecast."""
-    from agents.calc.fan_chart import fan_chart, slot_of, stored_slot, table_key
+    from agents.calc.chart_rows import store
+    from agents.calc.fan_chart import fan_chart
 
     async def step(work: Work) -> None:
         forecast = Forecast.from_arrow(work.message.value)
-        if forecast.handle is not None and is_gone(work, TABLE, forecast.handle, forecast.epoch_ms):
+        if forecast.handle is not None and is_deleted(work, TABLE, forecast.handle, forecast.began_ms):
             _end(work, forecast, "dropped", "its series was deleted while the forecast was computed")
             return
         try:
@@ -32,18 +34,14 @@ def build(settings: "Settings") -> StepFunction:
         except RejectedError as error:
             _end(work, forecast, "failed", str(error))
             return
-        key = table_key(chart, settings.subject_history_steps)
         row = chart.to_json()
-        # a backlog may bring a forecast from the ring's earlier round: it is news for nobody who looks things up
-        kept = stored_slot(work.get(TABLE, key)) if chart.kind == "live" else None
-        if kept is None or kept <= slot_of(chart.issue_time):
-            work.put(TABLE, key, row)
+        store(work, chart, row, settings.subject_history_steps)
         work.send(FAN_CHARTS, chart.series_key, row)
 
     return step
 
 
-def _end(work: Work, forecast: Forecast, status: "Literal['dropped', 'failed']", reason: str) -> None:
+def _end(work: Work, forecast: Forecast, status: Literal["dropped", "failed"], reason: str) -> None:
     outcome = RequestOutcome(
         request_id=forecast.request_id,
         series_key=forecast.series_key,

@@ -66,7 +66,7 @@ def input_hash(end_seconds: int, centi: Sequence[int]) -> str:
 
 
 def forecast_id(input_hash: str, model_fingerprint: str, num_samples: int, seed: int) -> str:
-    """Names a computation: the same window, model, number of draws and seed give the same samples."""
+    """Names a computation: the same window, model, number of samples and seed give the same samples."""
     return _digest("forecast", input_hash, model_fingerprint, num_samples, seed)
 
 

@@ -1,4 +1,4 @@
-"""What a forecaster is: windows of the past in, draws of the next hour out. Needs numpy alone."""
+"""What a forecaster is: windows of the past in, samples of the next hour out. Needs numpy alone."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Draws of the next hour for B windows, step h at 5 (h + 1) minutes after the last known point.
+class Samples:
+    """Samples of the next hour for B windows, step h at 5 (h + 1) minutes after the last known point.
 
-    samples_mgdl      float32 (B, S, 12): one mean a draw; their spread is what the model does not know
+    samples_mgdl      float32 (B, S, 12): one mean a sample; their spread is what the model does not know
     residual_sd_mgdl  float32 (B, 12): spread of the truth around a right mean; 0 where the model has none
     """
 
@@ -49,7 +49,7 @@ class Draws:
 class Forecaster(Protocol):
     """The seam that every model stands behind.
 
-    `fingerprint` is a hex SHA-256 over everything that determines the draws on one machine and path; `calibration` is
+    `fingerprint` is a hex SHA-256 over everything that determines the samples on one machine and path; `calibration` is
     None for a model that was never calibrated.
     """
 
@@ -65,7 +65,17 @@ class Forecaster(Protocol):
     def warm_up(self) -> None:
         """Do everything that the first forecast would otherwise wait for."""
 
-    def draw(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Draws:
-        """`num_samples` draws a window. seeds[i]: 32 bytes; same window, seed and number give the same bits, whoever
+    def sample(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Samples:
+        """`num_samples` samples a window. seeds[i]: 32 bytes; same window, seed and number give the same bits, whoever
         the batch mates are. ValueError when seeds and windows differ in number.
         """
+
+
+def equal_samples(
+    mean_mgdl: NDArray[np.float32], spread_mgdl: NDArray[np.floating], seeds: Sequence[bytes], num_samples: int
+) -> Samples:
+    """`num_samples` equal samples of means (B, 12) with one residual spread (12,) for all windows."""
+    if len(seeds) != mean_mgdl.shape[0] or num_samples < 1:
+        raise ValueError(f"{mean_mgdl.shape[0]} windows need as many seeds, not {len(seeds)}, and at least one sample")
+    samples = np.repeat(mean_mgdl[:, None, :], num_samples, axis=1).astype(np.float32)
+    return Samples(samples, np.broadcast_to(spread_mgdl, mean_mgdl.shape).astype(np.float32))

@@ -1,7 +1,7 @@
-"""The predictive distribution that is served: dropout draws widened by the residual spread, then calibrated.
+"""The predictive distribution that is served: dropout samples widened by the residual spread, then calibrated.
 
-Raw distribution of horizon step h, from S dropout draws m_s,h and the residual spread r_h (law of total variance: the
-spread between draws is epistemic, the residual spread aleatoric):
+Raw distribution of horizon step h, from S dropout samples m_s,h and the residual spread r_h (law of total variance: the
+spread between samples is epistemic, the residual spread aleatoric):
 
     F_h(x) = 1/S * sum_s Phi((x - m_s,h) / r_h)                       an equal mixture of S normals
 
@@ -132,12 +132,12 @@ def normal_scores(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, truth_mg
 
 
 def epistemic_sd(samples_mgdl: ArrayLike) -> Array:
-    """Spread between the dropout draws (..., S, H) -> (..., H): what the model does not know. 0 for one draw."""
+    """Spread between the dropout samples (..., S, H) -> (..., H): what the model does not know. 0 for one sample."""
     return np.asarray(np.asarray(samples_mgdl, dtype=np.float64).std(axis=-2))
 
 
 def total_sd(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike) -> Array:
-    """Spread of the raw mixture by the law of total variance, (..., H); equals the residual spread if draws agree."""
+    """Spread of the raw mixture by the law of total variance, (..., H); equals the residual spread if samples agree."""
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
     return np.asarray(np.hypot(samples.std(axis=-2), spread))
 
@@ -172,7 +172,9 @@ def _mixture(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike) -> tuple[Arra
     samples = np.asarray(samples_mgdl, dtype=np.float64)
     spread = np.asarray(residual_sd_mgdl, dtype=np.float64)
     if samples.ndim < 2 or spread.shape[-1] != samples.shape[-1]:
-        raise ValueError(f"samples {samples.shape} must be (..., draws, horizon), spread {spread.shape} (..., horizon)")
+        raise ValueError(
+            f"samples {samples.shape} must be (..., samples, horizon), spread {spread.shape} (..., horizon)"
+        )
     return samples, np.maximum(np.broadcast_to(spread, (*samples.shape[:-2], samples.shape[-1])), SMALLEST_SPREAD_MGDL)
 
 

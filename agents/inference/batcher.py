@@ -24,7 +24,7 @@ Origin = TypeVar("Origin", bound=Hashable)
 class Entry(Generic[Origin]):
     """A request in a lane. `origin` says where it came from (a partition); the batcher never looks into it.
 
-    `forecast_id` names its computation: entries of one id share the draws. `arrived` is in the clock's seconds.
+    `forecast_id` names its computation: entries of one id share the samples. `arrived` is in the clock's seconds.
     """
 
     request: ForecastRequest
@@ -36,7 +36,7 @@ class Entry(Generic[Origin]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch(Generic[Origin]):
-    """What to compute now, `groups` of entries that share their draws, and what nobody waits for any more."""
+    """What to compute now, `groups` of entries that share their samples, and what nobody waits for any more."""
 
     groups: tuple[tuple[Entry[Origin], ...], ...]
     expired: tuple[Entry[Origin], ...]
@@ -44,33 +44,33 @@ class Batch(Generic[Origin]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Budget:
-    """How much one batch may take: `windows` at most, and `seconds` by the measured `seconds_per_draw`.
+    """How much one batch may take: `windows` at most, and `seconds` by the measured `seconds_per_sample`.
 
     One window is always allowed, however long it takes.
     """
 
     windows: int
     seconds: float
-    seconds_per_draw: float
+    seconds_per_sample: float
 
-    def allows(self, windows: int, draws: int) -> bool:
-        """Whether a batch of so many windows, with so many draws in all, stays within the budget."""
-        return windows <= 1 or (windows <= self.windows and draws * self.seconds_per_draw <= self.seconds)
+    def allows(self, windows: int, samples: int) -> bool:
+        """Whether a batch of so many windows, with so many samples in all, stays within the budget."""
+        return windows <= 1 or (windows <= self.windows and samples * self.seconds_per_sample <= self.seconds)
 
 
 class MeasuredCost:
-    """Seconds a draw, as measured: an exponential mean over the latest batches, each weighted by its draws."""
+    """Seconds a sample, as measured: an exponential mean over the latest batches, each weighted by its samples."""
 
-    def __init__(self, draws: int, seconds: float, memory_draws: int = 1000) -> None:
-        """Starts with one measurement; what lies further back than `memory_draws` counts less and less."""
-        self._memory_draws = memory_draws
-        self.seconds_per_draw = seconds / draws
+    def __init__(self, samples: int, seconds: float, memory_samples: int = 1000) -> None:
+        """Starts with one measurement; what lies further back than `memory_samples` counts less and less."""
+        self._memory_samples = memory_samples
+        self.seconds_per_sample = seconds / samples
 
-    def observe(self, draws: int, seconds: float) -> None:
-        """A batch of so many draws took so long."""
-        if draws > 0:
-            weight = draws / (draws + self._memory_draws)
-            self.seconds_per_draw += weight * (seconds / draws - self.seconds_per_draw)
+    def observe(self, samples: int, seconds: float) -> None:
+        """A batch of so many samples took so long."""
+        if samples > 0:
+            weight = samples / (samples + self._memory_samples)
+            self.seconds_per_sample += weight * (seconds / samples - self.seconds_per_sample)
 
 
 class Batcher(Generic[Origin]):
@@ -110,17 +110,17 @@ class Batcher(Generic[Origin]):
         """The next entries in order of priority, or None where nothing waits."""
         groups: list[tuple[Entry[Origin], ...]] = []
         expired: list[Entry[Origin]] = []
-        draws, now_ms = 0, self._clock() * 1000
+        samples, now_ms = 0, self._clock() * 1000
         while lane := self._next_lane():
             first, *_ = next(iter(self._lanes[lane].values()))
-            if groups and not budget.allows(len(groups) + 1, draws + first.request.num_samples):
+            if groups and not budget.allows(len(groups) + 1, samples + first.request.num_samples):
                 break
             entries = self._take(first.forecast_id)
             late = [entry for entry in entries if _is_late(entry, now_ms)]
             expired += late
             if len(late) < len(entries):
                 groups.append(tuple(entry for entry in entries if not _is_late(entry, now_ms)))
-                draws += first.request.num_samples
+                samples += first.request.num_samples
                 self._count_slot(lane)
         return Batch(tuple(groups), tuple(expired)) if groups or expired else None
 

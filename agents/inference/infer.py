@@ -1,4 +1,4 @@
-"""From requests to forecasts: equal computations share their draws, and a window that fails fails alone."""
+"""From requests to forecasts: equal computations share their samples, and a window that fails fails alone."""
 
 import dataclasses
 import time
@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core.forecaster import Draws, Forecaster, Windows
+from agents.core.forecaster import Forecaster, Samples, Windows
 from schemas.errors import UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS
@@ -17,7 +17,7 @@ from schemas.outcome import RequestOutcome
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Draw:
+class WindowSamples:
     """What a model says of one window: samples (S, 12) and residual spread (12,), float32, mg/dL."""
 
     samples_mgdl: NDArray[np.float32]
@@ -29,20 +29,20 @@ class Draw:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Failure:
+class NoAnswer:
     """A window that the model cannot answer, however often it is asked."""
 
     reason: str
 
 
-Answers = dict[str, Draw | Failure]
+Answers = dict[str, WindowSamples | NoAnswer]
 
 
 class Chunk(Protocol):
-    """Draws of the next windows of a batch."""
+    """Samples of the next windows of a batch."""
 
     @property
-    def draws(self) -> Draws: ...
+    def samples(self) -> Samples: ...
 
 
 @runtime_checkable
@@ -52,50 +52,54 @@ class Streaming(Protocol):
     def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Chunk]: ...
 
 
-class DrawCache:
-    """The most recently used draws by forecast id, bounded in bytes."""
+class SampleCache:
+    """The most recently used samples by forecast id, bounded in bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._draws: OrderedDict[str, Draw] = OrderedDict()
+        self._samples: OrderedDict[str, WindowSamples] = OrderedDict()
         self.size_bytes = 0
 
-    def get(self, forecast_id: str) -> Draw | None:
-        draw = self._draws.get(forecast_id)
-        if draw is not None:
-            self._draws.move_to_end(forecast_id)
-        return draw
+    def get(self, forecast_id: str) -> WindowSamples | None:
+        sample = self._samples.get(forecast_id)
+        if sample is not None:
+            self._samples.move_to_end(forecast_id)
+        return sample
 
-    def put(self, forecast_id: str, draw: Draw) -> None:
-        if (old := self._draws.pop(forecast_id, None)) is not None:
+    def put(self, forecast_id: str, sample: WindowSamples) -> None:
+        if (old := self._samples.pop(forecast_id, None)) is not None:
             self.size_bytes -= old.size_bytes
-        self._draws[forecast_id] = draw
-        self.size_bytes += draw.size_bytes
+        self._samples[forecast_id] = sample
+        self.size_bytes += sample.size_bytes
         while self.size_bytes > self._most_bytes:
-            self.size_bytes -= self._draws.popitem(last=False)[1].size_bytes
+            self.size_bytes -= self._samples.popitem(last=False)[1].size_bytes
 
 
 class Inference:
     """The model behind the batcher. Blocking: it belongs in a thread of its own, one call at a time."""
 
-    def __init__(self, forecaster: Forecaster, attempts: int, cache_bytes: int = 16 << 20) -> None:
-        """`attempts`: how often a failing window is tried. `cache_bytes`: draws kept for repeated requests."""
+    def __init__(self, forecaster: Forecaster, attempts: int, cache_bytes: int = 16 << 20, serves: bool = True) -> None:
+        """`attempts`: how often a failing window is tried. `cache_bytes`: samples kept for repeated requests.
+
+        `serves`: False for a model on trial beside the served one.
+        """
         self._forecaster = forecaster
         self._attempts = attempts
-        self._cache = DrawCache(cache_bytes)
+        self._cache = SampleCache(cache_bytes)
         self._calibration_json = forecaster.calibration.to_json() if forecaster.calibration else ""
-        self.windows_drawn = 0
-        self.draws_made = 0
+        self._serves = serves
+        self.windows_sampled = 0
+        self.samples_made = 0
 
     def time_one_window(self, num_samples: int) -> float:
-        """Seconds that the draws of one quiet window take; warm the forecaster up before."""
+        """Seconds that the samples of one quiet window take; warm the forecaster up before."""
         quiet = Windows(np.full((1, PAST_POINTS), 120.0, np.float32), np.array([0], "datetime64[s]"))
         began = time.perf_counter()
-        self._forecaster.draw(quiet, [bytes(32)], num_samples)
+        self._forecaster.sample(quiet, [bytes(32)], num_samples)
         return time.perf_counter() - began
 
-    def draws(self, requests: Mapping[str, ForecastRequest]) -> Iterator[Answers]:
-        """The draws of each computation (forecast id → one of its requests), some at a time, as they are ready.
+    def answers(self, requests: Mapping[str, ForecastRequest]) -> Iterator[Answers]:
+        """The samples of each computation (forecast id → one of its requests), some at a time, as they are ready.
 
         What is remembered comes first, then the order is that of the requests within each number of samples. Raises
         `UnavailableError` where not the windows but the model is at fault: the rest is not answered then.
@@ -103,18 +107,18 @@ class Inference:
         known: Answers = {}
         missing: dict[int, list[str]] = {}
         for forecast_id, request in requests.items():
-            draw = None if request.force else self._cache.get(forecast_id)
-            if draw is not None:
-                known[forecast_id] = draw
+            sample = None if request.force else self._cache.get(forecast_id)
+            if sample is not None:
+                known[forecast_id] = sample
             else:
                 missing.setdefault(request.num_samples, []).append(forecast_id)
         if known:
             yield known
         for num_samples, forecast_ids in missing.items():
-            yield from self._draw(forecast_ids, requests, num_samples)
+            yield from self._sample(forecast_ids, requests, num_samples)
 
-    def forecast(self, request: ForecastRequest, forecast_id: str, draw: Draw) -> Forecast:
-        """The record that answers a request with the draws of its computation."""
+    def forecast(self, request: ForecastRequest, forecast_id: str, sample: WindowSamples) -> Forecast:
+        """The record that answers a request with the samples of its computation."""
         carried = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
         del carried["force"], carried["deadline_ms"]
         return Forecast(
@@ -122,18 +126,19 @@ class Inference:
             forecast_id=forecast_id,
             model=self._forecaster.name,
             model_fingerprint=self._forecaster.fingerprint,
-            samples_mgdl=draw.samples_mgdl.ravel().tolist(),
-            residual_sd_mgdl=draw.residual_sd_mgdl.tolist(),
+            model_serves=self._serves,
+            samples_mgdl=sample.samples_mgdl.ravel().tolist(),
+            residual_sd_mgdl=sample.residual_sd_mgdl.tolist(),
             calibration_json=self._calibration_json,
         )
 
-    def _draw(
+    def _sample(
         self, forecast_ids: Sequence[str], requests: Mapping[str, ForecastRequest], num_samples: int, attempt: int = 1
     ) -> Iterator[Answers]:
-        """Draw them together; where that fails, each half of the rest, down to the windows that are to blame."""
+        """Sample them together; where that fails, each half of the rest, down to the windows that are to blame."""
         done = 0
         try:
-            for answers in self._draw_together(forecast_ids, requests, num_samples):
+            for answers in self._sample_together(forecast_ids, requests, num_samples):
                 done += len(answers)
                 yield answers
         except Exception as error:  # whatever a model raises is one window's failure, or the model's own
@@ -141,14 +146,14 @@ class Inference:
             rest = forecast_ids[done:]
             if len(rest) > 1:
                 middle = len(rest) // 2
-                yield from self._draw(rest[:middle], requests, num_samples)
-                yield from self._draw(rest[middle:], requests, num_samples)
+                yield from self._sample(rest[:middle], requests, num_samples)
+                yield from self._sample(rest[middle:], requests, num_samples)
             elif rest and attempt < self._attempts:
-                yield from self._draw(rest, requests, num_samples, attempt + 1)
+                yield from self._sample(rest, requests, num_samples, attempt + 1)
             elif rest:
-                yield {rest[0]: Failure(f"the model could not answer this window ({type(error).__name__})")}
+                yield {rest[0]: NoAnswer(f"the model could not answer this window ({type(error).__name__})")}
 
-    def _draw_together(
+    def _sample_together(
         self, forecast_ids: Sequence[str], requests: Mapping[str, ForecastRequest], num_samples: int
     ) -> Iterator[Answers]:
         past = np.array([requests[each].past_centi_mgdl for each in forecast_ids], dtype=np.float32) / np.float32(CENTI)
@@ -162,20 +167,20 @@ class Inference:
                 for row, forecast_id in enumerate(forecast_ids[start:stop])
             }
             for forecast_id, answer in answers.items():
-                if isinstance(answer, Draw):
+                if isinstance(answer, WindowSamples):
                     self._cache.put(forecast_id, answer)
-            self.windows_drawn += len(answers)
-            self.draws_made += len(answers) * num_samples
+            self.windows_sampled += len(answers)
+            self.samples_made += len(answers) * num_samples
             start = stop
             yield answers
         if start != len(forecast_ids):
             raise ValueError(f"the model answered {start} of {len(forecast_ids)} windows")
 
-    def _parts(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Draws]:
+    def _parts(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Samples]:
         if isinstance(self._forecaster, Streaming):
-            yield from (chunk.draws for chunk in self._forecaster.stream(windows, seeds, num_samples))
+            yield from (chunk.samples for chunk in self._forecaster.stream(windows, seeds, num_samples))
         else:
-            yield self._forecaster.draw(windows, seeds, num_samples)
+            yield self._forecaster.sample(windows, seeds, num_samples)
 
     def _check_model(self, error: Exception) -> None:
         """Raises `UnavailableError` where even the model's own warm-up fails: a lost device, not a strange window."""
@@ -185,13 +190,13 @@ class Inference:
             raise UnavailableError(f"the forecaster {self._forecaster.name} fails: {error!r}") from error
 
 
-def _checked(samples: NDArray[np.float32], spread: NDArray[np.float32], num_samples: int) -> Draw | Failure:
+def _checked(samples: NDArray[np.float32], spread: NDArray[np.float32], num_samples: int) -> WindowSamples | NoAnswer:
     """Raises ValueError for what has not the shape of an answer; one that is not finite fails by itself."""
     if samples.shape != (num_samples, HORIZON_STEPS) or spread.shape != (HORIZON_STEPS,):
         raise ValueError(f"the model gave samples {samples.shape}, not {(num_samples, HORIZON_STEPS)}")
     if not (np.isfinite(samples).all() and np.isfinite(spread).all()):
-        return Failure("the model gave no finite forecast for this window")
-    return Draw(samples.copy(), spread.copy())
+        return NoAnswer("the model gave no finite forecast for this window")
+    return WindowSamples(samples.copy(), spread.copy())
 
 
 def outcome(request: ForecastRequest, status: str, reason: str) -> RequestOutcome:

@@ -1,33 +1,52 @@
 """Unified series in; the outcome of their upload, and requests for the forecasts that are not there yet."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from agents.core.deletions import is_gone
+from agents.core.deletions import is_deleted
 from agents.ingest.stored_series import MOST_ENTRIES, MOST_UPLOADS, StoredSeries, Tail
 from agents.work import StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.grid import FIRST_SAMPLES
 from schemas.series import Series
+from schemas.tables import SERIES_TABLE as TABLE
 from schemas.topics import BACKFILL, INTERACTIVE, UPLOAD_OUTCOMES, Topic
 from schemas.upload import UploadOutcome
 
-if TYPE_CHECKING:
-    from streams.settings import Settings
 
-TABLE = "series"
+class ModelChoice(Protocol):
+    """Which model answers, and how often it is sampled."""
+
+    @property
+    def forecaster(self) -> str: ...
+    @property
+    def checkpoint(self) -> str: ...
+    @property
+    def huggingface_sha256(self) -> str | None: ...
+    @property
+    def num_samples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
-def build(settings: "Settings") -> StepFunction:
+class HandleSettings(Protocol):
+    """What the step needs to know."""
+
+    @property
+    def model(self) -> ModelChoice: ...
+
+
+def build(settings: HandleSettings) -> StepFunction:
     """The step of ``cgm.series``. Raises `MalformedRecordError` for a message that is no series."""
-    recipe = "/".join(map(str, (settings.forecaster, _model(settings), settings.num_samples, settings.seed)))
+    model = settings.model
+    recipe = "/".join(map(str, (model.forecaster, _identity(model), model.num_samples, model.seed)))
 
     async def step(work: Work) -> None:
         series = Series.from_arrow(work.message.value)
         if work.message.key != series.series_key.encode():
             raise MalformedRecordError("the message's key is not the series key of its record")
         tail = Tail.from_bytes(work.get(TABLE, series.series_key))
-        if is_gone(work, TABLE, series.handle, series.epoch_ms):
+        if is_deleted(work, TABLE, series.handle, series.began_ms):
             _forgotten(work, series)
             return
         stored = _store(tail, series)
@@ -46,23 +65,23 @@ def build(settings: "Settings") -> StepFunction:
         work.put(TABLE, series.series_key, tail.to_bytes())
 
     def ask(work: Work, stored: StoredSeries, series: Series, indexes: Iterable[int], lane: Topic) -> None:
-        force = f"{series.upload_id}@{series.epoch_ms}" if series.force else None
+        force = f"{series.upload_id}@{series.began_ms}" if series.force else None
         for index in indexes:
-            request = stored.request(series.series_key, index, settings.num_samples, settings.seed, force)
+            request = stored.request(series.series_key, index, model.num_samples, model.seed, force)
             work.send(lane, series.series_key, request.to_arrow())
 
     return step
 
 
-def _model(settings: "Settings") -> str:
+def _identity(model: ModelChoice) -> str:
     """Which model it is, so that another one under the same name is asked again."""
-    if settings.forecaster == "persistence":
+    if model.forecaster == "persistence":
         return ""
-    if settings.checkpoint == "huggingface":
-        return str(settings.huggingface_sha256)
+    if model.checkpoint == "huggingface":
+        return str(model.huggingface_sha256)
     from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
 
-    return checkpoint_fingerprint(settings.checkpoint)
+    return checkpoint_fingerprint(model.checkpoint)
 
 
 def _store(tail: Tail, series: Series) -> StoredSeries:
@@ -72,7 +91,7 @@ def _store(tail: Tail, series: Series) -> StoredSeries:
         stored = StoredSeries.of(series)
         stored.served_by = tail.longer_than(stored)
         tail.series.append(stored)
-    stored.epoch_ms = max(stored.epoch_ms, series.epoch_ms)
+    stored.began_ms = max(stored.began_ms, series.began_ms)
     if series.upload_id not in stored.upload_ids:
         stored.upload_ids = [*stored.upload_ids, series.upload_id][-MOST_UPLOADS:]
     return stored
@@ -80,7 +99,7 @@ def _store(tail: Tail, series: Series) -> StoredSeries:
 
 def _evict(work: Work, tail: Tail, series_key: str) -> None:
     """Forget the oldest of too many series of one tail, and say so to whoever looks their uploads up."""
-    surplus = sorted(tail.series, key=lambda series: series.epoch_ms)[: max(0, len(tail.series) - MOST_ENTRIES)]
+    surplus = sorted(tail.series, key=lambda series: series.began_ms)[: max(0, len(tail.series) - MOST_ENTRIES)]
     retract(work, tail, {series.handle for series in surplus}, series_key)
 
 
@@ -102,7 +121,7 @@ def _forgotten(work: Work, series: Series) -> None:
         status="rejected",
         code="deleted",
         reason="the upload was deleted while it was processed: send it again",
-        epoch_ms=series.epoch_ms,
+        began_ms=series.began_ms,
         timezone=series.timezone,
     )
     work.send(UPLOAD_OUTCOMES, series.upload_id, outcome.to_json())

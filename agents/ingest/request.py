@@ -1,7 +1,7 @@
 """Demands in; a request for each wanted window of a stored series, or an outcome that says why there is none."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from agents.ingest.stored_series import Tail
 from agents.work import StepFunction, Work
@@ -9,15 +9,27 @@ from schemas.command import ForecastDemand
 from schemas.errors import UnknownHandleError
 from schemas.grid import HORIZON_STEPS
 from schemas.outcome import RequestOutcome
+from schemas.tables import SERIES_TABLE as TABLE
 from schemas.topics import LANE_TOPICS, REQUEST_OUTCOMES
 
-if TYPE_CHECKING:
-    from streams.settings import Settings
 
-TABLE = "series"
+class Sampling(Protocol):
+    """How often the model is sampled, and from which seed."""
+
+    @property
+    def num_samples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
-def build(settings: "Settings") -> StepFunction:
+class RequestSettings(Protocol):
+    """What the step needs to know."""
+
+    @property
+    def model(self) -> Sampling: ...
+
+
+def build(settings: RequestSettings) -> StepFunction:
     """The step of ``cgm.forecast-demands``. Raises `MalformedRecordError` for a message that is no demand."""
 
     async def step(work: Work) -> None:
@@ -35,7 +47,7 @@ def build(settings: "Settings") -> StepFunction:
                 _refuse(work, demand, index, "out_of_range", reason)
                 continue
             request = dataclasses.replace(
-                stored.request(demand.series_key, index, settings.num_samples, settings.seed, force),
+                stored.request(demand.series_key, index, settings.model.num_samples, settings.model.seed, force),
                 demand_id=demand.demand_id,
                 deadline_ms=demand.deadline_ms,
             )

@@ -1,43 +1,39 @@
 """Cache commands in, the ingest side: stored series and the outcomes that point to them go."""
 
-from typing import TYPE_CHECKING
-
-from agents.core.deletions import mark_gone
-from agents.ingest.handle import TABLE, retract
+from agents.core.deletions import mark_deleted
+from agents.ingest.handle import retract
 from agents.ingest.stored_series import Tail
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
-
-if TYPE_CHECKING:
-    from streams.settings import Settings
+from schemas.tables import SERIES_TABLE as TABLE
 
 
-def build(settings: "Settings") -> StepFunction:
+def build(_: object) -> StepFunction:
     """The step of ``cgm.cache-commands``. Raises `MalformedRecordError` for a command that names nothing."""
 
     async def step(work: Work) -> None:
         command = CacheCommand.from_json(work.message.value)
         if command.action == "flush":
-            for key in [key for key in work.keys(TABLE) if "/" not in key]:  # markers of what is gone have a slash
-                _forget(work, key, None, command.epoch_ms)
-            mark_gone(work, TABLE, command.epoch_ms)
+            for key in [key for key in work.keys(TABLE, "") if "/" not in key]:  # deletion markers have a slash
+                _forget(work, key, None, command.up_to_ms)
+            mark_deleted(work, TABLE, command.up_to_ms)
         elif command.action == "delete":
             if command.series_key is None or command.handle is None:
                 raise MalformedRecordError("a delete names series_key and handle")
-            _forget(work, command.series_key, command.handle, command.epoch_ms)
-            mark_gone(work, TABLE, command.epoch_ms, command.handle)
+            _forget(work, command.series_key, command.handle, command.up_to_ms)
+            mark_deleted(work, TABLE, command.up_to_ms, command.handle)
 
     return step
 
 
-def _forget(work: Work, series_key: str, handle: str | None, epoch_ms: int) -> None:
+def _forget(work: Work, series_key: str, handle: str | None, up_to_ms: int) -> None:
     """Remove a handle, or all, of one tail, as far as they began before the command."""
     row = work.get(TABLE, series_key)
     if row is None:
         return
     tail = Tail.from_bytes(row)
-    handles = {series.handle for series in tail.series if series.epoch_ms <= epoch_ms}
+    handles = {series.handle for series in tail.series if series.began_ms <= up_to_ms}
     retract(work, tail, handles & {handle} if handle else handles, series_key)
     if tail.series:
         work.put(TABLE, series_key, tail.to_bytes())

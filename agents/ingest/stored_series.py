@@ -28,7 +28,7 @@ class StoredSeries:
     timezone: str
     start_seconds: int
     centi: list[int]
-    epoch_ms: int
+    began_ms: int
     upload_ids: list[str]
     warnings: dict[str, Any]
     asked: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -41,7 +41,7 @@ class StoredSeries:
             timezone=series.timezone,
             start_seconds=series.start_seconds,
             centi=list(series.glucose_centi_mgdl),
-            epoch_ms=series.epoch_ms,
+            began_ms=series.began_ms,
             upload_ids=[],
             warnings=ProcessingWarnings.from_json(series.warnings_json.encode()).model_dump(mode="json"),
         )
@@ -80,7 +80,7 @@ class StoredSeries:
             status="accepted",
             handle=self.handle,
             series_key=series_key,
-            epoch_ms=self.epoch_ms,
+            began_ms=self.began_ms,
             points=len(self.centi),
             total_samples=self.total_samples,
             first_time=wall_clock(self.start_seconds).isoformat(),
@@ -110,7 +110,7 @@ class StoredSeries:
             series_key=series_key,
             handle=self.handle,
             index=index,
-            epoch_ms=self.epoch_ms,
+            began_ms=self.began_ms,
             timezone=self.timezone,
             end_seconds=end_seconds,
             past_centi_mgdl=past,
@@ -121,6 +121,12 @@ class StoredSeries:
             warnings=list(self.warnings.get("messages", ())),
             force=force is not None,
         )
+
+
+def _row(series: StoredSeries) -> dict[str, Any]:
+    """As stored; `began_ms` keeps the name that rows of earlier versions have."""
+    row = dataclasses.asdict(series)
+    return row | {"epoch_ms": row.pop("began_ms")}
 
 
 @dataclasses.dataclass(slots=True)
@@ -137,12 +143,12 @@ class Tail:
         document = json.loads(data)
         if document["version"] != _VERSION:
             raise ValueError(f"stored series of version {document['version']}, this is version {_VERSION}")
-        return cls([StoredSeries(**row) for row in document["series"]])
+        return cls([StoredSeries(began_ms=row.pop("epoch_ms"), **row) for row in document["series"]])
 
     def to_bytes(self) -> bytes:
         document = {
             "version": _VERSION,
-            "series": [dataclasses.asdict(series) for series in self.series],
+            "series": [_row(series) for series in self.series],
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 

@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agents.core import fingerprint
 from agents.work import StepFunction, Work
@@ -14,7 +14,18 @@ from schemas.upload import UploadOutcome
 
 if TYPE_CHECKING:
     from agents.ingest.vendor_file import UnifiedFile
-    from streams.settings import Settings
+
+
+class FileLimits(Protocol):
+    """How large a file may be, and how much gap-free glucose of it is needed and used."""
+
+    @property
+    def max_upload_bytes(self) -> int: ...
+    @property
+    def minimum_duration_minutes(self) -> int: ...
+    @property
+    def maximum_wanted_duration(self) -> int: ...
+
 
 REMEMBERED_FILES = 64
 """Files whose result is kept in memory: one sent again is hashed, not parsed."""
@@ -40,7 +51,7 @@ def warm_up() -> None:
         unify_file(WARM_UP_FILE, "UTC", Rules())
 
 
-def build(settings: "Settings") -> StepFunction:
+def build(settings: FileLimits) -> StepFunction:
     """The step of ``cgm.uploads``. A file that cannot be used ends in a rejected outcome: its sender has to mend it."""
     from agents.ingest.vendor_file import Rules, unify_file
 
@@ -76,7 +87,7 @@ def build(settings: "Settings") -> StepFunction:
                 status="rejected",
                 code=found.code,
                 reason=found.reason,
-                epoch_ms=message.timestamp_ms,
+                began_ms=message.timestamp_ms,
                 timezone=timezone[:64],
             )
             work.send(UPLOAD_OUTCOMES, upload_id, outcome.to_json())
@@ -90,7 +101,7 @@ def build(settings: "Settings") -> StepFunction:
             start_seconds=found.start_seconds,
             glucose_centi_mgdl=found.centi,
             warnings_json=found.warnings.to_json().decode(),
-            epoch_ms=message.timestamp_ms,
+            began_ms=message.timestamp_ms,
             force=message.headers.get("force", b"") == b"1",
         )
         work.send(SERIES, series_key, series.to_arrow())

@@ -1,7 +1,7 @@
 """Readings in; for each one outcome, and a forecast request for every window that it completes or changes."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from agents.core import fingerprint
 from agents.core.local_time import offset_text
@@ -12,19 +12,36 @@ from schemas.forecast import ForecastRequest
 from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, PAST_POINTS, STEP_SECONDS
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import SubjectId
+from schemas.tables import SUBJECTS_TABLE as TABLE
 from schemas.topics import LIVE, READING_OUTCOMES, READINGS
 
-if TYPE_CHECKING:
-    from streams.settings import Settings
+
+class Sampling(Protocol):
+    """How often the model is sampled, and from which seed."""
+
+    @property
+    def num_samples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class WindowSettings(Protocol):
+    """How late or early a reading may be, and how its forecast is sampled."""
+
+    @property
+    def max_late_minutes(self) -> int: ...
+    @property
+    def max_clock_skew_seconds(self) -> float: ...
+    @property
+    def model(self) -> Sampling: ...
+
 
 REROUTED = "rerouted"
 EARLIEST_YEAR = 1900
 
 
-def build(settings: "Settings") -> StepFunction:
+def build(settings: WindowSettings) -> StepFunction:
     """The step of ``cgm.readings``. Raises `MalformedRecordError` for a message that names no subject."""
-    from streams.kafka.partitioning import partition_of
-
     late_slots = settings.max_late_minutes * 60 // STEP_SECONDS
 
     async def step(work: Work) -> None:
@@ -39,7 +56,7 @@ def build(settings: "Settings") -> StepFunction:
             _reject(work, outcome_id, subject_id, error.code, str(error), None)
             return
         key = reading.subject_id.encode()
-        home = message.key == key and partition_of(key, settings.partitions) == message.partition
+        home = message.key == key and work.partition_of(key) == message.partition
         if not home and REROUTED not in message.headers:
             work.send(READINGS, reading.subject_id, message.value, {**message.headers, REROUTED: b"1"})
             return
@@ -48,10 +65,10 @@ def build(settings: "Settings") -> StepFunction:
         if refusal:
             _reject(work, outcome_id, reading.subject_id, *refusal, reading)
             return
-        window = RollingWindow.from_bytes(work.get("subjects", reading.subject_id), late_slots)
+        window = RollingWindow.from_bytes(work.get(TABLE, reading.subject_id), late_slots)
         verdict, changed = window.accept(*place(reading.time, reading.glucose_mgdl, message.offset))
         if changed:
-            work.put("subjects", reading.subject_id, window.to_bytes())
+            work.put(TABLE, reading.subject_id, window.to_bytes())
         outcome = ReadingOutcome(
             outcome_id=outcome_id,
             subject_id=reading.subject_id,
@@ -83,25 +100,25 @@ def build(settings: "Settings") -> StepFunction:
             )
         return None
 
-    def _request(subject_id: str, issue: Issue, epoch_ms: int) -> ForecastRequest:
+    def _request(subject_id: str, issue: Issue, began_ms: int) -> ForecastRequest:
         digest = issue.input_hash
         place_of_issue = fingerprint.slot_place(issue.slot)
         warnings = [f"IMPUTATION: {issue.interpolated} of {PAST_POINTS} points are interpolated"]
         return ForecastRequest(
             request_id=fingerprint.request_id(
-                "live", subject_id, place_of_issue, digest, settings.num_samples, settings.seed
+                "live", subject_id, place_of_issue, digest, settings.model.num_samples, settings.model.seed
             ),
             kind="live",
             series_key=subject_id,
             subject_id=subject_id,
-            epoch_ms=epoch_ms,
+            began_ms=began_ms,
             timezone=offset_text(slot_time(issue.slot, issue.zone_minutes)),
             end_seconds=issue.end_seconds,
             past_centi_mgdl=issue.past_centi,
             truth_centi_mgdl=[],
             input_hash=digest,
-            num_samples=settings.num_samples,
-            seed=settings.seed,
+            num_samples=settings.model.num_samples,
+            seed=settings.model.seed,
             warnings=warnings if issue.interpolated else [],
         )
 

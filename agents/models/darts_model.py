@@ -10,15 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.forecaster import Draws, Windows
+from agents.core.forecaster import Samples, Windows
 from agents.core.predictive import Calibration
+from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint_file import read_bounded
 from schemas.errors import CheckpointError, ConfigurationError
 from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
 
 
+def load(choice: Choice) -> DartsForecaster:
+    """ConfigurationError where Darts is not installed, CheckpointError for a file that is no Torch model of Darts."""
+    return DartsForecaster(Path(choice.checkpoint))
+
+
 class DartsForecaster:
-    """Draws by `predict(num_samples=..., mc_dropout=True)`; the model reads and writes mg/dL, without covariates.
+    """Samples by `predict(num_samples=..., mc_dropout=True)`; the model reads and writes mg/dL, without covariates.
 
     Darts saves models as pickles: loading one runs what is in it, so load none that you did not make.
     ConfigurationError where Darts is not installed, CheckpointError for a file that is no Torch model of Darts.
@@ -44,16 +50,16 @@ class DartsForecaster:
     def warm_up(self) -> None:
         """The first prediction sets the trainer up."""
         past = np.full((1, PAST_POINTS), 120.0, dtype=np.float32)
-        self.draw(Windows(past, np.array(["2026-01-01T12:00:00"], dtype="datetime64[s]")), [bytes(32)], 2)
+        self.sample(Windows(past, np.array(["2026-01-01T12:00:00"], dtype="datetime64[s]")), [bytes(32)], 2)
 
-    def draw(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Draws:
+    def sample(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Samples:
         """One call of Darts a window: its random numbers come from one global stream, seeded for each window."""
         if len(seeds) != len(windows) or num_samples < 1:
-            raise ValueError(f"{len(windows)} windows need as many seeds, not {len(seeds)}, and at least one draw")
+            raise ValueError(f"{len(windows)} windows need as many seeds, not {len(seeds)}, and at least one sample")
         samples = np.empty((len(windows), num_samples, HORIZON_STEPS), dtype=np.float32)
         for row, (past, end, seed) in enumerate(zip(windows.past_mgdl, windows.end_times, seeds, strict=True)):
             samples[row] = self._one(past, end, seed, num_samples)
-        return Draws(samples, np.zeros((len(windows), HORIZON_STEPS), dtype=np.float32))
+        return Samples(samples, np.zeros((len(windows), HORIZON_STEPS), dtype=np.float32))
 
     def _one(self, past_mgdl: Any, end: np.datetime64, seed: bytes, num_samples: int) -> Any:
         import pandas as pd

@@ -12,6 +12,7 @@ import numpy as np
 
 from agents.core.forecaster import Forecaster, Windows
 from agents.core.predictive import Calibration
+from agents.models.choice import Choice
 from agents.models.load import load_forecaster
 from agents.training.baselines import PointForecast, darts_models, persistence, ridge_forecast, with_spread
 from agents.training.data import DATA_SETS, data_directory, read_series, virtual_series
@@ -46,7 +47,7 @@ def served(forecaster: Forecaster, data: Examples, num_samples: int = SERVED_DRA
     samples, spreads = [], []
     for begin in range(0, len(data), _BATCH):
         part = Windows(data.windows.past_mgdl[begin : begin + _BATCH], data.windows.end_times[begin : begin + _BATCH])
-        draws = forecaster.draw(part, draw_seeds(part), num_samples)
+        draws = forecaster.sample(part, draw_seeds(part), num_samples)
         samples.append(draws.samples_mgdl)
         spreads.append(draws.residual_sd_mgdl)
     calibration = forecaster.calibration or Calibration.identity()
@@ -84,7 +85,7 @@ def evaluate(
     for name, forecast in points.items():
         progress(f"calibrating {name}")
         answers[name] = with_spread(forecast, calibrate)
-    forecaster = load_forecaster(kind="gluformer", checkpoint=str(checkpoint))
+    forecaster = load_forecaster("gluformer", Choice(checkpoint=str(checkpoint)))
     forecaster.warm_up()
     answers["glucast"] = lambda part: served(forecaster, part, num_samples)
 

@@ -20,7 +20,7 @@ from agents.models.gluformer.checkpoint import Scaler, save_checkpoint
 from agents.models.gluformer.config import GluformerConfig
 from agents.models.gluformer.marks import marks_of
 from agents.models.gluformer.network import Gluformer
-from agents.models.gluformer.skip import Skip
+from agents.models.gluformer.regression import Regression
 from agents.training.calibrate import even_weight, fit_calibration
 from agents.training.data import DATA_SETS, data_directory, virtual_series
 from agents.training.evaluate import SERVED_DRAWS, served, splits
@@ -118,7 +118,7 @@ def train(
         "members": [_shrunk(one.state) for one in fitted],
         "scaler": SCALER,
         "residual_sd": np.stack([one.spread for one in fitted]),
-        "skip": Skip(ridge.weight.astype(np.float32), ridge.bias.astype(np.float32)),
+        "regression": Regression(ridge.weight.astype(np.float32), ridge.bias.astype(np.float32)),
         "residual": True,
         "log_variance": True,
         "provenance": _provenance(settings, train_part, calibrate_part, ridge),
@@ -144,9 +144,10 @@ def calibrate_as_served(checkpoint: Path, part: Examples) -> Any:
 
     Otherwise most of the weight would lie on people without diabetes, and the fan would be too narrow for the others.
     """
+    from agents.models.choice import Choice
     from agents.models.load import load_forecaster
 
-    answer = served(load_forecaster(kind="gluformer", checkpoint=str(checkpoint)), part, SERVED_DRAWS)
+    answer = served(load_forecaster("gluformer", Choice(checkpoint=str(checkpoint))), part, SERVED_DRAWS)
     weight = even_weight(part.data_set)
     return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, weight)
 

@@ -1,17 +1,17 @@
-"""Kernel density of one forecast's draws: the closed form beside twelve calls of scipy, in one run."""
+"""Kernel density of one forecast's samples: the closed form beside twelve calls of scipy, in one run."""
 
 import time
 from collections.abc import Callable
 
 
-def bench_fan_chart(repeats: int = 200, draws: int = 10, points: int = 100) -> dict[str, float]:
+def bench_fan_chart(repeats: int = 200, count: int = 10, points: int = 100) -> dict[str, float]:
     """Milliseconds a forecast of both, their ratio, and the largest relative difference."""
     import numpy as np
     from scipy.stats import gaussian_kde
 
     from agents.calc.fan_chart import kernel_density, kernel_grid
 
-    samples = 120 + np.cumsum(np.random.default_rng(0).normal(0, 4, (draws, 12)), axis=1)
+    samples = 120 + np.cumsum(np.random.default_rng(0).normal(0, 4, (count, 12)), axis=1)
     grid = kernel_grid(samples, points)
 
     def closed() -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from deploy import spare
+from deploy import spare_order
 from deploy.bench import faults_audit, faults_load
 from deploy.bench.roles import Roles
 from deploy.brokers.local_kafka import LocalKafka
@@ -46,6 +46,11 @@ class FaultRun:
     seconds_an_act: float = 14.0
     settle_seconds: float = 180.0
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of ``glucast worker``."""
+        return ("--plain",) if self.consumer == "plain" else ()
 
 
 @dataclasses.dataclass(slots=True)
@@ -87,8 +92,7 @@ async def run(plan: FaultRun, say: Callable[[str], None] = print) -> FaultReport
         try:
             settings = Settings(broker=broker.address, state_dir=home)
             await provision(settings)
-            environment = {"GLUCAST_CONSUMER": plan.consumer} | plan.environment
-            with Roles(broker.address, home / "roles", environment) as roles:
+            with Roles(broker.address, home / "roles", plan.environment) as roles:
                 return await _disturb(plan, settings, broker, roles, say)
         finally:
             broker.stop()
@@ -100,7 +104,7 @@ async def _disturb(
     counts = WORKERS if plan.whole_pipeline else {"ingest": WORKERS["ingest"]}
     for role, count in counts.items():
         for ordinal in range(count):
-            roles.worker(role, ordinal)
+            roles.worker(role, ordinal, *plan.options)
     await asyncio.to_thread(roles.wait_until_ready)
     roles.spares.prepare()
     history = HISTORY_READINGS if plan.whole_pipeline else 0
@@ -117,10 +121,10 @@ async def _disturb(
     for act in plan.acts:
         began = time.time()
         say(f"{act}")
-        await asyncio.to_thread(_perform, act, settings, broker, roles)
+        await asyncio.to_thread(_perform, act, plan, settings, broker, roles)
         while time.time() - began < plan.seconds_an_act:
             _revive(roles, say)
-            if time.time() - began > spare.DELAY_SECONDS:
+            if time.time() - began > spare_order.DELAY_SECONDS:
                 roles.spares.prepare()
             await asyncio.sleep(0.05)
         marks.append((act, int(began * 1000), int(time.time() * 1000)))
@@ -135,7 +139,7 @@ async def _disturb(
     return FaultReport(audit, found, published)
 
 
-def _perform(act: str, settings: Settings, broker: LocalKafka, roles: Roles) -> None:
+def _perform(act: str, plan: FaultRun, settings: Settings, broker: LocalKafka, roles: Roles) -> None:
     kind, _, target = act.partition(":")
     if kind == "broker":
         broker.stop() if target == "stop" else broker.kill()
@@ -144,7 +148,7 @@ def _perform(act: str, settings: Settings, broker: LocalKafka, roles: Roles) -> 
         return
     workers = [process for process in roles.all if process.name.startswith(f"{target}-")]
     if kind == "join":
-        roles.worker(target, len(workers))
+        roles.worker(target, len(workers), *plan.options)
         return
     victim = workers[0]
     if kind == "term":

@@ -7,37 +7,29 @@ by partition, over tables in memory. Outcomes, requests and tables of the run mu
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from agents.core.fingerprint import forecast_id
 from agents.ingest import window
-from agents.work import Message, Work
+from agents.memory import MemoryTables
+from agents.work import Message
 from schemas.fan_chart import FanChart
 from schemas.forecast import ForecastRequest
 from schemas.grid import STEP_SECONDS
 from schemas.reading import ReadingOutcome
+from schemas.tables import SUBJECTS_TABLE, ChartKey, subject_key
 from schemas.topics import FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
+from streams import topology
 from streams.kafka.connection import consumer_options
 from streams.kafka.log_ends import log_ends
+from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG, app_id
 
-WINDOWS = changelog(app_id("ingest"), "subjects")
-
-
-class MemoryTable:
-    """A table of the reference run."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, bytes] = {}
-
-    def get(self, key: str) -> bytes | None:
-        return self.rows.get(key)
-
-    def keys(self) -> Iterator[str]:
-        return iter(self.rows)
+WINDOWS = changelog(app_id("ingest"), SUBJECTS_TABLE)
 
 
 @dataclasses.dataclass
@@ -100,23 +92,18 @@ async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes,
 
 async def reference_of(settings: Settings) -> Reference:
     """Put the recorded readings through the window step again, as if nothing had happened in between."""
-    step = window.build(settings)
-    reference, tables = Reference(), {number: MemoryTable() for number in range(settings.partitions)}
+    step, function = topology.step_of("window"), window.build(settings)
+    reference, tables = Reference(), MemoryTables(partial(partition_of, partitions=settings.partitions))
     for record in await read_all(settings, READINGS.name):
-        table = tables[record.partition]
-        work = Work(message_of(record), {"subjects": table})
-        await step(work)
+        work = await tables.run(step, function, message_of(record))
         reference.published += 1
-        for send in work.sends:
+        for send in tables.apply(work):
             if send.topic == READING_OUTCOMES:
                 reference.outcomes.add(ReadingOutcome.from_json(send.value).outcome_id)
             elif send.topic == LIVE:
                 request = ForecastRequest.from_arrow(send.value)
                 reference.requests[request.request_id] = request
-        for (_, key), value in work.writes.items():
-            if value is not None:
-                table.rows[key] = value
-    reference.windows = {key: value for table in tables.values() for key, value in table.rows.items()}
+    reference.windows = tables.rows(SUBJECTS_TABLE)
     return reference
 
 
@@ -156,10 +143,14 @@ async def audit(settings: Settings, *, whole_pipeline: bool) -> Audit:
 def _wrong_charts(settings: Settings, reference: Reference, model: str, rows: dict[str, bytes]) -> int:
     expected: dict[str, str] = {}
     for request in reference.requests.values():  # in the order of the readings: the last one of a slot stays
-        slot = (request.end_seconds // STEP_SECONDS) % settings.subject_history_steps
-        key = f"subject/{request.subject_id}/{slot}"
-        expected[key] = forecast_id(request.input_hash, model, request.num_samples, request.seed)
-    held = {key: FanChart.from_json(value).forecast_id for key, value in rows.items() if key.startswith("subject/")}
+        slot = request.end_seconds // STEP_SECONDS
+        key = subject_key(request.subject_id or "", slot, settings.subject_history_steps, model)
+        expected[str(key)] = forecast_id(request.input_hash, model, request.num_samples, request.seed)
+    held = {
+        key: FanChart.from_json(value).forecast_id
+        for key, value in rows.items()
+        if (ours := ChartKey.parse(key)) and ours.kind == "subject"
+    }
     return sum(held.get(key) != wanted for key, wanted in expected.items())
 
 

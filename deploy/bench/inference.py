@@ -1,7 +1,7 @@
 """How fast the engine serves the published architecture, beside the reference network served its own way.
 
 The reference (PyPI glucosedao-glucobench 0.4.1) runs as its `predict` does: module in train mode, autograd on, every
-draw of every window in one batch. Engine and reference get the same random weights. Each measurement has a process of
+sample of every window in one batch. Engine and reference get the same random weights. Each measurement has a process of
 its own, so that peak memory is that of one way of serving. The floor is the time of the engine's own matrix products
 alone. CPU seconds stand beside wall seconds, because other programs may hold the cores.
 """
@@ -84,7 +84,7 @@ def run(
     for windows, samples in loads:
         timings = []
         for what in ("reference", "engine", "floor"):
-            progress(f"{windows} windows x {samples} draws: {what}")
+            progress(f"{windows} windows x {samples} samples: {what}")
             timings.append(_in_child(what, windows, samples, precision, threads, repeats))
         found.append(Comparison(windows, samples, *timings))
     return found
@@ -178,7 +178,9 @@ def _measure(what: str, windows: int, samples: int, precision: str, threads: int
         batch, seeds = _batch(windows), [bytes([place]) * 32 for place in range(windows)]
         engine.warm_up(samples)
         work = (
-            _products_alone(engine, windows, samples) if what == "floor" else lambda: engine.draw(batch, seeds, samples)
+            _products_alone(engine, windows, samples)
+            if what == "floor"
+            else lambda: engine.sample(batch, seeds, samples)
         )
     walls, cpus = [], []
     for _ in range(repeats):
@@ -252,7 +254,7 @@ def _products_alone(engine: GluformerEngine, windows: int, samples: int) -> Call
             return func(*args, **(kwargs or {}))
 
     with Recorder():  # type: ignore[no-untyped-call]
-        engine.draw(_batch(1), [bytes(32)], samples)
+        engine.sample(_batch(1), [bytes(32)], samples)
 
     def repeat() -> None:
         with torch.inference_mode():

@@ -1,10 +1,11 @@
 """Plain Faust, written as its documentation shows it: what `glucast bench faults --consumer plain` compares with.
 
 Events are acked when the loop goes on to the next one, sends are only enqueued, table writes reach the changelog some
-time later. Ingest and calc only; inference acks by itself and has no plain form.
+time later. Ingest and calc only: inference waits for a model over many messages and has no plain form.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import faust
@@ -14,8 +15,8 @@ from agents.work import StepFunction, Work
 from streams import apps, topology
 from streams.apps import Host
 from streams.kafka.delivery import message_of
-from streams.metrics import Metrics
-from streams.topology import Role, Step
+from streams.kafka.partitioning import partition_of
+from streams.topology import Step, WorkerRole
 
 log = structlog.get_logger(__name__)
 
@@ -30,9 +31,9 @@ class PlainTable:
         value: bytes | None = self._table.get(key.encode())
         return value
 
-    def keys(self) -> Iterator[str]:
-        for key in self._table.keys():  # noqa: SIM118 - not a dict
-            yield key.decode()
+    def keys(self, prefix: str) -> Iterator[str]:
+        keys = (key.decode() for key in self._table.keys())  # noqa: SIM118 - not a dict
+        return iter(sorted(key for key in keys if key.startswith(prefix)))
 
     def set(self, key: str, value: bytes | None) -> None:
         """Put, or delete for None."""
@@ -42,23 +43,24 @@ class PlainTable:
             self._table[key.encode()] = value
 
 
-def plain_app(role: Role, host: Host) -> faust.App:
+def plain_app(role: WorkerRole, host: Host) -> faust.App:
     """The same steps over stock Faust, with the same settings."""
     options = apps.app_options(role, host)
     app = faust.App(topology.app_id(role), broker_session_timeout=host.settings.session_timeout_seconds, **options)
     tables = {name: PlainTable(apps.faust_table(app, name, host.settings)) for name in topology.tables_of(role)}
     for step in topology.steps_of(role):
-        agent = _agent(app, step, apps.load_step(step, host.settings), tables, host.metrics)
+        agent = _agent(app, step, apps.load_step(step, host.settings), tables, host)
         app.agent(apps.topic_of(app, step.reads, host.settings), name=step.name)(agent)
     return app
 
 
-def _agent(app: faust.App, step: Step, function: StepFunction, tables: dict[str, PlainTable], metrics: Metrics) -> Any:
-    counts = metrics.of_step(step.name)
+def _agent(app: faust.App, step: Step, function: StepFunction, tables: dict[str, PlainTable], host: Host) -> Any:
+    counts = host.metrics.of_step(step.name)
+    home = partial(partition_of, partitions=host.settings.partitions)
 
     async def consume(stream: Any) -> None:
         async for event in stream.events():
-            work = Work(message_of(event.message), tables)
+            work = Work(message_of(event.message), tables, step, home)
             try:
                 await function(work)
             except Exception as error:
@@ -68,7 +70,7 @@ def _agent(app: faust.App, step: Step, function: StepFunction, tables: dict[str,
                 tables[table].set(key, value)
             for send in work.sends:
                 await app.topic(send.topic.name, key_serializer="raw", value_serializer="raw").send(
-                    key=send.key.encode(), value=send.value, headers=dict(send.headers), partition=send.partition
+                    key=send.key, value=send.value, headers=dict(send.headers), partition=send.partition
                 )
             counts.ended("processed")
 

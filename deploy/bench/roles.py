@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from deploy import spare
+from deploy import spare_order
 from schemas.errors import UnavailableError
 
 
@@ -49,14 +49,14 @@ class Spares:
             log = self._home / f"spare-{self._made}.log"
             self._home.mkdir(parents=True, exist_ok=True)
             with log.open("w") as out:
-                process = subprocess.Popen(spare.COMMAND, stdin=subprocess.PIPE, stdout=out, stderr=out)
+                process = subprocess.Popen(spare_order.COMMAND, stdin=subprocess.PIPE, stdout=out, stderr=out)
             self._waiting = process, log
 
     def take(self, arguments: list[str], environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], Path] | None:
         """The waiting process, told what to be, and its log; None where there is none."""
         taken, self._waiting = self._waiting, None
         if taken is not None:
-            _tell(taken[0], spare.order(arguments, environment))
+            _tell(taken[0], spare_order.order(arguments, environment))
         return taken
 
     def close(self) -> None:
@@ -140,10 +140,10 @@ class Roles:
         self.all: list[RoleProcess] = []
         self.spares = Spares(home)
 
-    def worker(self, role: str, ordinal: int = 0) -> RoleProcess:
+    def worker(self, role: str, ordinal: int = 0, *options: str) -> RoleProcess:
         port = free_port()
         extra = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
-        return self._add(f"{role}-{ordinal}", ["worker", role], extra, port)
+        return self._add(f"{role}-{ordinal}", ["worker", role, *options], extra, port)
 
     def api(self, replica: int = 0) -> RoleProcess:
         port = free_port()

@@ -47,7 +47,7 @@ def run() -> None:
 def _settings_sentences(error: ValueError) -> list[str]:
     from pydantic import ValidationError
 
-    if not isinstance(error, ValidationError) or error.title != "Settings":
+    if not isinstance(error, ValidationError) or not error.title.endswith("Settings"):
         return []
     sentences = []
     for item in error.errors(include_input=False, include_url=False):

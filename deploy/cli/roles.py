@@ -7,12 +7,20 @@ import typer
 Role = Literal["ingest", "inference", "calc"]
 
 
-def worker(role: Annotated[Role, typer.Argument(help="What this process does.")]) -> None:
+def worker(
+    role: Annotated[Role, typer.Argument(help="What this process does.")],
+    plain: Annotated[bool, typer.Option(hidden=True, help="Faust's own consumer, which loses events.")] = False,
+) -> None:
     """Run one worker role against GLUCAST_BROKER, in the foreground."""
     from streams.settings import Settings
-    from streams.worker import run_worker
+    from streams.worker import run_worker, strict_app
 
-    raise typer.Exit(run_worker(role, Settings()))
+    app_of = strict_app
+    if plain:
+        from deploy.bench.plain import plain_app
+
+        app_of = plain_app
+    raise typer.Exit(run_worker(role, Settings(), app_of))
 
 
 def api(

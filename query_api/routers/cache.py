@@ -45,14 +45,14 @@ async def cache_management(
     return CacheAnswer(
         success=True,
         message=message,
-        cache_size=uses.model.handle_count(),
+        cache_size=uses.model.uploads.handle_count(),
         persisted_count=await asyncio.to_thread(saved_count, uses.parquet_dir),
         items_affected=affected,
     )
 
 
 async def _info(uses: Services, _: str) -> tuple[int, str]:
-    return 0, f"{uses.model.handle_count()} of {uses.settings.max_cache_size} handles are stored"
+    return 0, f"{uses.model.uploads.handle_count()} of {uses.settings.max_cache_size} handles are stored"
 
 
 async def _delete(uses: Services, handle: str) -> tuple[int, str]:
@@ -69,7 +69,7 @@ async def _save(uses: Services, handle: str) -> tuple[int, str]:
     if handle:
         snapshots = [snapshot(uses.model, await uses.submit.stored(handle))]
     else:
-        snapshots = [snapshot(uses.model, stored) for stored in uses.model.handles()]
+        snapshots = [snapshot(uses.model, stored) for stored in uses.model.uploads.handles()]
     refused = []
     for saved in snapshots:
         try:

@@ -36,12 +36,12 @@ async def health(uses: Uses) -> Health:
     working = uses.follower.connected and pipeline.inference_workers > 0
     return Health(
         status="ok" if working else "degraded",
-        cache_size=uses.model.handle_count(),
+        cache_size=uses.model.uploads.handle_count(),
         models_initialized=pipeline.inference_workers > 0,
         queue_length=pipeline.queued,
         avg_fulfillment_time_ms=round(1000 * submit.fulfilment_seconds / max(1, submit.fulfilled), 1),
         vmem_usage_mb=0.0,
-        device=_device(uses.settings.device),
+        device=_device(uses.settings.model.device),
         total_requests_processed=metrics.total,
         total_errors=metrics.errors,
     )

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from query_api.figure import Style
 from query_api.plots import SUBJECT_TYPES, preferred
 from query_api.problems import problem
-from query_api.read_model import ChartRow
+from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
 from query_api.units import in_mmoll
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
@@ -110,7 +110,7 @@ def _reading(subject_id: str, item: Any) -> Reading:
 @router.get("/subjects")
 async def subjects(uses: Uses) -> dict[str, list[str]]:
     """Up to 100 subjects with a forecast, the most recent first."""
-    return {"subjects": uses.model.subjects()}
+    return {"subjects": uses.model.fan_charts.subjects()}
 
 
 @router.get("/subjects/{subject_id}/forecast", response_class=Response)
@@ -169,7 +169,7 @@ async def forecasts(
     unit: InUnit = "mg/dL",
 ) -> Response:
     """The kept forecasts in order of their last known point; `next` leads to the following page, if there is one."""
-    rows = uses.model.history(subject_id, _seconds(first), _seconds(last))
+    rows = uses.model.fan_charts.history(subject_id, _seconds(first), _seconds(last))
     page, rest = rows[:limit], rows[limit:]
     following = None
     if rest:
@@ -184,12 +184,12 @@ async def forecasts(
 
 
 def _latest(uses: Services, subject_id: str) -> ChartRow:
-    row = uses.model.latest(subject_id)
+    row = uses.model.fan_charts.latest(subject_id)
     if row is not None:
         return row
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
-    outcome = uses.model.reason(subject_id)
+    outcome = uses.model.readings.latest(subject_id)
     if outcome is None:
         raise NoForecastError("no readings of this subject have arrived: publish some")
     raise NoForecastError(f"no forecast yet: {outcome.reason or 'the first one is being computed'}")

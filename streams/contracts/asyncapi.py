@@ -15,6 +15,9 @@ ARROW_FORMAT = "application/vnd.apache.arrow.stream"
 
 Node = dict[str, Any]
 
+CHANNELS = (*topics.TOPICS, topology.FAN_CHART_CHANGELOG)
+"""All topics, and the one changelog that other programs may read."""
+
 
 def document(payloads: Mapping[str, str]) -> Node:
     """The document as plain data. `payloads`: record name to the schema file beside ``asyncapi.yaml``."""
@@ -38,9 +41,9 @@ def document(payloads: Mapping[str, str]) -> Node:
                 "variables": {"bootstrap": {"default": "127.0.0.1:9092", "description": "host:port"}},
             }
         },
-        "channels": {topic.name: _channel(topic) for topic in topics.TOPICS},
+        "channels": {topic.name: _channel(topic) for topic in CHANNELS},
         "operations": _operations(),
-        "components": {"messages": {_message_name(topic): _message(topic, payloads) for topic in topics.TOPICS}},
+        "components": {"messages": {_message_name(topic): _message(topic, payloads) for topic in CHANNELS}},
     }
 
 
@@ -62,10 +65,15 @@ def _channel(topic: Topic) -> Node:
 def _operations() -> Node:
     operations: Node = {}
     for step in topology.STEPS:
-        for action, reached in (("receive", (step.reads,)), ("send", (*step.writes, topics.DEAD_LETTERS))):
+        for action, reached in (("receive", step.reads), ("send", _sent_by(step))):
             for topic in reached:
                 operations.setdefault(f"{step.name}.{action}.{topic.name}", _operation(step, action, topic))
     return operations
+
+
+def _sent_by(step: topology.Step) -> tuple[Topic, ...]:
+    """What a step sends: a worker's also dead letters."""
+    return step.writes if step.role == "query" else (*step.writes, topics.DEAD_LETTERS)
 
 
 def _operation(step: topology.Step, action: str, topic: Topic) -> Node:
@@ -76,15 +84,14 @@ def _operation(step: topology.Step, action: str, topic: Topic) -> Node:
         "summary": step.about if action == "receive" else f"{step.name}: {topic.about}",
         "tags": [{"name": step.role}],
         "messages": [{"$ref": f"{channel}/messages/{_message_name(topic)}"}],
-        "bindings": {
-            "kafka": {
-                "groupId": {"type": "string", "pattern": f"^{topology.app_id(step.role)}"},
-                "bindingVersion": KAFKA_BINDING,
-            }
-        }
-        if action == "receive"
-        else {},
+        "bindings": _group(step) if action == "receive" and step.role != "query" else {},
     }
+
+
+def _group(step: topology.Step) -> Node:
+    """Workers share a consumer group; every replica of the query role reads everything."""
+    pattern = f"^{topology.app_id(step.role)}"
+    return {"kafka": {"groupId": {"type": "string", "pattern": pattern}, "bindingVersion": KAFKA_BINDING}}
 
 
 def _message_name(topic: Topic) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+import schemas
 from schemas.arrow_record import ArrowRecord
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.dead_letter import DeadLetter
@@ -37,7 +38,7 @@ JSON_RECORDS: tuple[type[Record], ...] = (
 )
 ARROW_RECORDS: tuple[type[ArrowRecord], ...] = (Forecast, ForecastRequest, Series)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-DIRECTORY = Path(__file__).parent
+DIRECTORY = Path(schemas.__file__).parent
 
 
 def json_schema(record: type[Record]) -> dict[str, Any]:
@@ -49,8 +50,9 @@ def json_schema(record: type[Record]) -> dict[str, Any]:
 def arrow_schema(record: type[ArrowRecord]) -> dict[str, Any]:
     """The columns of an Arrow record; one that is not required has a default where a writer left it out."""
     fields = {field.name: field for field in dataclasses.fields(record)}
+    attributes = record.arrow_attributes
     columns = [
-        {"name": name, "type": str(kind), "required": _has_no_default(fields[name])}
+        {"name": name, "type": str(kind), "required": _has_no_default(fields[attributes.get(name, name)])}
         for name, kind in record.arrow_fields.items()
     ]
     return {

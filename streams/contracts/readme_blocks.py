@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
 from schemas import topics
 from schemas.topics import Topic
@@ -31,14 +32,11 @@ def topology_diagram() -> str:
         lines += [f"    {name}[{name}]" for name in dict.fromkeys(step.name for step in topology.steps_of(role))]
         lines += [f"    {_node(table)}_table[({table})]" for table in topology.tables_of(role)]
         lines.append("  end")
-    lines += ["  subgraph query_role [query]", "    query_api[query_api]", "  end"]
-    seen = dict.fromkeys(topic for step in topology.STEPS for topic in (step.reads, *step.writes))
-    lines += [f"  {_node(topic.name)}([{topic.name}])" for topic in seen]
+    changelogs = topology.changelogs()
+    seen = dict.fromkeys(topic for step in topology.STEPS for topic in (*step.reads, *step.writes))
+    lines += [f"  {_node(topic.name)}([{topic.name}])" for topic in seen if topic not in changelogs]
     lines += dict.fromkeys(edge for step in topology.STEPS for edge in _edges(step))
-    lines += [f"  query_api --> {_node(topic.name)}" for topic in _sent_by_query_api()]
-    lines += [f"  {_node(table)}_table -. changelog .-> query_api" for table in topology.tables_of("calc")]
-    lines += [f"  {_node(topic.name)} --> query_api" for topic in seen if topic.name.endswith("-outcomes")]
-    return "\n".join([*lines, "```", "", f"Every step also writes to `{topics.DEAD_LETTERS.name}`."])
+    return "\n".join([*lines, "```", "", f"Every step of a worker also writes to `{topics.DEAD_LETTERS.name}`."])
 
 
 def topics_table() -> str:
@@ -60,10 +58,19 @@ def topics_table() -> str:
 def settings_table() -> str:
     """Every setting: its environment variable, the older name that is also read, default and meaning."""
     rows = []
-    for name, field in Settings.model_fields.items():
+    for name, field in _fields(Settings):
         variable, alias = _variables(name, field)
         rows.append((f"`{variable}`", f"`{alias}`" if alias else "", _default(field), _meaning(field)))
     return _table(("variable", "also", "default", "meaning"), rows)
+
+
+def _fields(settings: type[BaseSettings]) -> Iterable[tuple[str, FieldInfo]]:
+    """Name and field of every setting, those of nested groups in their place."""
+    for name, field in settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
+            yield from _fields(field.annotation)
+        else:
+            yield name, field
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -74,15 +81,16 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def _edges(step: topology.Step) -> Iterable[str]:
-    yield f"  {_node(step.reads.name)} --> {step.name}"
+    tables = {topics.changelog(topology.app_id(r), t): t for r in topology.WORKER_ROLES for t in topology.tables_of(r)}
+    for topic in step.reads:
+        if topic in tables:
+            yield f"  {_node(tables[topic])}_table -. changelog .-> {step.name}"
+        else:
+            yield f"  {_node(topic.name)} --> {step.name}"
     for topic in step.writes:
         yield f"  {step.name} --> {_node(topic.name)}"
     for table in step.tables:
         yield f"  {step.name} --- {_node(table)}_table"
-
-
-def _sent_by_query_api() -> tuple[Topic, ...]:
-    return topics.UPLOADS, topics.READINGS, topics.DEMANDS, topics.CACHE_COMMANDS
 
 
 def _node(name: str) -> str:

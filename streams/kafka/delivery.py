@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from faust.types import TP
 
 from agents.work import Message
 
-if TYPE_CHECKING:
-    from streams.kafka.consumer import StrictConsumer
+Confirmation = asyncio.Future[Any]
+"""Done when the broker has confirmed one effect, with what it says of it; failed where it has refused it."""
 
 Fatal = Callable[[str], None]
 """Ends the process with exit code 3, without acking anything more; takes the reason."""
@@ -67,6 +67,16 @@ class InFlight:
         return True
 
 
+class AckingConsumer(Protocol):
+    """What a delivery asks of the consumer that it came from."""
+
+    app: Any  # with its deliveries `in_flight` and its `consumer_generation_id`
+    ledgers: dict[TP, Any]
+
+    def ack(self, message: Any) -> object: ...
+    def forget(self, message: Any) -> None: ...
+
+
 class Delivery:
     """A message that a step works on.
 
@@ -80,7 +90,7 @@ class Delivery:
     def __init__(
         self,
         raw: Any,
-        consumer: "StrictConsumer",
+        consumer: AckingConsumer,
         fatal: Fatal,
         on_done: Callable[["Delivery"], None] | None = None,
     ) -> None:

@@ -5,7 +5,7 @@ of the role sees it; then value and changelog offset reach the disk in one batch
 while another took over, leaves a table that is an exact prefix of the changelog, and recovery only has to continue it.
 """
 
-import asyncio
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +15,7 @@ from faust.types import TP
 from agents.work import check_size
 from schemas import topics
 from schemas.topics import Topic
+from streams.kafka.delivery import Confirmation
 from streams.topology import Role, app_id
 
 OFFSET_KEY = b"__faust\0offset__"
@@ -44,19 +45,17 @@ class ConfirmedTable:
             if tp.topic == self.changelog.name:
                 self._views.pop(tp.partition, None)
 
-    def check(self, value: bytes | None) -> None:
-        """Raises `MessageTooLargeError` for a value that the changelog would not take."""
-        check_size(self.changelog, value)
+    def check(self, key: str, value: bytes | None) -> None:
+        """Raises `MessageTooLargeError` for a row that the changelog would not take."""
+        check_size(self.changelog, key.encode(), value, {})
 
     def database(self, partition: int) -> Any:
         """Faust opens and closes these on rebalances: look it up each time, never keep it."""
         return self._table.data._db_for_partition(partition)
 
-    async def send(self, partition: int, key: bytes, value: bytes | None) -> "asyncio.Future[Any]":
+    async def send(self, partition: int, key: bytes, value: bytes | None) -> Confirmation:
         """Enqueue a changelog record."""
-        future: asyncio.Future[Any] = await self._app.producer.send(
-            self.changelog.name, key, value, partition, None, None
-        )
+        future: Confirmation = await self._app.producer.send(self.changelog.name, key, value, partition, None, None)
         return future
 
     def holds(self, view: "PartitionView") -> bool:
@@ -83,17 +82,25 @@ class PartitionView:
         value: bytes | None = self._table.database(self.partition).get(raw)
         return value
 
-    def keys(self) -> Iterator[str]:
-        """All keys, of a snapshot: writing while iterating is safe."""
-        gone = {key for key, (_, value) in self._unconfirmed.items() if value is None}
-        added = {key for key, (_, value) in self._unconfirmed.items() if value is not None}
-        for key in self._table.database(self.partition).keys():  # noqa: SIM118 - not a dict
-            if key != OFFSET_KEY and key not in gone and key not in added:
-                yield key.decode()
-        for key in sorted(added):
-            yield key.decode()
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys that begin with `prefix`, in order, of a snapshot: writing while iterating is safe.
 
-    async def write(self, key: str, value: bytes | None) -> "asyncio.Future[Any]":
+        A seek and one step a key, however large the table is.
+        """
+        raw = prefix.encode()
+        changed = {key: value for key, (_, value) in self._unconfirmed.items() if key.startswith(raw)}
+        stored = (key for key in self._stored(raw) if key not in changed)
+        added = sorted(key for key, value in changed.items() if value is not None)
+        return (key.decode() for key in heapq.merge(stored, added))
+
+    def _stored(self, prefix: bytes) -> Iterator[bytes]:
+        for key in self._table.database(self.partition).keys(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            if key != OFFSET_KEY:
+                yield key
+
+    async def write(self, key: str, value: bytes | None) -> Confirmation:
         """Put, or delete for None. The future is done when the broker has confirmed the changelog record."""
         raw = key.encode()
         self._writes += 1
@@ -103,7 +110,7 @@ class PartitionView:
         future.add_done_callback(lambda sent: self._confirmed(sent, raw, value, number))
         return future
 
-    def _confirmed(self, sent: "asyncio.Future[Any]", key: bytes, value: bytes | None, number: int) -> None:
+    def _confirmed(self, sent: Confirmation, key: bytes, value: bytes | None, number: int) -> None:
         if sent.cancelled() or sent.exception() is not None or not self._table.holds(self):
             return  # the delivery ends the process, or the partition has gone
         self._store(key, value, sent.result().offset)

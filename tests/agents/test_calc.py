@@ -1,23 +1,22 @@
-"""calc and amend: charts into table and topic, and no chart of what was deleted."""
+"""calc and chart_commands: charts into table and topic, and no chart of what was deleted."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from agents.calc import calc
-from agents.calc import chart_commands as amend
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
 from schemas.outcome import RequestOutcome
+from schemas.tables import FAN_CHARTS_TABLE
 from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
-from streams.settings import Settings
-from tests.agents.workbench import NOW_MS, Workbench, of
+from tests.kit.workbench import NOW_MS, Workbench, built, of
 
-CALC, AMEND = calc.build(Settings()), amend.build(Settings())
+CALC, COMMANDS = built("calc"), built("chart_commands")
 HANDLE = "e" * 64
+MODEL = "d" * 16
 LIVE = Forecast(
     request_id="a" * 64,
     kind="live",
@@ -37,20 +36,20 @@ LIVE = Forecast(
     residual_sd_mgdl=[10.0] * 12,
 )
 SAMPLE = dataclasses.replace(
-    LIVE, kind="sample", series_key="tail", subject_id=None, handle=HANDLE, index=-3, epoch_ms=NOW_MS, demand_id="d1"
+    LIVE, kind="sample", series_key="tail", subject_id=None, handle=HANDLE, index=-3, began_ms=NOW_MS, demand_id="d1"
 )
 SLOT = (1_710_000_000 - 7200) // 300
 
 
-def command_of(action: str, epoch_ms: int = NOW_MS, **fields: object) -> bytes:
-    return CacheCommand(action=action, command_id="c1", epoch_ms=epoch_ms, **fields).to_json()  # type: ignore[arg-type]
+def command_of(action: str, up_to_ms: int = NOW_MS, **fields: object) -> bytes:
+    return CacheCommand(action=action, command_id="c1", up_to_ms=up_to_ms, **fields).to_json()  # type: ignore[arg-type]
 
 
 async def test_a_chart_goes_into_the_table_and_onto_the_topic() -> None:
     bench = Workbench()
-    for forecast, key in ((LIVE, f"subject/ada/{SLOT % 288}"), (SAMPLE, f"handle/{HANDLE}/-3")):
+    for forecast, key in ((LIVE, f"subject/ada/{SLOT % 288}/{MODEL}"), (SAMPLE, f"handle/{HANDLE}/-3/{MODEL}")):
         (value,) = of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))
-        assert bench.tables["fan-charts"][key] == value
+        assert bench.rows(FAN_CHARTS_TABLE)[key] == value
     chart = FanChart.from_json(value)
     assert (chart.handle, chart.index, chart.demand_id, chart.series_key) == (HANDLE, -3, "d1", "tail")
 
@@ -69,16 +68,16 @@ async def test_the_same_computation_for_two_people_is_two_charts() -> None:
         (value,) = of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))
         ids.add(FanChart.from_json(value).chart_id)
     assert len(ids) == 2
-    assert len(bench.tables["fan-charts"]) == 2
+    assert len(bench.rows(FAN_CHARTS_TABLE)) == 2
 
 
 async def test_a_backlog_does_not_put_an_old_chart_over_a_newer_one() -> None:
     bench = Workbench()
     await bench.run(CALC, LIVE.to_arrow())
-    before = dict(bench.tables["fan-charts"])
+    before = dict(bench.rows(FAN_CHARTS_TABLE))
     yesterday = dataclasses.replace(LIVE, end_seconds=LIVE.end_seconds - 288 * 300)
     assert of(FAN_CHARTS, await bench.run(CALC, yesterday.to_arrow()))
-    assert dict(bench.tables["fan-charts"]) == before
+    assert dict(bench.rows(FAN_CHARTS_TABLE)) == before
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ async def test_numbers_that_make_no_chart_end_in_an_outcome(changes: dict[str, o
 
 @pytest.mark.parametrize("value", [None, b"", b"poison", b"\x00" * 300])
 async def test_poison_is_a_dead_letter(value: bytes | None) -> None:
-    for step in (CALC, AMEND):
+    for step in (CALC, COMMANDS):
         with pytest.raises(MalformedRecordError):
             await Workbench().run(step, value)
 
@@ -104,48 +103,48 @@ async def test_deleted_charts_go_and_late_results_are_dropped(action: str) -> No
     bench = Workbench()
     await bench.run(CALC, SAMPLE.to_arrow())
     await bench.run(CALC, LIVE.to_arrow())
-    assert await bench.run(AMEND, command_of(action, handle=HANDLE)) == []
-    kinds = {key.split("/")[0] for key in bench.tables["fan-charts"]}
-    assert kinds == {"subject", "gone"}
+    assert await bench.run(COMMANDS, command_of(action, handle=HANDLE)) == []
+    kinds = {key.split("/")[0] for key in bench.rows(FAN_CHARTS_TABLE)}
+    assert kinds - {"gone-since"} == {"subject", "gone"}
     (value,) = of(REQUEST_OUTCOMES, await bench.run(CALC, SAMPLE.to_arrow()))
     outcome = RequestOutcome.from_json(value)
     assert (outcome.status, outcome.handle, outcome.index) == ("dropped", HANDLE, -3)
     assert of(FAN_CHARTS, await bench.run(CALC, LIVE.to_arrow()))  # subjects are not touched
-    fresh = dataclasses.replace(SAMPLE, epoch_ms=NOW_MS + 1)
+    fresh = dataclasses.replace(SAMPLE, began_ms=NOW_MS + 1)
     assert of(FAN_CHARTS, await bench.run(CALC, fresh.to_arrow()))
 
 
 async def test_only_what_began_before_the_command_goes() -> None:
     bench = Workbench()
     other = dataclasses.replace(SAMPLE, handle="f" * 64)
-    newer = dataclasses.replace(SAMPLE, index=0, epoch_ms=NOW_MS + 5)
+    newer = dataclasses.replace(SAMPLE, index=0, began_ms=NOW_MS + 5)
     for forecast in (SAMPLE, other, newer):
         await bench.run(CALC, forecast.to_arrow())
-    await bench.run(AMEND, command_of("delete", handle=HANDLE))
-    assert {key for key in bench.tables["fan-charts"] if key.startswith("handle")} == {
-        f"handle/{'f' * 64}/-3",
-        f"handle/{HANDLE}/0",
+    await bench.run(COMMANDS, command_of("delete", handle=HANDLE))
+    assert {key for key in bench.rows(FAN_CHARTS_TABLE) if key.startswith("handle")} == {
+        f"handle/{'f' * 64}/-3/{MODEL}",
+        f"handle/{HANDLE}/0/{MODEL}",
     }
 
 
 async def test_markers_do_not_pile_up() -> None:
     bench = Workbench()
     for number in range(5):
-        await bench.run(AMEND, command_of("delete", NOW_MS + number * 86_400_000, handle=f"{number:064x}"))
-    assert len(bench.tables["fan-charts"]) <= 2
-    await bench.run(AMEND, command_of("flush", NOW_MS + 10 * 86_400_000))
-    assert set(bench.tables["fan-charts"]) == {"gone/*"}
+        await bench.run(COMMANDS, command_of("delete", NOW_MS + number * 86_400_000, handle=f"{number:064x}"))
+    assert len(bench.rows(FAN_CHARTS_TABLE)) <= 2 * 2  # the last day's, and their order in time
+    await bench.run(COMMANDS, command_of("flush", NOW_MS + 10 * 86_400_000))
+    assert set(bench.rows(FAN_CHARTS_TABLE)) == {"gone/*"}
 
 
 async def test_a_saved_chart_comes_back() -> None:
     bench = Workbench()
     (value,) = of(FAN_CHARTS, await bench.run(CALC, SAMPLE.to_arrow()))
-    await bench.run(AMEND, command_of("delete", handle=HANDLE))
-    await bench.run(AMEND, command_of("restore", chart=FanChart.from_json(value)))
-    assert bench.tables["fan-charts"][f"handle/{HANDLE}/-3"] == value
+    await bench.run(COMMANDS, command_of("delete", handle=HANDLE))
+    await bench.run(COMMANDS, command_of("restore", chart=FanChart.from_json(value)))
+    assert bench.rows(FAN_CHARTS_TABLE)[f"handle/{HANDLE}/-3/{MODEL}"] == value
 
 
 async def test_a_command_names_what() -> None:
     for action in ("delete", "restore"):
         with pytest.raises(MalformedRecordError):
-            await Workbench().run(AMEND, command_of(action))
+            await Workbench().run(COMMANDS, command_of(action))

@@ -1,22 +1,21 @@
-"""handle, request and forget: what is stored, asked, reused, deleted, and whose it is."""
+"""handle, request and series_commands: what is stored, asked, reused, deleted, and whose it is."""
 
 import pytest
 
 from agents.core import fingerprint
-from agents.ingest import handle, request
-from agents.ingest import series_commands as forget
 from agents.ingest.stored_series import MOST_ENTRIES, Tail
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.outcome import RequestOutcome
 from schemas.series import Series
+from schemas.tables import SERIES_TABLE
 from schemas.topics import BACKFILL, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
 from schemas.upload import ProcessingWarnings, UploadOutcome
-from streams.settings import Settings
-from tests.agents.workbench import NOW_MS, Workbench, of
+from streams.settings import ModelSettings, Settings
+from tests.kit.workbench import NOW_MS, Workbench, built, of
 
-HANDLE, REQUEST, FORGET = (module.build(Settings()) for module in (handle, request, forget))
+HANDLE, REQUEST, FORGET = map(built, ("handle", "request", "series_commands"))
 POINTS = [10000 + 37 * (step % 97) for step in range(217)]
 END = 1_710_000_000
 
@@ -31,7 +30,7 @@ def series_of(points: list[int], upload: int = 1, timezone: str = "UTC", **chang
         "start_seconds": start,
         "glucose_centi_mgdl": points,
         "warnings_json": ProcessingWarnings(has_warnings=True, messages=("QUALITY: test",)).to_json().decode(),
-        "epoch_ms": NOW_MS,
+        "began_ms": NOW_MS,
     }
     return Series(**fields | changes)  # type: ignore[arg-type]
 
@@ -97,7 +96,7 @@ async def test_force_asks_again_under_ids_of_its_own() -> None:
 async def test_another_recipe_asks_again() -> None:
     bench = Workbench()
     await store(bench, series_of(POINTS))
-    other = handle.build(Settings(num_samples=20))
+    other = built("handle", Settings(model=ModelSettings(num_samples=20)))
     sends = await bench.run(other, series_of(POINTS).to_arrow(), key=series_of(POINTS).series_key.encode(), offset=1)
     assert {request.num_samples for request in requests(sends)} == {20}
 
@@ -139,11 +138,11 @@ async def test_too_many_series_of_one_tail_push_the_oldest_out() -> None:
     bench = Workbench()
     key = ""
     for number in range(MOST_ENTRIES + 1):
-        series = series_of([9000 + number, *POINTS[-150:]], upload=number, epoch_ms=NOW_MS + number)
+        series = series_of([9000 + number, *POINTS[-150:]], upload=number, began_ms=NOW_MS + number)
         key = series.series_key
         sends = await store(bench, series, offset=number)
-    assert len(Tail.from_bytes(bench.tables["series"][key]).series) == MOST_ENTRIES
-    assert [send.key for send in sends if send.value is None] == [f"{0:064x}"]
+    assert len(Tail.from_bytes(bench.rows(SERIES_TABLE)[key]).series) == MOST_ENTRIES
+    assert [send.key for send in sends if send.value is None] == [f"{0:064x}".encode()]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"poison", b"\xff" * 200])
@@ -187,8 +186,8 @@ async def test_a_demand_that_cannot_be_met_says_why() -> None:
         assert "-109 to 12" in outcome.reason
 
 
-def command_of(action: str, series: Series | None = None, epoch_ms: int = NOW_MS) -> bytes:
-    base = {"action": action, "command_id": "c1", "epoch_ms": epoch_ms}
+def command_of(action: str, series: Series | None = None, began_ms: int = NOW_MS) -> bytes:
+    base = {"action": action, "command_id": "c1", "up_to_ms": began_ms}
     if series:
         base |= {"series_key": series.series_key, "handle": series.handle}
     return CacheCommand(**base).to_json()  # type: ignore[arg-type]
@@ -199,22 +198,24 @@ async def test_what_is_forgotten_is_gone_and_stays_gone(action: str) -> None:
     bench, series = Workbench(), series_of(POINTS)
     await store(bench, series)
     sends = await bench.run(FORGET, command_of(action, series if action == "delete" else None))
-    assert [(send.topic, send.key, send.value) for send in sends] == [(UPLOAD_OUTCOMES, series.upload_id, None)]
-    assert series.series_key not in bench.tables["series"]
+    assert [(send.topic, send.key, send.value) for send in sends] == [
+        (UPLOAD_OUTCOMES, series.upload_id.encode(), None)
+    ]
+    assert series.series_key not in bench.rows(SERIES_TABLE)
     late = await store(bench, series, offset=9)  # was under way when the command came
     assert outcomes(late)[0].code == "deleted"
     assert late[-1].value is None
-    assert series.series_key not in bench.tables["series"]
-    fresh = await store(bench, series_of(POINTS, epoch_ms=NOW_MS + 1), offset=10)
+    assert series.series_key not in bench.rows(SERIES_TABLE)
+    fresh = await store(bench, series_of(POINTS, began_ms=NOW_MS + 1), offset=10)
     assert len(requests(fresh)) == 122
 
 
 async def test_what_came_after_the_command_stays() -> None:
-    bench, series = Workbench(), series_of(POINTS, epoch_ms=NOW_MS + 1)
+    bench, series = Workbench(), series_of(POINTS, began_ms=NOW_MS + 1)
     await store(bench, series)
     for action in ("delete", "flush"):
         assert await bench.run(FORGET, command_of(action, series)) == []
-        assert series.series_key in bench.tables["series"]
+        assert series.series_key in bench.rows(SERIES_TABLE)
 
 
 async def test_deleting_the_longer_series_frees_those_it_served() -> None:

@@ -3,37 +3,36 @@
 import pytest
 
 from agents.core import fingerprint
-from agents.ingest import unify
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 from tests import samples
-from tests.agents.workbench import NOW_MS, Workbench, of
+from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 RAW = samples.dexcom(samples.glucose_rows(150))
 
 
 async def rejected(raw: bytes | None, **headers: bytes) -> UploadOutcome:
     bench = Workbench()
-    sends = await bench.run(unify.build(Settings()), raw, headers=headers)
+    sends = await bench.run(built("unify"), raw, headers=headers)
     assert [send.topic for send in sends] == [UPLOAD_OUTCOMES]
     outcome = UploadOutcome.from_json(sends[0].value)
     assert outcome.status == "rejected"
-    assert sends[0].key == outcome.upload_id
+    assert sends[0].key == outcome.upload_id.encode()
     return outcome
 
 
 async def test_a_file_becomes_a_series_under_its_tail() -> None:
     headers = {"timezone": b"Europe/Berlin", "force": b"1"}
-    sends = await Workbench().run(unify.build(Settings()), RAW, key=b"whatever", headers=headers)
+    sends = await Workbench().run(built("unify"), RAW, key=b"whatever", headers=headers)
     (value,) = of(SERIES, sends)
     series = Series.from_arrow(value)
     chain = fingerprint.suffix_chain(series.start_seconds, series.glucose_centi_mgdl)
-    assert sends[0].key == series.series_key == chain[108].hex()
+    assert sends[0].key == series.series_key.encode() == chain[108].hex().encode()
     assert series.upload_id == fingerprint.upload_id(RAW, "Europe/Berlin")
     assert series.handle == fingerprint.handle_of("Europe/Berlin", series.start_seconds, series.glucose_centi_mgdl)
-    assert (series.epoch_ms, series.force, len(series.glucose_centi_mgdl)) == (NOW_MS, True, 150)
+    assert (series.began_ms, series.force, len(series.glucose_centi_mgdl)) == (NOW_MS, True, 150)
 
 
 async def test_the_same_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +41,7 @@ async def test_the_same_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     original = vendor_file.unify_file
     monkeypatch.setattr(vendor_file, "unify_file", lambda *args: (parsed.append(1), original(*args))[1])
-    step, bench = unify.build(Settings()), Workbench()
+    step, bench = built("unify"), Workbench()
     first = await bench.run(step, RAW)
     assert await bench.run(step, RAW) == first
     assert len(parsed) == 1
@@ -67,7 +66,7 @@ async def test_what_cannot_be_used_is_rejected_with_a_reason(raw: bytes | None, 
 
 
 async def test_a_rejection_is_remembered_too() -> None:
-    step, bench = unify.build(Settings()), Workbench()
+    step, bench = built("unify"), Workbench()
     assert await bench.run(step, b"garbage") == await bench.run(step, b"garbage")
 
 

@@ -7,18 +7,18 @@ import random
 import pytest
 
 from agents.core import fingerprint
-from agents.ingest import window
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.reading import ReadingOutcome
+from schemas.tables import SUBJECTS_TABLE
 from schemas.topics import LIVE, READING_OUTCOMES, READINGS
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
-from tests.agents.workbench import Workbench, of
+from tests.kit.workbench import Workbench, built, of
 
 ONE = Settings(partitions=1)
 START = datetime.datetime(2024, 3, 14, 6, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
-STEP = window.build(ONE)
+STEP = built("window", ONE)
 
 
 def reading(step: int, glucose: float = 120.0, subject: str = "ada", **fields: object) -> bytes:
@@ -71,11 +71,11 @@ async def test_delivered_again_everything_is_the_same_whether_the_table_kept_it_
 async def test_the_same_value_sent_twice_is_a_duplicate() -> None:
     bench = Workbench()
     await publish(bench, range(97))
-    before = dict(bench.tables["subjects"])
+    before = dict(bench.rows(SUBJECTS_TABLE))
     sends = await bench.run(STEP, reading(96, 146.0), **message(96) | {"offset": 500})
     assert outcome_of(sends).status == "duplicate"
     assert len(sends) == 1
-    assert dict(bench.tables["subjects"]) == before
+    assert dict(bench.rows(SUBJECTS_TABLE)) == before
 
 
 async def test_two_subjects_never_mix() -> None:
@@ -113,9 +113,9 @@ async def test_what_cannot_be_right_is_rejected_with_a_reason(fields: dict[str, 
     bench = Workbench()
     sends = await bench.run(STEP, reading(0, **fields), **message(0))  # type: ignore[arg-type]
     outcome = outcome_of(sends)
-    assert (outcome.status, outcome.code, sends[0].key) == ("rejected", code, "ada")
+    assert (outcome.status, outcome.code, sends[0].key) == ("rejected", code, b"ada")
     assert outcome.reason
-    assert bench.tables["subjects"] == {}
+    assert bench.rows(SUBJECTS_TABLE) == {}
 
 
 @pytest.mark.parametrize(
@@ -129,20 +129,20 @@ async def test_what_names_no_subject_is_a_dead_letter(value: bytes | None) -> No
 async def test_a_wrong_key_is_sent_to_its_home_and_does_nothing_else() -> None:
     bench = Workbench()
     sends = await bench.run(STEP, reading(0), **message(0) | {"key": b"eve", "headers": {"trace": b"1"}})
-    assert [(send.topic, send.key, send.value) for send in sends] == [(READINGS, "ada", reading(0))]
+    assert [(send.topic, send.key, send.value) for send in sends] == [(READINGS, b"ada", reading(0))]
     assert sends[0].headers == {"trace": b"1", "rerouted": b"1"}
-    assert bench.tables["subjects"] == {}
+    assert bench.rows(SUBJECTS_TABLE) == {}
 
 
 async def test_a_wrong_partition_is_rerouted_once() -> None:
-    four = window.build(Settings(partitions=4))
+    four = built("window")
     wrong = (partition_of(b"ada", 4) + 1) % 4
-    sends = await Workbench().run(four, reading(0), **message(0) | {"partition": wrong})
+    sends = await Workbench(4).run(four, reading(0), **message(0) | {"partition": wrong})
     assert [send.topic for send in sends] == [READINGS]
-    bench = Workbench()
+    bench = Workbench(4)
     sends = await bench.run(four, reading(0), **message(0) | {"partition": wrong, "headers": {"rerouted": b"1"}})
     assert outcome_of(sends).status == "no_forecast"
-    assert "ada" in bench.tables["subjects"]
+    assert "ada" in bench.rows(SUBJECTS_TABLE)
 
 
 async def test_mmol_is_accepted() -> None:

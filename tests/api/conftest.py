@@ -49,7 +49,7 @@ async def pipeline(settings: Settings) -> AsyncIterator[SmallPipeline]:
 
 
 class FakeBrowser:
-    """Draws a picture that is the hash of its figure."""
+    """Samples a picture that is the hash of its figure."""
 
     drawn = 0
 

@@ -2,27 +2,27 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from agents.calc import calc
-from agents.calc import chart_commands as amend
 from agents.core import fingerprint
-from agents.ingest import handle, request, unify, window
-from agents.ingest import series_commands as forget
-from agents.work import StepFunction, Work
+from agents.memory import MemoryTables
 from deploy.bench.faults_audit import message_of
 from schemas import topics
-from schemas.forecast import Forecast, ForecastRequest
+from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.outcome import RequestOutcome
+from schemas.tables import FAN_CHARTS_TABLE
 from streams.kafka.connection import consumer_options, producer_options
+from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
-from streams.topology import FAN_CHART_CHANGELOG
-from tests.agents.workbench import DictTable
+from streams.topology import FAN_CHART_CHANGELOG, steps_of
+from tests.kit.workbench import Built, built
 
 MODEL_FINGERPRINT = "f" * 64
 LANES = (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL)
@@ -33,15 +33,12 @@ class SmallPipeline:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._steps: Mapping[str, tuple[StepFunction, ...]] = {
-            topics.UPLOADS.name: (unify.build(settings),),
-            topics.SERIES.name: (handle.build(settings),),
-            topics.READINGS.name: (window.build(settings),),
-            topics.DEMANDS.name: (request.build(settings),),
-            topics.CACHE_COMMANDS.name: (forget.build(settings), amend.build(settings)),
-            topics.FORECASTS.name: (calc.build(settings),),
+        steps = (*steps_of("ingest"), *steps_of("calc"))
+        self._steps: Mapping[str, tuple[Built, ...]] = {
+            topic.name: tuple(built(step.name, settings) for step in steps if topic in step.reads)
+            for topic in dict.fromkeys(topic for step in steps for topic in step.reads)
         }
-        self._tables = {name: DictTable() for name in ("series", "subjects", "fan-charts")}
+        self._tables = MemoryTables(partial(partition_of, partitions=settings.partitions))
         self._held: list[ConsumerRecord[bytes, bytes]] = []
         self.seen: Counter[str] = Counter()
         self.inferred: Counter[tuple[str | None, int | None]] = Counter()
@@ -75,19 +72,15 @@ class SmallPipeline:
             return
         message = message_of(record)
         for step in self._steps[record.topic]:
-            work = Work(message, self._tables)
-            await step(work)
+            work = await self._tables.run(*step, message)
             for (table, key), row in work.writes.items():
-                self._tables[table].pop(key, None)
-                if row is not None:
-                    self._tables[table][key] = row
-                if table == "fan-charts":
+                if table == FAN_CHARTS_TABLE:
                     await producer.send(
                         FAN_CHART_CHANGELOG.name, row, key=key.encode(), partition=record.partition
                     )  # fmt: skip
-            for send in work.sends:
+            for send in self._tables.apply(work):
                 await producer.send(
-                    send.topic.name, send.value, key=send.key.encode(), headers=list(send.headers.items()),
+                    send.topic.name, send.value, key=send.key, headers=list(send.headers.items()),
                     partition=send.partition,
                 )  # fmt: skip
         await producer.flush()
@@ -110,7 +103,7 @@ def _forecast(asked: ForecastRequest) -> Forecast:
     forecast_id = fingerprint.forecast_id(asked.input_hash, MODEL_FINGERPRINT, asked.num_samples, asked.seed)
     draws = np.random.Generator(np.random.SFC64(list(bytes.fromhex(forecast_id)))).normal(size=(asked.num_samples, 12))
     samples = asked.past_centi_mgdl[-1] / 100 + draws * np.arange(1, 13)
-    shared = {name: getattr(asked, name) for name in Forecast.arrow_fields if hasattr(asked, name)}
+    shared = {field.name: getattr(asked, field.name) for field in dataclasses.fields(ForecastWindow)}
     return Forecast(
         **shared,
         forecast_id=forecast_id,

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from deploy.brokers.embedded import EmbeddedBroker
-from query_api.news import News
 from query_api.read_model import ReadModel
 from query_api.store import Store
+from query_api.subscriptions import Subscriptions
 from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
 from streams.settings import Settings
@@ -47,7 +47,7 @@ async def test_a_restarted_replica_goes_on_where_it_was(
 ) -> None:
     async with serving(settings, tmp_path / "query") as client:
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
-        await until(lambda: len(client.services.model.charts(client.services.model.handle(handle))) == 26)
+        await until(lambda: len(client.services.model.samples(client.services.model.uploads.handle(handle))) == 26)
         await client.services.follower.catch_up()
         positions = client.services.model.positions()
     applied: list[object] = []
@@ -80,7 +80,7 @@ async def test_a_table_ahead_of_its_log_is_built_again(
     async with serving(settings, tmp_path / "query") as client:
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
         await client.services.follower.catch_up()
-    model = ReadModel(Store(tmp_path / "query" / "read-model", MIB, MIB), News())
+    model = ReadModel(Store(tmp_path / "query" / "read-model", MIB, MIB), Subscriptions())
     model.apply([], {(FAN_CHART_CHANGELOG.name, 0): 10**6})
     model.close()
     async with serving(settings, tmp_path / "query") as client:

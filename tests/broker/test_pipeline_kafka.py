@@ -32,7 +32,7 @@ def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
         broker.stop()
 
 
-def draw(url: str, handle: str, index: int) -> httpx.Response:
+def plot_of(url: str, handle: str, index: int) -> httpx.Response:
     return httpx.post(f"{url}/draw_a_plot", json={"handle": handle, "index": index}, timeout=60)
 
 
@@ -65,7 +65,7 @@ def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_
         plots = {}
         for handle in handles:
             for index in (0, -109, 12):
-                answer = draw(second, handle, index)
+                answer = plot_of(second, handle, index)
                 assert answer.status_code == 200, answer.text
                 plots[handle, index] = answer.content
         until(lambda: len(windows(pipeline)) == len(handles) * EVERY_WINDOW, 60, "the whole backfill")
@@ -75,7 +75,7 @@ def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_
     with running(kafka, tmp_path, SHARED | {"inference": 0}) as again:
         for (handle, index), plot in plots.items():
             for replica in (process.url for process in again.roles.all if process.name.startswith("api")):
-                answer = draw(replica, handle, index)
+                answer = plot_of(replica, handle, index)
                 assert answer.status_code == 200, answer.text
                 assert answer.content == plot
         assert len(again.records(FORECASTS)) == computed

@@ -38,7 +38,8 @@ def records(kind: type[Record]) -> st.SearchStrategy[Any]:
 def arrow_records(kind: type[ArrowRecord]) -> st.SearchStrategy[Any]:
     """Any record of this class; columns that a dataclass calls optional may be None."""
     hints = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    columns = {name: _column(column, hints[name]) for name, column in kind.arrow_fields.items()}
+    attributes = {column: kind.arrow_attributes.get(column, column) for column in kind.arrow_fields}
+    columns = {attributes[name]: _column(column, hints[attributes[name]]) for name, column in kind.arrow_fields.items()}
     return st.fixed_dictionaries(columns).map(lambda values: kind(**values))
 
 

@@ -169,11 +169,27 @@ def test_asyncapi_references_resolve() -> None:
 
 def test_asyncapi_follows_the_topology() -> None:
     document = asyncapi()
-    assert [channel["address"] for channel in document["channels"].values()] == [topic.name for topic in topics.TOPICS]
-    for step in topology.STEPS:
-        assert f"{step.name}.receive.{step.reads.name}" in document["operations"]
-        for topic in (*step.writes, topics.DEAD_LETTERS):
-            assert document["operations"][f"{step.name}.send.{topic.name}"]["action"] == "send"
+    channels = [*topics.TOPICS, topology.FAN_CHART_CHANGELOG]
+    assert [channel["address"] for channel in document["channels"].values()] == [topic.name for topic in channels]
+    expected = {f"{step.name}.receive.{topic.name}" for step in topology.STEPS for topic in step.reads}
+    expected |= {f"{step.name}.send.{topic.name}" for step in topology.STEPS for topic in step.writes}
+    expected |= {f"{step.name}.send.{topics.DEAD_LETTERS.name}" for step in topology.STEPS if step.role != "query"}
+    assert set(document["operations"]) == expected
+
+
+def test_the_query_role_is_named_with_all_that_it_follows_and_sends() -> None:
+    operations = {name for name in asyncapi()["operations"] if name.startswith("query_api.")}
+    assert operations == {
+        "query_api.receive.glucast-calc-fan-charts-changelog",
+        "query_api.receive.cgm.upload-outcomes",
+        "query_api.receive.cgm.reading-outcomes",
+        "query_api.receive.cgm.request-outcomes",
+        "query_api.send.cgm.uploads",
+        "query_api.send.cgm.readings",
+        "query_api.send.cgm.series",
+        "query_api.send.cgm.forecast-demands",
+        "query_api.send.cgm.cache-commands",
+    }
 
 
 @pytest.mark.parametrize("block", readme_blocks.BLOCKS)
@@ -188,4 +204,5 @@ def test_the_diagram_shows_every_step_topic_and_table() -> None:
     for step in topology.STEPS:
         assert f"[{step.name}]" in diagram
         assert all(f"[({table})]" in diagram for table in step.tables)
-        assert all(f"([{topic.name}])" in diagram for topic in (step.reads, *step.writes))
+        assert all(f"([{topic.name}])" in diagram for topic in (*step.reads, *step.writes) if topic in topics.TOPICS)
+    assert "fan_charts_table -. changelog .-> query_api" in diagram

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from agents.core.forecaster import Draws, Windows
+from agents.core.forecaster import Samples, Windows
 from agents.core.predictive import Calibration
 
 FINGERPRINT = "f" * 64
 
 
 class RecordingForecaster:
-    """Draws the last value plus a shift taken from each seed, and remembers the seeds in the order of drawing.
+    """Samples the last value plus a shift taken from each seed, and remembers the seeds in the order of drawing.
 
     `gate`: draws wait until it is set, where one is given. `trouble` is called before each draw and may raise.
     """
@@ -32,7 +32,7 @@ class RecordingForecaster:
     def warm_up(self) -> None:
         """Nothing to warm."""
 
-    def draw(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Draws:
+    def sample(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Samples:
         self.calls.append(len(windows))
         asked_for = [seed for seed in seeds if any(seed)]  # the timing of one quiet window has no name
         if self._trouble is not None:
@@ -43,4 +43,4 @@ class RecordingForecaster:
         self.drawn += asked_for
         shifts = [np.random.Generator(np.random.SFC64(list(seed))).normal(size=(num_samples, 12)) for seed in seeds]
         samples = windows.past_mgdl[:, -1][:, None, None] + np.array(shifts, np.float32)
-        return Draws(samples.astype(np.float32), np.full((len(windows), 12), 5.0, np.float32))
+        return Samples(samples.astype(np.float32), np.full((len(windows), 12), 5.0, np.float32))

@@ -10,7 +10,7 @@ import rocksdict
 from faust.types import TP
 
 from agents.work import StepFunction
-from streams.guard import Guard, PartitionLocks
+from streams.guard import Guard
 from streams.kafka.acks import Ledger
 from streams.kafka.delivery import InFlight
 from streams.kafka.fence import Fence
@@ -128,6 +128,7 @@ class FakeApp:
         self.consumer_generation_id = 1
         self.strict = FakeConsumer(self)
         self.ended: list[str] = []
+        self.should_stop = False
         self._assignment: set[TP] = set()
 
     def fatal(self, reason: str) -> None:
@@ -162,5 +163,5 @@ def guard_of(
     """A guard over the fakes, with its metrics."""
     settings, metrics = Settings(**changes), Metrics()
     room = asyncio.Semaphore(settings.events_in_flight)
-    guard = Guard(step, function, app, tables, PartitionLocks(), room, metrics, settings)  # type: ignore[arg-type]
+    guard = Guard(step, function, app, tables, room, metrics, settings)  # type: ignore[arg-type]
     return guard, metrics

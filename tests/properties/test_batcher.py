@@ -12,8 +12,8 @@ from schemas.command import LANES, Lane
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest
 
-ONE_WINDOW = Budget(windows=1, seconds=0.0, seconds_per_draw=1.0)
-WIDE = Budget(windows=1000, seconds=1e9, seconds_per_draw=1e-3)
+ONE_WINDOW = Budget(windows=1, seconds=0.0, seconds_per_sample=1.0)
+WIDE = Budget(windows=1000, seconds=1e9, seconds_per_sample=1e-3)
 
 
 def entry(
@@ -64,7 +64,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule(windows=st.integers(1, 5), seconds=st.sampled_from([0.0, 10.0, 30.0, 1e9]))
     def take(self, windows: int, seconds: float) -> None:
-        batch = self.batcher.next_batch(Budget(windows, seconds, seconds_per_draw=1.0))
+        batch = self.batcher.next_batch(Budget(windows, seconds, seconds_per_sample=1.0))
         if batch is None:
             assert self.waiting == []
             return
@@ -154,7 +154,7 @@ def test_the_time_cap_counts_draws() -> None:
     batcher = Batcher[int](capacity=10, clock=lambda: 0.0)
     for computation, num_samples in (("a", 10), ("b", 200), ("c", 10)):
         batcher.add(entry("live", computation, num_samples=num_samples))
-    budget = Budget(windows=10, seconds=0.1, seconds_per_draw=0.001)
+    budget = Budget(windows=10, seconds=0.1, seconds_per_sample=0.001)
     sizes = [len(lanes_of(batcher.next_batch(budget))) for _ in range(3)]
     assert sizes == [1, 1, 1], "10 + 200 draws exceed 100, and 200 alone must still be allowed"
 

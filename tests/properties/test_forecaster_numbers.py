@@ -15,7 +15,7 @@ from agents.models.gluformer.checkpoint import Scaler, load_checkpoint, save_che
 from agents.models.gluformer.config import GluformerConfig
 from agents.models.gluformer.dropout import SAMPLING_VERSION, HostMasks, threshold_of
 from agents.models.gluformer.marks import calendar_marks, marks_of
-from agents.models.gluformer.skip import Skip
+from agents.models.gluformer.regression import Regression
 from schemas.errors import CheckpointError
 
 TIMES = st.datetimes(datetime(1970, 1, 3), datetime(2200, 1, 1)).map(lambda at: at.replace(microsecond=0))
@@ -76,14 +76,14 @@ def test_the_masks_of_this_sampling_version_are_pinned() -> None:
 def checkpoint_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        skip = Skip(np.ones((12, 96), dtype=np.float32), np.zeros(12, dtype=np.float32))
+        regression = Regression(np.ones((12, 96), dtype=np.float32), np.zeros(12, dtype=np.float32))
         save_checkpoint(
             path,
             config=GluformerConfig(),
             members=[],
             scaler=Scaler("fixed", 120.0, 40.0),
             residual_sd=np.ones(12),
-            skip=skip,
+            regression=regression,
             provenance={"note": "text"},
             licence="MIT",
         )

@@ -9,7 +9,6 @@ from scipy.special import ndtr
 from scipy.stats import norm
 
 from agents.core.predictive import (
-    LEVELS,
     Calibration,
     crps,
     epistemic_sd,
@@ -18,13 +17,14 @@ from agents.core.predictive import (
     quantiles,
     total_sd,
 )
+from schemas.grid import QUANTILE_LEVELS
 
 HORIZON = 3
 samples_mgdl = st.integers(1, 12).flatmap(
     lambda draws: arrays(np.float64, (draws, HORIZON), elements=st.floats(60.0, 350.0, width=32))
 )
 spreads_mgdl = arrays(np.float64, (HORIZON,), elements=st.floats(0.0, 60.0, width=32))
-calibrations = arrays(np.float64, (len(LEVELS), HORIZON), elements=st.floats(0.0625, 0.75, width=32)).map(
+calibrations = arrays(np.float64, (len(QUANTILE_LEVELS), HORIZON), elements=st.floats(0.0625, 0.75, width=32)).map(
     lambda steps: Calibration.of(np.cumsum(steps, axis=0) - steps[:5].sum(axis=0))
 )
 
@@ -32,7 +32,7 @@ calibrations = arrays(np.float64, (len(LEVELS), HORIZON), elements=st.floats(0.0
 @given(samples_mgdl, spreads_mgdl, calibrations)
 def test_quantiles_never_cross_and_stay_on_the_sensor_scale(samples, spread, calibration):
     fan = quantiles(samples, spread, calibration)
-    assert fan.shape == (len(LEVELS), HORIZON)
+    assert fan.shape == (len(QUANTILE_LEVELS), HORIZON)
     assert np.all(np.diff(fan, axis=0) >= 0.0)
     assert fan.min() >= 20.0
     assert fan.max() <= 600.0
@@ -52,7 +52,7 @@ def test_the_probability_below_a_quantile_is_its_level(samples, spread, calibrat
     for step in range(HORIZON):
         below = probability_below(samples, spread, calibration, fan[:, step])[:, step]
         inside = (fan[:, step] > 20.0) & (fan[:, step] < 600.0)
-        np.testing.assert_allclose(below[inside], np.asarray(LEVELS)[inside], atol=2e-5)
+        np.testing.assert_allclose(below[inside], np.asarray(QUANTILE_LEVELS)[inside], atol=2e-5)
 
 
 @given(samples_mgdl, spreads_mgdl)
@@ -62,7 +62,7 @@ def test_without_calibration_quantiles_invert_the_mixture(samples, spread):
     reached = ndtr(scaled).mean(axis=1)
     inside = (fan > 20.0) & (fan < 600.0)
     np.testing.assert_allclose(
-        reached[inside], np.broadcast_to(np.asarray(LEVELS)[:, None], fan.shape)[inside], atol=1e-6
+        reached[inside], np.broadcast_to(np.asarray(QUANTILE_LEVELS)[:, None], fan.shape)[inside], atol=1e-6
     )
 
 
@@ -103,7 +103,7 @@ def test_spreads_add_in_quadrature(samples, spread):
 def test_one_draw_is_a_normal_distribution():
     fan = quantiles(np.full((1, 2), 120.0), np.array([10.0, 20.0]), Calibration.identity(2))
     for step, spread in enumerate((10.0, 20.0)):
-        np.testing.assert_allclose(fan[:, step], norm.ppf(LEVELS, 120.0, spread), atol=1e-6)
+        np.testing.assert_allclose(fan[:, step], norm.ppf(QUANTILE_LEVELS, 120.0, spread), atol=1e-6)
     assert crps(np.full((1, 1), 100.0), np.array([1.0]), np.array([100.0]))[0] == pytest.approx(0.23369, abs=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_calibration_survives_json_and_refuses_nonsense():
     calibration = Calibration.identity()
     assert Calibration.from_json(calibration.to_json()) == calibration
     with pytest.raises(ValueError, match="rise with the level"):
-        Calibration.of(np.zeros((len(LEVELS), 12)))
+        Calibration.of(np.zeros((len(QUANTILE_LEVELS), 12)))
     with pytest.raises(ValueError, match="levels by horizon"):
         Calibration.of(np.zeros((3, 12)))
     with pytest.raises(ValueError, match="this version publishes"):

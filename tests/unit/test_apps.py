@@ -10,7 +10,7 @@ from streams.apps import Host, app_options, new_app, step_app
 from streams.kafka.consumer import StrictTransport
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.topology import Role, steps_of, tables_of
+from streams.topology import WorkerRole, steps_of, tables_of
 
 
 def host_of(home: Path, port: int = 1234, **changes: Any) -> Host:
@@ -18,17 +18,17 @@ def host_of(home: Path, port: int = 1234, **changes: Any) -> Host:
 
 
 @pytest.mark.parametrize("role", ["ingest", "calc"])
-async def test_a_role_runs_its_steps_over_its_tables(tmp_path: Path, role: Role) -> None:
+async def test_a_role_runs_its_steps_over_its_tables(tmp_path: Path, role: WorkerRole) -> None:
     app = step_app(role, host_of(tmp_path))
     assert sorted(app.tables) == sorted(tables_of(role))
     read = {topic for agent in app.agents.values() for topic in agent.channel.topics}
-    assert read == {step.reads.name for step in steps_of(role)}
+    assert read == {topic.name for step in steps_of(role) for topic in step.reads}
     assert isinstance(app.transport, StrictTransport)
     assert isinstance(app.producer_transport, StrictTransport)
 
 
 async def test_the_plain_form_has_the_same_steps_and_tables(tmp_path: Path) -> None:
-    app = plain_app("calc", host_of(tmp_path, consumer="plain"))
+    app = plain_app("calc", host_of(tmp_path))
     assert (sorted(app.tables), len(app.agents)) == (sorted(tables_of("calc")), len(steps_of("calc")))
     assert not isinstance(app.transport, StrictTransport)
 

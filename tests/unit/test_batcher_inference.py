@@ -10,7 +10,7 @@ import pytest
 from agents.core.forecaster import Windows
 from agents.inference import intake
 from agents.inference.batcher import MeasuredCost
-from agents.inference.infer import Answers, Draw, DrawCache, Failure, Inference, outcome
+from agents.inference.infer import Answers, Inference, NoAnswer, SampleCache, WindowSamples, outcome
 from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
@@ -24,7 +24,7 @@ def named(*requests: ForecastRequest) -> dict[str, ForecastRequest]:
 def drawn(inference: Inference, *requests: ForecastRequest) -> Answers:
     """All answers to these requests, each given once."""
     answers: Answers = {}
-    for some in inference.draws(named(*requests)):
+    for some in inference.answers(named(*requests)):
         assert not answers.keys() & some.keys()
         answers |= some
     return answers
@@ -46,7 +46,7 @@ def test_a_computation_is_the_same_alone_and_among_others() -> None:
     alone = drawn(Inference(RecordingForecaster(), attempts=1), wanted)
     together = drawn(Inference(RecordingForecaster(), attempts=1), *map(request_of, range(7)))
     (name,) = named(wanted)
-    assert isinstance(alone[name], Draw)
+    assert isinstance(alone[name], WindowSamples)
     np.testing.assert_array_equal(alone[name].samples_mgdl, together[name].samples_mgdl)
 
 
@@ -59,15 +59,15 @@ def test_known_draws_are_not_made_again_unless_forced() -> None:
     forced = drawn(inference, request_of(1, force=True))
     assert forecaster.calls == [1, 1]
     ((before,), (after,)) = first.values(), forced.values()
-    assert isinstance(before, Draw)
-    assert isinstance(after, Draw)
+    assert isinstance(before, WindowSamples)
+    assert isinstance(after, WindowSamples)
     np.testing.assert_array_equal(before.samples_mgdl, after.samples_mgdl)
 
 
 def test_different_numbers_of_samples_are_drawn_apart() -> None:
     forecaster = RecordingForecaster()
     answers = drawn(Inference(forecaster, attempts=1), request_of(1), request_of(2, num_samples=20), request_of(3))
-    shapes = sorted(draw.samples_mgdl.shape for draw in answers.values() if isinstance(draw, Draw))
+    shapes = sorted(draw.samples_mgdl.shape for draw in answers.values() if isinstance(draw, WindowSamples))
     assert shapes == [(10, 12), (10, 12), (20, 12)]
     assert sorted(forecaster.calls) == [1, 2]
 
@@ -76,7 +76,7 @@ def test_one_bad_window_does_not_take_its_batch_mates_along() -> None:
     forecaster = RecordingForecaster(trouble=poisoned(5))
     answers = drawn(Inference(forecaster, attempts=3), *map(request_of, range(16)))
     (bad,) = named(request_of(5))
-    assert {name for name, answer in answers.items() if isinstance(answer, Failure)} == {bad}
+    assert {name for name, answer in answers.items() if isinstance(answer, NoAnswer)} == {bad}
     assert len(answers) == 16
     assert forecaster.calls.count(1) >= 3, "the bad window is tried three times by itself"
 
@@ -87,12 +87,12 @@ class Chunked(RecordingForecaster):
     def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[SimpleNamespace]:
         for row, seed in enumerate(seeds):
             part = Windows(windows.past_mgdl[row : row + 1], windows.end_times[row : row + 1])
-            yield SimpleNamespace(draws=self.draw(part, [seed], num_samples))
+            yield SimpleNamespace(samples=self.sample(part, [seed], num_samples))
 
 
 def test_a_batch_in_chunks_is_answered_as_it_goes() -> None:
     forecaster = Chunked()
-    answers = Inference(forecaster, attempts=1).draws(named(*map(request_of, range(5))))
+    answers = Inference(forecaster, attempts=1).answers(named(*map(request_of, range(5))))
     assert len(next(answers)) == 1
     assert len(forecaster.drawn) == 1, "the first answer does not wait for the second window"
     assert sum(len(some) for some in answers) == 4
@@ -102,19 +102,19 @@ def test_a_failure_after_some_chunks_repeats_none_of_them() -> None:
     forecaster = Chunked(trouble=poisoned(5))
     answers = drawn(Inference(forecaster, attempts=2), *map(request_of, range(16)))
     (bad,) = named(request_of(5))
-    assert {name for name, answer in answers.items() if isinstance(answer, Failure)} == {bad}
+    assert {name for name, answer in answers.items() if isinstance(answer, NoAnswer)} == {bad}
     assert len(forecaster.drawn) == len(set(forecaster.drawn)) == 15
 
 
 def test_a_window_without_a_finite_answer_fails_alone() -> None:
     class Undecided(RecordingForecaster):
-        def draw(self, windows: Windows, seeds: Any, num_samples: int) -> Any:
-            draws = super().draw(windows, seeds, num_samples)
+        def sample(self, windows: Windows, seeds: Any, num_samples: int) -> Any:
+            draws = super().sample(windows, seeds, num_samples)
             draws.samples_mgdl[1, 4, 7] = np.nan
             return draws
 
     answers = drawn(Inference(Undecided(), attempts=1), *map(request_of, range(3)))
-    assert [isinstance(answer, Failure) for answer in answers.values()] == [False, True, False]
+    assert [isinstance(answer, NoAnswer) for answer in answers.values()] == [False, True, False]
 
 
 def test_a_lost_device_is_not_blamed_on_the_windows() -> None:
@@ -130,7 +130,7 @@ def test_the_record_carries_the_request_and_the_model() -> None:
     request = request_of(4, truth_centi_mgdl=[12_000, None], warnings=["IMPUTATION: two points"], demand_id="d")
     inference = Inference(RecordingForecaster(), attempts=1)
     ((name, draw),) = drawn(inference, request).items()
-    assert isinstance(draw, Draw)
+    assert isinstance(draw, WindowSamples)
     record = Forecast.from_arrow(inference.forecast(request, name, draw).to_arrow())
     for field in ("request_id", "series_key", "handle", "index", "demand_id", "truth_centi_mgdl", "warnings"):
         assert getattr(record, field) == getattr(request, field)
@@ -139,8 +139,8 @@ def test_the_record_carries_the_request_and_the_model() -> None:
 
 
 def test_the_cache_stays_within_its_bytes_and_forgets_the_least_used() -> None:
-    draw = Draw(np.zeros((10, 12), np.float32), np.zeros(12, np.float32))
-    cache = DrawCache(3 * draw.size_bytes)
+    draw = WindowSamples(np.zeros((10, 12), np.float32), np.zeros(12, np.float32))
+    cache = SampleCache(3 * draw.size_bytes)
     for name in "abc":
         cache.put(name, draw)
     assert cache.get("a") is draw
@@ -152,13 +152,13 @@ def test_the_cache_stays_within_its_bytes_and_forgets_the_least_used() -> None:
 
 
 def test_the_cost_follows_what_is_measured() -> None:
-    cost = MeasuredCost(draws=10, seconds=0.1)
-    assert cost.seconds_per_draw == pytest.approx(0.01)
+    cost = MeasuredCost(samples=10, seconds=0.1)
+    assert cost.seconds_per_sample == pytest.approx(0.01)
     for _ in range(200):
         cost.observe(320, 0.32)
-    assert cost.seconds_per_draw == pytest.approx(0.001, rel=0.05)
+    assert cost.seconds_per_sample == pytest.approx(0.001, rel=0.05)
     cost.observe(0, 5.0)
-    assert cost.seconds_per_draw == pytest.approx(0.001, rel=0.05), "a batch from memory says nothing"
+    assert cost.seconds_per_sample == pytest.approx(0.001, rel=0.05), "a batch from memory says nothing"
 
 
 @pytest.mark.parametrize(

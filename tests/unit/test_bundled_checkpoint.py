@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import load_checkpoint
 from agents.models.gluformer.checkpoint_file import BUNDLED
 from agents.models.load import load_forecaster
@@ -29,7 +30,7 @@ def test_no_held_out_person_is_among_those_it_was_trained_on():
 
 
 def test_the_report_was_made_with_this_file():
-    assert REPORT["fingerprint"] == load_forecaster(device="cpu").fingerprint
+    assert REPORT["fingerprint"] == load_forecaster(choice=Choice(device="cpu")).fingerprint
 
 
 @pytest.mark.parametrize("part", ["ID", "OOD"])

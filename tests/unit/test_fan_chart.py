@@ -14,6 +14,7 @@ from agents.core import predictive
 from agents.core.predictive import Calibration
 from schemas.errors import MalformedRecordError
 from schemas.forecast import Forecast
+from schemas.grid import QUANTILE_LEVELS
 
 NOW = datetime.datetime(2024, 3, 14, tzinfo=datetime.UTC)
 
@@ -133,7 +134,7 @@ def test_fan_agrees_with_the_published_quantiles() -> None:
     calibration = Calibration.of(Calibration.identity().table * 1.3 + 0.1)
     quantiles = predictive.quantiles(draws, residual, calibration)
     below = fan_chart.distribution(draws, residual, calibration, quantiles)
-    np.testing.assert_allclose(below, np.repeat(np.array(predictive.LEVELS)[:, None], 12, axis=1), atol=1e-6)
+    np.testing.assert_allclose(below, np.repeat(np.array(QUANTILE_LEVELS)[:, None], 12, axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize(

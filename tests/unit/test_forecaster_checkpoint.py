@@ -11,17 +11,18 @@ import pytest
 import torch
 
 from agents.core.predictive import Calibration
+from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import Checkpoint, Scaler, load_checkpoint, save_checkpoint
 from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.models.gluformer.config import GluformerConfig
 from agents.models.gluformer.network import Gluformer
-from agents.models.gluformer.skip import Skip
+from agents.models.gluformer.regression import Regression
 from agents.models.gluformer.state_dict import load_state_dict_checkpoint
 from agents.models.load import load_forecaster
 from schemas.errors import CheckpointError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)
-SKIP = Skip(np.full((12, 96), 0.01, dtype=np.float32), np.arange(12, dtype=np.float32))
+SKIP = Regression(np.full((12, 96), 0.01, dtype=np.float32), np.arange(12, dtype=np.float32))
 
 
 def state() -> dict[str, torch.Tensor]:
@@ -35,7 +36,7 @@ def save(path: Path, **changes: Any) -> str:
         "members": [state(), state()],
         "scaler": Scaler("fixed", 120.0, 40.0),
         "residual_sd": np.linspace(0.1, 0.5, 12),
-        "skip": SKIP,
+        "regression": SKIP,
         "residual": True,
         "log_variance": True,
         "calibration": Calibration.identity(),
@@ -71,8 +72,8 @@ def test_round_trip(path: Path) -> None:
     assert loaded.residual
     assert loaded.log_variance
     assert loaded.residual_sd.shape == (2, 12)
-    assert loaded.skip is not None
-    assert np.array_equal(loaded.skip.weight, SKIP.weight)
+    assert loaded.regression is not None
+    assert np.array_equal(loaded.regression.weight, SKIP.weight)
     for member in loaded.members:
         for name, value in member.items():
             assert np.array_equal(value, state()[name].numpy())
@@ -95,7 +96,7 @@ def test_half_precision_storage_is_half_as_large(path: Path, tmp_path: Path) -> 
 def test_a_ridge_alone_is_a_checkpoint(tmp_path: Path) -> None:
     made = tmp_path / "ridge.safetensors"
     save(made, members=[], residual=False)
-    forecaster = load_forecaster(checkpoint=made)
+    forecaster = load_forecaster(choice=Choice(checkpoint=made))
     assert forecaster.name == "ridge"
     assert forecaster.calibration == Calibration.identity()
 
@@ -167,10 +168,10 @@ def missing() -> dict[str, torch.Tensor]:
         ({"members": [state() | {"extra": torch.zeros(1)}]}, "1 tensors are unknown, first extra"),
         ({"members": [state() | {"projection.bias": torch.tensor([torch.nan])}]}, "finite"),
         ({"config": GluformerConfig(d_model=16, n_heads=2, d_fcn=24, len_seq=48)}, "windows are 96 steps"),
-        ({"members": [], "skip": None, "residual": False}, "neither a network nor a regression"),
-        ({"skip": None}, "no regression to add it to"),
+        ({"members": [], "regression": None, "residual": False}, "neither a network nor a regression"),
+        ({"regression": None}, "no regression to add it to"),
         ({"residual_sd": -np.ones(12)}, "residual_sd must be finite and not negative"),
-        ({"skip": Skip(SKIP.weight[:, :95], SKIP.bias)}, r"skip\.weight must be \(12, 96\) or"),
+        ({"regression": Regression(SKIP.weight[:, :95], SKIP.bias)}, r"skip\.weight must be \(12, 96\) or"),
         ({"calibration": Calibration.identity(6)}, "calibration is for 6 steps"),
     ],
 )
@@ -219,7 +220,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path: Path, suffix: str, 
     else:
         path.write_bytes(pickle.dumps({"x": Malicious(trace)}))
     with pytest.raises(CheckpointError, match=r"not run|damaged|not a"):
-        load_forecaster(checkpoint=path)
+        load_forecaster(choice=Choice(checkpoint=path))
     assert not trace.exists()
     pickle.loads(pickle.dumps(Malicious(trace)))  # noqa: S301 (the same pickle does act where it is loaded carelessly)
     assert trace.exists()
@@ -239,7 +240,7 @@ def test_a_state_dict_loads_by_name_with_its_configuration(tmp_path: Path) -> No
     assert loaded.scaler.kind == "window"
     assert loaded.log_variance
     assert loaded.members[0].keys() == state().keys()
-    assert load_forecaster(checkpoint=path, checkpoint_config=config, device="cpu").name == "gluformer"
+    assert load_forecaster(choice=Choice(checkpoint=path, checkpoint_config=config, device="cpu")).name == "gluformer"
 
 
 def test_state_dicts_that_do_not_fit(tmp_path: Path) -> None:

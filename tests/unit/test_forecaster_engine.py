@@ -13,7 +13,7 @@ from agents.models.gluformer.checkpoint import Checkpoint, Scaler
 from agents.models.gluformer.config import GluformerConfig
 from agents.models.gluformer.engine import GluformerEngine, chosen_devices
 from agents.models.gluformer.network import Gluformer
-from agents.models.gluformer.skip import Skip
+from agents.models.gluformer.regression import Regression
 from schemas.errors import ConfigurationError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)
@@ -59,13 +59,13 @@ def engine(made: Checkpoint, **options: Any) -> GluformerEngine:
 def test_bits_do_not_depend_on_batch_mates(config: GluformerConfig, precision: str) -> None:
     model = engine(checkpoint(config), precision=precision)
     whole, keys = windows(64), seeds(64)
-    alone = model.draw(part(whole, 2), keys[2:3], 2)
+    alone = model.sample(part(whole, 2), keys[2:3], 2)
     assert np.isfinite(alone.samples_mgdl).all()
     for count in (7, 64):
-        together = model.draw(part(whole, *range(count)), keys[:count], 2)
+        together = model.sample(part(whole, *range(count)), keys[:count], 2)
         assert np.array_equal(together.samples_mgdl[2], alone.samples_mgdl[0])
         assert np.array_equal(together.residual_sd_mgdl[2], alone.residual_sd_mgdl[0])
-    backwards = model.draw(part(whole, 2, 1, 0), [keys[2], keys[1], keys[0]], 2)
+    backwards = model.sample(part(whole, 2, 1, 0), [keys[2], keys[1], keys[0]], 2)
     assert np.array_equal(backwards.samples_mgdl[0], alone.samples_mgdl[0])
 
 
@@ -73,35 +73,35 @@ def test_chunks_of_several_windows_as_on_a_gpu_keep_rows_independent() -> None:
     model = engine(checkpoint())
     model.copies[0].windows_a_chunk = 4
     whole, keys = windows(11), seeds(11)
-    together = model.draw(whole, keys, 5)
-    alone = [model.draw(part(whole, row), keys[row : row + 1], 5).samples_mgdl[0] for row in range(11)]
+    together = model.sample(whole, keys, 5)
+    alone = [model.sample(part(whole, row), keys[row : row + 1], 5).samples_mgdl[0] for row in range(11)]
     assert np.array_equal(together.samples_mgdl, np.stack(alone))
 
 
 def test_another_seed_other_draws_and_draws_differ() -> None:
     model = engine(checkpoint())
-    first = model.draw(windows(1), seeds(1), 20).samples_mgdl[0]
-    other = model.draw(windows(1), seeds(2)[1:], 20).samples_mgdl[0]
+    first = model.sample(windows(1), seeds(1), 20).samples_mgdl[0]
+    other = model.sample(windows(1), seeds(2)[1:], 20).samples_mgdl[0]
     assert len({row.tobytes() for row in np.concatenate([first, other])}) == 40
 
 
 def test_precisions_agree() -> None:
     made = checkpoint(BUNDLED_SIZE)
-    exact = engine(made, precision="fp32").draw(windows(3), seeds(3), 10).samples_mgdl
-    rounded = engine(made, precision="bf16").draw(windows(3), seeds(3), 10).samples_mgdl
+    exact = engine(made, precision="fp32").sample(windows(3), seeds(3), 10).samples_mgdl
+    rounded = engine(made, precision="bf16").sample(windows(3), seeds(3), 10).samples_mgdl
     assert np.abs(exact - rounded).max() < 0.2 * exact.std()
     assert not np.array_equal(exact, rounded)
 
 
 def test_many_draws_run_in_bounded_passes_and_are_all_different() -> None:
-    samples = engine(checkpoint()).draw(windows(1), seeds(1), 37).samples_mgdl
+    samples = engine(checkpoint()).sample(windows(1), seeds(1), 37).samples_mgdl
     assert samples.shape == (1, 37, 12)
     assert len({row.tobytes() for row in samples[0]}) == 37
 
 
 def test_level_is_skip_plus_scaled_network() -> None:
-    skip = Skip(np.eye(12, 96, 84, dtype=np.float32), np.full(12, 3.0, dtype=np.float32))
-    made = checkpoint(skip=skip, residual=True)
+    regression = Regression(np.eye(12, 96, 84, dtype=np.float32), np.full(12, 3.0, dtype=np.float32))
+    made = checkpoint(regression=regression, residual=True)
     whole = windows(2)
     level = engine(made).mean(whole)[:, 0]
     plain = engine(checkpoint()).mean(whole)[:, 0]
@@ -113,7 +113,7 @@ def test_window_scaling_follows_the_past_alone() -> None:
     whole = windows(1)
     moved = Windows(whole.past_mgdl * 2.0 + 10.0, whole.end_times)
     np.testing.assert_allclose(engine(made).mean(moved), engine(made).mean(whole) * 2.0 + 10.0, rtol=1e-4)
-    draws = engine(made).draw(whole, seeds(1), 3)
+    draws = engine(made).sample(whole, seeds(1), 3)
     span = whole.past_mgdl.max() - whole.past_mgdl.min()
     np.testing.assert_allclose(draws.residual_sd_mgdl[0], 0.5 * span, rtol=1e-5)
 
@@ -129,16 +129,16 @@ def test_residual_spread_with_the_learned_log_variance() -> None:
     with torch.inference_mode():
         _, log_variance = network.forecast(past, torch.from_numpy(marks_of(whole.end_times)))
     wanted = 40.0 * 0.5 * np.exp(0.5 * log_variance.numpy())
-    found = engine(made).draw(whole, seeds(2), 3).residual_sd_mgdl
+    found = engine(made).sample(whole, seeds(2), 3).residual_sd_mgdl
     np.testing.assert_allclose(found, np.repeat(wanted, 12, axis=1), rtol=1e-4)
 
 
 def test_members_share_the_draws_in_turn() -> None:
     made = checkpoint(members=3, residual_sd=np.array([[0.1] * 12, [0.2] * 12, [0.4] * 12], dtype=np.float32))
-    both = engine(made).draw(windows(1), seeds(1), 7)
+    both = engine(made).sample(windows(1), seeds(1), 7)
     first = checkpoint(members=3)
     alone = Checkpoint(TINY, first.members[:1], first.scaler, residual_sd=np.ones((1, 12), np.float32), fingerprint="a")
-    assert np.array_equal(both.samples_mgdl[:, 0::3], engine(alone).draw(windows(1), seeds(1), 3).samples_mgdl)
+    assert np.array_equal(both.samples_mgdl[:, 0::3], engine(alone).sample(windows(1), seeds(1), 3).samples_mgdl)
     share = np.sqrt((3 * 0.1**2 + 2 * 0.2**2 + 2 * 0.4**2) / 7)
     np.testing.assert_allclose(both.residual_sd_mgdl, 40.0 * share, rtol=1e-5)
 
@@ -154,7 +154,8 @@ def test_copies_take_turns_and_agree_with_one() -> None:
     made = checkpoint()
     several = engine(made, copies_per_device=3)
     assert np.array_equal(
-        several.draw(windows(10), seeds(10), 3).samples_mgdl, engine(made).draw(windows(10), seeds(10), 3).samples_mgdl
+        several.sample(windows(10), seeds(10), 3).samples_mgdl,
+        engine(made).sample(windows(10), seeds(10), 3).samples_mgdl,
     )
     assert several.stats()["copies"] == 3
 
@@ -165,15 +166,15 @@ def test_cost_is_measured_and_grows_with_draws() -> None:
     model.warm_up()
     assert 0.0 < model.seconds_per_window(10) < model.seconds_per_window(20) < 60.0
     assert model.stats()["windows_total"] == 0
-    model.draw(windows(3), seeds(3), 2)
+    model.sample(windows(3), seeds(3), 2)
     stats = model.stats()
-    assert (stats["windows_total"], stats["draws_total"]) == (3, 6)
+    assert (stats["windows_total"], stats["samples_total"]) == (3, 6)
     assert stats["windows_per_busy_second"] > 0
     assert all(isinstance(value, float) for value in stats.values())
 
 
 def test_nothing_in_nothing_out() -> None:
-    draws = engine(checkpoint()).draw(windows(0), [], 4)
+    draws = engine(checkpoint()).sample(windows(0), [], 4)
     assert draws.samples_mgdl.shape == (0, 4, 12)
     assert draws.residual_sd_mgdl.shape == (0, 12)
 
@@ -181,7 +182,7 @@ def test_nothing_in_nothing_out() -> None:
 @pytest.mark.parametrize(("keys", "draws"), [(1, 3), (3, 3), (2, 0)])
 def test_seeds_and_draws_are_checked(keys: int, draws: int) -> None:
     with pytest.raises(ValueError, match="2 windows need as many seeds"):
-        engine(checkpoint()).draw(windows(2), seeds(keys), draws)
+        engine(checkpoint()).sample(windows(2), seeds(keys), draws)
 
 
 def test_fingerprint_tells_model_and_path_apart() -> None:
@@ -208,13 +209,13 @@ def on_device(device: str, make: Callable[[], Checkpoint]) -> None:
     model = GluformerEngine(make(), device=device, precision="fp32", copies_per_device=2)
     model.warm_up(4)
     whole, keys = windows(19), seeds(19)
-    together = model.draw(whole, keys, 4)
-    alone = np.stack([model.draw(part(whole, row), keys[row : row + 1], 4).samples_mgdl[0] for row in range(19)])
+    together = model.sample(whole, keys, 4)
+    alone = np.stack([model.sample(part(whole, row), keys[row : row + 1], 4).samples_mgdl[0] for row in range(19)])
     assert np.array_equal(together.samples_mgdl, alone)
     exact = engine(make(), precision="fp32")
     np.testing.assert_allclose(model.mean(whole), exact.mean(whole), rtol=1e-3)
-    many = model.draw(part(whole, 0), keys[:1], 400).samples_mgdl[0]
-    wanted = exact.draw(part(whole, 0), keys[:1], 400).samples_mgdl[0]
+    many = model.sample(part(whole, 0), keys[:1], 400).samples_mgdl[0]
+    wanted = exact.sample(part(whole, 0), keys[:1], 400).samples_mgdl[0]
     error = np.sqrt((many.var(axis=0) + wanted.var(axis=0)) / 400)
     assert np.all(np.abs(many.mean(axis=0) - wanted.mean(axis=0)) <= 5.0 * error)
 

@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from agents.models.gluformer.published import Published, published_file
+from agents.models.published import Published, published_file
 from schemas.errors import CheckpointError, ConfigurationError
 
 CONTENT = b"weights"

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from agents.core.forecaster import Forecaster, Windows
+from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import Scaler, save_checkpoint
 from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.skip import Skip, regressors
-from agents.models.load import load_forecaster, settings_arguments
-from agents.models.simple import Persistence
+from agents.models.gluformer.regression import Regression, regressors
+from agents.models.load import choice_of, load_forecaster
+from agents.models.persistence import Persistence
 from schemas.errors import CheckpointError, ConfigurationError
 from streams.settings import Settings
 
@@ -33,7 +34,7 @@ def ridge(path: Path) -> Path:
         members=[],
         scaler=Scaler("fixed", 120.0, 40.0),
         residual_sd=np.linspace(0.1, 1.2, 12),
-        skip=Skip(weight, np.full(12, 5.0, dtype=np.float32)),
+        regression=Regression(weight, np.full(12, 5.0, dtype=np.float32)),
         provenance={},
         licence="MIT",
     )
@@ -41,18 +42,18 @@ def ridge(path: Path) -> Path:
 
 
 def test_persistence_repeats_the_last_value() -> None:
-    draws = load_forecaster("persistence").draw(WINDOWS, SEEDS, 3)
+    draws = load_forecaster("persistence").sample(WINDOWS, SEEDS, 3)
     assert draws.samples_mgdl.shape == (2, 3, 12)
     assert np.array_equal(np.unique(draws.samples_mgdl[0]), [150.0])
     assert not draws.residual_sd_mgdl.any()
     wide = Persistence(np.arange(12.0))
-    assert np.array_equal(wide.draw(WINDOWS, SEEDS, 1).residual_sd_mgdl[1], np.arange(12.0))
+    assert np.array_equal(wide.sample(WINDOWS, SEEDS, 1).residual_sd_mgdl[1], np.arange(12.0))
     assert wide.fingerprint != load_forecaster("persistence").fingerprint
 
 
 def test_ridge_is_the_linear_skip_of_a_checkpoint(tmp_path: Path) -> None:
-    forecaster = load_forecaster("ridge", checkpoint=ridge(tmp_path / "r.safetensors"))
-    draws = forecaster.draw(WINDOWS, SEEDS, 2)
+    forecaster = load_forecaster("ridge", Choice(checkpoint=ridge(tmp_path / "r.safetensors")))
+    draws = forecaster.sample(WINDOWS, SEEDS, 2)
     np.testing.assert_allclose(draws.samples_mgdl[:, 0, 0], 2 * PAST[:, -1] - PAST[:, -2] + 5.0, rtol=1e-5)
     np.testing.assert_allclose(draws.residual_sd_mgdl[0], 40.0 * np.linspace(0.1, 1.2, 12), rtol=1e-5)
     assert forecaster.name == "ridge"
@@ -69,9 +70,9 @@ def test_bends_are_what_lies_above_levels_and_earlier_values_and_the_extremes() 
 
 
 def test_every_forecaster_checks_its_seeds(tmp_path: Path) -> None:
-    for forecaster in (Persistence(), load_forecaster("ridge", checkpoint=ridge(tmp_path / "r.safetensors"))):
+    for forecaster in (Persistence(), load_forecaster("ridge", Choice(checkpoint=ridge(tmp_path / "r.safetensors")))):
         with pytest.raises(ValueError, match="2 windows need as many seeds, not 1"):
-            forecaster.draw(WINDOWS, SEEDS[:1], 2)
+            forecaster.sample(WINDOWS, SEEDS[:1], 2)
 
 
 def test_windows_check_their_shapes() -> None:
@@ -85,25 +86,25 @@ def test_choices_that_cannot_work() -> None:
     with pytest.raises(ConfigurationError, match="'oracle' is unknown"):
         load_forecaster("oracle")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="needs a repository"):
-        load_forecaster(checkpoint="huggingface")
+        load_forecaster(choice=Choice(checkpoint="huggingface"))
 
 
 def test_settings_say_which_forecaster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLUCAST_FORECASTER", "ridge")
     monkeypatch.setenv("GLUCAST_CHECKPOINT", str(ridge(tmp_path / "r.safetensors")))
-    assert load_forecaster(**settings_arguments(Settings())).name == "ridge"
+    assert load_forecaster(Settings().model.forecaster, choice_of(Settings().model)).name == "ridge"
     monkeypatch.setenv("GLUCAST_CHECKPOINT", "huggingface")
     monkeypatch.setenv("GLUCAST_HUGGINGFACE_REVISION", "0" * 40)
     monkeypatch.setenv("GLUCAST_HUGGINGFACE_SHA256", "1" * 64)
-    assert settings_arguments(Settings())["published"].revision == "0" * 40
+    assert choice_of(Settings().model).published.revision == "0" * 40
 
 
 def test_telling_models_apart_needs_neither_torch_nor_darts(tmp_path: Path) -> None:
     program = (
-        "import sys; from agents.models.load import load_forecaster; "
+        "import sys; from agents.models.choice import Choice; from agents.models.load import load_forecaster; "
         "from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint; "
         "checkpoint_fingerprint(sys.argv[1]); load_forecaster('persistence'); "
-        "load_forecaster('ridge', checkpoint=sys.argv[1]); "
+        "load_forecaster('ridge', Choice(checkpoint=sys.argv[1])); "
         "sys.exit(' '.join({'torch', 'darts', 'pandas', 'huggingface_hub', 'polars'} & set(sys.modules)) or None)"
     )
     path = ridge(tmp_path / "r.safetensors")
@@ -126,13 +127,13 @@ def test_a_saved_darts_model_draws_with_its_dropout(tmp_path: Path) -> None:
     model.fit(TimeSeries.from_values(values.astype(np.float32)), verbose=False)
     path = tmp_path / "nhits.pt"
     model.save(str(path))
-    forecaster: Forecaster = load_forecaster("darts", checkpoint=path)
+    forecaster: Forecaster = load_forecaster("darts", Choice(checkpoint=path))
     forecaster.warm_up()
-    draws = forecaster.draw(WINDOWS, SEEDS, 5)
+    draws = forecaster.sample(WINDOWS, SEEDS, 5)
     assert draws.samples_mgdl.shape == (2, 5, 12)
     assert draws.samples_mgdl.std(axis=1).min() > 0.0
-    alone = forecaster.draw(Windows(PAST[1:], ENDS[1:]), SEEDS[1:], 5)
+    alone = forecaster.sample(Windows(PAST[1:], ENDS[1:]), SEEDS[1:], 5)
     assert np.array_equal(alone.samples_mgdl[0], draws.samples_mgdl[1])
     path.write_bytes(b"not a model")
     with pytest.raises(CheckpointError, match="no Torch model"):
-        load_forecaster("darts", checkpoint=path)
+        load_forecaster("darts", Choice(checkpoint=path))

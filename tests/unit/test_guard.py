@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.work import ENVELOPE_BYTES, StepFunction, Work
+from agents.work import ENVELOPE_BYTES, Failure, Message, StepFunction, Work
 from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ImplausibleError
-from streams import dead_letters, guard
+from streams import dead_letters, middlewares
 from streams.topology import STEPS
 from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, table_of
 
@@ -19,7 +19,7 @@ WINDOW = next(step for step in STEPS if step.name == "window")
 
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "FIRST_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(middlewares, "FIRST_BACKOFF_SECONDS", 0.0)
 
 
 def messages(count: int) -> list[RawMessage]:
@@ -181,7 +181,7 @@ async def test_effects_wait_at_the_fence(tmp_path: Path) -> None:
 
 
 def test_a_large_payload_is_not_carried_in_the_letter() -> None:
-    message = dead_letters.Message(topic="cgm.uploads", key=None, value=bytes(dead_letters.INLINE_BYTES + 1))
-    letter = dead_letters.letter(message, "unify", dead_letters.Failure("failed", "x" * 9999, 3))
+    message = Message(topic="cgm.uploads", key=None, value=bytes(dead_letters.INLINE_BYTES + 1))
+    letter = dead_letters.letter(message, "unify", Failure("failed", "x" * 9999, 3))
     assert (letter.value_base64, letter.value_bytes) == (None, dead_letters.INLINE_BYTES + 1)
     assert len(letter.to_json()) < 4096

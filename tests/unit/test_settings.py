@@ -26,13 +26,14 @@ def test_glurpc_names_are_aliases(
     monkeypatch: pytest.MonkeyPatch, prefix: str, name: str, field: str, value: object
 ) -> None:
     monkeypatch.setenv(prefix + name, str(value))
-    assert getattr(Settings(), field) == value
+    settings = Settings()
+    assert getattr(settings if field in Settings.model_fields else settings.model, field) == value
 
 
 def test_own_prefix_wins_over_the_alias(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUM_SAMPLES", "11")
     monkeypatch.setenv("GLUCAST_NUM_SAMPLES", "12")
-    assert Settings().num_samples == 12
+    assert Settings().model.num_samples == 12
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,6 @@ def test_own_prefix_wins_over_the_alias(monkeypatch: pytest.MonkeyPatch) -> None
         ({"session_timeout_seconds": 30.0}, "must not exceed rebalance_timeout_seconds"),
         ({"minimum_duration_minutes": 1200}, "at least minimum_duration_minutes"),
         ({"security_protocol": "SASL_SSL"}, "needs sasl_username and sasl_password"),
-        ({"checkpoint": "huggingface"}, "needs huggingface_revision and huggingface_sha256"),
         ({"max_request_bytes": 1 << 20}, "the largest topic's message"),
         ({"max_upload_bytes": 12 << 20}, "must leave 1 MiB"),
     ],
@@ -52,11 +52,19 @@ def test_contradictions_are_refused(values: dict[str, object], sentence: str) ->
         Settings(**values)
 
 
+def test_a_model_to_be_downloaded_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLUCAST_CHECKPOINT", "huggingface")
+    with pytest.raises(ValidationError, match="needs huggingface_revision and huggingface_sha256"):
+        Settings()
+
+
 def test_settings_are_frozen_and_hide_the_password() -> None:
     settings = Settings(security_protocol="SASL_SSL", sasl_username="me", sasl_password="hunter2")
     assert "hunter2" not in repr(settings)
     with pytest.raises(ValidationError):
-        settings.num_samples = 3
+        settings.partitions = 3
+    with pytest.raises(ValidationError):
+        settings.model.num_samples = 3
 
 
 def test_one_produce_request_takes_any_topics_largest_message() -> None:

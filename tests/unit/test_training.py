@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from agents.models.gluformer.skip import Skip
+from agents.models.gluformer.regression import Regression
 from agents.training.data import DATA_SETS, DataSet, Series, data_directory, read_series
 from agents.training.ridge import fit_bent_ridge, fit_ridge
 from agents.training.splits import examples, split
@@ -118,8 +118,8 @@ def test_only_the_bent_ridge_finds_a_law_with_a_bend_and_the_skip_serves_the_sam
     error, plain = (np.std(one.predict(past) - truth) for one in (bent, fit_ridge(known, known)))
     assert error < 1.0
     assert plain > 3 * error
-    skip = Skip(bent.weight.astype(np.float32), bent.bias.astype(np.float32))
-    np.testing.assert_allclose(skip.level(past), bent.predict(past), atol=0.01)
+    regression = Regression(bent.weight.astype(np.float32), bent.bias.astype(np.float32))
+    np.testing.assert_allclose(regression.level(past), bent.predict(past), atol=0.01)
 
 
 def test_the_real_recordings_are_read_as_they_are_described():
@@ -142,6 +142,7 @@ def tiny_data(tmp_path, monkeypatch):
 
 
 def test_a_run_resumes_is_repeatable_and_its_checkpoint_is_calibrated(tiny_data, tmp_path):
+    from agents.models.choice import Choice
     from agents.models.load import load_forecaster
     from agents.training.train import train
 
@@ -150,7 +151,7 @@ def test_a_run_resumes_is_repeatable_and_its_checkpoint_is_calibrated(tiny_data,
     (tmp_path / "a" / "member-1.0.pt").unlink()  # as if the second member had never begun
     resumed = train(out=tmp_path / "b.safetensors", work=tmp_path / "a", **sizes)
     assert first == resumed
-    forecaster = load_forecaster(kind="gluformer", checkpoint=str(tmp_path / "a.safetensors"))
+    forecaster = load_forecaster(choice=Choice(checkpoint=str(tmp_path / "a.safetensors")))
     assert forecaster.calibration is not None
     with pytest.raises(ValueError, match="other settings"):
         train(out=tmp_path / "c.safetensors", work=tmp_path / "a", **{**sizes, "epochs": 3})

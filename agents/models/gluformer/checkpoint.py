@@ -4,7 +4,7 @@ Tensors (float32 or float16):
     member.<i>.<name>   the networks of an ensemble, i = 0.., names and shapes of network.Gluformer; tables of positions
                         and counters of batches are left out, they follow from the configuration
     skip.weight         (12, 96) or (12, 106), skip.bias (12,): a regression of the level on the past, or on it and
-                        its bends (skip.py), mg/dL in and out
+                        its bends (regression.py), mg/dL in and out
 Metadata, key `glucast`, JSON:
     format        1
     config        GluformerConfig
@@ -17,7 +17,7 @@ Metadata, key `glucast`, JSON:
     provenance    where the weights come from; licence: SPDX name
     checksum      hex SHA-256 over all of the above and every tensor
 
-Draws are dealt to the members in turn: draw s belongs to member s mod members. No torch is imported here.
+Draws are dealt to the members in turn: sample s belongs to member s mod members. No torch is imported here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from agents.core.predictive import Calibration
 from agents.models.gluformer.checkpoint_file import read_bounded
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.skip import WIDTHS, Skip
+from agents.models.gluformer.regression import WIDTHS, Regression
 from schemas.errors import CheckpointError
 
 FORMAT = 1
@@ -78,7 +78,7 @@ class Checkpoint:
     scaler: Scaler
     residual_sd: Array
     fingerprint: str
-    skip: Skip | None = None
+    regression: Regression | None = None
     residual: bool = False
     log_variance: bool = False
     calibration: Calibration | None = None
@@ -89,18 +89,18 @@ class Checkpoint:
         config = self.config
         if (config.len_seq, config.len_pred) != (96, 12) or config.num_dynamic_features > 6:
             raise ValueError("windows are 96 steps of past and 12 to come with 6 marks; its configuration needs others")
-        if not self.members and self.skip is None:
+        if not self.members and self.regression is None:
             raise ValueError("it holds neither a network nor a regression")
-        if self.residual and self.skip is None:
+        if self.residual and self.regression is None:
             raise ValueError("its network predicts a residual, but there is no regression to add it to")
         steps = (max(1, len(self.members)), self.config.len_pred)
         if self.residual_sd.shape != steps:
             raise ValueError(f"residual_sd must be {steps}, not {self.residual_sd.shape}")
         if not np.all(np.isfinite(self.residual_sd)) or np.any(self.residual_sd < 0.0):
             raise ValueError("residual_sd must be finite and not negative")
-        if self.skip is not None:
+        if self.regression is not None:
             wanted = [(self.config.len_pred, width) for width in WIDTHS]
-            if self.skip.weight.shape not in wanted or self.skip.bias.shape != (self.config.len_pred,):
+            if self.regression.weight.shape not in wanted or self.regression.bias.shape != (self.config.len_pred,):
                 raise ValueError(f"skip.weight must be {wanted[0]} or {wanted[1]}, skip.bias {wanted[0][:1]}")
         if self.calibration is not None and self.calibration.horizon != self.config.len_pred:
             raise ValueError(f"calibration is for {self.calibration.horizon} steps, not {self.config.len_pred}")
@@ -115,7 +115,7 @@ def save_checkpoint(
     members: Sequence[Mapping[str, Any]],
     scaler: Scaler,
     residual_sd: ArrayLike,
-    skip: Skip | None = None,
+    regression: Regression | None = None,
     residual: bool = False,
     log_variance: bool = False,
     calibration: Calibration | None = None,
@@ -136,9 +136,9 @@ def save_checkpoint(
         for name, value in member.items():
             if not name.endswith(_DERIVED):
                 tensors[f"member.{place}.{name}"] = np.ascontiguousarray(np.asarray(value, dtype=kind))
-    if skip is not None:
-        tensors["skip.weight"] = np.ascontiguousarray(skip.weight, dtype=np.float32)
-        tensors["skip.bias"] = np.ascontiguousarray(skip.bias, dtype=np.float32)
+    if regression is not None:
+        tensors["skip.weight"] = np.ascontiguousarray(regression.weight, dtype=np.float32)
+        tensors["skip.bias"] = np.ascontiguousarray(regression.bias, dtype=np.float32)
     spread = np.broadcast_to(np.asarray(residual_sd, dtype=np.float64), (max(1, len(members)), config.len_pred))
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -208,7 +208,7 @@ def _assemble(document: dict[str, Any], tensors: dict[str, NDArray[Any]], finger
     if type(count) is not int or not 0 <= count <= 64:
         raise ValueError(f"members must be within 0..64, not {count!r}")
     members: list[dict[str, Array]] = [{} for _ in range(count)]
-    skip = Skip(single.pop("skip.weight"), single.pop("skip.bias")) if "skip.weight" in single else None
+    regression = Regression(single.pop("skip.weight"), single.pop("skip.bias")) if "skip.weight" in single else None
     for name, value in single.items():
         kind, place, rest = name.split(".", 2)
         if kind != "member" or not 0 <= int(place) < count:
@@ -221,7 +221,7 @@ def _assemble(document: dict[str, Any], tensors: dict[str, NDArray[Any]], finger
         scaler=Scaler(**document["scaler"]),
         residual_sd=np.asarray(document["residual_sd"], dtype=np.float32),
         fingerprint=fingerprint,
-        skip=skip,
+        regression=regression,
         residual=bool(document["residual"]),
         log_variance=bool(document["log_variance"]),
         calibration=None if calibration is None else Calibration.from_json(calibration),

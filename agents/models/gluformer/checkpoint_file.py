@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from agents.models.gluformer.published import Published, published_file
+from agents.models.published import Published, published_file
 from schemas.errors import CheckpointError, ConfigurationError
 
 LARGEST_FILE_BYTES = 1 << 30

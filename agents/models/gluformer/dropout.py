@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SAMPLING_VERSION = "sfc64-u16-v1"  # part of every fingerprint: a change here changes every draw
+SAMPLING_VERSION = "sfc64-u16-v1"  # part of every fingerprint: a change here changes every sample
 _LEVELS = 65536
 
 
@@ -28,7 +28,7 @@ class Masks(Protocol):
     """Where the network takes its masks from, layer after layer."""
 
     def apply(self, x: Tensor) -> Tensor:
-        """x (windows * draws, ...) with dropped elements set to 0, in place."""
+        """x (windows * samples, ...) with dropped elements set to 0, in place."""
 
 
 class NoDropout:

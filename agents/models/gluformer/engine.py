@@ -2,7 +2,7 @@
 
 A chunk always holds the same number of windows on a path (one on a CPU, which is the live case and fits its cache;
 several on a GPU, the last one padded), so every matrix product has the same shape whoever is in the batch, and a
-window's bits depend on its own values, seed and number of draws alone. A chunk is also where work can be interrupted:
+window's bits depend on its own values, seed and number of samples alone. A chunk is also where work can be interrupted:
 `stream` yields after each.
 """
 
@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.core.forecaster import Draws, Windows
+from agents.core.forecaster import Samples, Windows
 from agents.core.predictive import Calibration
 from agents.models.gluformer.checkpoint import Checkpoint
 from agents.models.gluformer.dropout import SAMPLING_VERSION, DeviceMasks, HostMasks, Masks, NoDropout, threshold_of
@@ -33,7 +33,7 @@ from schemas.errors import ConfigurationError
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-DRAWS_A_PASS = 16  # more run in several passes: memory stays bounded, and S draws are always cut the same way
+SAMPLES_A_PASS = 16  # more run in several passes: memory stays bounded, and S samples are always cut the same way
 _WINDOWS_A_CHUNK = {"cpu": 1, "cuda": 8}
 _NARROWEST_BF16 = 256  # below this width the conversions cost more than the products gain
 _FORGET = 0.2  # weight of the newest chunk in the measured cost
@@ -45,11 +45,11 @@ class Chunk:
 
     start: int
     stop: int
-    draws: Draws
+    samples: Samples
 
 
 class Copy:
-    """One copy of every member on one device. `draw` runs on one thread at a time."""
+    """One copy of every member on one device. `sample` runs on one thread at a time."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
@@ -60,12 +60,12 @@ class Copy:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
 
-    def draw(self, windows: Windows, seeds: Sequence[bytes] | None, num_samples: int) -> Draws:
-        """One chunk. Without seeds nothing is dropped: every draw is the mean network."""
+    def sample(self, windows: Windows, seeds: Sequence[bytes] | None, num_samples: int) -> Samples:
+        """One chunk. Without seeds nothing is dropped: every sample is the mean network."""
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
-            return self._draw(windows, seeds, num_samples)
+            return self._sample(windows, seeds, num_samples)
 
-    def _draw(self, windows: Windows, seeds: Sequence[bytes] | None, num_samples: int) -> Draws:
+    def _sample(self, windows: Windows, seeds: Sequence[bytes] | None, num_samples: int) -> Samples:
         config, count = self._checkpoint.config, len(windows)
         short = self.windows_a_chunk - count
         past_mgdl = np.pad(windows.past_mgdl, ((0, short), (0, 0)), mode="edge").astype(np.float32, copy=False)
@@ -76,21 +76,21 @@ class Copy:
         marks = self._sent(marks_of(ends, config.len_seq, config.len_pred)[:, :, : config.num_dynamic_features])
         # All members are queued before the first answer is fetched: on a GPU its copy overlaps with the next's work.
         answers = [
-            self._member_draws(place, past, marks, chunk_seeds, num_samples)
+            self._member_samples(place, past, marks, chunk_seeds, num_samples)
             for place in range(min(len(self._members), num_samples))
         ]
         means, spread = self._gathered(answers, num_samples)
-        skip = self._checkpoint.skip if self._checkpoint.residual else None
-        level = offset if skip is None else skip.level(past_mgdl)
+        regression = self._checkpoint.regression if self._checkpoint.residual else None
+        level = offset if regression is None else regression.level(past_mgdl)
         samples = level[:, None, :] + scale[:, :, None] * means
-        return Draws(np.ascontiguousarray(samples[:count]), np.ascontiguousarray((scale * spread)[:count]))
+        return Samples(np.ascontiguousarray(samples[:count]), np.ascontiguousarray((scale * spread)[:count]))
 
     def _gathered(
         self, answers: Sequence[tuple[Tensor, Tensor]], num_samples: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Members' (means, log-variances) -> means (W, S, 12) and residual spread (W, 12), scaled units.
 
-        The spread is the root of the draws' mean variance, so members count by their draws.
+        The spread is the root of the samples' mean variance, so members count by their samples.
         """
         hosted = [(self._fetched(mean), self._fetched(log_variance)) for mean, log_variance in answers]
         if self._stream is not None:
@@ -104,15 +104,15 @@ class Copy:
             variance += mean.shape[1] * factor * self._checkpoint.residual_sd[place] ** 2
         return means, np.sqrt(variance / np.float32(num_samples))
 
-    def _member_draws(
+    def _member_samples(
         self, place: int, past: Tensor, marks: Tensor, seeds: Sequence[bytes] | None, num_samples: int
     ) -> tuple[Tensor, Tensor]:
-        """Means of the draws dealt to member `place`, and its log-variances."""
-        draws = len(range(place, num_samples, len(self._members)))
+        """Means of the samples dealt to member `place`, and its log-variances."""
+        samples = len(range(place, num_samples, len(self._members)))
         masks = self._masks(seeds, place)
         passes = [
-            self._members[place](past, marks, masks, min(DRAWS_A_PASS, draws - start))
-            for start in range(0, draws, DRAWS_A_PASS)
+            self._members[place](past, marks, masks, min(SAMPLES_A_PASS, samples - start))
+            for start in range(0, samples, SAMPLES_A_PASS)
         ]
         return torch.cat([mean for mean, _ in passes], dim=1), passes[0][1]
 
@@ -157,8 +157,8 @@ class GluformerEngine:
         self._turn = cycle(self.copies)
         self._pool = ThreadPoolExecutor(len(self.copies), "gluformer") if len(self.copies) > 1 else None
         self._lock = threading.Lock()
-        self._seconds_a_draw: float | None = None
-        self._windows = self._draws = 0
+        self._seconds_a_sample: float | None = None
+        self._windows = self._samples = 0
         self._busy_seconds = 0.0
 
     @property
@@ -172,29 +172,29 @@ class GluformerEngine:
             np.full(self.copies[0].windows_a_chunk, np.datetime64("2026-01-01T12:00:00", "s")),
         )
         for copy in self.copies:
-            copy.draw(windows, [bytes(32)] * len(windows), num_samples)
+            copy.sample(windows, [bytes(32)] * len(windows), num_samples)
             self._timed(copy, windows, [bytes(32)] * len(windows), num_samples, count=False)
 
-    def draw(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Draws:
+    def sample(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Samples:
         """See the interface. Chunks go to the copies in turn."""
-        parts = [chunk.draws for chunk in self.stream(windows, seeds, num_samples)]
+        parts = [chunk.samples for chunk in self.stream(windows, seeds, num_samples)]
         steps = self.checkpoint.config.len_pred
         if not parts:
-            return Draws(np.empty((0, num_samples, steps), np.float32), np.empty((0, steps), np.float32))
-        return Draws(
+            return Samples(np.empty((0, num_samples, steps), np.float32), np.empty((0, steps), np.float32))
+        return Samples(
             np.concatenate([part.samples_mgdl for part in parts]),
             np.concatenate([part.residual_sd_mgdl for part in parts]),
         )
 
     def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Chunk]:
-        """The same draws chunk by chunk, in order; whoever stops iterating leaves the rest undone.
+        """The same samples chunk by chunk, in order; whoever stops iterating leaves the rest undone.
 
-        ValueError when seeds and windows differ in number or no draw is asked for.
+        ValueError when seeds and windows differ in number or no sample is asked for.
         """
         if len(seeds) != len(windows) or num_samples < 1:
-            raise ValueError(f"{len(windows)} windows need as many seeds, not {len(seeds)}, and at least one draw")
+            raise ValueError(f"{len(windows)} windows need as many seeds, not {len(seeds)}, and at least one sample")
         size = self.copies[0].windows_a_chunk
-        pending: deque[tuple[int, Callable[[], Draws]]] = deque()
+        pending: deque[tuple[int, Callable[[], Samples]]] = deque()
         for start in range(0, len(windows), size):
             part = Windows(windows.past_mgdl[start : start + size], windows.end_times[start : start + size])
             pending.append((start, self._started(part, seeds[start : start + size], num_samples)))
@@ -203,36 +203,38 @@ class GluformerEngine:
         while pending:
             yield self._finished(pending.popleft())
 
-    def _started(self, part: Windows, seeds: Sequence[bytes], num_samples: int) -> Callable[[], Draws]:
+    def _started(self, part: Windows, seeds: Sequence[bytes], num_samples: int) -> Callable[[], Samples]:
         copy = next(self._turn)
         if self._pool is None:
-            draws = self._timed(copy, part, seeds, num_samples)
-            return lambda: draws
-        future: Future[Draws] = self._pool.submit(self._timed, copy, part, seeds, num_samples)
+            samples = self._timed(copy, part, seeds, num_samples)
+            return lambda: samples
+        future: Future[Samples] = self._pool.submit(self._timed, copy, part, seeds, num_samples)
         return future.result
 
     @staticmethod
-    def _finished(entry: tuple[int, Callable[[], Draws]]) -> Chunk:
-        draws = entry[1]()
-        return Chunk(entry[0], entry[0] + draws.samples_mgdl.shape[0], draws)
+    def _finished(entry: tuple[int, Callable[[], Samples]]) -> Chunk:
+        samples = entry[1]()
+        return Chunk(entry[0], entry[0] + samples.samples_mgdl.shape[0], samples)
 
-    def _timed(self, copy: Copy, part: Windows, seeds: Sequence[bytes], num_samples: int, count: bool = True) -> Draws:
+    def _timed(
+        self, copy: Copy, part: Windows, seeds: Sequence[bytes], num_samples: int, count: bool = True
+    ) -> Samples:
         began = time.perf_counter()
-        draws = copy.draw(part, seeds, num_samples)
+        samples = copy.sample(part, seeds, num_samples)
         seconds = time.perf_counter() - began
         with self._lock:
             cost = seconds / (copy.windows_a_chunk * num_samples)
-            known = self._seconds_a_draw
-            self._seconds_a_draw = cost if known is None else known + _FORGET * (cost - known)
+            known = self._seconds_a_sample
+            self._seconds_a_sample = cost if known is None else known + _FORGET * (cost - known)
             if count:
                 self._windows += len(part)
-                self._draws += len(part) * num_samples
+                self._samples += len(part) * num_samples
                 self._busy_seconds += seconds
-        return draws
+        return samples
 
     def seconds_per_window(self, num_samples: int) -> float:
-        """Measured cost of one window with `num_samples` draws, all copies at work; 0 before anything has run."""
-        return (self._seconds_a_draw or 0.0) * num_samples / len(self.copies)
+        """Measured cost of one window with `num_samples` samples, all copies at work; 0 before anything has run."""
+        return (self._seconds_a_sample or 0.0) * num_samples / len(self.copies)
 
     def stats(self) -> dict[str, float]:
         """Plain numbers for metrics. Memory of the GPUs is 0 where there are none."""
@@ -242,10 +244,10 @@ class GluformerEngine:
             return {
                 "copies": float(len(self.copies)),
                 "windows_total": float(self._windows),
-                "draws_total": float(self._draws),
+                "samples_total": float(self._samples),
                 "busy_seconds_total": busy,
                 "windows_per_busy_second": self._windows / busy if busy else 0.0,
-                "seconds_per_draw": self._seconds_a_draw or 0.0,
+                "seconds_per_sample": self._seconds_a_sample or 0.0,
                 "vram_allocated_bytes": float(sum(torch.cuda.memory_allocated(gpu) for gpu in gpus)),
                 "vram_peak_bytes": float(sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus)),
             }
@@ -255,7 +257,7 @@ class GluformerEngine:
         members = len(self.checkpoint.members)
         copy = self.copies[0]
         rows = [
-            copy.draw(
+            copy.sample(
                 Windows(windows.past_mgdl[at : at + 1], windows.end_times[at : at + 1]), None, members
             ).samples_mgdl
             for at in range(len(windows))

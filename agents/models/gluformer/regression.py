@@ -19,7 +19,7 @@ RISES_STEPS = (1, 3, 6, 12)
 EXTREMES_STEPS = (12, 24)
 BENDS = len(LEVELS_MGDL) + len(RISES_STEPS) + 2 * len(EXTREMES_STEPS)
 WIDTHS = (PAST_POINTS, PAST_POINTS + BENDS)
-"""Regressors of a linear skip, and of one with bends."""
+"""Regressors of a linear regression, and of one with bends."""
 
 Array = NDArray[np.float32]
 
@@ -37,7 +37,7 @@ def regressors(past_mgdl: Array, width: int) -> Array:
 
 
 @dataclass(frozen=True)
-class Skip:
+class Regression:
     """Level forecast `regressors @ weight.T + bias`, mg/dL: weight (12, one of WIDTHS), bias (12,)."""
 
     weight: Array

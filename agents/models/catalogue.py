@@ -1,0 +1,16 @@
+"""Every forecaster that can be chosen: its name, and the function that loads it. Nothing is imported before the choice.
+
+To add one: a file here with a function that takes a `Choice` and returns a `Forecaster`, and a line in both of these.
+"""
+
+from typing import Literal
+
+Kind = Literal["gluformer", "persistence", "ridge", "darts"]
+
+LOADERS: dict[Kind, str] = {
+    "gluformer": "agents.models.gluformer.serve:load",
+    "persistence": "agents.models.persistence:load",
+    "ridge": "agents.models.gluformer.ridge:load",
+    "darts": "agents.models.darts_model:load",
+}
+"""``module:function`` of each."""

@@ -1,0 +1,143 @@
+"""Fan charts, from the changelog of the calc role's table: samples of handles, and the latest of each subject.
+
+c/<place>/<model>   a chart of the served model; the place is handle/<handle>/<index> or subject/<id>/<slot>
+t/<place>/<model>   a chart of a model on trial: kept, and the answer to no query
+l/<subject>         which row is the subject's latest forecast
+"""
+
+import dataclasses
+import datetime
+import struct
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import orjson
+
+from query_api.projections.projection import Notification
+from query_api.store import Store
+from schemas.fan_chart import FanChart
+from schemas.tables import ChartKey, handle_prefix, subject_prefix
+from schemas.topics import Topic
+from streams.topology import FAN_CHART_CHANGELOG
+
+_HEADER = struct.Struct(">qq32s")
+_ISSUED = struct.Struct(">q")
+
+
+@dataclasses.dataclass(frozen=True)
+class ChartRow:
+    """One stored fan chart. Its few ordering fields are known without parsing the JSON."""
+
+    issue_seconds: int
+    began_ms: int
+    chart_id: str
+    json: bytes
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "ChartRow":
+        issue_seconds, began_ms, digest = _HEADER.unpack_from(data)
+        return cls(issue_seconds, began_ms, digest.hex(), data[_HEADER.size :])
+
+    def pack(self) -> bytes:
+        return _HEADER.pack(self.issue_seconds, self.began_ms, bytes.fromhex(self.chart_id)) + self.json
+
+    @cached_property
+    def chart(self) -> FanChart:
+        return FanChart.from_json(self.json)
+
+
+def sample_key(handle: str, index: int) -> str:
+    """Subscribe to the forecast of a sample."""
+    return f"sample/{handle}/{index}"
+
+
+def subject_key(subject_id: str) -> str:
+    """Subscribe to what happens to a subject: forecasts and outcomes of readings."""
+    return f"subject/{subject_id}"
+
+
+class FanCharts:
+    """The projection and its views."""
+
+    topic: Topic = FAN_CHART_CHANGELOG
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
+        place = ChartKey.parse(key)
+        if place is None:
+            return
+        if value is None:
+            self._remove(place)
+            return
+        fields = orjson.loads(value)
+        issue_seconds = int(datetime.datetime.fromisoformat(fields["issue_time"]).timestamp())
+        row = ChartRow(issue_seconds, int(fields.get("epoch_ms", 0)), fields["chart_id"], value)
+        if not fields.get("model_serves", True):
+            self._store.stage(_trial_key(place), row.pack())
+            return
+        self._store.stage(_served_key(place), row.pack())
+        if place.kind == "subject":
+            latest = self._store.get(_latest_key(place.owner))
+            if latest is None or _ISSUED.unpack_from(latest)[0] <= issue_seconds:
+                self._store.stage(_latest_key(place.owner), _ISSUED.pack(issue_seconds) + _served_key(place))
+            yield subject_key(place.owner), row
+        else:
+            yield sample_key(place.owner, int(place.position)), row
+
+    def _remove(self, place: ChartKey) -> None:
+        self._store.stage(_served_key(place), None)
+        self._store.stage(_trial_key(place), None)
+
+    def of_sample(self, handle: str, index: int) -> ChartRow | None:
+        """The forecast of a sample."""
+        return next(self._scan(f"{handle_prefix(handle)}{index}/"), None)
+
+    def of_handle(self, handle: str) -> dict[int, ChartRow]:
+        """The forecasts of a handle that are known, by sample."""
+        found = {}
+        prefix = f"c/{handle_prefix(handle)}".encode()
+        for key, value in self._store.scan(prefix):
+            found[int(key[len(prefix) :].split(b"/")[0])] = ChartRow.unpack(value)
+        return found
+
+    def latest(self, subject_id: str) -> ChartRow | None:
+        """The forecast with the newest last known point."""
+        pointer = self._store.get(_latest_key(subject_id))
+        if pointer is None:
+            return None
+        value = self._store.get(pointer[_ISSUED.size :])
+        if value is not None:
+            return ChartRow.unpack(value)
+        rows = self.history(subject_id, None, None)
+        return rows[-1] if rows else None
+
+    def history(self, subject_id: str, first: int | None, last: int | None) -> Sequence[ChartRow]:
+        """A subject's stored forecasts whose last known point lies in [first, last] (Unix seconds), oldest first."""
+        rows = [
+            row
+            for row in self._scan(subject_prefix(subject_id))
+            if (first is None or row.issue_seconds >= first) and (last is None or row.issue_seconds <= last)
+        ]
+        return sorted(rows, key=lambda row: row.issue_seconds)
+
+    def subjects(self, limit: int = 100) -> list[str]:
+        """Subjects with a forecast, the most recent first."""
+        found = [(_ISSUED.unpack_from(value)[0], key[2:].decode()) for key, value in self._store.scan(b"l/")]
+        return [subject_id for _, subject_id in sorted(found, reverse=True)[:limit]]
+
+    def _scan(self, prefix: str) -> Iterator[ChartRow]:
+        return (ChartRow.unpack(value) for _, value in self._store.scan(f"c/{prefix}".encode()))
+
+
+def _served_key(place: ChartKey) -> bytes:
+    return f"c/{place.place}/{place.model}".encode()
+
+
+def _trial_key(place: ChartKey) -> bytes:
+    return f"t/{place.place}/{place.model}".encode()
+
+
+def _latest_key(subject_id: str) -> bytes:
+    return b"l/" + subject_id.encode()

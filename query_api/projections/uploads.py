@@ -1,0 +1,111 @@
+"""What became of uploads, and the handles that they gave.
+
+u/<upload id>   what became of an upload
+h/<handle>      the uploads that gave this handle and its latest outcome
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import orjson
+
+from query_api.projections.projection import Notification
+from query_api.store import Store
+from schemas import topics
+from schemas.grid import HORIZON_STEPS, WINDOW_POINTS
+from schemas.topics import Topic
+from schemas.upload import UploadOutcome
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredHandle:
+    """A unified series that forecasts can be asked for, and the uploads that gave it."""
+
+    outcome: UploadOutcome
+    upload_ids: tuple[str, ...]
+
+    @property
+    def handle(self) -> str:
+        return self.outcome.handle or ""
+
+    @property
+    def series_key(self) -> str:
+        return self.outcome.series_key or ""
+
+    @property
+    def indexes(self) -> range:
+        """Valid samples: -(N-1) to 0 with their truth, 1 to 12 towards the real forecast."""
+        return range(WINDOW_POINTS - self.outcome.points, HORIZON_STEPS + 1)
+
+    def pack(self) -> bytes:
+        return orjson.dumps({"upload_ids": self.upload_ids, "outcome": orjson.Fragment(self.outcome.to_json())})
+
+    @classmethod
+    def unpack(cls, value: bytes) -> "StoredHandle":
+        fields = orjson.loads(value)
+        return cls(UploadOutcome.model_validate(fields["outcome"]), tuple(fields["upload_ids"]))
+
+
+def upload_key(upload_id: str) -> str:
+    """Subscribe to what becomes of an upload."""
+    return f"upload/{upload_id}"
+
+
+def handle_key(handle: str) -> str:
+    """Subscribe to the end of a handle: None arrives when nothing is stored under it any more."""
+    return f"handle/{handle}"
+
+
+class Uploads:
+    """The projection and its views."""
+
+    topic: Topic = topics.UPLOAD_OUTCOMES
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
+        before = self.upload(key)
+        after = None if value is None else UploadOutcome.from_json(value)
+        self._store.stage(_upload_row(key), value)
+        if before and before.handle and (after is None or after.handle != before.handle):
+            yield from self._forget(before.handle, key)
+        if after and after.status == "accepted" and after.handle:
+            known = self.handle(after.handle)
+            upload_ids = tuple(dict.fromkeys((*(known.upload_ids if known else ()), key)))
+            self._store.stage(_handle_row(after.handle), StoredHandle(after, upload_ids).pack())
+        if after:
+            yield upload_key(key), after
+
+    def _forget(self, handle: str, upload_id: str) -> Iterator[Notification]:
+        known = self.handle(handle)
+        rest = tuple(item for item in known.upload_ids if item != upload_id) if known else ()
+        if known and rest:
+            self._store.stage(_handle_row(handle), StoredHandle(known.outcome, rest).pack())
+            return
+        self._store.stage(_handle_row(handle), None)
+        yield handle_key(handle), None
+
+    def upload(self, upload_id: str) -> UploadOutcome | None:
+        value = self._store.get(_upload_row(upload_id))
+        return None if value is None else UploadOutcome.from_json(value)
+
+    def handle(self, handle: str) -> StoredHandle | None:
+        value = self._store.get(_handle_row(handle))
+        return None if value is None else StoredHandle.unpack(value)
+
+    def handles(self) -> list[StoredHandle]:
+        """All handles, the oldest first."""
+        found = [StoredHandle.unpack(value) for _, value in self._store.scan(b"h/")]
+        return sorted(found, key=lambda stored: (stored.outcome.began_ms, stored.handle))
+
+    def handle_count(self) -> int:
+        return sum(1 for _ in self._store.scan(b"h/"))
+
+
+def _upload_row(upload_id: str) -> bytes:
+    return b"u/" + upload_id.encode()
+
+
+def _handle_row(handle: str) -> bytes:
+    return b"h/" + handle.encode()
