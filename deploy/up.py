@@ -30,7 +30,7 @@ NOTICE = "Not a medical device: forecasts are not for treatment decisions."
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
+class UpOptions:
     """What the command line asked for. `port` None: the settings' port, or the next free one."""
 
     broker: str = "embedded"
@@ -39,20 +39,20 @@ class Wish:
     port: int | None = None
 
 
-def up(wish: Wish, settings: Settings) -> int:
+def up(options: UpOptions, settings: Settings) -> int:
     """Run until a signal. Returns the exit code; raises `GlucastError` where it cannot start.
 
     Call it from the main thread: the kernel ends child processes together with the thread that started them.
     """
     began = time.monotonic()
-    lines = LogLines([_GLUCAST, _BROKER, API, SIMULATE, *(name for name, _, _ in wish.counts.names())])
+    lines = LogLines([_GLUCAST, _BROKER, API, SIMULATE, *(name for name, _, _ in options.counts.names())])
     with state_lock(settings.state_dir):
         _forget_embedded_runs(settings)
-        port = _api_port(wish, settings)
-        broker = choose(wish.broker, settings.state_dir, settings.security_protocol.endswith("SSL"))
+        port = _api_port(options, settings)
+        broker = choose(options.broker, settings.state_dir, settings.security_protocol.endswith("SSL"))
         lines.say(_BROKER, broker.about)
         try:
-            return asyncio.run(_Run(wish, settings, broker, port, lines, began).run())
+            return asyncio.run(_Run(options, settings, broker, port, lines, began).run())
         finally:
             broker.stop(_BROKER_STOP_SECONDS)
             _forget_embedded_runs(settings)
@@ -65,22 +65,22 @@ def _forget_embedded_runs(settings: Settings) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _api_port(wish: Wish, settings: Settings) -> int:
+def _api_port(options: UpOptions, settings: Settings) -> int:
     """The port asked for must be free; the default one gives way to the next."""
-    if wish.port is None:
+    if options.port is None:
         return free_port(settings.port)
-    if wish.port and not is_free(wish.port, settings.host):
-        raise ConfigurationError(f"port {wish.port} is in use; choose another one with --port, or stop what uses it")
-    return wish.port or free_port()
+    if options.port and not is_free(options.port, settings.host):
+        raise ConfigurationError(f"port {options.port} is in use; choose another one with --port, or stop what uses it")
+    return options.port or free_port()
 
 
 class _Run:
     """One run, from the start of the broker to the end of the last child."""
 
     def __init__(
-        self, wish: Wish, settings: Settings, broker: Broker, port: int, lines: LogLines, began: float
+        self, options: UpOptions, settings: Settings, broker: Broker, port: int, lines: LogLines, began: float
     ) -> None:
-        self._wish = wish
+        self._options = options
         self._settings = settings.model_copy(update={"broker": broker.address, **broker.settings_overrides})
         overrides = {"topics_wait_seconds": _TOPICS_WAIT_SECONDS, **broker.settings_overrides}
         self._environment = environment(broker.address, settings.state_dir, overrides)
@@ -125,7 +125,7 @@ class _Run:
         """Start everything, then watch it. Returns an exit code when going on makes no sense."""
         self._broker.spawn(self._report_broker)
         # The roles load their code while the broker starts, and wait for their topics.
-        for child in workers(self._wish.counts, self._settings.ordinal, self._environment):
+        for child in workers(self._options.counts, self._settings.ordinal, self._environment):
             self._supervisor.add(child)
         self._supervisor.add(api(self._host, self._port, self._environment))
         self._say(f"starting {', '.join(self._supervisor.restarts)}")
@@ -160,7 +160,7 @@ class _Run:
         self._say(f"  state      {self._settings.state_dir.absolute()}")
         self._say("  stop       Ctrl-C")
         self._supervisor.keep_spare(self._environment)
-        if self._wish.simulate:
+        if self._options.simulate:
             await self._simulate(url)
 
     async def _simulate(self, url: str) -> None:

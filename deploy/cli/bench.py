@@ -69,3 +69,11 @@ def fan_chart() -> None:
     from deploy.bench.fan_chart import print_fan_chart
 
     print_fan_chart()
+
+
+@app.command("deletes")
+def deletes() -> None:
+    """What a delete costs in tables of a thousand to a million rows."""
+    from deploy.bench.deletes import run
+
+    run(typer.echo)

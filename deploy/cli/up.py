@@ -19,10 +19,10 @@ def up(
 ) -> None:
     """Start a broker and every role, keep them running, stop all with one Ctrl-C."""
     from deploy.roles import Counts
-    from deploy.up import Wish
+    from deploy.up import UpOptions
     from deploy.up import up as run
     from streams.settings import Settings
 
     settings = Settings(state_dir=state_dir) if state_dir else Settings()
     counts = Counts(inference, ingest, calc or settings.background_workers_count)
-    raise typer.Exit(run(Wish(broker, simulate, counts, port), settings))
+    raise typer.Exit(run(UpOptions(broker, simulate, counts, port), settings))

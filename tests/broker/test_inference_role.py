@@ -54,7 +54,7 @@ class Running:
         host = Host(settings, Metrics(), self.fatal.append, home / f"inference-{ordinal}", 23_000 + ordinal)
         self.metrics = host.metrics
         self.role = InferenceRole(host, ModelThread())
-        self.apps = [lane.app for lane in self.role.lanes.values()]
+        self.apps = list(self.role.lanes.values())
         self.answering: asyncio.Task[None] | None = None
 
     async def start(self, forecaster: Forecaster) -> None:
@@ -122,7 +122,8 @@ async def test_somebody_who_waits_overtakes_a_backlog(settings: Settings, tmp_pa
         depth = running.role.batcher.depth
         await publish("backfill", backlog)
         await running.start(forecaster)
-        await until(lambda: forecaster.began.is_set() and depth("backfill") == 64, "a full lane and a batch under way")
+        lane = running.role.lanes["backfill"]
+        await until(lambda: forecaster.began.is_set() and len(lane.in_flight) == 64, "a full lane, a batch of it begun")
         await publish("interactive", urgent)
         await until(lambda: depth("interactive") == 20, "the urgent requests queued beside the full lane")
         held = settings.batch_size

@@ -11,9 +11,9 @@ from agents.work import StepFunction, Work
 from schemas.topics import READING_OUTCOMES
 from streams import logs
 from streams.apps import step_app
+from streams.runner import RoleRunner
 from streams.settings import Settings
 from streams.topology import Step
-from streams.worker import RoleRunner
 
 
 async def counting(work: Work) -> None:
