@@ -203,6 +203,6 @@ def message_of(record: ConsumerRecord[bytes, bytes]) -> Message:
         offset=record.offset,
         key=record.key,
         value=record.value,
-        headers=dict(record.headers),
+        headers={name: value or b"" for name, value in record.headers},
         timestamp_ms=record.timestamp,
     )

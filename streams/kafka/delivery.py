@@ -155,6 +155,6 @@ def message_of(raw: Any) -> Message:
         offset=raw.offset,
         key=raw.key,
         value=raw.value,
-        headers=dict(raw.headers or ()),
+        headers={name: value or b"" for name, value in raw.headers or ()},  # Kafka allows a header without a value
         timestamp_ms=round((raw.timestamp or 0.0) * 1000),
     )

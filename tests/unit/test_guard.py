@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,32 @@ def test_a_large_payload_is_not_carried_in_the_letter() -> None:
     letter = dead_letters.letter(message, "unify", Failure("failed", "x" * 9999, 3))
     assert (letter.value_base64, letter.value_bytes) == (None, dead_letters.INLINE_BYTES + 1)
     assert len(letter.to_json()) < 4096
+
+
+async def test_a_header_without_a_value_stops_nobody(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def rejecting(work: Work) -> None:
+        raise ImplausibleError(str(sorted(work.message.headers.items())))
+
+    message = dataclasses.replace(messages(1)[0], headers=(("trace", None), ("from", b"x")))
+    await consume(app, tmp_path, rejecting, [message])
+    letter = DeadLetter.from_json(app.producer.sent[0].value)
+    assert (letter.headers, letter.reason) == ({"trace": "", "from": "x"}, "[('from', b'x'), ('trace', b'')]")
+    assert app.ended == []
+
+
+async def test_a_message_whose_key_and_headers_do_not_fit_a_letter_becomes_a_bare_one(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def failing(work: Work) -> None:
+        raise ImplausibleError("no")
+
+    huge = dataclasses.replace(messages(1)[0], key=bytes(900_000), headers=(("h" * 200_000, b"x"),))
+    await consume(app, tmp_path, failing, [huge])
+    (sent,) = app.producer.sent
+    letter = DeadLetter.from_json(sent.value)
+    assert (letter.letter_id, letter.key_base64, letter.headers) == ("cgm.readings/0/0/window", None, {})
+    assert len(sent.key or b"") + len(sent.value or b"") < 10_000
+    await app.producer.confirm()
+    assert app.strict.acked == [0]
