@@ -21,6 +21,7 @@ POLL_MILLISECONDS = 200
 POLL_RECORDS = 200
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
+STUCK_SECONDS = 10.0
 STALE_SECONDS = 20 * 3600
 """Kafka drops tombstones of compacted topics after a day: a table that slept for longer could keep what was deleted."""
 
@@ -36,8 +37,14 @@ class Follower:
         self._ends: dict[TopicPartition, int] = {}
         self._advanced = asyncio.Condition()
         self._probing: asyncio.Task[None] | None = None
+        self._moved = time.monotonic()
+        self._has_caught_up = False
         self.connected = False
-        self.caught_up = False
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the table has held everything and still follows: behind and standing still is not caught up."""
+        return self._has_caught_up and (self.lag() == 0 or time.monotonic() - self._moved < STUCK_SECONDS)
 
     def lag(self) -> int:
         """Messages between the table and the last known ends of the log."""
@@ -121,6 +128,7 @@ class Follower:
             if records:
                 self._next[partition] = records[-1].offset + 1
         positions = {(partition.topic, partition.partition): self._next[partition] for partition in batches}
+        self._moved = time.monotonic()
         self._model.apply(_entries(record for records in batches.values() for record in records), positions)
         await self._advance()
 
@@ -151,8 +159,8 @@ class Follower:
         await self._advance()
 
     async def _advance(self) -> None:
-        if not self.caught_up and self.lag() == 0:
-            self.caught_up = True
+        if not self._has_caught_up and self.lag() == 0:
+            self._has_caught_up = True
             log.info("read model has caught up", handles=self._model.uploads.handle_count())
         async with self._advanced:
             self._advanced.notify_all()

@@ -13,6 +13,8 @@ import struct
 import time
 from collections.abc import Iterable, Mapping
 
+import structlog
+
 from query_api.projections.fan_charts import ChartRow, FanCharts
 from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
@@ -20,7 +22,8 @@ from query_api.projections.requests import Requests
 from query_api.projections.uploads import StoredHandle, Uploads
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
-from schemas.errors import MalformedRecordError
+
+log = structlog.get_logger("query_api.read_model")
 
 LAYOUT = b"2"
 """Of all rows; a table of another one is built anew."""
@@ -61,15 +64,20 @@ class ReadModel:
     def apply(self, entries: Iterable[Entry], positions: Mapping[tuple[str, int], int]) -> None:
         """Apply messages and the offsets after them in one write, then wake who waits for them.
 
-        A message that is not its topic's record is skipped and counted: the topic's own writer is at fault, and
-        nothing a query could say would be better than what is known already.
+        A message that cannot be applied is skipped and counted, whatever is wrong with it: the topic's own writer is at
+        fault, nothing a query could say would be better than what is known already, and the next one has to be read.
         """
         told: list[Notification] = []
         for entry in entries:
             try:
-                told += self._projections[entry.topic].apply((entry.key or b"").decode(), entry.value)
-            except (MalformedRecordError, ValueError, KeyError, TypeError):
+                with self._store.entry():
+                    notifications = list(self._projections[entry.topic].apply((entry.key or b"").decode(), entry.value))
+            except Exception as error:
                 self.skipped += 1
+                log.warning("a message could not be applied", error=type(error).__name__, topic=entry.topic,
+                            partition=entry.partition, offset=entry.offset)  # fmt: skip
+            else:
+                told += notifications
         for (topic, partition), offset in positions.items():
             self._store.stage(_position_key(topic, partition), _NUMBER.pack(offset))
         self._store.stage(_TOUCHED, _NUMBER.pack(int(time.time())))

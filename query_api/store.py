@@ -1,5 +1,6 @@
 """An ordered bytes-to-bytes map on disk whose changes become visible and durable together."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,17 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 
 class Store:
-    """RocksDB with staged writes: `get` sees what is staged, `scan` and a restart see what was committed."""
+    """RocksDB with staged writes: `get` sees what is staged, `scan` and a restart see what was committed.
+
+    What is staged inside `entry` counts only if nothing is raised there.
+    """
 
     def __init__(self, path: Path, block_cache_bytes: int, write_buffer_bytes: int) -> None:
         self.path = path
         self._block_cache_bytes = block_cache_bytes
         self._write_buffer_bytes = write_buffer_bytes
         self._staged: dict[bytes, bytes | None] = {}
+        self._of_entry: dict[bytes, bytes | None] = {}
         self._db = self._open()
 
     def _open(self) -> Rdict:
@@ -32,8 +37,9 @@ class Store:
         return Rdict(str(self.path), options)
 
     def get(self, key: bytes) -> bytes | None:
-        if key in self._staged:
-            return self._staged[key]
+        for staged in (self._of_entry, self._staged):
+            if key in staged:
+                return staged[key]
         value: bytes | None = self._db.get(key)
         return value
 
@@ -47,9 +53,23 @@ class Store:
 
     def stage(self, key: bytes, value: bytes | None) -> None:
         """Set, or with None remove, `key` at the next commit."""
-        self._staged[key] = value
+        self._of_entry[key] = value
+
+    @contextlib.contextmanager
+    def entry(self) -> Iterator[None]:
+        """Stage the rows of one message together, or none of them where it raises."""
+        self._of_entry.clear()
+        try:
+            yield
+        except BaseException:
+            self._of_entry.clear()
+            raise
+        self._staged.update(self._of_entry)
+        self._of_entry.clear()
 
     def commit(self) -> None:
+        self._staged.update(self._of_entry)
+        self._of_entry.clear()
         batch = WriteBatch(raw_mode=True)
         for key, value in self._staged.items():
             if value is None:
@@ -67,4 +87,5 @@ class Store:
 
     def close(self) -> None:
         self._staged.clear()
+        self._of_entry.clear()
         self._db.close()

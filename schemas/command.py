@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.fan_chart import FanChart
-from schemas.record import HexDigest, Record
+from schemas.record import HexDigest, Record, UnixMilliseconds
 
 Lane = Literal["interactive", "live", "backfill"]
 LANES: tuple[Lane, ...] = ("interactive", "live", "backfill")
@@ -28,7 +28,7 @@ class CacheCommand(Record):
 
     action: Literal["delete", "flush", "restore"]
     command_id: str
-    up_to_ms: int = Field(
+    up_to_ms: UnixMilliseconds = Field(
         alias="epoch_ms", description="delete, flush: end what began up to here, and drop what is still under way."
     )
     series_key: str | None = None

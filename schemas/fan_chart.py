@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.grid import QUANTILE_LEVELS
-from schemas.record import BEGAN, HexDigest, Record, Time
+from schemas.record import BEGAN, HexDigest, Record, Time, UnixMilliseconds
 
 DISCLAIMER = "Not a medical device; not for treatment decisions."
 
@@ -30,7 +30,7 @@ class FanChart(Record):
     subject_id: str | None = None
     handle: HexDigest | None = None
     index: int | None = Field(default=None, description="Sample of the handle: 0 last, negative earlier, 1..12 beyond.")
-    began_ms: int = Field(default=0, alias="epoch_ms", description=BEGAN)
+    began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms", description=BEGAN)
     demand_id: str | None = None
     input_hash: HexDigest
     model: str

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from schemas.errors import MalformedRecordError
 
@@ -17,6 +17,19 @@ Time = AwareDatetime
 
 BEGAN = "Unix milliseconds at which what led to this began; a delete ends what began up to its own time."
 """Of the field `began_ms`, which is called epoch_ms on topics."""
+
+
+def _possible(milliseconds: int) -> int:
+    if not 0 <= milliseconds <= LATEST_MS:
+        raise ValueError("a Unix time in milliseconds lies between 1970 and 9999")
+    return milliseconds
+
+
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999 in Unix milliseconds, the last that a date can name."""
+
+UnixMilliseconds = Annotated[int, AfterValidator(_possible)]
+"""Checked when a record is read, and not in its schema: older readers' schemas stay valid."""
 
 
 class Record(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.record import BEGAN, HexDigest, Record
+from schemas.record import BEGAN, HexDigest, Record, UnixMilliseconds
 
 
 class ProcessingWarnings(Record):
@@ -31,7 +31,7 @@ class UploadOutcome(Record):
     series_key: str | None = Field(
         default=None, description="The partition key of everything that belongs to the handle."
     )
-    began_ms: int = Field(default=0, alias="epoch_ms", description=BEGAN)
+    began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms", description=BEGAN)
     points: int = 0
     total_samples: int = 0
     first_time: str | None = Field(default=None, description="Local time of the first point, as in the file.")

@@ -17,6 +17,5 @@ class Projection(Protocol):
     def apply(self, key: str, value: bytes | None) -> Iterable[Notification]:
         """Stage the rows that a record changes, and say who has to know.
 
-        Raises `MalformedRecordError`, ValueError, KeyError or TypeError for what is not the topic's record: it is
-        skipped and counted.
+        Whatever it raises, the record is skipped and counted, and nothing that it staged counts.
         """

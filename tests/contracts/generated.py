@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pyarrow as pa
 from annotated_types import MaxLen, MinLen
 from hypothesis import strategies as st
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, StringConstraints
 
 from schemas.arrow_record import ArrowRecord
-from schemas.record import Record
+from schemas.record import LATEST_MS, Record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -47,6 +47,8 @@ def _field(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     for constraint in metadata:
         if isinstance(constraint, StringConstraints) and isinstance(constraint.pattern, str):
             return st.from_regex(constraint.pattern, fullmatch=True).filter(_no_longer_than(constraint.max_length))
+        if isinstance(constraint, AfterValidator):  # UnixMilliseconds is the only one
+            return st.integers(0, LATEST_MS)
     sizes = {
         "min_size": max((item.min_length for item in metadata if isinstance(item, MinLen)), default=0),
         "max_size": min((item.max_length for item in metadata if isinstance(item, MaxLen)), default=6),

@@ -1,0 +1,69 @@
+"""The read model: one message's mistake is that message's alone, and standing still is not being caught up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from query_api import follow
+from query_api.follow import Follower
+from query_api.read_model import Entry, ReadModel
+from query_api.store import Store
+from query_api.subscriptions import Subscriptions
+from schemas import topics
+from schemas.errors import MalformedRecordError
+from schemas.upload import UploadOutcome
+from streams.settings import Settings
+from streams.topology import FAN_CHART_CHANGELOG
+from tests.api.charts import fan_chart
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ReadModel:
+    return ReadModel(Store(tmp_path / "table", 1 << 20, 1 << 20), Subscriptions())
+
+
+def entry(key: str, value: bytes | None, topic: str = FAN_CHART_CHANGELOG.name) -> Entry:
+    return Entry(topic, 0, 0, key.encode(), value)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"epoch_ms": 2**70},
+        {"epoch_ms": -(2**70)},
+        {"epoch_ms": "1"},
+        {"issue_time": "9999-12-31T23:59:59-14:00"},
+        {"chart_id": "zz"},
+        {"chart_id": 5},
+        {"issue_time": None},
+    ],
+)
+def test_a_broken_entry_is_skipped_and_the_next_one_is_read(model: ReadModel, broken: dict[str, object]) -> None:
+    good = fan_chart(series_key="eve", subject_id="eve").to_json()
+    bad = json.dumps(json.loads(fan_chart().to_json()) | broken).encode()
+    model.apply([entry("subject/anna/1/m", bad), entry("subject/eve/1/m", good)], {("t", 0): 2})
+    assert model.fan_charts.latest("eve") is not None
+    assert model.positions() == {("t", 0): 2}
+    if model.skipped:
+        assert model.fan_charts.latest("anna") is None, "half of an entry was kept"
+        assert list(model.fan_charts.history("anna", None, None)) == []
+
+
+def test_a_time_that_no_clock_shows_is_no_record(model: ReadModel) -> None:
+    outcome = UploadOutcome(upload_id="a" * 64, status="rejected", reason="no")
+    value = json.dumps(json.loads(outcome.to_json()) | {"epoch_ms": 2**70}).encode()
+    with pytest.raises(MalformedRecordError, match="between 1970 and 9999"):
+        UploadOutcome.from_json(value)
+    model.apply([entry("a" * 64, value, topics.UPLOAD_OUTCOMES.name)], {})
+    assert (model.skipped, model.uploads.upload("a" * 64)) == (1, None)
+
+
+def test_standing_still_behind_kafka_is_not_caught_up(model: ReadModel) -> None:
+    follower = Follower(Settings(), model)
+    follower._has_caught_up = True
+    assert follower.caught_up
+    follower._ends = {("t", 0): 5}  # type: ignore[dict-item]
+    assert follower.caught_up, "it has only just fallen behind"
+    follower._moved -= follow.STUCK_SECONDS + 1
+    assert not follower.caught_up
