@@ -149,9 +149,11 @@ class Follower:
                 if not was_connected:
                     await self._check_cluster()
                 for partition, reached in self._next.items():
+                    position = await consumer.position(partition)
                     # The consumer goes back by itself, but only where the broker does not know its offset.
-                    if await consumer.position(partition) < reached:
+                    if position < reached:
                         raise RebuildError(f"{partition.topic} ends before the offset that was reached")
+                    self._next[partition] = position  # also past what is no record: markers of transactions
         except (KafkaError, OSError, TimeoutError, UnavailableError):
             self.connected = False
             return

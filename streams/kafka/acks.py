@@ -64,13 +64,19 @@ class Ledger:
                 self._holes[self._position] = offset
             self._position = offset + 1
 
+    def reached(self, position: int) -> None:
+        """The fetcher stands at `position`, and what it brought up to there has been told: the rest does not exist.
+
+        So the ledger passes what no record follows: markers of transactions, and what was aborted.
+        """
+        if self._position is not None and position > self._position:
+            self._holes[self._position] = position
+            self._position = position
+        self._pass_holes()
+
     def admit(self, offset: int) -> Verdict:
         """Judge a fetched record. After REWIND seek to `next`, tell `sought`, and drop the rest of this fetch."""
-        while (end := self._holes.get(self.next)) is not None:
-            self.next = end
-        while self.next in self._acked:  # acked before a rewind
-            self.next += 1
-        self._advance()
+        self._pass_holes()
         if offset < self.next:
             return Verdict.DROP
         return Verdict.REWIND if offset > self.next else Verdict.DELIVER
@@ -93,6 +99,16 @@ class Ledger:
         self.next = self.low
         self._position = None
         return self.next
+
+    def _pass_holes(self) -> None:
+        while True:
+            if (end := self._holes.get(self.next)) is not None:
+                self.next = end
+            elif self.next in self._acked:  # acked before a rewind
+                self.next += 1
+            else:
+                break
+        self._advance()
 
     def _advance(self) -> None:
         while self.low < self.next:

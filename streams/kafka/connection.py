@@ -5,6 +5,9 @@ from typing import Any
 
 from streams.settings import Settings
 
+ISOLATION_LEVEL = "read_committed"
+"""What a producer's transaction has aborted was never said."""
+
 
 def connection_options(settings: Settings) -> dict[str, Any]:
     """Keyword arguments that every aiokafka client takes."""
@@ -40,6 +43,7 @@ def consumer_options(settings: Settings) -> dict[str, Any]:
     return connection_options(settings) | {
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
+        "isolation_level": ISOLATION_LEVEL,
         "max_partition_fetch_bytes": settings.max_request_bytes,
         "fetch_max_wait_ms": settings.fetch_wait_milliseconds,
         "fetch_max_bytes": 4 * settings.max_request_bytes,

@@ -18,6 +18,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, P
 from faust.types import TP
 
 from streams.kafka.acks import Ledger, Verdict
+from streams.kafka.connection import ISOLATION_LEVEL
 from streams.kafka.delivery import Fatal, InFlight
 from streams.kafka.fence import Fence
 from streams.kafka.log_ends import log_ends
@@ -69,6 +70,9 @@ class StrictConsumer(Consumer):
             # A ledger that is new or was sought meanwhile cannot know where this fetch began.
             if (ledger := self.ledgers.get(tp)) is not None and ledger is before.get(tp):
                 ledger.fetched(record.offset for record in batch)
+        for tp, position in cast(PromptThread, self._thread).positions.items():
+            if (ledger := self.ledgers.get(tp)) is not None and ledger is before.get(tp):
+                ledger.reached(position)
         return records
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
@@ -240,8 +244,14 @@ class PromptThread(AIOKafkaConsumerThread):
 
     logger = _log
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.positions: Mapping[TP, int] = {}
+        """Where the fetcher stood after the last fetch, behind everything that it had brought by then."""
+
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         consumer = super()._create_consumer(loop)
+        consumer._isolation_level = ISOLATION_LEVEL  # Faust reads what is aborted, unless it writes transactions itself
         consumer._fetch_max_wait_ms = cast(StrictApp, self.app).fetch_wait_milliseconds  # Faust fixes it at 1,500
         return consumer
 
@@ -252,11 +262,19 @@ class PromptThread(AIOKafkaConsumerThread):
     async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **options: Any) -> Any:
         # aiokafka empties one partition's buffer before it looks at the next: let them take turns.
         records = await super()._fetch_records(consumer, active_partitions, *args, **options)
+        self.positions = _positions(consumer)
         buffers = consumer._fetcher._records
         for partition in records:
             if partition in buffers:
                 buffers[partition] = buffers.pop(partition)
         return records
+
+
+def _positions(consumer: Any) -> dict[TP, int]:
+    """Of the assigned partitions that have one."""
+    assignment = consumer._subscription.subscription.assignment
+    states = {tp: assignment.state_value(tp) for tp in assignment.tps}
+    return {TP(*tp): state.position for tp, state in states.items() if state is not None and state.has_valid_position}
 
 
 class PromptTables(TableManager):

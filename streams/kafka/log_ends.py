@@ -2,7 +2,8 @@
 
 The embedded broker answers ListOffsets with the end of the first record of the last batch, however many it holds; the
 high watermark that comes with a fetch is right there and on Kafka. Too low an end makes a table stop its recovery too
-early, or look as if it were ahead of its changelog.
+early, or look as if it were ahead of its changelog. Where a transaction is open the log ends before it for now: that
+is as far as anybody reads.
 """
 
 from collections import defaultdict
@@ -11,11 +12,11 @@ from collections.abc import Collection, Iterator
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
-_WAIT_MILLISECONDS, _MIN_BYTES, _MAX_BYTES, _READ_UNCOMMITTED = 1, 1, 0, 0
+_WAIT_MILLISECONDS, _MIN_BYTES, _MAX_BYTES, _READ_COMMITTED = 1, 1, 0, 1
 
 
 async def log_ends(consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-    """The offset after the last record of each partition. Must be called in the consumer's event loop.
+    """The offset after the last readable record of each partition. Must be called in the consumer's event loop.
 
     Raises `KafkaError` like any question to the broker.
     """
@@ -23,10 +24,11 @@ async def log_ends(consumer: AIOKafkaConsumer, partitions: Collection[TopicParti
     for request, leader in _fetches(consumer, ends):
         response = await consumer._client.send(leader, request)
         for topic, answers in response.topics:
-            for number, error, high_watermark, *_ in answers:
+            for number, error, high_watermark, last_stable, *_ in answers:
                 if error == 0:
                     partition = TopicPartition(topic, number)
-                    ends[partition] = max(ends[partition], high_watermark)
+                    readable = last_stable if 0 <= last_stable < high_watermark else high_watermark
+                    ends[partition] = max(ends[partition], readable)
     return ends
 
 
@@ -39,4 +41,4 @@ def _fetches(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> Ite
             of_leader[leader][partition.topic].append((partition.partition, end, _MAX_BYTES))
     for leader, topics in of_leader.items():
         parts = list(topics.items())
-        yield FetchRequest(_WAIT_MILLISECONDS, _MIN_BYTES, _MAX_BYTES, _READ_UNCOMMITTED, parts, rack_id=""), leader
+        yield FetchRequest(_WAIT_MILLISECONDS, _MIN_BYTES, _MAX_BYTES, _READ_COMMITTED, parts, rack_id=""), leader

@@ -213,3 +213,31 @@ def test_any_order_of_acks_ends_at_the_end(order: list[int]) -> None:
     for done, offset in enumerate(order):
         ledger.ack(offset)
         assert ledger.low == next((o for o in range(12) if o not in order[: done + 1]), 12)
+
+
+def test_what_no_record_follows_is_passed_once_the_fetcher_has() -> None:
+    ledger = Ledger(5)
+    ledger.sought(5)
+    ledger.fetched([5, 6])
+    ledger.reached(7)
+    for offset in (5, 6):
+        assert ledger.admit(offset) is Verdict.DELIVER
+        ledger.delivered(offset)
+    ledger.reached(8)  # a transaction's marker
+    assert (ledger.low, ledger.next, ledger.in_step) == (5, 8, True)
+    ledger.ack(5)
+    ledger.ack(6)
+    assert (ledger.low, ledger.outstanding) == (8, 0)
+    ledger.fetched([9])
+    assert ledger.admit(9) is Verdict.DELIVER
+
+
+def test_what_was_dropped_on_its_way_is_not_passed() -> None:
+    ledger = Ledger(5)
+    ledger.sought(5)
+    ledger.fetched([5, 6])  # 5 and 6 never reach the step
+    ledger.reached(8)
+    assert (ledger.low, ledger.next, ledger.in_step) == (5, 5, False)
+    ledger.unsure()
+    ledger.reached(9)
+    assert ledger.next == 5
