@@ -467,8 +467,8 @@ def test_no_name_is_listed_twice() -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("def f(consumer):\n return consumer._subscription", {"_subscription"}),
-        ("def f(consumer):\n return getattr(consumer, '_subscription')", {"_subscription"}),
+        ("def f(consumer):\n return consumer._undocumented", {"_undocumented"}),
+        ("def f(consumer):\n return getattr(consumer, '_undocumented')", {"_undocumented"}),
         ("from aiokafka.util import _hidden", {"_hidden"}),
         ("import aiokafka._private.part", {"_private"}),
         ("import os\nos._exit(1)", set()),
