@@ -255,7 +255,7 @@ def _answer(told: Sequence[object], demand_id: str, force: bool) -> ChartRow | N
 
 def _concerns(outcome: RequestOutcome, demand_id: str, force: bool) -> bool:
     """Requests of an earlier life of the handle end too; only a model that fails, fails for everybody."""
-    own = outcome.demand_id == demand_id or (outcome.status == "failed" and not force)
+    own = outcome.demand_id == demand_id or (outcome.status in ("failed", "implausible") and not force)
     return own and outcome.status in _FAILURES
 
 
@@ -264,6 +264,7 @@ _FAILURES: dict[str, Callable[[str], GlucastError]] = {
     "out_of_range": OutOfRangeError,
     "dropped": UnknownHandleError,
     "failed": UnavailableError,
+    "implausible": errors.ImplausibleError,
 }
 
 

@@ -12,7 +12,7 @@ class RequestOutcome(Record):
 
     request_id: str = Field(description="Id of the request, or of the demand where none was made of it.")
     series_key: str
-    status: Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped"]
+    status: Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped", "implausible"]
     reason: str = Field(description="Why, for a person.")
     subject_id: str | None = None
     handle: str | None = None

@@ -125,7 +125,7 @@ class InferenceRole:
         try:
             intake.check_request(request)
         except ImplausibleError as error:
-            _end(work, request, "failed", str(error))
+            _end(work, request, "implausible", str(error))
             return "rejected"
         answer = await self._queue(lane, work, request)
         if isinstance(answer, bytes):

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from agents.core.deletions import is_deleted
 from agents.work import StepFunction, Work
-from schemas.errors import RejectedError
+from schemas.errors import ImplausibleError, RejectedError
 from schemas.forecast import Forecast
 from schemas.outcome import RequestOutcome
 from schemas.tables import FAN_CHARTS_TABLE as TABLE
@@ -31,6 +31,9 @@ def build(settings: History) -> StepFunction:
             return
         try:
             chart = fan_chart(forecast, _time_of(work.message.timestamp_ms))
+        except ImplausibleError as error:
+            _end(work, forecast, "implausible", str(error))
+            return
         except RejectedError as error:
             _end(work, forecast, "failed", str(error))
             return
@@ -41,7 +44,7 @@ def build(settings: History) -> StepFunction:
     return step
 
 
-def _end(work: Work, forecast: Forecast, status: Literal["dropped", "failed"], reason: str) -> None:
+def _end(work: Work, forecast: Forecast, status: Literal["dropped", "failed", "implausible"], reason: str) -> None:
     outcome = RequestOutcome(
         request_id=forecast.request_id,
         series_key=forecast.series_key,

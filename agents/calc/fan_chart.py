@@ -12,13 +12,12 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from agents.calc.chart_rows import slot_of
 from agents.core import fingerprint, predictive
 from agents.core.local_time import wall_clock, zone
 from agents.core.predictive import Calibration
-from schemas.errors import MalformedRecordError
+from schemas.errors import ImplausibleError, MalformedRecordError
 from schemas.fan_chart import DensityCurve, FanChart
 from schemas.forecast import Forecast
 from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP, THRESHOLDS_MGDL
@@ -27,6 +26,8 @@ Array = NDArray[np.float64]
 
 FAN_POINTS = 21
 EPISTEMIC_POINTS = 15
+WIDTH_MGDL = 1.0  # of the narrowest grid
+LEAST_INSIDE = 0.01  # of the probability at any step: a model that says less has left what it knows
 TAIL = 0.0005  # probability left outside a curve's grid at either end
 SMALLEST_BANDWIDTH_MGDL = 0.01  # samples that agree have no spread to estimate from, and scipy refuses them
 REACH = 4.0  # bandwidths beyond the outermost sample: there a kernel has fallen to 3e-4 of its height
@@ -60,33 +61,37 @@ def kernel_grid(samples_mgdl: Array, points: int) -> Array:
     return np.linspace(samples_mgdl.min(axis=0) - reach, samples_mgdl.max(axis=0) + reach, points)
 
 
-def distribution(samples_mgdl: Array, residual_sd_mgdl: Array, calibration: Calibration, points_mgdl: Array) -> Array:
-    """Calibrated P(glucose < point) at points (P, H) -> (P, H)."""
-    scores = predictive.normal_scores(samples_mgdl, residual_sd_mgdl, points_mgdl)
-    return np.asarray(ndtr(calibration.recalibrated(scores)))
-
-
 def predictive_density(
     samples_mgdl: Array, residual_sd_mgdl: Array, calibration: Calibration, points: int
 ) -> tuple[Array, Array]:
     """Grid (points, H) and calibrated density on it; all but `TAIL` of the probability at either end lies inside."""
     spread = np.maximum(residual_sd_mgdl, predictive.SMALLEST_SPREAD_MGDL)
     reach = 8.0 * spread
-    wide = np.linspace(samples_mgdl.min(axis=0) - reach, samples_mgdl.max(axis=0) + reach, 65)
-    below = distribution(samples_mgdl, residual_sd_mgdl, calibration, wide)
+    low, high = predictive.SENSOR_RANGE_MGDL
+    first_mgdl = np.clip(samples_mgdl.min(axis=0) - reach, low, high - WIDTH_MGDL)
+    last_mgdl = np.clip(samples_mgdl.max(axis=0) + reach, low + WIDTH_MGDL, high)
+    wide = np.linspace(first_mgdl, last_mgdl, 65)
+    below = predictive.distribution(samples_mgdl, residual_sd_mgdl, calibration, wide)
     step = np.arange(below.shape[1])
     first = np.maximum((below < TAIL).sum(axis=0) - 1, 0)
     last = np.minimum((below <= 1.0 - TAIL).sum(axis=0), len(wide) - 1)
     grid = np.linspace(wide[first, step], wide[last, step], points)
     half = 0.5 * (grid[1] - grid[0])
-    edges = distribution(samples_mgdl, residual_sd_mgdl, calibration, np.vstack([grid - half, grid[-1:] + half]))
+    edges = predictive.distribution(
+        samples_mgdl, residual_sd_mgdl, calibration, np.vstack([grid - half, grid[-1:] + half])
+    )
     return grid, np.maximum(np.diff(edges, axis=0), 0.0) / (2.0 * half)  # rounding may fall by 1e-16
 
 
 def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
-    """The chart of a forecast. Raises `MalformedRecordError` where its numbers are not S x 12 finite ones."""
+    """The chart of a forecast.
+
+    Raises `MalformedRecordError` where its numbers are not S x 12 finite ones, `ImplausibleError` where they leave what
+    a sensor can show.
+    """
     samples, residual = _numbers(forecast)
     calibration = _calibration(forecast.calibration_json)
+    _check_range(samples, residual, calibration)
     quantiles = predictive.quantiles(samples, residual, calibration)
     below = predictive.probability_below(samples, residual, calibration, THRESHOLDS_MGDL)
     issue = wall_clock(forecast.end_seconds).replace(tzinfo=zone(forecast.timezone))
@@ -127,6 +132,16 @@ def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
         epistemic_fan=_epistemic_fan(samples),
         warnings=tuple(forecast.warnings),
     )
+
+
+def _check_range(samples: Array, residual: Array, calibration: Calibration) -> None:
+    inside = predictive.probability_inside(samples, residual, calibration)
+    if float(inside.min()) < LEAST_INSIDE:
+        low, high = predictive.SENSOR_RANGE_MGDL
+        raise ImplausibleError(
+            f"the forecast leaves the {low:.0f} to {high:.0f} mg/dL that a sensor can show: nothing can be said of the "
+            "next hour from these readings"
+        )
 
 
 def _place(forecast: Forecast, issue: datetime.datetime) -> str:

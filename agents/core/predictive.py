@@ -15,6 +15,12 @@ empirical QUANTILE_LEVELS[k] quantile of z, hence
 where g_h is the piecewise linear map scores[k, h] -> Phi^-1(QUANTILE_LEVELS[k]), continued with the slope of its last
 segments. Scores rise with the level, so quantiles never cross, and P_h(Y < Q_h(q)) = q for every published level q.
 
+What is published is that distribution given that a sensor can show the value, 20 to 600 mg/dL:
+
+    P_h(Y < x | 20 <= Y < 600) = (P_h(x) - P_h(20)) / (P_h(600) - P_h(20))
+
+and its quantiles. Clipping them instead would make certainty out of what the model has no ground for.
+
 Sources: conformal predictive quantiles, Vovk et al. 2005 and Romano, Patterson, Candes 2019; recalibration through the
 probability integral transform, Kuleshov, Fenner, Ermon 2018; CRPS of a normal mixture, Grimit et al. 2006.
 
@@ -37,7 +43,8 @@ from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, QUANTILE_LEVE
 Array = NDArray[np.float64]
 
 SMALLEST_SPREAD_MGDL = 0.5  # a sensor reports whole mg/dL: nothing narrower can be claimed
-SENSOR_RANGE_MGDL = (LOWEST_MGDL, HIGHEST_MGDL)  # no quantile is published where no reading is accepted
+SENSOR_RANGE_MGDL = (LOWEST_MGDL, HIGHEST_MGDL)  # nothing is published where no reading is accepted
+NEGLIGIBLE = 1e-9  # probability outside the sensor's range below which nothing has to be done about it
 
 _LEVEL_SCORES: Array = ndtri(np.asarray(QUANTILE_LEVELS))
 _ROOT_TWO_PI = np.sqrt(2.0 * np.pi)
@@ -104,11 +111,30 @@ class Calibration:
         low, high = _LEVEL_SCORES[segment], _LEVEL_SCORES[segment + 1]
         return np.asarray(low + (raw_scores - left) * ((high - low) / (right - left)))
 
+    def raw(self, calibrated_scores: Array) -> Array:
+        """The inverse of `recalibrated`: (K, H) to (K, H)."""
+        segment = np.sum(calibrated_scores[..., None, :] >= _LEVEL_SCORES[1:-1, None], axis=-2)
+        step = np.arange(self.horizon)
+        left, right = self.table[segment, step], self.table[segment + 1, step]
+        low, high = _LEVEL_SCORES[segment], _LEVEL_SCORES[segment + 1]
+        return np.asarray(left + (calibrated_scores - low) * ((right - left) / (high - low)))
+
 
 def quantiles(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration) -> Array:
     """Calibrated quantiles (..., levels, H), rising by level, of samples (..., S, H) and residual spread (..., H)."""
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
-    return np.clip(_mixture_quantiles(samples, spread, calibration.table), *SENSOR_RANGE_MGDL)
+    below, inside = _sensor_range(samples, spread, calibration)
+    if np.all(inside > 1.0 - NEGLIGIBLE):
+        scores = calibration.table
+    else:
+        levels = np.asarray(QUANTILE_LEVELS)[:, None]
+        scores = calibration.raw(_scores(below[..., None, :] + levels * inside[..., None, :]))
+    return np.clip(_mixture_quantiles(samples, spread, scores), *SENSOR_RANGE_MGDL)
+
+
+def probability_inside(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration) -> Array:
+    """Calibrated probability, before all else, that a sensor can show the value at all: (..., H)."""
+    return _sensor_range(*_mixture(samples_mgdl, residual_sd_mgdl), calibration)[1]
 
 
 def probability_below(
@@ -121,7 +147,20 @@ def probability_below(
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
     thresholds = np.asarray(thresholds_mgdl, dtype=np.float64)
     points = np.broadcast_to(thresholds[:, None], (*samples.shape[:-2], thresholds.size, samples.shape[-1]))
-    return _calibrated_cdf(samples, spread, calibration, points)
+    return distribution(samples, spread, calibration, points)
+
+
+def distribution(
+    samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration, points_mgdl: Array
+) -> Array:
+    """The published P(glucose < point) at points (..., P, H) -> (..., P, H), in [0, 1]."""
+    samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
+    raw = _calibrated_cdf(samples, spread, calibration, points_mgdl)
+    below, inside = _sensor_range(samples, spread, calibration)
+    if np.all(inside > 1.0 - NEGLIGIBLE):
+        return raw
+    share = (raw - below[..., None, :]) / np.maximum(inside, _TINY)[..., None, :]
+    return np.asarray(np.clip(share, 0.0, 1.0))
 
 
 def normal_scores(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, truth_mgdl: ArrayLike) -> Array:
@@ -215,6 +254,14 @@ def _mixture_quantiles(samples: Array, spread: Array, scores: Array) -> Array:
 
 def _calibrated_cdf(samples: Array, spread: Array, calibration: Calibration, points: Array) -> Array:
     return np.asarray(ndtr(calibration.recalibrated(_scores(_mixture_cdf(samples, spread, points)))))
+
+
+def _sensor_range(samples: Array, spread: Array, calibration: Calibration) -> tuple[Array, Array]:
+    """Calibrated probability below the sensor's range, and inside it: two of (..., H)."""
+    ends = np.asarray(SENSOR_RANGE_MGDL)[:, None]
+    points = np.broadcast_to(ends, (*samples.shape[:-2], 2, samples.shape[-1]))
+    edges = _calibrated_cdf(samples, spread, calibration, points)
+    return edges[..., 0, :], edges[..., 1, :] - edges[..., 0, :]
 
 
 def _expected_distance(offset: Array, spread: Array) -> Array:

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from agents.core.fingerprint import input_hash, to_centi
 from agents.core.local_time import spoken
+from agents.core.plausibility import implausible_change
 from schemas.grid import PAST_POINTS, STEP_SECONDS
 
 FURTHEST_STEP = 3  # slots between two readings that still make one stretch
@@ -140,8 +141,11 @@ class RollingWindow:
             issue = window(after, end)
             if issue and (end == slot or issue != window(known, end)):
                 issues.append(issue)
+        plausible = [issue for issue in issues if implausible_change(issue.past_centi) is None]
+        if plausible:
+            return Verdict("forecast_requested", plausible)
         if issues:
-            return Verdict("forecast_requested", issues)
+            return Verdict("no_forecast", [], "implausible_change", implausible_change(issues[-1].past_centi))
         if slot < newest - self.late_slots:
             return _too_old(newest - slot)
         return _unready(after, slot)

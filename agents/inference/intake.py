@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 from agents.core import fingerprint
+from agents.core.plausibility import implausible_change
 from agents.inference.batcher import Entry
 from schemas.command import Lane
 from schemas.errors import ImplausibleError, MalformedRecordError
@@ -49,6 +50,8 @@ def check_request(request: ForecastRequest) -> None:
         raise ImplausibleError(f"num_samples must lie in 2..{MOST_SAMPLES}")
     if request.seed is None or not -LATEST_SECONDS <= (request.end_seconds or 0) <= LATEST_SECONDS:
         raise ImplausibleError("the window's time or the seed is missing or out of range")
+    if reason := implausible_change(past):
+        raise ImplausibleError(reason)
     if request.input_hash != fingerprint.input_hash(request.end_seconds, past):
         raise ImplausibleError("input_hash is not the hash of the window")
 

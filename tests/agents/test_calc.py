@@ -81,13 +81,20 @@ async def test_a_backlog_does_not_put_an_old_chart_over_a_newer_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"samples_mgdl": [float("inf")] * 120}, {"samples_mgdl": []}, {"timezone": "Mars"}]
+    ("changes", "status"),
+    [
+        ({"samples_mgdl": [float("inf")] * 120}, "failed"),
+        ({"samples_mgdl": []}, "failed"),
+        ({"timezone": "Mars"}, "implausible"),
+        ({"samples_mgdl": [908.0] * 120}, "implausible"),
+        ({"samples_mgdl": [-50.0] * 120}, "implausible"),
+    ],
 )
-async def test_numbers_that_make_no_chart_end_in_an_outcome(changes: dict[str, object]) -> None:
+async def test_numbers_that_make_no_chart_end_in_an_outcome(changes: dict[str, object], status: str) -> None:
     sends = await Workbench().run(CALC, dataclasses.replace(SAMPLE, **changes).to_arrow())  # type: ignore[arg-type]
     (value,) = of(REQUEST_OUTCOMES, sends)
     outcome = RequestOutcome.from_json(value)
-    assert (outcome.status, outcome.request_id, outcome.demand_id) == ("failed", SAMPLE.request_id, "d1")
+    assert (outcome.status, outcome.request_id, outcome.demand_id) == (status, SAMPLE.request_id, "d1")
     assert len(sends) == 1
 
 

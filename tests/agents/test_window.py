@@ -155,7 +155,9 @@ async def test_redelivery_of_any_suffix_emits_the_same_ids() -> None:
     order = list(range(125))
     for at in range(100, 120, 6):
         order[at], order[at + 1] = order[at + 1], order[at]
-    messages = [(reading(step, chance.uniform(80, 200)), message(step) | {"offset": n}) for n, step in enumerate(order)]
+    messages = [
+        (reading(step, chance.uniform(100, 140)), message(step) | {"offset": n}) for n, step in enumerate(order)
+    ]
     bench = Workbench()
     emitted = [[send.value for send in await bench.run(STEP, value, **where)] for value, where in messages]
     for first in (124, 118, 101, 97):
@@ -165,3 +167,19 @@ async def test_redelivery_of_any_suffix_emits_the_same_ids() -> None:
                 for value, where in messages[first:]
             ]
             assert again == emitted[first:]
+
+
+@pytest.mark.parametrize(("level", "jump"), [(100.0, 400.0), (250.0, 40.0)])
+async def test_a_jump_that_no_body_makes_gets_no_forecast_for_a_quarter_of_an_hour(level: float, jump: float) -> None:
+    bench = Workbench()
+    for step in range(96):
+        await bench.run(STEP, reading(step, level), **message(step))
+    codes = []
+    for step in range(96, 101):
+        sends = await bench.run(STEP, reading(step, jump), **message(step))
+        outcome = outcome_of(sends)
+        codes.append((outcome.status, outcome.code))
+        assert bool(of(LIVE, sends)) == (outcome.status == "forecast_requested")
+        if outcome.code:
+            assert f"changes by {abs(jump - level):.0f} mg/dL in 5 minutes" in (outcome.reason or "")
+    assert codes == [("no_forecast", "implausible_change")] * 3 + [("forecast_requested", None)] * 2

@@ -11,9 +11,11 @@ from scipy.stats import norm
 from agents.core.predictive import (
     Calibration,
     crps,
+    distribution,
     epistemic_sd,
     normal_scores,
     probability_below,
+    probability_inside,
     quantiles,
     total_sd,
 )
@@ -58,12 +60,13 @@ def test_the_probability_below_a_quantile_is_its_level(samples, spread, calibrat
 @given(samples_mgdl, spreads_mgdl)
 def test_without_calibration_quantiles_invert_the_mixture(samples, spread):
     fan = quantiles(samples, spread, Calibration.identity(HORIZON))
-    scaled = (fan[:, None, :] - samples[None]) / np.maximum(spread, 0.5)
-    reached = ndtr(scaled).mean(axis=1)
-    inside = (fan > 20.0) & (fan < 600.0)
-    np.testing.assert_allclose(
-        reached[inside], np.broadcast_to(np.asarray(QUANTILE_LEVELS)[:, None], fan.shape)[inside], atol=1e-6
-    )
+
+    def mixture(points: np.ndarray) -> np.ndarray:
+        return ndtr((points[:, None, :] - samples[None]) / np.maximum(spread, 0.5)).mean(axis=1)
+
+    low, high = mixture(np.full((1, HORIZON), 20.0)), mixture(np.full((1, HORIZON), 600.0))
+    reached = (mixture(fan) - low) / (high - low)
+    np.testing.assert_allclose(reached, np.broadcast_to(np.asarray(QUANTILE_LEVELS)[:, None], fan.shape), atol=1e-6)
 
 
 @given(samples_mgdl, spreads_mgdl, st.floats(40.0, 400.0))
@@ -101,8 +104,8 @@ def test_spreads_add_in_quadrature(samples, spread):
 
 
 def test_one_draw_is_a_normal_distribution():
-    fan = quantiles(np.full((1, 2), 120.0), np.array([10.0, 20.0]), Calibration.identity(2))
-    for step, spread in enumerate((10.0, 20.0)):
+    fan = quantiles(np.full((1, 2), 120.0), np.array([10.0, 15.0]), Calibration.identity(2))
+    for step, spread in enumerate((10.0, 15.0)):
         np.testing.assert_allclose(fan[:, step], norm.ppf(QUANTILE_LEVELS, 120.0, spread), atol=1e-6)
     assert crps(np.full((1, 1), 100.0), np.array([1.0]), np.array([100.0]))[0] == pytest.approx(0.23369, abs=1e-5)
 
@@ -126,3 +129,29 @@ def test_calibration_survives_json_and_refuses_nonsense():
         Calibration.of(np.zeros((3, 12)))
     with pytest.raises(ValueError, match="this version publishes"):
         Calibration.from_json('{"levels": [0.5], "scores": [[0.0]]}')
+
+
+@given(
+    centre=st.floats(-200, 900),
+    spread=st.floats(0, 60),
+    residual=st.floats(0, 80),
+    stretch=st.floats(0.5, 2.0),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_whatever_a_model_says_nothing_is_certain_and_nothing_lies_outside(
+    centre: float, spread: float, residual: float, stretch: float, seed: int
+) -> None:
+    samples = np.random.default_rng(seed).normal(centre, spread, (10, 12))
+    calibration = Calibration.of(Calibration.identity().table * stretch)
+    inside = probability_inside(samples, np.full(12, residual), calibration)
+    if inside.min() < 0.01:
+        return  # no chart is made of it
+    found = quantiles(samples, np.full(12, residual), calibration)
+    low, high = QUANTILE_LEVELS.index(0.05), QUANTILE_LEVELS.index(0.95)
+    assert (found[high] - found[low] > 0.05).all(), "a 90 % interval without width"
+    assert (np.diff(found, axis=0) >= 0).all()
+    assert ((found >= 20.0) & (found <= 600.0)).all()
+    below = distribution(samples, np.full(12, residual), calibration, found)
+    np.testing.assert_allclose(below, np.repeat(np.array(QUANTILE_LEVELS)[:, None], 12, axis=1), atol=1e-4)
+    ends = distribution(samples, np.full(12, residual), calibration, np.array([[20.0] * 12, [600.0] * 12]))
+    np.testing.assert_allclose(ends, np.array([[0.0] * 12, [1.0] * 12]), atol=1e-8)

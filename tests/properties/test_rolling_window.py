@@ -14,10 +14,10 @@ LATE_SLOTS = 24
 
 
 def readings(count: int, seed: int, missing: float) -> list[tuple[datetime.datetime, float]]:
-    """A day's readings with jitter below the tie of two slots, some missing, no two at the same time."""
+    """A day's plausible readings with jitter below the tie of two slots, some missing, no two at the same time."""
     chance = random.Random(seed)
     return [
-        (START + datetime.timedelta(minutes=5 * step, seconds=chance.uniform(-149, 149)), chance.uniform(60, 250))
+        (START + datetime.timedelta(minutes=5 * step, seconds=chance.uniform(-149, 149)), chance.uniform(130, 175))
         for step in range(count)
         if chance.random() >= missing
     ]

@@ -133,7 +133,7 @@ def test_fan_agrees_with_the_published_quantiles() -> None:
     draws, residual = draws_of(5), np.linspace(3, 30, 12)
     calibration = Calibration.of(Calibration.identity().table * 1.3 + 0.1)
     quantiles = predictive.quantiles(draws, residual, calibration)
-    below = fan_chart.distribution(draws, residual, calibration, quantiles)
+    below = predictive.distribution(draws, residual, calibration, quantiles)
     np.testing.assert_allclose(below, np.repeat(np.array(QUANTILE_LEVELS)[:, None], 12, axis=1), atol=1e-6)
 
 

@@ -84,7 +84,7 @@ def test_point_figures_of_a_constant_error():
     data = examples_of(np.full(200, 100.0))
     answer = Predictive(
         np.full((len(data), 1, 12), 110.0, np.float32),
-        np.full((len(data), 12), 1000.0, np.float32),
+        np.full((len(data), 12), 10.0, np.float32),
         Calibration.identity(),
     )
     figures = evaluate_predictive(data, answer)
