@@ -26,5 +26,8 @@ MGDL_PER_MMOLL = 18.016
 """Molar mass of glucose, 180.16 g/mol, over ten."""
 LOWEST_MGDL, HIGHEST_MGDL = 20.0, 600.0
 """Glucose outside is impossible in a living person: rejected as a reading, published by no forecast."""
+LOWEST_SENSOR_MGDL = 39.0
+"""Sensors show nothing lower: Dexcom sends 1 to 12 and xDrip+ 38 as codes of errors, and Nightscout counts all below 39
+as such (its entries of type sgv)."""
 CENTI = 100
 """Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""

@@ -15,8 +15,13 @@ class Reading(Record):
 
     subject_id: SubjectId
     time: Time = Field(description="When the sensor measured, with its offset from UTC.")
-    glucose: float = Field(description="In `unit`; outside 20..600 mg/dL it is rejected.")
+    glucose: float = Field(
+        description="In `unit`; below 39 mg/dL, where sensors send codes, and above 600 it is rejected."
+    )
     unit: Unit = "mg/dL"
+    noise: int | None = Field(
+        default=None, ge=0, le=100, description="The sensor's own opinion: 1 clean to 4 heavy, as Nightscout has it."
+    )
     device: str | None = Field(default=None, max_length=128, description="What measured, as its vendor names it.")
     reading_id: str | None = Field(
         default=None, max_length=128, description="The sender's own id; found again in the outcome."

@@ -9,7 +9,7 @@ from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.work import StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
-from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, PAST_POINTS, STEP_SECONDS
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS, STEP_SECONDS
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import SubjectId
 from schemas.tables import SUBJECTS_TABLE as TABLE
@@ -89,6 +89,11 @@ def build(settings: WindowSettings) -> StepFunction:
             return "implausible", (
                 f"{reading.glucose:g} {reading.unit} is impossible: possible is {LOWEST_MGDL:.0f} to "
                 f"{HIGHEST_MGDL:.0f} mg/dL; check the unit of the reading"
+            )
+        if reading.glucose_mgdl < LOWEST_SENSOR_MGDL:
+            return "sensor_error", (
+                f"{reading.glucose:g} {reading.unit} is an error code or below what a sensor shows "
+                f"({LOWEST_SENSOR_MGDL:.0f} mg/dL), and no glucose; check the unit of the reading"
             )
         if reading.time.year < EARLIEST_YEAR:
             return "implausible", f"the time is before {EARLIEST_YEAR}: check the clock of the device"

@@ -101,6 +101,10 @@ async def test_two_people_with_equal_readings_have_requests_of_their_own() -> No
     [
         ({"glucose": 2000.0}, "implausible"),
         ({"glucose": -5.0}, "implausible"),
+        ({"glucose": 38.0}, "sensor_error"),
+        ({"glucose": 12.0}, "implausible"),
+        ({"glucose": 24.0}, "sensor_error"),
+        ({"glucose": 2.1, "unit": "mmol/L"}, "sensor_error"),
         ({"glucose": 120.0, "unit": "mmol/L"}, "implausible"),
         ({"time": "2031-01-01T00:00:00Z"}, "future"),
         ({"time": "0001-01-01T00:00:00+14:00"}, "implausible"),

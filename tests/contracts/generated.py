@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
-from annotated_types import MaxLen, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, StringConstraints
 
@@ -54,6 +54,10 @@ def _field(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
         "max_size": min((item.max_length for item in metadata if isinstance(item, MaxLen)), default=6),
     }
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if int in (annotation, *arguments) and any(isinstance(item, Ge | Le) for item in metadata):
+        low = max(item.ge for item in metadata if isinstance(item, Ge))
+        numbers = st.integers(low, min(item.le for item in metadata if isinstance(item, Le)))
+        return numbers if annotation is int else st.none() | numbers
     if annotation in PLAIN:
         return PLAIN[annotation]
     if origin is Annotated:
