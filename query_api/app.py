@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from query_api import problems
 from query_api.gate import Gate, check_exposure
 from query_api.request_metrics import RequestMetrics
-from query_api.routers import cache, operations, page, samples, subjects
+from query_api.routers import cache, docs, operations, page, samples, subjects
 from query_api.services import running
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.fan_chart import DISCLAIMER
@@ -24,6 +24,9 @@ from streams.kafka import provision, state_dir
 from streams.settings import Settings
 
 log = structlog.get_logger("query_api")
+
+ROUTERS = (samples.router, subjects.router, cache.router, operations.router, page.router, docs.router)
+"""Everything that is answered. Each route declares its access where it stands."""
 
 BROKER_SECONDS = 30.0
 STOP_SECONDS = 3
@@ -48,10 +51,10 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
         description=f"Probabilistic one-hour glucose forecasts. {DISCLAIMER}",
         version="0.1.0",
         lifespan=lifespan,
-        redoc_url=None,
+        openapi_url=None,  # our own route serves it, with its access
     )
     problems.install(app)
-    for router in (samples.router, subjects.router, cache.router, operations.router, page.router):
+    for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(Gate, settings=settings, metrics=metrics)
     if settings.cors_origins:

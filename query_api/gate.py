@@ -1,6 +1,7 @@
 """What every request passes before it reaches a route, as plain ASGI so that bodies stream through unread.
 
-Order: headers and the access log, then who calls (key, origin, rate), then the size of the body.
+Order: headers and the access log, then who calls (key, origin, rate), then the size of the body. What a route asks of
+its callers stands at the route: see `query_api.access`.
 """
 
 import asyncio
@@ -14,7 +15,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
+from query_api.access import Access, access_for
 from query_api.auth import Keys
 from query_api.problems import problem
 from query_api.rate_limit import RateLimit
@@ -24,13 +27,9 @@ from streams.settings import Settings
 
 log = structlog.get_logger("query_api.access")
 
-OPEN_PATHS = frozenset(
-    {"/", "/convert_to_unified", "/health", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/favicon.ico"}
-)
-OPEN_PREFIXES = ("/static/",)
-UNCOUNTED = frozenset({"/livez", "/readyz", "/metrics", "/health"})
-READINGS_BYTES = 1 << 20
-DRAIN_SECONDS, DRAIN_FACTOR = 10.0, 8
+DRAIN_SECONDS = 10.0
+DRAIN_FACTOR, DRAIN_LEAST_BYTES = 8, 8 << 20
+"""A body that is refused for its size is read on, unheard: so many times the limit, and at least so many bytes."""
 
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -39,11 +38,9 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "cache-control": "no-store",
 }
-_DOCS_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https:; "
-    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
-)
+"""Of every answer that does not say otherwise itself."""
 
 
 def is_loopback(host: str) -> bool:
@@ -93,14 +90,13 @@ class Callers:
         self._only_local = self._keys is None and is_loopback(settings.host)
         self._origins = frozenset(settings.cors_origins)
 
-    def refusal(self, scope: Scope, headers: Headers) -> Refusal | None:
+    def refusal(self, scope: Scope, headers: Headers, access: Access) -> Refusal | None:
         """None where the request may go on; `scope["caller"]` then names who makes it."""
-        path = scope["path"]
         scope["caller"] = "anonymous"
         foreign = self._foreign(headers)
         if foreign is not None:
             return foreign
-        if self._keys is not None and not (path in OPEN_PATHS or path.startswith(OPEN_PREFIXES)):
+        if self._keys is not None and access.audience == "key":
             key = headers.get("x-api-key")
             if not key:
                 return Refusal(401, "api_key_required", "API key required: send it in the header X-API-Key")
@@ -109,7 +105,7 @@ class Callers:
                 wait = self._wait(scope, "wrong key")
                 return wait or Refusal(403, "invalid_api_key", "Invalid API key")
             scope["caller"] = name
-        return None if path in UNCOUNTED else self._wait(scope, scope["caller"])
+        return self._wait(scope, scope["caller"]) if access.counted else None
 
     def _wait(self, scope: Scope, caller: str) -> Refusal | None:
         if self._limit is None:
@@ -136,14 +132,18 @@ class Gate:
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: RequestMetrics) -> None:
         self._app = app
+        self._settings = settings
         self._callers = Callers(settings)
         self._metrics = metrics
-        self._upload_limit = settings.max_upload_bytes * 4 // 3 + (64 << 10)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # nothing can be declared of these yet, so they are closed
+            await WebSocketClose()(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        access = access_for(scope)
         begin = time.perf_counter()
         status = 500
 
@@ -151,25 +151,27 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _protect(scope, MutableHeaders(scope=message))
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         try:
-            await self._guarded(scope, receive, send_with_headers)
+            await self._guarded(scope, access, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - begin
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(route, scope["method"], status, seconds)
-            if scope["path"] not in UNCOUNTED:
+            if access.counted:
                 log.info(
                     "request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1),
                     caller=scope.get("caller", "anonymous"),
                 )  # fmt: skip
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _guarded(self, scope: Scope, access: Access, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        refusal = self._callers.refusal(scope, headers)
-        limit = READINGS_BYTES if scope["path"].endswith("/readings") else self._upload_limit
+        refusal = self._callers.refusal(scope, headers, access)
+        limit = access.largest_body_bytes(self._settings)
         declared = headers.get("content-length", "0")
         if refusal is None and declared.isdecimal() and int(declared) > limit:
             refusal = _too_large(limit)
@@ -180,7 +182,8 @@ class Gate:
 
 
 def _too_large(limit: int) -> Refusal:
-    return Refusal(413, "too_large", f"the body is larger than the {limit / (1 << 20):.1f} MiB that are accepted")
+    most = f"{limit / (1 << 20):.1f} MiB" if limit >= 1 << 20 else f"{limit / (1 << 10):.0f} KiB"
+    return Refusal(413, "too_large", f"the body is larger than the {most} that are accepted here")
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -211,7 +214,7 @@ async def _refuse(refusal: Refusal, limit: int, scope: Scope, receive: Receive, 
             await send(message)
             return
         await send({**message, "more_body": True})
-        await _drain(receive, DRAIN_FACTOR * limit)
+        await _drain(receive, max(DRAIN_LEAST_BYTES, DRAIN_FACTOR * limit))
         await send({"type": "http.response.body", "body": b""})
 
     await answer(scope, receive, send_then_drain)
@@ -227,15 +230,6 @@ async def _drain(receive: Receive, most_bytes: int) -> None:
                     return
     except TimeoutError:
         return
-
-
-def _protect(scope: Scope, headers: MutableHeaders) -> None:
-    for name, value in _HEADERS.items():
-        headers.setdefault(name, value)
-    if scope["path"] == "/docs":
-        headers["content-security-policy"] = _DOCS_POLICY
-    if not scope["path"].startswith(OPEN_PREFIXES):
-        headers.setdefault("cache-control", "no-store")
 
 
 def short_hash(identifier: str) -> str:

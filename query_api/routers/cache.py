@@ -7,6 +7,7 @@ import structlog
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
+from query_api.access import access
 from query_api.gate import short_hash
 from query_api.restore import restore, snapshot
 from query_api.saved_handles import checked_handle, load, save, saved_count
@@ -28,6 +29,7 @@ class CacheAnswer(BaseModel):
 
 
 @router.post("/cache_management", response_model=CacheAnswer)
+@access("key")
 async def cache_management(
     request: Request,
     uses: Annotated[Services, Depends(services_of)],

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
+from query_api.access import access
 from query_api.services import Services, services_of
 
 router = APIRouter(tags=["operations"])
@@ -30,6 +31,7 @@ class Health(BaseModel):
 
 
 @router.get("/health")
+@access("everybody", counted=False)
 async def health(uses: Uses) -> Health:
     pipeline = await uses.pipeline.status()
     submit, metrics = uses.submit, uses.metrics
@@ -54,12 +56,14 @@ def _device(configured: str) -> str:
 
 
 @router.get("/livez")
+@access("everybody", counted=False)
 async def livez() -> dict[str, bool]:
     """The event loop answers."""
     return {"alive": True}
 
 
 @router.get("/readyz")
+@access("everybody", counted=False)
 async def readyz(uses: Uses) -> Response:
     """200 when every answer can be given; 503 with reasons otherwise. Stored forecasts are served all the same."""
     reasons: list[dict[str, Any]] = []
@@ -76,6 +80,7 @@ async def readyz(uses: Uses) -> Response:
 
 
 @router.get("/metrics", response_class=Response)
+@access("everybody", counted=False)
 async def metrics(uses: Uses) -> Response:
     """For Prometheus."""
     return Response(uses.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -8,6 +8,8 @@ from fastapi import APIRouter
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
+from query_api.access import access
+
 router = APIRouter(include_in_schema=False)
 
 _DASHBOARD = Path(__file__).parent.parent / "dashboard"
@@ -17,12 +19,21 @@ _SHORT = {"cache-control": "no-cache"}
 
 
 @router.get("/")
+@access("everybody")
 async def page() -> FileResponse:
     """Pick a subject or upload a file, and look at its forecasts."""
     return FileResponse(_DASHBOARD / "page.html", media_type="text/html", headers=_SHORT)
 
 
-@router.get("/static/{name}")
+@router.get("/favicon.ico")
+@access("everybody")
+async def favicon() -> FileResponse:
+    """There is none. Browsers ask for it unbidden, and must not be told to show a key."""
+    raise HTTPException(404)
+
+
+@router.get("/static/{name:path}")
+@access("everybody")
 async def static(name: str) -> FileResponse:
     if name == "plotly.min.js":
         return FileResponse(_plotly(), media_type="text/javascript", headers=_DAY)

@@ -11,17 +11,24 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from query_api.access import access
 from query_api.figure import Style
 from query_api.plots import SAMPLE_TYPES, preferred
 from query_api.services import Services, services_of, while_connected
 from schemas.errors import MessageTooLargeError, RejectedError
 from schemas.reading import Unit
 from schemas.upload import ProcessingWarnings, UploadOutcome
+from streams.settings import Settings
 
 router = APIRouter(tags=["samples of uploaded files"])
 Uses = Annotated[Services, Depends(services_of)]
 
 _THREAD_ABOVE_BYTES = 1 << 20
+
+
+def upload_body_bytes(settings: Settings) -> int:
+    """Of a body that holds a file: base64 makes it a third longer, and the rest of the question stands around it."""
+    return settings.max_upload_bytes * 4 // 3 + (64 << 10)
 
 
 class Question(BaseModel):
@@ -63,6 +70,7 @@ class QuickAnswer(BaseModel):
 
 
 @router.post("/convert_to_unified", response_model=ConvertAnswer)
+@access("everybody", body_bytes=upload_body_bytes)
 async def convert_to_unified(uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
     """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored."""
     raw = await file.read(uses.settings.max_upload_bytes + 1)
@@ -73,6 +81,7 @@ async def convert_to_unified(uses: Uses, file: Annotated[UploadFile, File()]) ->
 
 
 @router.post("/process_unified", response_model=ProcessAnswer)
+@access("key", body_bytes=upload_body_bytes)
 async def process_unified(request: Request, uses: Uses, question: FileQuestion) -> ProcessAnswer:
     """Take a file in and say under which handle its forecasts will be found; they are computed meanwhile."""
     outcome = await while_connected(request, _accepted(uses, question, question.force_calculate))
@@ -84,6 +93,7 @@ async def process_unified(request: Request, uses: Uses, question: FileQuestion) 
     responses={200: {"content": {"image/png": {}, "application/json": {}}}},
     response_class=Response,
 )
+@access("key")
 async def draw_a_plot(
     request: Request, uses: Uses, question: PlotQuestion, accept: Annotated[str | None, Header()] = None
 ) -> Response:
@@ -100,6 +110,7 @@ async def draw_a_plot(
 
 
 @router.post("/quick_plot", response_model=QuickAnswer)
+@access("key", body_bytes=upload_body_bytes)
 async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Response:
     """Take a file in and draw its last sample, in one call."""
 

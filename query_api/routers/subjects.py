@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from query_api.access import access
 from query_api.figure import Style
 from query_api.plots import SUBJECT_TYPES, preferred
 from query_api.problems import problem
@@ -27,6 +28,8 @@ InUnit = Annotated[Unit, Query(description="Unit of every glucose value in the a
 
 MOST_READINGS = 2016
 """A week of 5-minute readings in one request."""
+READINGS_BODY_BYTES = 1 << 20
+"""Room for so many, each with every field."""
 
 
 class Rejection(BaseModel):
@@ -55,6 +58,7 @@ class ReadingsAnswer(BaseModel):
         }
     },
 )
+@access("key", body_bytes=READINGS_BODY_BYTES)
 async def publish_readings(request: Request, uses: Uses, subject_id: Subject) -> Any:
     """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone."""
     items = _items(await request.body())
@@ -108,12 +112,14 @@ def _reading(subject_id: str, item: Any) -> Reading:
 
 
 @router.get("/subjects")
+@access("key")
 async def subjects(uses: Uses) -> dict[str, list[str]]:
     """Up to 100 subjects with a forecast, the most recent first."""
     return {"subjects": uses.model.fan_charts.subjects()}
 
 
 @router.get("/subjects/{subject_id}/forecast", response_class=Response)
+@access("key")
 async def forecast(
     uses: Uses,
     subject_id: Subject,
@@ -133,6 +139,7 @@ async def forecast(
     response_class=Response,
     responses={200: {"content": {media_type: {} for media_type in SUBJECT_TYPES}}},
 )
+@access("key")
 async def forecast_plot(
     request: Request,
     uses: Uses,
@@ -159,6 +166,7 @@ async def forecast_plot(
 
 
 @router.get("/subjects/{subject_id}/forecasts")
+@access("key")
 async def forecasts(
     request: Request,
     uses: Uses,

@@ -1,0 +1,88 @@
+"""Who may use a route, whether its use counts, and how large a body it takes: said where the route stands.
+
+    @router.post("/things")
+    @access("key", body_bytes=1 << 20)
+    async def add_thing(...) -> ...:
+
+The gate looks it up before anything of the body is read. What declares nothing is closed: a route that somebody adds
+in a hurry needs a key, counts, and takes a small body.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from fastapi.routing import iter_route_contexts
+from starlette.routing import Match
+from starlette.types import Scope
+
+from streams.settings import Settings
+
+Audience = Literal["everybody", "key"]
+"""Whom a route serves where keys are on: anybody, or who shows one. Without keys every route serves everybody."""
+
+SMALL_BODY_BYTES = 64 << 10
+"""Enough for a question in JSON, and for the bodies that routes without one are sent all the same."""
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+_ATTRIBUTE = "glucast_access"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one route declares. The defaults are what holds for a route that declares nothing."""
+
+    audience: Audience = "key"
+    counted: bool = True
+    """Whether a use counts against the caller's rate and is logged: not what machines ask for every few seconds."""
+    body_bytes: int | Callable[[Settings], int] = SMALL_BODY_BYTES
+    """The largest body; a function where it depends on the settings."""
+
+    def largest_body_bytes(self, settings: Settings) -> int:
+        return self.body_bytes(settings) if callable(self.body_bytes) else self.body_bytes
+
+
+CLOSED = Access()
+"""Of a route that declares nothing."""
+UNKNOWN = Access(body_bytes=sys.maxsize)
+"""Of a path without a route: nothing reads its body, and 404 tells more than 413 to who mistyped the path."""
+
+
+def access(
+    audience: Audience, *, counted: bool = True, body_bytes: int | Callable[[Settings], int] = SMALL_BODY_BYTES
+) -> Callable[[Endpoint], Endpoint]:
+    """Declares the access of the function that answers a route; above or below the route's own decorator alike."""
+    declared = Access(audience, counted, body_bytes)
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        # On the function itself: it is the one thing that a route keeps through every router that includes it.
+        vars(endpoint)[_ATTRIBUTE] = declared
+        return endpoint
+
+    return declare
+
+
+def declared_access(endpoint: object) -> Access | None:
+    """What the function of a route declares; None where it declares nothing."""
+    found: Access | None = getattr(endpoint, _ATTRIBUTE, None)
+    return found
+
+
+def access_for(scope: Scope) -> Access:
+    """The access of the route that will answer a request, from its path and method alone.
+
+    As the router chooses: the first route that fits, else the first whose path fits, which answers 405. Where there is
+    none a key is needed all the same: who has none does not learn what exists.
+    """
+    of_the_path: Access | None = None
+    for route in iter_route_contexts(scope["app"].routes):
+        match, _ = route.matches(scope)
+        if match is Match.NONE:
+            continue
+        found = declared_access(route.endpoint) or CLOSED
+        if match is Match.FULL:
+            return found
+        of_the_path = of_the_path or found
+    return of_the_path or UNKNOWN
