@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -25,19 +25,26 @@ STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (errors.UnavailableError, 503),
 )
 RETRY_AFTER_SECONDS = 2
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """A problem document. Some have further fields that their route describes."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str = "about:blank"
+    title: str = Field(description="The status in words.")
+    status: int
+    code: str = Field(description="Which problem it is, for programs.")
+    detail: str = Field(description="What is wrong and what to do, for a person.")
+    error: str = Field(description="The detail again, for clients of GluRPC, which look there.")
 
 
 def problem(status: int, detail: str, code: str, headers: Mapping[str, str] | None = None, **extra: object) -> Response:
-    """A problem document. `error` repeats the detail for clients of GluRPC, which look there."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "error": detail,
-    }
-    return Response(orjson.dumps(body | extra), status, headers, media_type="application/problem+json")
+    """The answer with a problem document; `extra` are further fields of it."""
+    title = HTTPStatus(status).phrase
+    document = Problem(title=title, status=status, code=code, detail=detail, error=detail, **extra)
+    return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
 
 
 def status_of(error: GlucastError) -> int:

@@ -207,3 +207,20 @@ def test_a_declaration_may_stand_above_the_route_or_below_it() -> None:
     async def below() -> None: ...
 
     assert declared_access(above) == declared_access(below) == Access("everybody", counted=False)
+
+
+async def test_openapi_tells_what_the_gate_answers(app: FastAPI, stranger: Client) -> None:
+    document = (await stranger.get("/openapi.json")).json()
+    declared = {(method.lower(), path): found for method, path, found in routes(app)}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            access = declared[method, path]
+            assert access is not None
+            expected = {"401", "403"} if access.audience == "key" else set()
+            expected |= {"413", "429"} if access.counted else set()
+            assert expected == operation["responses"].keys() & {"401", "403", "413", "429"}, path
+            for status in expected:
+                (media_type,) = operation["responses"][status]["content"]
+                assert media_type == "application/problem+json"
+    problem = (await stranger.get("/subjects")).json()
+    assert problem.keys() == set(document["components"]["schemas"]["Problem"]["properties"])
