@@ -2,11 +2,11 @@
 
 import dataclasses
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from agents.core.forecaster import Forecaster, Samples, Windows
@@ -52,29 +52,6 @@ class Streaming(Protocol):
     def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Chunk]: ...
 
 
-class SampleCache:
-    """The most recently used samples by forecast id, bounded in bytes."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._samples: OrderedDict[str, WindowSamples] = OrderedDict()
-        self.size_bytes = 0
-
-    def get(self, forecast_id: str) -> WindowSamples | None:
-        sample = self._samples.get(forecast_id)
-        if sample is not None:
-            self._samples.move_to_end(forecast_id)
-        return sample
-
-    def put(self, forecast_id: str, sample: WindowSamples) -> None:
-        if (old := self._samples.pop(forecast_id, None)) is not None:
-            self.size_bytes -= old.size_bytes
-        self._samples[forecast_id] = sample
-        self.size_bytes += sample.size_bytes
-        while self.size_bytes > self._most_bytes:
-            self.size_bytes -= self._samples.popitem(last=False)[1].size_bytes
-
-
 class Inference:
     """The model behind the batcher. Blocking: it belongs in a thread of its own, one call at a time."""
 
@@ -85,7 +62,7 @@ class Inference:
         """
         self._forecaster = forecaster
         self._attempts = attempts
-        self._cache = SampleCache(cache_bytes)
+        self._remembered: LRUCache[str, WindowSamples] = LRUCache(cache_bytes, getsizeof=lambda each: each.size_bytes)
         self._calibration_json = forecaster.calibration.to_json() if forecaster.calibration else ""
         self._serves = serves
         self.windows_sampled = 0
@@ -107,7 +84,7 @@ class Inference:
         known: Answers = {}
         missing: dict[int, list[str]] = {}
         for forecast_id, request in requests.items():
-            sample = None if request.force else self._cache.get(forecast_id)
+            sample = None if request.force else self._remembered.get(forecast_id)
             if sample is not None:
                 known[forecast_id] = sample
             else:
@@ -167,8 +144,8 @@ class Inference:
                 for row, forecast_id in enumerate(forecast_ids[start:stop])
             }
             for forecast_id, answer in answers.items():
-                if isinstance(answer, WindowSamples):
-                    self._cache.put(forecast_id, answer)
+                if isinstance(answer, WindowSamples) and answer.size_bytes <= self._remembered.maxsize:
+                    self._remembered[forecast_id] = answer
             self.windows_sampled += len(answers)
             self.samples_made += len(answers) * num_samples
             start = stop

@@ -1,9 +1,10 @@
 """Vendor files in; one outcome each, and the series of those that can be used."""
 
 import asyncio
-import collections
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from cachetools import LRUCache
 
 from agents.core import fingerprint
 from agents.work import StepFunction, Work
@@ -56,7 +57,7 @@ def build(settings: FileLimits) -> StepFunction:
     from agents.ingest.vendor_file import Rules, unify_file
 
     rules = Rules(settings.minimum_duration_minutes, settings.maximum_wanted_duration)
-    known: collections.OrderedDict[str, UnifiedFile | Refusal] = collections.OrderedDict()
+    known: LRUCache[str, UnifiedFile | Refusal] = LRUCache(REMEMBERED_FILES)
 
     async def unified(upload_id: str, raw: bytes | None, timezone: str) -> "UnifiedFile | Refusal":
         found = known.get(upload_id)
@@ -70,10 +71,7 @@ def build(settings: FileLimits) -> StepFunction:
                 found = await asyncio.to_thread(unify_file, raw, timezone, rules)
             except RejectedError as error:
                 found = Refusal(error.code, str(error))
-        known[upload_id] = found
-        known.move_to_end(upload_id)
-        if len(known) > REMEMBERED_FILES:
-            known.popitem(last=False)
+            known[upload_id] = found
         return found
 
     async def step(work: Work) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from agents.core import fingerprint
+from agents.ingest import unify
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
@@ -47,6 +48,10 @@ async def test_the_same_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(parsed) == 1
     await bench.run(step, RAW, headers={"timezone": b"Europe/Berlin"})  # read in another way: another upload
     assert len(parsed) == 2
+    for number in range(unify.REMEMBERED_FILES):
+        await bench.run(step, b"another file %d" % number)
+    await bench.run(step, RAW)
+    assert len(parsed) == 2 + unify.REMEMBERED_FILES + 1, "nothing is remembered for ever"
 
 
 @pytest.mark.parametrize(

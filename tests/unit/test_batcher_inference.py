@@ -10,7 +10,7 @@ import pytest
 from agents.core.forecaster import Windows
 from agents.inference import intake
 from agents.inference.batcher import MeasuredCost
-from agents.inference.infer import Answers, Inference, NoAnswer, SampleCache, WindowSamples, outcome
+from agents.inference.infer import Answers, Inference, NoAnswer, WindowSamples, outcome
 from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
@@ -138,17 +138,23 @@ def test_the_record_carries_the_request_and_the_model() -> None:
     assert np.array_equal(np.float32(record.samples_mgdl).reshape(10, 12), draw.samples_mgdl)
 
 
-def test_the_cache_stays_within_its_bytes_and_forgets_the_least_used() -> None:
-    draw = WindowSamples(np.zeros((10, 12), np.float32), np.zeros(12, np.float32))
-    cache = SampleCache(3 * draw.size_bytes)
-    for name in "abc":
-        cache.put(name, draw)
-    assert cache.get("a") is draw
-    cache.put("d", draw)
-    cache.put("d", draw)
-    assert cache.get("b") is None
-    assert cache.get("a") is draw
-    assert cache.size_bytes == 3 * draw.size_bytes
+def test_so_many_bytes_are_remembered_and_the_least_used_is_forgotten_first() -> None:
+    forecaster, each_bytes = RecordingForecaster(), 4 * (10 * 12 + 12)
+    inference = Inference(forecaster, attempts=1, cache_bytes=3 * each_bytes)
+    for number in (1, 2, 3, 1, 4, 4, 1, 3):  # 4 takes the place of 2, which nobody has asked for since
+        drawn(inference, request_of(number))
+    assert forecaster.calls == [1] * 4
+    drawn(inference, request_of(2))
+    assert forecaster.calls == [1] * 5
+
+
+def test_samples_that_would_fill_the_memory_alone_are_answered_and_forgotten() -> None:
+    forecaster = RecordingForecaster()
+    inference = Inference(forecaster, attempts=1, cache_bytes=100)
+    for _ in range(2):
+        (draw,) = drawn(inference, request_of(1)).values()
+        assert isinstance(draw, WindowSamples)
+    assert forecaster.calls == [1, 1]
 
 
 def test_the_cost_follows_what_is_measured() -> None:
