@@ -7,7 +7,6 @@ from deploy.brokers.choice import choose
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.local_kafka import LocalKafka
 from deploy.brokers.wire import LOOPBACK, answers, free_port, is_free
-from deploy.state_lock import state_lock
 from schemas.errors import ConfigurationError, UnavailableError
 
 
@@ -87,10 +86,3 @@ def test_a_taken_port_gives_way_to_the_next() -> None:
         assert port < free_port(port) <= port + 20
         with pytest.raises(ConfigurationError, match=f"ports {port} to {port}"):
             free_port(port, tries=1)
-
-
-def test_a_second_up_on_the_same_state_directory_is_refused(tmp_path: Path) -> None:
-    with state_lock(tmp_path), pytest.raises(ConfigurationError, match="already up"), state_lock(tmp_path):
-        pass
-    with state_lock(tmp_path):
-        pass
