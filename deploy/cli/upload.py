@@ -1,15 +1,15 @@
 """``glucast upload``: a vendor's file through the API, as any other client would send it."""
 
 import base64
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from schemas.errors import ConfigurationError, RejectedError, UnavailableError
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_SECONDS = 60.0
 
@@ -26,32 +26,34 @@ def upload(
         body = {"csv_base64": base64.b64encode(file.read_bytes()).decode()}
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
-    answer = json.loads(_post(f"{api}/process_unified", body, key))
+    answer = _post(f"{api}/process_unified", body, key).json()
     typer.echo(f"handle   {answer['handle']}")
     typer.echo(f"samples  {answer['total_samples']} (index {1 - answer['total_samples']} to 12)")
     for message in (answer.get("warnings") or {}).get("messages", []):
         typer.echo(f"warning  {message}")
     if plot is not None:
-        plot.write_bytes(_post(f"{api}/draw_a_plot", {"handle": answer["handle"], "index": index}, key))
+        plot.write_bytes(_post(f"{api}/draw_a_plot", {"handle": answer["handle"], "index": index}, key).content)
         typer.echo(f"plot     {plot} (not for treatment decisions)")
 
 
-def _post(url: str, body: dict[str, Any], key: str | None) -> bytes:
-    headers = {"content-type": "application/json"} | ({"X-API-Key": key} if key else {})
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the user's own URL
+def _post(url: str, body: dict[str, Any], key: str | None) -> "httpx.Response":
+    """The answer. Raises `RejectedError` with what the API says against it, `UnavailableError` where there is none."""
+    import httpx
+
+    headers = {"X-API-Key": key} if key else {}
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-            data: bytes = answer.read()
-            return data
-    except urllib.error.HTTPError as error:
-        raise RejectedError(f"{url} answered {error.code}: {_detail(error.read())}") from error
-    except (OSError, ValueError) as error:
-        raise UnavailableError(f"no answer from {url} ({getattr(error, 'reason', error)}); is glucast up?") from error
+        answer = httpx.post(url, json=body, headers=headers, timeout=TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise UnavailableError(f"no answer from {url} ({reason}); is glucast up?") from error
+    if not answer.is_success:
+        raise RejectedError(f"{url} answered {answer.status_code}: {_detail(answer)}")
+    return answer
 
 
-def _detail(body: bytes) -> str:
+def _detail(answer: "httpx.Response") -> str:
     try:
-        problem = json.loads(body)
+        problem = answer.json()
         return str(problem.get("detail") or problem.get("error") or problem)
     except ValueError:
-        return body[:300].decode(errors="replace")
+        return answer.text[:300]

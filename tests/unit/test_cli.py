@@ -2,13 +2,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from deploy.brokers.wire import LOOPBACK, free_port
 
-HEAVY = ("torch", "faust", "polars", "numpy", "fastapi", "aiokafka", "pydantic", "plotly", "pyarrow")
+HEAVY = ("torch", "faust", "polars", "numpy", "fastapi", "aiokafka", "pydantic", "plotly", "pyarrow", "httpx")
 
 
 def glucast(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -94,3 +96,40 @@ def test_up_on_a_port_that_is_taken_says_so_before_it_starts_anything(tmp_path: 
         done = glucast("up", "--port", port, "--state-dir", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert f"port {port} is in use; choose another one with --port" in done.stderr
+
+
+def test_an_upload_prints_its_handle_and_what_the_api_says_against_it(tmp_path: Path) -> None:
+    class Api(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append((self.path, self.headers["x-api-key"]))
+            status, body = answers[self.path]
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on standard error."""
+
+    asked: list[tuple[str, str]] = []
+    accepted = b'{"handle": "ab", "total_samples": 14, "warnings": {"messages": ["GAP: one"]}}'
+    answers = {"/process_unified": (200, accepted), "/draw_a_plot": (200, b"\x89PNG")}
+    (tmp_path / "a.csv").write_text("glucose")
+    with HTTPServer((LOOPBACK, 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        upload = ("upload", str(tmp_path / "a.csv"), "--api", f"http://{LOOPBACK}:{server.server_port}", "--key", "k")
+        done = glucast(*upload, "--plot", str(tmp_path / "a.png"))
+        assert done.returncode == 0, done.stderr
+        for line in ("handle   ab", "samples  14 (index -13 to 12)", "warning  GAP: one", "plot     "):
+            assert line in done.stdout
+        assert (tmp_path / "a.png").read_bytes() == b"\x89PNG"
+        assert asked == [("/process_unified", "k"), ("/draw_a_plot", "k")]
+        for status, body, words in (
+            (422, b'{"detail": "too short"}', "answered 422: too short"),
+            (302, b"elsewhere", "answered 302: elsewhere"),
+            (502, b"<html>", "answered 502: <html>"),
+        ):
+            answers["/process_unified"] = status, body
+            done = glucast(*upload)
+            assert (done.returncode, words in done.stderr, len(done.stderr.splitlines())) == (2, True, 1)
+        server.shutdown()
