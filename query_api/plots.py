@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import orjson
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from query_api.figure import Style, figure
 from query_api.image import Images
@@ -37,35 +39,12 @@ class Plots:
 def preferred(accept: str | None, offers: Sequence[MediaType]) -> MediaType | None:
     """The offer that an Accept header likes best, the first for ``*/*`` and for none; None where none will do.
 
-    A range that names a type outranks one with a wildcard, as RFC 9110 says.
+    A range that names a type outranks one with a wildcard, as RFC 9110 says. Of offers that are liked alike the first.
     """
     if not accept or not accept.strip():
         return offers[0]
-    best: tuple[float, int] | None = None
-    chosen: MediaType | None = None
-    for place, offer in enumerate(offers):
-        quality = _quality(accept, offer)
-        if quality > 0 and (best is None or (quality, -place) > best):
-            best, chosen = (quality, -place), offer
-    return chosen
-
-
-def _quality(accept: str, offer: str) -> float:
-    matches: list[tuple[int, float]] = []
-    for item in accept.split(","):
-        name, *parameters = (part.strip().lower() for part in item.split(";"))
-        specificity = {offer: 2, offer.split("/")[0] + "/*": 1, "*/*": 0}.get(name)
-        if specificity is not None:
-            matches.append((specificity, _weight(parameters)))
-    return max(matches, default=(0, 0.0))[1]
-
-
-def _weight(parameters: Sequence[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
+    # Parameters do not tell our types apart, and who asks for JSON in UTF-8 gets it.
+    ranges = [(item.partition(";")[0].strip(), quality) for item, quality in parse_accept_header(accept)]
+    liked = MIMEAccept(ranges)
+    best = max(offers, key=liked.quality)
+    return best if liked.quality(best) > 0 else None
