@@ -15,7 +15,6 @@ from aiokafka.structs import ConsumerRecord
 from agents.core.fingerprint import forecast_id
 from agents.ingest import window
 from agents.memory import MemoryTables
-from agents.work import Message
 from schemas.fan_chart import FanChart
 from schemas.forecast import ForecastRequest
 from schemas.grid import STEP_SECONDS
@@ -23,6 +22,7 @@ from schemas.reading import ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE, ChartKey, subject_key
 from schemas.topics import FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
 from streams import topology
+from streams.kafka import messages
 from streams.kafka.connection import consumer_options
 from streams.kafka.log_ends import log_ends
 from streams.kafka.partitioning import partition_of
@@ -95,7 +95,7 @@ async def reference_of(settings: Settings) -> Reference:
     step, function = topology.step_of("window"), window.build(settings)
     reference, tables = Reference(), MemoryTables(partial(partition_of, partitions=settings.partitions))
     for record in await read_all(settings, READINGS.name):
-        work = await tables.run(step, function, message_of(record))
+        work = await tables.run(step, function, messages.of_record(record))
         reference.published += 1
         for send in tables.apply(work):
             if send.topic == READING_OUTCOMES:
@@ -193,16 +193,3 @@ def _latest(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[str, bytes]
         else:
             rows[key] = record.value
     return rows
-
-
-def message_of(record: ConsumerRecord[bytes, bytes]) -> Message:
-    """A record as a step sees it."""
-    return Message(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        value=record.value,
-        headers={name: value or b"" for name, value in record.headers},
-        timestamp_ms=record.timestamp,
-    )

@@ -14,7 +14,7 @@ import structlog
 from agents.work import StepFunction, Work
 from streams import apps, topology
 from streams.apps import Host
-from streams.kafka.delivery import message_of
+from streams.kafka import messages
 from streams.kafka.partitioning import partition_of
 from streams.topology import Step, WorkerRole
 
@@ -60,7 +60,7 @@ def _agent(app: faust.App, step: Step, function: StepFunction, tables: dict[str,
 
     async def consume(stream: Any) -> None:
         async for event in stream.events():
-            work = Work(message_of(event.message), tables, step, home)
+            work = Work(messages.of_faust(event.message), tables, step, home)
             try:
                 await function(work)
             except Exception as error:

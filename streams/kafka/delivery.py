@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from faust.types import TP
 
-from agents.work import Message
+from streams.kafka import messages
 
 Confirmation = asyncio.Future[Any]
 """Done when the broker has confirmed one effect, with what it says of it; failed where it has refused it."""
@@ -95,7 +95,7 @@ class Delivery:
         on_done: Callable[["Delivery"], None] | None = None,
     ) -> None:
         """`raw` is Faust's message. `on_done` is called once, after the ack or the release."""
-        self.message = message_of(raw)
+        self.message = messages.of_faust(raw)
         self.begun_at = time.monotonic()
         self._raw, self._consumer, self._fatal, self._on_done = raw, consumer, fatal, on_done
         self._in_flight: InFlight = consumer.app.in_flight
@@ -145,16 +145,3 @@ class Delivery:
         self._in_flight.leave(self._raw.tp, self._raw.offset)
         if self._on_done is not None:
             self._on_done(self)
-
-
-def message_of(raw: Any) -> Message:
-    """Faust's message as steps see it."""
-    return Message(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        key=raw.key,
-        value=raw.value,
-        headers={name: value or b"" for name, value in raw.headers or ()},  # Kafka allows a header without a value
-        timestamp_ms=round((raw.timestamp or 0.0) * 1000),
-    )

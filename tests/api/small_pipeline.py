@@ -13,11 +13,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 
 from agents.core import fingerprint
 from agents.memory import MemoryTables
-from deploy.bench.faults_audit import message_of
 from schemas import topics
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.outcome import RequestOutcome
 from schemas.tables import FAN_CHARTS_TABLE
+from streams.kafka import messages
 from streams.kafka.connection import consumer_options, producer_options
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
@@ -70,7 +70,7 @@ class SmallPipeline:
         if record.topic not in self._steps:
             self._held.append(record)
             return
-        message = message_of(record)
+        message = messages.of_record(record)
         for step in self._steps[record.topic]:
             work = await self._tables.run(*step, message)
             for (table, key), row in work.writes.items():

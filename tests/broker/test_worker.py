@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.bench.roles import free_port, until
+from deploy.bench.roles import until
+from deploy.brokers.wire import free_port
 from schemas.dead_letter import DeadLetter
 from streams.settings import Settings
 from tests.kit.brokers import embedded

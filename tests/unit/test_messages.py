@@ -1,0 +1,25 @@
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord
+
+from agents.work import Message
+from streams.kafka import messages
+
+PLACE: dict[str, Any] = {"topic": "cgm.readings", "partition": 3, "offset": 7, "key": b"anna", "value": None}
+HEADERS = [("unit", b"mg/dL"), ("bare", None)]  # Kafka allows a header without a value
+
+
+def test_a_step_sees_the_same_message_whoever_fetched_it() -> None:
+    wanted = Message(**PLACE, headers={"unit": b"mg/dL", "bare": b""}, timestamp_ms=1_700_000_000_123)
+    faust = SimpleNamespace(**PLACE, headers=HEADERS, timestamp=1_700_000_000.123)
+    record = ConsumerRecord(
+        **PLACE, headers=HEADERS, timestamp=1_700_000_000_123, timestamp_type=0, checksum=None,
+        serialized_key_size=4, serialized_value_size=-1,
+    )  # fmt: skip
+    assert messages.of_faust(faust) == messages.of_record(record) == wanted
+
+
+def test_a_message_of_faust_may_have_neither_time_nor_headers() -> None:
+    message = messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=None))
+    assert message == Message(**PLACE, headers={}, timestamp_ms=0)
