@@ -6,7 +6,6 @@ its callers stands at the route: see `query_api.access`.
 
 import asyncio
 import dataclasses
-import hashlib
 import ipaddress
 import time
 from urllib.parse import urlsplit
@@ -230,8 +229,3 @@ async def _drain(receive: Receive, most_bytes: int) -> None:
                     return
     except TimeoutError:
         return
-
-
-def short_hash(identifier: str) -> str:
-    """Eight characters that stand for a subject or handle in logs."""
-    return hashlib.sha256(identifier.encode()).hexdigest()[:8]

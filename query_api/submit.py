@@ -14,12 +14,12 @@ from typing import TypeVar
 from agents.core.fingerprint import upload_id as upload_id_of
 from agents.core.local_time import zone
 from query_api.follow import Follower
-from query_api.in_flight import InFlight
 from query_api.projections.fan_charts import ChartRow, sample_key
 from query_api.projections.requests import demand_key
 from query_api.projections.uploads import StoredHandle, handle_key, upload_key
 from query_api.publish import Publisher
 from query_api.read_model import ReadModel
+from query_api.shared_computations import SharedComputations
 from schemas import errors, topics
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
@@ -43,7 +43,7 @@ class Submit:
         self._model = model
         self._follower = follower
         self._publisher = publisher
-        self.in_flight = InFlight(settings.waiters)
+        self.in_flight = SharedComputations(settings.waiters)
         self.fulfilled = 0
         self.fulfilment_seconds = 0.0
 
