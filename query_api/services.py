@@ -30,7 +30,7 @@ class Services:
     """The parts of one application."""
 
     settings: Settings
-    model: ReadModel
+    read_model: ReadModel
     follower: Follower
     publisher: Publisher
     submit: Submit
@@ -54,14 +54,14 @@ def services_of(request: Request) -> Services:
 @contextlib.asynccontextmanager
 async def running(settings: Settings, directory: Path, metrics: RequestMetrics) -> AsyncIterator[Services]:
     """Open the table and run everything that works in the background."""
-    model = ReadModel(
+    read_model = ReadModel(
         Store(directory / "read-model", settings.block_cache_bytes, settings.write_buffer_bytes), Subscriptions()
     )  # fmt: skip
-    follower, publisher = Follower(settings, model), Publisher(settings)
+    follower, publisher = Follower(settings, read_model), Publisher(settings)
     images = Images(waiters=settings.waiters)
-    submit = Submit(settings, model, follower, publisher)
+    submit = Submit(settings, read_model, follower, publisher)
     pipeline = PipelineWatch(settings, follower)
-    services = Services(settings, model, follower, publisher, submit, images, Plots(images), pipeline, metrics)
+    services = Services(settings, read_model, follower, publisher, submit, images, Plots(images), pipeline, metrics)
     _measure(services)
     tasks = [asyncio.create_task(part.run()) for part in (follower, publisher, images)]
     try:
@@ -71,15 +71,15 @@ async def running(settings: Settings, directory: Path, metrics: RequestMetrics) 
             task.cancel()
         await asyncio.wait(tasks, timeout=4)
         await pipeline.close()
-        model.close()
+        read_model.close()
 
 
 def _measure(services: Services) -> None:
     metrics, submit, images = services.metrics, services.submit, services.images
     metrics.gauge("glucast_read_model_lag", "Messages between Kafka and the read model", services.follower.lag)
     metrics.gauge("glucast_read_model_connected", "1 while Kafka answers", lambda: services.follower.connected)
-    metrics.gauge("glucast_read_model_skipped", "Messages that were no records", lambda: services.model.skipped)
-    metrics.gauge("glucast_handles", "Stored handles", services.model.uploads.handle_count)
+    metrics.gauge("glucast_read_model_skipped", "Messages that were no records", lambda: services.read_model.skipped)
+    metrics.gauge("glucast_handles", "Stored handles", services.read_model.uploads.handle_count)
     metrics.gauge("glucast_waiters", "Requests that wait for workers", lambda: submit.in_flight.waiters)
     metrics.gauge("glucast_computations", "What they wait for, each once", lambda: submit.in_flight.computations)
     metrics.gauge("glucast_pictures_drawn", "Pictures drawn by Chromium", lambda: images.renders)

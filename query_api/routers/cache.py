@@ -47,7 +47,7 @@ async def cache_management(
     return CacheAnswer(
         success=True,
         message=message,
-        cache_size=uses.model.uploads.handle_count(),
+        cache_size=uses.read_model.uploads.handle_count(),
         persisted_count=await asyncio.to_thread(saved_count, uses.parquet_dir),
         items_affected=affected,
     )
@@ -59,7 +59,7 @@ def _in_logs(handle: str) -> str:
 
 
 async def _info(uses: Services, _: str) -> tuple[int, str]:
-    return 0, f"{uses.model.uploads.handle_count()} of {uses.settings.max_cache_size} handles are stored"
+    return 0, f"{uses.read_model.uploads.handle_count()} of {uses.settings.max_cache_size} handles are stored"
 
 
 async def _delete(uses: Services, handle: str) -> tuple[int, str]:
@@ -74,9 +74,9 @@ async def _flush(uses: Services, _: str) -> tuple[int, str]:
 
 async def _save(uses: Services, handle: str) -> tuple[int, str]:
     if handle:
-        snapshots = [snapshot(uses.model, await uses.submit.stored(handle))]
+        snapshots = [snapshot(uses.read_model, await uses.submit.stored(handle))]
     else:
-        snapshots = [snapshot(uses.model, stored) for stored in uses.model.uploads.handles()]
+        snapshots = [snapshot(uses.read_model, stored) for stored in uses.read_model.uploads.handles()]
     refused = []
     for saved in snapshots:
         try:

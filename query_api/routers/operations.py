@@ -38,7 +38,7 @@ async def health(uses: Uses) -> Health:
     working = uses.follower.connected and pipeline.inference_workers > 0
     return Health(
         status="ok" if working else "degraded",
-        cache_size=uses.model.uploads.handle_count(),
+        cache_size=uses.read_model.uploads.handle_count(),
         models_initialized=pipeline.inference_workers > 0,
         queue_length=pipeline.queued,
         avg_fulfillment_time_ms=round(1000 * submit.fulfilment_seconds / max(1, submit.fulfilled), 1),

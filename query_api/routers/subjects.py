@@ -115,7 +115,7 @@ def _reading(subject_id: str, item: Any) -> Reading:
 @access("key")
 async def subjects(uses: Uses) -> dict[str, list[str]]:
     """Up to 100 subjects with a forecast, the most recent first."""
-    return {"subjects": uses.model.fan_charts.subjects()}
+    return {"subjects": uses.read_model.fan_charts.subjects()}
 
 
 @router.get("/subjects/{subject_id}/forecast", response_class=Response)
@@ -177,7 +177,7 @@ async def forecasts(
     unit: InUnit = "mg/dL",
 ) -> Response:
     """The kept forecasts in order of their last known point; `next` leads to the following page, if there is one."""
-    rows = uses.model.fan_charts.history(subject_id, _seconds(first), _seconds(last))
+    rows = uses.read_model.fan_charts.history(subject_id, _seconds(first), _seconds(last))
     page, rest = rows[:limit], rows[limit:]
     following = None
     if rest:
@@ -192,12 +192,12 @@ async def forecasts(
 
 
 def _latest(uses: Services, subject_id: str) -> ChartRow:
-    row = uses.model.fan_charts.latest(subject_id)
+    row = uses.read_model.fan_charts.latest(subject_id)
     if row is not None:
         return row
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
-    outcome = uses.model.readings.latest(subject_id)
+    outcome = uses.read_model.readings.latest(subject_id)
     if outcome is None:
         raise NoForecastError("no readings of this subject have arrived: publish some")
     raise NoForecastError(f"no forecast yet: {outcome.reason or 'the first one is being computed'}")

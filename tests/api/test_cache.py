@@ -27,7 +27,9 @@ async def manage(client: Client, action: str, handle: str | None = None) -> dict
 async def uploaded(client: Client, pipeline: SmallPipeline, raw: bytes) -> str:
     """A handle whose forecasts are all there."""
     handle = (await client.post("/process_unified", json=body_of(raw))).json()["handle"]
-    await until(lambda: len(client.services.model.samples(client.services.model.uploads.handle(handle))) == SAMPLES)
+    await until(
+        lambda: len(client.services.read_model.samples(client.services.read_model.uploads.handle(handle))) == SAMPLES
+    )
     return str(handle)
 
 

@@ -47,13 +47,15 @@ async def test_a_restarted_replica_goes_on_where_it_was(
 ) -> None:
     async with serving(settings, tmp_path / "query") as client:
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
-        await until(lambda: len(client.services.model.samples(client.services.model.uploads.handle(handle))) == 26)
+        await until(
+            lambda: len(client.services.read_model.samples(client.services.read_model.uploads.handle(handle))) == 26
+        )
         await client.services.follower.catch_up()
-        positions = client.services.model.positions()
+        positions = client.services.read_model.positions()
     applied: list[object] = []
     monkeypatch.setattr(ReadModel, "apply", lambda _, entries, positions: applied.extend(entries))
     async with serving(settings, tmp_path / "query") as client:
-        assert client.services.model.positions() == positions
+        assert client.services.read_model.positions() == positions
         assert (await client.post("/draw_a_plot", json={"handle": handle, "index": -13})).status_code == 200
     assert applied == []
 
@@ -84,7 +86,7 @@ async def test_a_table_ahead_of_its_log_is_built_again(
     model.apply([], {(FAN_CHART_CHANGELOG.name, 0): 10**6})
     model.close()
     async with serving(settings, tmp_path / "query") as client:
-        assert client.services.model.positions().get((FAN_CHART_CHANGELOG.name, 0), 0) < 10**6
+        assert client.services.read_model.positions().get((FAN_CHART_CHANGELOG.name, 0), 0) < 10**6
         assert (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).status_code == 200
 
 
@@ -100,5 +102,5 @@ async def test_messages_that_are_no_records_are_skipped_and_counted(settings: Se
         await producer.flush()
         await producer.stop()
         await client.services.follower.catch_up()
-        assert client.services.model.skipped > 0
+        assert client.services.read_model.skipped > 0
         assert (await client.get("/readyz")).status_code == 200

@@ -187,7 +187,7 @@ async def test_converting_gives_unified_csv_and_stores_nothing(client: Client) -
     assert response.status_code == 200
     assert response.json()["error"] is None
     assert response.json()["csv_content"].startswith("sequence_id,")
-    assert client.services.model.uploads.handle_count() == 0
+    assert client.services.read_model.uploads.handle_count() == 0
 
 
 async def test_the_oldest_handles_make_room(
@@ -196,8 +196,8 @@ async def test_the_oldest_handles_make_room(
     two = client.services.settings.model_copy(update={"max_cache_size": 2})
     monkeypatch.setattr(client.services.submit, "_settings", two)
     handles = [(await process(client, dexcom(glucose_rows(121, level=120 + 10 * step))))["handle"] for step in range(4)]
-    await until(lambda: client.services.model.uploads.handle_count() == 2)
-    assert {stored.handle for stored in client.services.model.uploads.handles()} == set(handles[2:])
+    await until(lambda: client.services.read_model.uploads.handle_count() == 2)
+    assert {stored.handle for stored in client.services.read_model.uploads.handles()} == set(handles[2:])
 
 
 async def test_a_cancelled_wait_is_not_an_answer_for_others(
