@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from schemas.metrics import HTTP_REQUESTS, HTTP_SECONDS, Metric
+from streams.collectors import Collectors
 
-BUCKETS_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 RECENT = 1000
 
 
@@ -13,13 +13,9 @@ class RequestMetrics:
     """Requests by route, and gauges that other parts contribute; a registry an application, nothing global."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "glucast_http_requests", "Requests answered", ["route", "method", "status"], registry=self.registry
-        )
-        self._seconds = Histogram(
-            "glucast_http_seconds", "Time to answer", ["route"], buckets=BUCKETS_SECONDS, registry=self.registry
-        )
+        self._collectors = Collectors()
+        self._requests = self._collectors.counter(HTTP_REQUESTS)
+        self._seconds = self._collectors.histogram(HTTP_SECONDS)
         self.total = 0
         self.errors = 0
         self.recent_seconds: deque[float] = deque(maxlen=RECENT)
@@ -31,12 +27,13 @@ class RequestMetrics:
         self.errors += status >= 500
         self.recent_seconds.append(seconds)
 
-    def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
+    def gauge(self, metric: Metric, value: Callable[[], float]) -> None:
         """Report `value()` whenever the metrics are read."""
-        Gauge(name, about, registry=self.registry).set_function(value)
+        self._collectors.gauge(metric).set_function(value)
 
     def exposition(self) -> bytes:
-        return generate_latest(self.registry)
+        """The text that Prometheus scrapes."""
+        return self._collectors.exposition()
 
 
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"})

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,9 @@ from query_api.request_metrics import RequestMetrics
 from query_api.store import Store
 from query_api.submit import Submit
 from query_api.subscriptions import Subscriptions
+from schemas import metrics
 from schemas.errors import ClientGoneError
+from schemas.metrics import Metric
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -52,7 +54,7 @@ def services_of(request: Request) -> Services:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, directory: Path, metrics: RequestMetrics) -> AsyncIterator[Services]:
+async def running(settings: Settings, directory: Path, request_metrics: RequestMetrics) -> AsyncIterator[Services]:
     """Open the table and run everything that works in the background."""
     read_model = ReadModel(
         Store(directory / "read-model", settings.block_cache_bytes, settings.write_buffer_bytes), Subscriptions()
@@ -61,7 +63,9 @@ async def running(settings: Settings, directory: Path, metrics: RequestMetrics) 
     images = Images(waiters=settings.waiters)
     submit = Submit(settings, read_model, follower, publisher)
     pipeline = PipelineWatch(settings, follower)
-    services = Services(settings, read_model, follower, publisher, submit, images, Plots(images), pipeline, metrics)
+    services = Services(
+        settings, read_model, follower, publisher, submit, images, Plots(images), pipeline, request_metrics
+    )
     _measure(services)
     tasks = [asyncio.create_task(part.run()) for part in (follower, publisher, images)]
     try:
@@ -75,15 +79,19 @@ async def running(settings: Settings, directory: Path, metrics: RequestMetrics) 
 
 
 def _measure(services: Services) -> None:
-    metrics, submit, images = services.metrics, services.submit, services.images
-    metrics.gauge("glucast_read_model_lag", "Messages between Kafka and the read model", services.follower.lag)
-    metrics.gauge("glucast_read_model_connected", "1 while Kafka answers", lambda: services.follower.connected)
-    metrics.gauge("glucast_read_model_skipped", "Messages that were no records", lambda: services.read_model.skipped)
-    metrics.gauge("glucast_handles", "Stored handles", services.read_model.uploads.handle_count)
-    metrics.gauge("glucast_waiters", "Requests that wait for workers", lambda: submit.in_flight.waiters)
-    metrics.gauge("glucast_computations", "What they wait for, each once", lambda: submit.in_flight.computations)
-    metrics.gauge("glucast_pictures_drawn", "Pictures drawn by Chromium", lambda: images.renders)
-    metrics.gauge("glucast_pictures_reused", "Pictures and figures from the cache", lambda: images.hits)
+    submit, images = services.submit, services.images
+    gauges: dict[Metric, Callable[[], float]] = {
+        metrics.READ_MODEL_LAG: services.follower.lag,
+        metrics.READ_MODEL_CONNECTED: lambda: services.follower.connected,
+        metrics.READ_MODEL_SKIPPED: lambda: services.read_model.skipped,
+        metrics.HANDLES: services.read_model.uploads.handle_count,
+        metrics.WAITERS: lambda: submit.in_flight.waiters,
+        metrics.COMPUTATIONS: lambda: submit.in_flight.computations,
+        metrics.PICTURES_DRAWN: lambda: images.renders,
+        metrics.PICTURES_REUSED: lambda: images.hits,
+    }
+    for metric, value in gauges.items():
+        services.metrics.gauge(metric, value)
 
 
 async def while_connected(request: Request, answer: Awaitable[T]) -> T:

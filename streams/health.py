@@ -1,4 +1,4 @@
-"""A worker's small HTTP server on loopback: is it alive, is it ready, what does it measure. No data, no tables."""
+"""A worker's small HTTP server: is it alive, is it ready, what does it measure. No data, no tables."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from streams.metrics import Metrics
-
-LOOPBACK = "127.0.0.1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,15 +24,15 @@ class HealthServer:
         self._runner: web.AppRunner | None = None
         self.port = 0
 
-    async def start(self, port: int) -> None:
-        """Listen on `port`, any free one for 0; `port` tells which."""
+    async def start(self, host: str, port: int) -> None:
+        """Listen on `port` of the address `host`, on any free one for 0; `self.port` tells which."""
         application = web.Application()
         application.add_routes(
             [web.get("/livez", self._livez), web.get("/readyz", self._readyz), web.get("/metrics", self._scrape)]
         )
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
         await self._runner.setup()
-        await web.TCPSite(self._runner, LOOPBACK, port).start()
+        await web.TCPSite(self._runner, host, port).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:

@@ -3,41 +3,30 @@
 from collections.abc import Callable
 from functools import partial
 
-from prometheus_client import Counter, Gauge, Histogram
-
+from schemas import metrics as catalogue
 from schemas.command import LANES, Lane
-from streams.metrics import BUCKETS_SECONDS, Metrics
-
-BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+from schemas.metrics import LaneOutcome
+from streams.metrics import Metrics
 
 
 class InferenceMetrics:
-    """Registered beside the worker's own metrics."""
+    """Built beside the worker's own metrics."""
 
     def __init__(self, metrics: Metrics, depth: Callable[[Lane], int]) -> None:
         """`depth` tells how many requests wait in a lane."""
-        registry = metrics.registry
-        waiting = Gauge("glucast_lane_depth", "Requests that wait in memory", ["lane"], registry=registry)
-        self._wait = Histogram(
-            "glucast_lane_wait_seconds", "From a request's arrival until its batch starts", ["lane"],
-            buckets=BUCKETS_SECONDS, registry=registry,
-        )  # fmt: skip
+        collectors = metrics.collectors
+        waiting = collectors.gauge(catalogue.LANE_DEPTH)
+        self._wait = collectors.histogram(catalogue.LANE_WAIT_SECONDS)
         for lane in LANES:
             waiting.labels(lane).set_function(partial(depth, lane))
             self._wait.labels(lane)
-        self._requests = Counter(
-            "glucast_requests", "Requests by how they ended", ["lane", "outcome"], registry=registry
-        )
-        self._batch_windows = Histogram(
-            "glucast_batch_windows", "Windows in a micro-batch", buckets=BATCH_BUCKETS, registry=registry
-        )
-        self._batch_seconds = Histogram(
-            "glucast_batch_seconds", "Time of a micro-batch", buckets=BUCKETS_SECONDS, registry=registry
-        )
-        self._windows = Counter("glucast_windows_sampled", "Windows that the model has answered", registry=registry)
-        self._cost = Gauge("glucast_seconds_per_sample", "Measured cost of one Monte Carlo sample", registry=registry)
-        self._model = Gauge("glucast_model", "The loaded forecaster", ["name", "fingerprint"], registry=registry)
-        self._engine = Gauge("glucast_engine", "What the forecaster says of itself", ["figure"], registry=registry)
+        self._requests = collectors.counter(catalogue.REQUESTS)
+        self._batch_windows = collectors.histogram(catalogue.BATCH_WINDOWS)
+        self._batch_seconds = collectors.histogram(catalogue.BATCH_SECONDS)
+        self._windows = collectors.counter(catalogue.WINDOWS_SAMPLED)
+        self._cost = collectors.gauge(catalogue.SECONDS_PER_SAMPLE)
+        self._model = collectors.gauge(catalogue.MODEL)
+        self._engine = collectors.gauge(catalogue.ENGINE)
 
     def model_loaded(self, name: str, fingerprint: str, stats: Callable[[], dict[str, float]]) -> None:
         """`stats`: plain numbers such as memory on the device, read at each scrape."""
@@ -48,8 +37,8 @@ class InferenceMetrics:
     def waited(self, lane: Lane, seconds: float) -> None:
         self._wait.labels(lane).observe(max(0.0, seconds))
 
-    def ended(self, lane: Lane, outcome: str) -> None:
-        """Count one of answered, expired, failed, rejected, malformed."""
+    def ended(self, lane: Lane, outcome: LaneOutcome) -> None:
+        """Count how a request ended."""
         self._requests.labels(lane, outcome).inc()
 
     def batch(self, groups: int, drawn: int, seconds: float, seconds_per_sample: float) -> None:

@@ -26,6 +26,7 @@ from schemas.command import LANES, Lane
 from schemas.errors import ConfigurationError, ImplausibleError
 from schemas.exit_codes import ExitCode
 from schemas.forecast import ForecastRequest
+from schemas.metrics import LaneOutcome
 from streams import apps, topology
 from streams.apps import Host
 from streams.inference_metrics import InferenceMetrics
@@ -112,7 +113,7 @@ class InferenceRole:
 
         return step
 
-    async def _answer(self, lane: Lane, work: Work) -> str:
+    async def _answer(self, lane: Lane, work: Work) -> LaneOutcome:
         """Fill the work with what becomes of its request; returns how it ended.
 
         Raises `MalformedRecordError` for a message that is none.

@@ -1,10 +1,11 @@
-"""Counters, gauges and histograms of a worker, in its own registry; seconds, and labels that cannot grow."""
+"""What a worker measures of its steps and partitions; seconds, and labels that cannot grow."""
 
 from collections.abc import Callable, Iterable
+from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+from schemas import metrics as catalogue
+from schemas.metrics import EventOutcome
+from streams.collectors import Collectors
 
 
 class StepMetrics:
@@ -15,9 +16,11 @@ class StepMetrics:
         self._step = step
         self._run = metrics.step_seconds.labels(step)
         self._confirm = metrics.confirm_seconds.labels(step)
+        for outcome in get_args(EventOutcome):  # from 0 on: a series that begins with its first event shows no increase
+            self._events.labels(step, outcome)
 
-    def ended(self, outcome: str) -> None:
-        """Count one of processed, rejected, dead_lettered, retried, held."""
+    def ended(self, outcome: EventOutcome) -> None:
+        """Count how a message ended, or a try that is followed by another."""
         self._events.labels(self._step, outcome).inc()
 
     def step_seconds(self, seconds: float) -> None:
@@ -30,25 +33,16 @@ class StepMetrics:
 
 
 class Metrics:
-    """A worker's metrics; other parts of a role may register their own in `registry`."""
+    """A worker's metrics; other parts of a role build their own with `collectors`."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.events = Counter(
-            "glucast_events", "Messages by step and how they ended", ["step", "outcome"], registry=self.registry
-        )
-        self.step_seconds = Histogram(
-            "glucast_step_seconds", "A step's own work", ["step"], buckets=BUCKETS_SECONDS, registry=self.registry
-        )
-        self.confirm_seconds = Histogram(
-            "glucast_confirm_seconds", "From delivery to confirmed effects", ["step"],
-            buckets=BUCKETS_SECONDS, registry=self.registry,
-        )  # fmt: skip
-        self.rewinds = Counter("glucast_rewinds", "Partitions fetched again after a loss", registry=self.registry)
-        self._lag = Gauge("glucast_lag", "Messages not yet committed", ["topic", "partition"], registry=self.registry)
-        self._outstanding = Gauge(
-            "glucast_outstanding", "Deliveries not yet committed", ["topic", "partition"], registry=self.registry
-        )
+        self.collectors = Collectors()
+        self.events = self.collectors.counter(catalogue.EVENTS)
+        self.step_seconds = self.collectors.histogram(catalogue.STEP_SECONDS)
+        self.confirm_seconds = self.collectors.histogram(catalogue.CONFIRM_SECONDS)
+        self.rewinds = self.collectors.counter(catalogue.REWINDS)
+        self._lag = self.collectors.gauge(catalogue.LAG)
+        self._outstanding = self.collectors.gauge(catalogue.OUTSTANDING)
         self._steps: dict[str, StepMetrics] = {}
 
     def of_step(self, step: str) -> StepMetrics:
@@ -58,8 +52,7 @@ class Metrics:
 
     def in_flight(self, count: Callable[[], float]) -> None:
         """Report the events in flight from here on."""
-        gauge = Gauge("glucast_in_flight", "Events whose effects are not confirmed", registry=self.registry)
-        gauge.set_function(count)
+        self.collectors.gauge(catalogue.IN_FLIGHT).set_function(count)
 
     def partitions(self, rows: Iterable[tuple[str, int, int, int]]) -> None:
         """Replace lag and outstanding by rows of (topic, partition, lag, outstanding)."""
@@ -71,4 +64,4 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
-        return generate_latest(self.registry)
+        return self.collectors.exposition()

@@ -62,7 +62,7 @@ class RoleRunner:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self._health = HealthServer(self.metrics, self.reasons)
-        await self._health.start(self.settings.health_port)
+        await self._health.start(self.settings.health_host, self.settings.health_port)
         await provision.require(self.settings)
         cluster = await state_dir.cluster_id(self.settings)
         data_dir = state_dir.directory(self.settings, cluster, f"{self.role}-{self.settings.ordinal}")

@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     # query API
     host: str = Field("127.0.0.1", description="Address to bind; others need keys or allow_unauthenticated.")
     port: int = Field(8000, ge=0, le=65535)
+    health_host: str = Field(
+        "127.0.0.1", description="Address of a worker's health and metrics: who reaches it reads counts, no data."
+    )
     health_port: int = Field(0, ge=0, le=65535, description="Health and metrics of a worker; 0 picks a free port.")
     allow_unauthenticated: bool = Field(False, description="Serve a non-loopback address without keys.")
     max_cache_size: int = Field(

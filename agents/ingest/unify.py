@@ -14,7 +14,7 @@ from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
 
 if TYPE_CHECKING:
-    from agents.ingest.vendor_file import UnifiedFile
+    from agents.ingest.files.unified_file import UnifiedFile
 
 
 class FileLimits(Protocol):
@@ -46,7 +46,7 @@ class Refusal(NamedTuple):
 
 def warm_up() -> None:
     """Load what parsing needs before somebody waits for it: half a second of imports."""
-    from agents.ingest.vendor_file import Rules, unify_file
+    from agents.ingest.files.unified_file import Rules, unify_file
 
     with contextlib.suppress(RejectedError):
         unify_file(WARM_UP_FILE, "UTC", Rules())
@@ -54,7 +54,7 @@ def warm_up() -> None:
 
 def build(settings: FileLimits) -> StepFunction:
     """The step of ``cgm.uploads``. A file that cannot be used ends in a rejected outcome: its sender has to mend it."""
-    from agents.ingest.vendor_file import Rules, unify_file
+    from agents.ingest.files.unified_file import Rules, unify_file
 
     rules = Rules(settings.minimum_duration_minutes, settings.maximum_wanted_duration)
     known: LRUCache[str, UnifiedFile | Refusal] = LRUCache(REMEMBERED_FILES)

@@ -75,7 +75,7 @@ async def convert_to_unified(uses: Uses, file: Annotated[UploadFile, File()]) ->
     """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored."""
     raw = await file.read(uses.settings.max_upload_bytes + 1)
     _check_size(len(raw), uses.settings.max_upload_bytes)
-    from agents.ingest.vendor_file import to_unified_csv
+    from agents.ingest.files.unified_file import to_unified_csv
 
     return ConvertAnswer(csv_content=await asyncio.to_thread(to_unified_csv, raw))
 

@@ -38,10 +38,10 @@ async def test_a_file_becomes_a_series_under_its_tail() -> None:
 
 async def test_the_same_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
-    from agents.ingest import vendor_file
+    from agents.ingest.files import unified_file
 
-    original = vendor_file.unify_file
-    monkeypatch.setattr(vendor_file, "unify_file", lambda *args: (parsed.append(1), original(*args))[1])
+    original = unified_file.unify_file
+    monkeypatch.setattr(unified_file, "unify_file", lambda *args: (parsed.append(1), original(*args))[1])
     step, bench = built("unify"), Workbench()
     first = await bench.run(step, RAW)
     assert await bench.run(step, RAW) == first

@@ -1,7 +1,9 @@
 """Health, readiness and metrics."""
 
 from deploy.brokers.embedded import EmbeddedBroker
+from schemas.metrics import QUERY
 from tests.api.conftest import Client, until
+from tests.kit.exposition import buckets, declared, exposed, labels
 
 HEALTH_FIELDS = {
     "status",
@@ -28,6 +30,15 @@ async def test_metrics_count_by_route_template(client: Client) -> None:
     line = 'glucast_http_requests_total{method="GET",route="/subjects/{subject_id}/forecast",status="404"} 1.0'
     assert line in text
     assert "glucast_read_model_lag 0.0" in text
+
+
+async def test_metrics_are_those_that_the_catalogue_declares(client: Client) -> None:
+    await client.get("/readyz")
+    text = (await client.get("/metrics")).text
+    assert exposed(text) == declared(QUERY)
+    for metric in QUERY:
+        assert labels(text)[metric.name] == {frozenset(metric.labels)}, metric.name
+        assert buckets(text).get(metric.name, set()) == set(metric.buckets), metric.name
 
 
 async def test_readiness_falls_and_says_why_when_the_broker_goes(client: Client, broker: EmbeddedBroker) -> None:

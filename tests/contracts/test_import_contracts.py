@@ -41,6 +41,7 @@ def test_every_package_has_its_layer_and_every_module_its_own() -> None:
             "from agents.models.gluformer import checkpoint",
             "No cycles are allowed",
         ),
+        ("streams/health.py", "import prometheus_client", "streams is not allowed to import prometheus_client"),
         ("deploy/supervisor.py", "from deploy import up", "deploy.supervisor is not allowed to import deploy.up"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.ingest.vendor_file import Rules, to_unified_csv, unify_file
+from agents.ingest.files.unified_file import Rules, to_unified_csv, unify_file
 from schemas.errors import RejectedError
 from tests import samples
 

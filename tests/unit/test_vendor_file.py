@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.core.local_time import wall_clock
-from agents.ingest.vendor_file import Rules, UnifiedFile, to_unified_csv, unify_file
+from agents.ingest.files.unified_file import Rules, UnifiedFile, to_unified_csv, unify_file
 from schemas.errors import ImplausibleError, RejectedError, TooShortError, UnknownFormatError
 from tests import samples
 

@@ -1,0 +1,22 @@
+"""Dates that read as well with day and month exchanged."""
+
+import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_HEAD_CHARACTERS = 4096
+
+
+def slashed(text: str) -> bool:
+    """Whether the head of a file holds slashes: of day and month, where the two may be exchanged."""
+    return "/" in text[:_HEAD_CHARACTERS]
+
+
+def day_or_month(frame: "pl.DataFrame") -> list[str]:
+    """What has to be said about the dates of a format whose day and month may be exchanged: nothing after a 12th."""
+    if int(frame["original_datetime"].dt.day().max()) > 12:  # type: ignore[arg-type]
+        return []
+    first: datetime.datetime = frame["original_datetime"].min()  # type: ignore[assignment]
+    return [f"DATES: No day is after the 12th, so day and month may be exchanged; read as {first:%d %B %Y} onwards"]

@@ -1,0 +1,99 @@
+"""The newest gap-free stretch of a file that is long enough, on a 5-minute grid.
+
+Gaps and grid are cgm-format's: gaps up to 15 minutes are interpolated linearly, the grid starts at the first event of a
+stretch, rounded to a minute. How long a stretch is its glucose decides, whatever other events stand around it.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agents.core.local_time import spoken, wall_clock
+from schemas.errors import ImplausibleError, TooShortError
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, STEP_MINUTES, STEP_SECONDS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SMALL_GAP_MAX_MINUTES = 15
+
+
+class Stretch(NamedTuple):
+    """Points 5 minutes apart, oldest first."""
+
+    start_seconds: int
+    """The first point's wall clock, counted from 1970-01-01T00:00."""
+    values_mgdl: list[float]
+    flags: dict[str, str]
+    """What the cleaning found: cgm-format's name of each warning and its description."""
+
+
+def newest_stretch(frame: "pl.DataFrame", minimum_minutes: int, maximum_minutes: int) -> Stretch:
+    """The newest stretch of `minimum_minutes`, cut to its newest `maximum_minutes`.
+
+    Its length is what the glucose rows span, on the grid: (points - 1) * 5 minutes. Raises `TooShortError` where none
+    is long enough, `ImplausibleError` for a grid that cannot be told.
+    """
+    import polars as pl
+    from cgm_format import FormatProcessor
+
+    frame = FormatProcessor.detect_and_assign_sequences(frame, large_gap_threshold_minutes=SMALL_GAP_MAX_MINUTES)
+    time = pl.col("original_datetime").dt.epoch("s")
+    stretches = (
+        frame.filter(pl.col("event_type") == "EGV_READ")
+        .group_by("sequence_id")
+        .agg(first=time.min(), last=time.max())
+        .sort("last", descending=True)
+    )
+    longest = 0
+    skipped: list[tuple[int, int]] = []
+    for sequence_id, first, last in stretches.iter_rows():
+        minutes = (last - first) // 60
+        if minutes > minimum_minutes - STEP_MINUTES:  # the grid may round by one step
+            found = _on_grid(frame.filter(pl.col("sequence_id") == sequence_id), maximum_minutes)
+            minutes = (len(found.values_mgdl) - 1) * STEP_MINUTES
+            if minutes >= minimum_minutes:
+                if skipped:
+                    found.flags["QUALITY"] = (
+                        f"The newest gap-free stretch, {spoken(skipped[0][0])} until {wall_clock(skipped[0][1])}, is "
+                        f"too short; an older one until {wall_clock(found.start_seconds + minutes * 60)} is used"
+                    )
+                return found
+        longest = max(longest, minutes)
+        skipped.append((minutes, last))
+    split = f"; gaps over {SMALL_GAP_MAX_MINUTES} min end a stretch" if len(skipped) > 1 else ""
+    raise TooShortError(
+        f"{spoken(longest)} of gap-free glucose; a forecast needs {spoken(minimum_minutes)}{split}: "
+        "send a file with more data"
+    )
+
+
+def _on_grid(stretch: "pl.DataFrame", maximum_minutes: int) -> Stretch:
+    import polars as pl
+    from cgm_format import FormatProcessor, ProcessingWarning, Quality, WarningDescription
+
+    stretch = FormatProcessor.interpolate_gaps(
+        stretch, expected_interval_minutes=STEP_MINUTES, small_gap_max_minutes=SMALL_GAP_MAX_MINUTES
+    )
+    stretch = FormatProcessor.synchronize_timestamps(stretch, expected_interval_minutes=STEP_MINUTES)
+    rows = stretch.filter(pl.col("event_type") == "EGV_READ").sort("datetime")
+    points = rows.unique("datetime", keep="first", maintain_order=True)
+    seconds = points["datetime"].dt.epoch("s")
+    breaks = (seconds.diff() != STEP_SECONDS).arg_true()
+    kept = points.slice(breaks[-1] if len(breaks) else 0).tail(maximum_minutes // STEP_MINUTES + 1)
+    values: list[float] = kept["glucose"].to_list()
+    if any(value is None or not LOWEST_MGDL <= value <= HIGHEST_MGDL for value in values):
+        raise ImplausibleError("the glucose between the readings cannot be told: export the file again")
+    first, last = kept["datetime"][0], kept["datetime"][-1]
+    used = rows.filter(pl.col("datetime") >= first)
+    quality = used["quality"].to_list()
+    calibrations = stretch.filter(
+        (pl.col("event_type") == "CALIBRAT") & pl.col("datetime").is_between(first, last)
+    ).height
+    found = {
+        ProcessingWarning.CALIBRATION: calibrations or any(q & Quality.SENSOR_CALIBRATION.value for q in quality),
+        ProcessingWarning.OUT_OF_RANGE: any(q & Quality.OUT_OF_RANGE.value for q in quality),
+        ProcessingWarning.IMPUTATION: any(q & Quality.IMPUTATION.value for q in quality),
+        ProcessingWarning.TIME_DUPLICATES: used.height > kept.height,
+        ProcessingWarning.SYNCHRONIZATION: (used["datetime"] != used["original_datetime"]).any(),
+    }
+    flags = {str(flag.name): str(WarningDescription[str(flag.name)].value) for flag, seen in found.items() if seen}
+    return Stretch(int(seconds[-len(kept)]), values, flags)

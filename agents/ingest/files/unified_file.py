@@ -1,0 +1,121 @@
+"""A vendor's export in, one gap-free series of glucose on a 5-minute grid out. Blocking: run it off the event loop.
+
+bytes ─▶ decoding ─▶ catalogue: whose format? ─▶ its parser ─▶ plausible ─▶ stretch, on the grid
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agents.core.fingerprint import to_centi
+from agents.core.local_time import zone
+from agents.ingest.files.catalogue import FORMATS, recognised, supported
+from agents.ingest.files.decoding import decoded
+from agents.ingest.files.format import VendorFormat
+from agents.ingest.files.plausible import plausible
+from agents.ingest.files.stretch import newest_stretch
+from schemas.errors import RejectedError, UnknownFormatError
+from schemas.upload import ProcessingWarnings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """How much gap-free glucose is needed, and how much of it, counted from its end, is used."""
+
+    minimum_minutes: int = 540
+    maximum_minutes: int = 1080
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UnifiedFile:
+    """The newest usable stretch of a file: points 5 minutes apart, in hundredths of mg/dL, oldest first.
+
+    `start_seconds` is the file's own wall clock, counted from 1970-01-01T00:00; `timezone` says which that is.
+    """
+
+    format_name: str
+    timezone: str
+    start_seconds: int
+    centi: list[int]
+    warnings: ProcessingWarnings
+
+
+def unify_file(
+    raw: bytes | None, timezone: str, rules: Rules, formats: Sequence[VendorFormat] = FORMATS
+) -> UnifiedFile:
+    """Read a file of any of the formats.
+
+    Raises `UnknownFormatError`, `TooShortError` or `ImplausibleError` (a timezone that does not exist included), and
+    nothing else: whatever a parser stumbles over is a file that cannot be read.
+    """
+    from polars.exceptions import PanicException
+
+    zone(timezone)
+    text, notes = decoded(raw, supported(formats))
+    vendor_format, frame = _parsed(text, formats)
+    try:
+        frame = plausible(frame)
+        notes += vendor_format.notes(text, frame)
+        stretch = newest_stretch(frame, rules.minimum_minutes, rules.maximum_minutes)
+    except RejectedError:
+        raise
+    except (Exception, PanicException):
+        raise _unreadable(vendor_format) from None
+    return UnifiedFile(
+        format_name=vendor_format.name,
+        timezone=timezone,
+        start_seconds=stretch.start_seconds,
+        centi=[to_centi(value) for value in stretch.values_mgdl],
+        warnings=_warnings(stretch.flags, notes),
+    )
+
+
+def to_unified_csv(raw: bytes | None, formats: Sequence[VendorFormat] = FORMATS) -> str:
+    """The whole file in the unified CSV format, not cleaned. Raises `UnknownFormatError`."""
+    from cgm_format import FormatParser
+    from polars.exceptions import PanicException
+
+    text, _ = decoded(raw, supported(formats))
+    vendor_format, frame = _parsed(text, formats)
+    try:
+        return str(FormatParser.to_csv_string(frame))
+    except (Exception, PanicException):
+        raise _unreadable(vendor_format) from None
+
+
+def _parsed(text: str, formats: Sequence[VendorFormat]) -> tuple[VendorFormat, "pl.DataFrame"]:
+    """The file's format, and the file in cgm-format's core columns, one row an event."""
+    from polars.exceptions import PanicException
+
+    logging.getLogger("cgm_format").setLevel(logging.ERROR)  # its warnings quote rows of the file
+    vendor_format = recognised(text, formats)
+    try:
+        return vendor_format, vendor_format.parse(text)
+    except RejectedError:
+        raise
+    except (Exception, PanicException):
+        raise _unreadable(vendor_format) from None
+
+
+def _unreadable(vendor_format: VendorFormat) -> UnknownFormatError:
+    return UnknownFormatError(
+        f"the file looks like {vendor_format.name}, but its rows or columns are incomplete or damaged, or hold no "
+        "glucose: export it again and send it unedited"
+    )
+
+
+def _warnings(flags: dict[str, str], notes: list[str]) -> ProcessingWarnings:
+    messages = tuple([f"{name}: {text}" for name, text in flags.items()] + notes)
+    return ProcessingWarnings(
+        has_warnings=bool(messages),
+        calibration="CALIBRATION" in flags,
+        quality="QUALITY" in flags,
+        imputation="IMPUTATION" in flags,
+        out_of_range="OUT_OF_RANGE" in flags,
+        time_duplicates="TIME_DUPLICATES" in flags,
+        messages=messages,
+    )
