@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
@@ -20,9 +21,11 @@ log = structlog.get_logger("query_api.image")
 
 Format = Literal["png", "svg"]
 
+START_SECONDS = 60.0
 RENDER_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 RESTART_SECONDS = 1.0
+WAKE_SECONDS = 0.01
 RENDERS_A_PAGE = 500
 """A page is loaded anew after so many drawings, behind the scenes, so that nothing accumulates in it."""
 
@@ -89,26 +92,37 @@ class Images:
         return drawn if drawn is not None else await self._in_flight.join(key, lambda: self._draw(key, figure, kind))
 
     async def _draw(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format) -> bytes:
+        browser = await self._started()
         try:
             async with asyncio.timeout(RENDER_SECONDS):
-                await self._ready.wait()
-                if self._browser is None:
-                    raise UnavailableError(f"{self.problem}. The figure itself is served for Accept: application/json")
                 options = {"format": kind, "width": WIDTH, "height": HEIGHT, "scale": 1}
                 # A task of its own: a browser that closes cancels those that draw in it.
-                data: bytes = await asyncio.ensure_future(self._browser.calc_fig(figure(), opts=options))
-        except UnavailableError:
-            raise
+                data: bytes = await asyncio.ensure_future(browser.calc_fig(figure(), opts=options))
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise  # nobody waits any more
-            self._failed.set()
+            if browser is self._browser:  # not one that has been started since
+                self._failed.set()
             log.warning("a picture could not be drawn", error=type(error).__name__)
             raise UnavailableError("Chromium did not draw the picture and is started again; ask once more") from error
         self.renders += 1
         self.keep(key, data)
         return data
+
+    async def _started(self) -> Any:
+        """The browser, once it has started. The time for a drawing begins then: a slow start is no browser that hangs.
+
+        Raises `UnavailableError` where it takes too long to start, or cannot.
+        """
+        try:
+            async with asyncio.timeout(RENDER_SECONDS):
+                await self._ready.wait()
+        except TimeoutError as error:
+            raise UnavailableError("Chromium is still starting; ask once more") from error
+        if self._browser is None:
+            raise UnavailableError(f"{self.problem}. The figure itself is served for Accept: application/json")
+        return self._browser
 
     def keep(self, key: str, data: bytes) -> None:
         """Remember what has been made; the least recently asked for goes first."""
@@ -120,17 +134,28 @@ class Images:
 
 
 async def _open() -> Any:
-    browser = (await asyncio.to_thread(_browser_class))(n=1, timeout=RENDER_SECONDS, mathjax=False)
+    kaleido = await asyncio.to_thread(_browser_class)
+    # `draw` ends what takes too long; where Kaleido did, it left a task whose error nobody retrieves.
+    browser = kaleido(n=1, timeout=None, mathjax=False, channel_cls=pipe_class())
     opening = asyncio.ensure_future(browser.open())
     try:
-        await asyncio.shield(opening)
+        # Kaleido itself would wait for ever for a Chromium that does not answer.
+        async with asyncio.timeout(START_SECONDS):
+            await asyncio.shield(opening)
     except BaseException:
         # Also when nobody wants it any more: what has been started by then has to be closed, and only a whole one can.
         await asyncio.wait({opening}, timeout=CLOSE_SECONDS)
         opening.cancel()
+        opening.add_done_callback(_retrieve)
         await _close(browser)
         raise
     return browser
+
+
+def _retrieve(done: asyncio.Future[None]) -> None:
+    """Take the error of a task that ends as it was told to; asyncio would log it at whatever time it is collected."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _close(browser: Any) -> None:
@@ -165,6 +190,44 @@ def _browser_class() -> Any:
                 await super()._return_kaleido_tab(tab)
 
     return PatientKaleido
+
+
+@functools.cache
+def pipe_class() -> Any:
+    """Choreographer's pipe to Chromium, but closed only when nobody reads from it any more."""
+    from choreographer.channels import Pipe
+
+    class PatientPipe(Pipe):
+        """Choreographer would close the file descriptors under the thread that waits for Chromium's next message.
+
+        The next browser's pipe gets their numbers. A dying Chromium still says something, and writes the zero that ends
+        a message apart from it: who has read the one looks for the other under the old number, and takes an answer that
+        the next browser's start then waits for in vain.
+        """
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._reading = threading.RLock()  # re-entrant: who reads that Chromium has gone closes the pipe
+            self._closing = threading.Lock()
+
+        def read_jsons(self, *, blocking: bool = True) -> Any:
+            with self._reading:
+                return super().read_jsons(blocking=blocking)
+
+        def close(self) -> None:
+            """Wake the reader, and close the pipe once it has left."""
+            if not self._closing.acquire(blocking=False):
+                return  # somebody else is at it
+            os.set_blocking(self.from_external_to_choreo, False)  # a pipe that is full has a reader that is awake
+            while not self._reading.acquire(timeout=WAKE_SECONDS):
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self.from_external_to_choreo, b"\0")  # in Chromium's name: the end of any message
+            try:
+                super().close()
+            finally:
+                self._reading.release()
+
+    return PatientPipe
 
 
 def _advice(error: Exception) -> str:

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from query_api.image import Images
 from schemas.errors import UnavailableError
 from streams.settings import Settings
 from tests.api.charts import fan_chart
-from tests.api.conftest import broker, pipeline, settings, until  # noqa: F401 - fixtures
+from tests.api.conftest import FakeBrowser, broker, pipeline, settings, until  # noqa: F401 - fixtures
 from tests.api.small_pipeline import SmallPipeline, at
 from tests.browser.window import Window, window
 from tests.samples import dexcom, glucose_rows
@@ -88,6 +89,15 @@ async def test_a_subject_is_shown_as_its_forecasts_come(url: str, pipeline: Smal
         assert "not for treatment decisions" in await tab.evaluate("document.body.textContent")
 
 
+@pytest.fixture
+def all_errors_retrieved(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No task ends with an error that asyncio would log in the middle of whatever runs when it is collected."""
+    yield
+    gc.collect()
+    said = [record.getMessage() for when in ("call", "teardown") for record in caplog.get_records(when)]
+    assert not [message for message in said if "never retrieved" in message]
+
+
 @contextlib.asynccontextmanager
 async def drawing() -> AsyncIterator[Images]:
     images = Images()
@@ -109,6 +119,7 @@ async def test_pictures_have_their_size_and_are_drawn_once() -> None:
         assert (await images.draw("two", lambda: figure(fan_chart()), "svg")).startswith(b"<svg")
 
 
+@pytest.mark.usefixtures("all_errors_retrieved")
 async def test_a_browser_that_dies_is_started_again() -> None:
     async with drawing() as images:
         await images.draw("one", lambda: figure(fan_chart()))
@@ -127,6 +138,7 @@ def _reads_a_log(thread: threading.Thread) -> bool:
     return thread.name.startswith("browser_proc")
 
 
+@pytest.mark.usefixtures("all_errors_retrieved")
 @pytest.mark.parametrize("after_seconds", [0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
 async def test_stopped_while_chromium_starts_nothing_is_left_of_it(after_seconds: float) -> None:
     task = asyncio.create_task(Images().run())
@@ -136,6 +148,7 @@ async def test_stopped_while_chromium_starts_nothing_is_left_of_it(after_seconds
     await until(lambda: not any(map(_reads_a_log, threading.enumerate())))
 
 
+@pytest.mark.usefixtures("all_errors_retrieved")
 async def test_a_chromium_that_hangs_is_killed_in_the_end() -> None:
     async with drawing() as images:
         await images.draw("one", lambda: figure(fan_chart()))
@@ -143,6 +156,47 @@ async def test_a_chromium_that_hangs_is_killed_in_the_end() -> None:
         os.killpg(hanging.pid, signal.SIGSTOP)
     assert hanging.poll() is not None
     await until(lambda: not any(map(_reads_a_log, threading.enumerate())))
+
+
+@pytest.mark.usefixtures("all_errors_retrieved")
+async def test_a_chromium_that_hangs_while_it_starts_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    silent = tmp_path / "chromium"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(image, "START_SECONDS", 0.5)
+    monkeypatch.setenv("BROWSER_PATH", str(silent))
+    async with drawing() as images:
+        assert images.problem == "Chromium does not start (TimeoutError)"
+        monkeypatch.undo()
+        await until(lambda: images.problem is None, 60)
+        assert await images.draw("one", lambda: figure(fan_chart()))
+
+
+async def test_who_waits_in_vain_for_a_slow_start_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[FakeBrowser] = []
+    go_on = asyncio.Event()
+
+    async def slow() -> FakeBrowser:
+        await go_on.wait()
+        opened.append(FakeBrowser())
+        return opened[-1]
+
+    monkeypatch.setattr(image, "_open", slow)
+    monkeypatch.setattr(image, "RENDER_SECONDS", 0.05)
+    images = Images()
+    task = asyncio.create_task(images.run())
+    with pytest.raises(UnavailableError):
+        await images.draw("one", lambda: figure(fan_chart()))
+    monkeypatch.setattr(image, "RENDER_SECONDS", 20.0)
+    go_on.set()
+    assert await images.draw("one", lambda: figure(fan_chart()))
+    await asyncio.sleep(0)  # a browser that was said to have failed would be ended now
+    assert images.ready
+    assert len(opened) == 1
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_without_chromium_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import choreographer
 
+from query_api.image import pipe_class
+
 
 class Window:
     """A tab."""
@@ -50,7 +52,7 @@ class Window:
 async def window(url: str) -> AsyncIterator[Window]:
     for name in ("choreographer", "logistro"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    browser = choreographer.Browser(headless=True)
+    browser = choreographer.Browser(headless=True, channel_cls=pipe_class())
     try:
         await browser.open()
         tab = Window(await browser.create_tab("about:blank"))
