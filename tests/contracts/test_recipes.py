@@ -68,7 +68,8 @@ def test_a_newcomer_can_follow_the_recipes(tmp_path: Path) -> None:
     run(tmp_path, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache")
     run(tmp_path, "-m", "ruff", "check", "--no-cache", *code)
     run(tmp_path, "-m", "ruff", "format", "--no-cache", "--check", *code)
-    tests = [str(path) for path in touched if path.is_relative_to(tmp_path / "tests")]
+    tests = [path for path in code if path.startswith(f"{tmp_path}/tests/")]
+    run(tmp_path, "-m", "mypy", *sorted(set(code) - set(tests)))
     contracts = ["tests/contracts/test_topology.py", "tests/contracts/test_export.py"]
     run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *contracts)
 
