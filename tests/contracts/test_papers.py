@@ -172,11 +172,11 @@ def test_commands_in_the_text_exist_with_their_options(paper: str) -> None:
 
 
 @every_paper
-def test_scripts_in_code_blocks_exist(paper: str) -> None:
+def test_files_of_ours_in_code_blocks_exist(paper: str) -> None:
     for block in blocks(paper, "bash", ""):
-        for command in argument_lists(block):
-            if command[0] == "bash":
-                assert (ROOT / command[1]).exists(), command
+        for word in [word for command in argument_lists(block) for word in command]:
+            if word.split("/")[0] in PACKAGES | {"tests"}:
+                assert (ROOT / word).exists(), word
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:
