@@ -11,7 +11,7 @@ app = typer.Typer(help="Export and check the JSON Schemas and the AsyncAPI docum
 def export(
     allow_incompatible: Annotated[bool, typer.Option(help="Overwrite even what breaks today's readers.")] = False,
 ) -> None:
-    """Write the files and README's tables anew; refuses what would break somebody."""
+    """Write the files and the papers' tables anew; refuses what would break somebody."""
     from streams.contracts.export import export as write_files
 
     written = write_files(allow_incompatible=allow_incompatible)

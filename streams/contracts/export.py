@@ -1,4 +1,4 @@
-"""The contracts as files: a JSON Schema a record, the columns of Arrow records, the AsyncAPI document, README's tables.
+"""The contracts as files: a JSON Schema a record, the columns of Arrow records, AsyncAPI, the tables of the papers.
 
 Other teams build on these files, so they are committed, `check` fails where they differ from the code, and `export`
 refuses to overwrite them with something that breaks a reader or a writer of today.
@@ -14,29 +14,11 @@ import yaml
 
 import schemas
 from schemas.arrow_record import ArrowRecord
-from schemas.command import CacheCommand, ForecastDemand
-from schemas.dead_letter import DeadLetter
 from schemas.errors import ConfigurationError
-from schemas.fan_chart import FanChart
-from schemas.forecast import Forecast, ForecastRequest
-from schemas.outcome import RequestOutcome
-from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
-from schemas.series import Series
-from schemas.upload import UploadOutcome
-from streams.contracts import asyncapi, compatibility, readme_blocks
+from streams.contracts import asyncapi, compatibility, papers
+from streams.contracts.records import ARROW_RECORDS, JSON_RECORDS
 
-JSON_RECORDS: tuple[type[Record], ...] = (
-    CacheCommand,
-    DeadLetter,
-    FanChart,
-    ForecastDemand,
-    Reading,
-    ReadingOutcome,
-    RequestOutcome,
-    UploadOutcome,
-)
-ARROW_RECORDS: tuple[type[ArrowRecord], ...] = (Forecast, ForecastRequest, Series)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DIRECTORY = Path(schemas.__file__).parent
 
@@ -74,7 +56,7 @@ def documents() -> dict[str, str]:
 
 
 def export(directory: Path = DIRECTORY, allow_incompatible: bool = False) -> list[Path]:
-    """Write what changed, README's blocks beside `directory` too, and return it.
+    """Write what changed, the papers' blocks beside `directory` too, and return it.
 
     Raises `ConfigurationError`, with nothing written, where a change breaks who reads or writes the records today.
     """
@@ -106,11 +88,8 @@ def check(directory: Path = DIRECTORY) -> list[str]:
 
 
 def _wanted(directory: Path) -> dict[Path, str]:
-    wanted = {directory / name: text for name, text in documents().items()}
-    readme = directory.parent / "README.md"
-    if readme.exists():
-        wanted[readme] = readme_blocks.rewrite(readme.read_text("utf-8"))
-    return wanted
+    files = {directory / name: text for name, text in documents().items()}
+    return files | papers.renewed(directory.parent)
 
 
 def _orphans(directory: Path) -> list[Path]:

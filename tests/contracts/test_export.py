@@ -1,6 +1,7 @@
 """The committed contracts say what the code does, and a change that breaks somebody is named."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 import yaml
 
 from schemas import topics
+from schemas.arrow_record import ArrowRecord
 from schemas.errors import ConfigurationError
 from schemas.forecast import Forecast
 from schemas.reading import Reading
+from schemas.record import Record
 from streams import topology
-from streams.contracts import compatibility, export, readme_blocks
+from streams.contracts import compatibility, export
+from streams.contracts.records import ARROW_RECORDS, JSON_RECORDS, records_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,8 +32,18 @@ def test_generation_is_deterministic() -> None:
 
 
 def test_every_record_of_a_topic_is_exported() -> None:
-    exported = {kind.__name__ for kind in (*export.JSON_RECORDS, *export.ARROW_RECORDS)}
+    exported = {kind.__name__ for kind in (*JSON_RECORDS, *ARROW_RECORDS)}
     assert {topic.record for topic in topics.TOPICS if topic.record} == exported
+
+
+def test_a_record_that_schemas_does_not_define_is_named() -> None:
+    unknown = dataclasses.replace(topics.READINGS, record="Reeding")
+    with pytest.raises(
+        ConfigurationError, match=r"cgm\.readings carries Reeding: no module of schemas defines it as json"
+    ):
+        records_of(Record, [unknown])
+    with pytest.raises(ConfigurationError, match="carries Reading: no module of schemas defines it as arrow"):
+        records_of(ArrowRecord, [dataclasses.replace(topics.READINGS, encoding="arrow")])
 
 
 def test_drift_missing_files_and_orphans_are_told(tmp_path: Path) -> None:
@@ -104,7 +118,7 @@ def test_additive_changes_pass(path: str, value: Any) -> None:
 
 
 def test_every_schema_is_compatible_with_itself() -> None:
-    for kind in export.JSON_RECORDS:
+    for kind in JSON_RECORDS:
         schema = export.json_schema(kind)
         assert compatibility.json_breaks(kind.__name__, schema, schema) == []
 
@@ -175,34 +189,3 @@ def test_asyncapi_follows_the_topology() -> None:
     expected |= {f"{step.name}.send.{topic.name}" for step in topology.STEPS for topic in step.writes}
     expected |= {f"{step.name}.send.{topics.DEAD_LETTERS.name}" for step in topology.STEPS if step.role != "query"}
     assert set(document["operations"]) == expected
-
-
-def test_the_query_role_is_named_with_all_that_it_follows_and_sends() -> None:
-    operations = {name for name in asyncapi()["operations"] if name.startswith("query_api.")}
-    assert operations == {
-        "query_api.receive.glucast-calc-fan-charts-changelog",
-        "query_api.receive.cgm.upload-outcomes",
-        "query_api.receive.cgm.reading-outcomes",
-        "query_api.receive.cgm.request-outcomes",
-        "query_api.send.cgm.uploads",
-        "query_api.send.cgm.readings",
-        "query_api.send.cgm.series",
-        "query_api.send.cgm.forecast-demands",
-        "query_api.send.cgm.cache-commands",
-    }
-
-
-@pytest.mark.parametrize("block", readme_blocks.BLOCKS)
-def test_readme_carries_the_generated_block(block: str) -> None:
-    readme = (ROOT / "README.md").read_text()
-    between = readme.split(f"<!-- {block} -->\n")[1].split(f"\n<!-- /{block} -->")[0]
-    assert between == readme_blocks.BLOCKS[block]()
-
-
-def test_the_diagram_shows_every_step_topic_and_table() -> None:
-    diagram = readme_blocks.topology_diagram()
-    for step in topology.STEPS:
-        assert f"[{step.name}]" in diagram
-        assert all(f"[({table})]" in diagram for table in step.tables)
-        assert all(f"([{topic.name}])" in diagram for topic in (*step.reads, *step.writes) if topic in topics.TOPICS)
-    assert "fan_charts_table -. changelog .-> query_api" in diagram

@@ -19,7 +19,8 @@ from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.reading import Reading
 from schemas.record import Record
-from streams.contracts.export import ARROW_RECORDS, DIRECTORY, JSON_RECORDS
+from streams.contracts.export import DIRECTORY
+from streams.contracts.records import ARROW_RECORDS, JSON_RECORDS
 from tests.contracts.generated import arrow_records, records
 
 examples = settings(max_examples=20, deadline=None)

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,21 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ["deploy/setup.sh", "deploy/try.sh", "deploy/test.sh", ".ci/run"]
 
 
+COMPOSE = ROOT / "deploy/compose.yaml"
+
+
 @pytest.fixture
 def services() -> dict[str, Any]:
-    services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    services: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
     return services
 
 
-def commands_of_help(*arguments: str) -> str:
-    command = [sys.executable, "-m", "deploy.cli.main", *arguments, "--help"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+def test_compose_builds_our_image_from_the_top_of_the_checkout(services: dict[str, Any]) -> None:
+    builds = [service["build"] for name, service in services.items() if name != "kafka"]
+    for build in builds:
+        context = (COMPOSE.parent / build["context"]).resolve()
+        assert context == ROOT
+        assert (context / build["dockerfile"]).read_text().startswith("# One image for every role")
 
 
 def test_compose_runs_every_role_with_commands_and_settings_that_exist(services: dict[str, Any]) -> None:
@@ -82,15 +87,6 @@ def test_every_dependency_is_locked_to_one_version_and_to_no_address() -> None:
     assert missing == []
     assert locked["torch"] == "2.13.0"
     assert "torch==2.13.0" in project["dependencies"]
-
-
-def test_recipes_name_topics_and_commands_that_exist() -> None:
-    recipes = (ROOT / "deploy/recipes.md").read_text()
-    names = {topic.name for topic in topics.TOPICS}
-    assert {f"cgm.{name}" for name in re.findall(r"(?<![\w/])cgm\.([a-z-]+)", recipes)} <= names
-    for group, command in re.findall(r"glucast (dlq|topics|worker) ([a-z]+)", recipes):
-        if group != "worker":
-            assert f"\n  {command} " in commands_of_help(group), (group, command)
 
 
 def _canonical(name: str) -> str:

@@ -1,7 +1,11 @@
-"""README's generated parts, between markers: the topology as a diagram, the topics and the settings as tables."""
+"""The generated parts of the papers at the top: the topology as a diagram, topics and settings as tables.
+
+A paper carries a block by holding its markers, ``<!-- name -->`` and ``<!-- /name -->``, on lines of their own.
+"""
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices
@@ -14,14 +18,19 @@ from streams import topology
 from streams.settings import Settings
 
 
-def rewrite(readme: str) -> str:
-    """The text with each ``<!-- name -->`` … ``<!-- /name -->`` block renewed; a block without markers stays out."""
+def renewed(directory: Path) -> dict[Path, str]:
+    """Every paper in a directory to its text with the blocks that it carries as they have to be now."""
+    return {paper: rewrite(paper.read_text("utf-8")) for paper in sorted(directory.glob("*.md"))}
+
+
+def rewrite(paper: str) -> str:
+    """The text with each block that it carries renewed; everything else as it was."""
     for name, render in BLOCKS.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if start in readme and end in readme:
-            before, after = readme.split(start, 1)[0], readme.split(end, 1)[1]
-            readme = f"{before}{start}{render()}\n{end}{after}"
-    return readme
+        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->\n"
+        if start in paper and end in paper:
+            before, after = paper.split(start, 1)[0], paper.split(end, 1)[1]
+            paper = f"{before}{start}{render()}{end}{after}"
+    return paper
 
 
 def topology_diagram() -> str:

@@ -1,0 +1,36 @@
+"""What a newcomer has to keep in mind when a topic, step or projection is added, and would not see fail at once."""
+
+import importlib
+from collections import Counter
+from pathlib import Path
+
+from query_api.read_model import ReadModel
+from query_api.store import Store
+from query_api.subscriptions import Subscriptions
+from schemas import topics
+from schemas.topics import TOPICS, Topic
+from streams import topology
+from streams.apps import module_of
+
+
+def test_every_topic_is_listed() -> None:
+    assert {topic for topic in vars(topics).values() if isinstance(topic, Topic)} == set(TOPICS)
+
+
+def test_a_role_reads_a_topic_with_one_step() -> None:
+    """Two would share each message and its ack: the first to finish would ack for both."""
+    read = Counter((step.role, topic.name) for step in topology.STEPS for topic in step.reads)
+    assert [pair for pair, steps in read.items() if steps > 1] == []
+
+
+def test_every_step_of_a_worker_is_a_module_of_its_role() -> None:
+    for role in ("ingest", "calc"):
+        for step in topology.steps_of(role):
+            assert callable(importlib.import_module(module_of(step)).build), step.name
+
+
+def test_the_query_role_follows_what_the_page_says(tmp_path: Path) -> None:
+    model = ReadModel(Store(tmp_path / "read-model", 1 << 20, 1 << 20), Subscriptions())
+    reads = [topic.name for topic in topology.step_of("query_api").reads]
+    assert sorted(model.followed) == sorted(reads)
+    model.close()
