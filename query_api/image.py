@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
 
 import structlog
+from cachetools import LRUCache
 
 from query_api.figure import HEIGHT, WIDTH
-from query_api.in_flight import InFlight
+from query_api.shared_computations import SharedComputations
 from schemas.errors import UnavailableError
 
 log = structlog.get_logger("query_api.image")
@@ -34,10 +34,8 @@ class Images:
     """Draws each picture once. `run` holds the browser and starts it again when it dies."""
 
     def __init__(self, cached_bytes: int = 32 << 20, waiters: int = 256) -> None:
-        self._cache: OrderedDict[str, bytes] = OrderedDict()
-        self._cached_bytes = cached_bytes
-        self._size = 0
-        self._in_flight = InFlight(waiters)
+        self._cache: LRUCache[str, bytes] = LRUCache(cached_bytes, getsizeof=len)
+        self._computations = SharedComputations(waiters)
         self._browser: Any = None
         self._failed = asyncio.Event()
         self._ready = asyncio.Event()
@@ -77,10 +75,8 @@ class Images:
 
     def cached(self, key: str) -> bytes | None:
         """A picture drawn before, if it is still kept."""
-        data = self._cache.get(key)
-        if data is not None:
-            self._cache.move_to_end(key)
-            self.hits += 1
+        data: bytes | None = self._cache.get(key)
+        self.hits += data is not None
         return data
 
     async def draw(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png") -> bytes:
@@ -89,7 +85,7 @@ class Images:
         Raises `UnavailableError` where Chromium is missing or does not answer.
         """
         drawn = self.cached(key)
-        return drawn if drawn is not None else await self._in_flight.join(key, lambda: self._draw(key, figure, kind))
+        return drawn if drawn is not None else await self._computations.join(key, lambda: self._draw(key, figure, kind))
 
     async def _draw(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format) -> bytes:
         browser = await self._started()
@@ -126,11 +122,8 @@ class Images:
 
     def keep(self, key: str, data: bytes) -> None:
         """Remember what has been made; the least recently asked for goes first."""
-        self._size += len(data) - len(self._cache.pop(key, b""))
-        self._cache[key] = data
-        while self._size > self._cached_bytes:
-            _, dropped = self._cache.popitem(last=False)
-            self._size -= len(dropped)
+        if len(data) <= self._cache.maxsize:
+            self._cache[key] = data
 
 
 async def _open() -> Any:
