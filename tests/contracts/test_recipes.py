@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("deploy", "query_api", "streams", "agents", "schemas", "tests")
-RECIPES = ("A topic with its record", "A step", "A projection", "A forecaster")
+RECIPES = (
+    "A topic with its record", "A step", "A projection", "An HTTP route", "A forecaster", "A vendor format", "A metric",
+)  # fmt: skip
 
 
 def section(text: str, heading: str) -> str:
