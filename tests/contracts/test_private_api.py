@@ -54,6 +54,7 @@ _MESSAGE = "faust.types.tuples.Message"
 _STORE = "faust.stores.rocksdb.Store"
 _AIOKAFKA = "aiokafka.consumer.consumer.AIOKafkaConsumer"
 _KALEIDO = "kaleido.Kaleido"
+_PIPE = "choreographer.channels.Pipe"
 _RECORDER = "torch.utils._python_dispatch.TorchDispatchMode"
 
 PINS = [
@@ -208,6 +209,12 @@ PINS = [
         "Where a page goes back to without that reload."),
     Pin("choreographer.Browser", "subprocess", "used", "attribute",
         "Kills a Chromium that hangs: its log is read in a thread that ends with it, and so does the whole process."),
+    Pin(_PIPE, "read_jsons", "overridden", "(self, *, blocking=True)",
+        "Tells when a thread waits for Chromium's next message: the pipe must not be closed under it."),
+    Pin(_PIPE, "close", "overridden", "(self)",
+        "Waits until that thread has left: the next browser's pipe gets the same numbers, and would lose answers to it."),
+    Pin(_PIPE, "from_external_to_choreo", "used", "attribute",
+        "Wakes that thread by the end of a message, in Chromium's name."),
     # torch
     Pin("torch.cpu", "_is_avx512_bf16_supported", "used", "()",
         "Serves in bf16 only where the processor multiplies it natively: emulated, it is slower than fp32."),
