@@ -182,7 +182,7 @@ async def test_what_cannot_be_answered_ends_in_an_outcome_or_a_dead_letter(setti
     assert {(each.demand_id, each.status) for each in outcomes} == {
         ("late", "expired"),
         ("broken", "failed"),
-        ("short", "failed"),
+        ("short", "implausible"),
     }
     letters = [DeadLetter.from_json(record.value) for record in await read_all(settings, topics.DEAD_LETTERS.name)]
     assert sorted((letter.topic, letter.code) for letter in letters) == [

@@ -49,7 +49,7 @@ def load(path: Path) -> Any:
 
 SCRAPES = load(PROMETHEUS / "prometheus.yml")
 JOBS = {job["job_name"]: job for job in SCRAPES["scrape_configs"]}
-SERVICES = load(ROOT / "deploy" / "compose.yaml")["services"]
+SERVICES = load(ROOT / "deploy/compose.yaml")["services"]
 VALUES: dict[str, set[str]] = {
     "job": set(JOBS),
     "step": {step.name for step in topology.STEPS},
