@@ -8,7 +8,7 @@ from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
-from tests import samples
+from tests.kit import samples
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 RAW = samples.dexcom(samples.glucose_rows(150))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Client, body_of
-from tests.api.small_pipeline import SmallPipeline
-from tests.samples import dexcom, glucose_rows
+from tests.kit.query import Client, body_of
+from tests.kit.samples import dexcom, glucose_rows
+from tests.kit.small_pipeline import SmallPipeline
 
 FILES: dict[str, tuple[bytes, str]] = {
     "garbage": (b"not a glucose file\n" * 50, "format"),

@@ -13,7 +13,7 @@ from query_api.figure import FAN_MINUTES, HEIGHT, WIDTH, Style, _drawn, figure
 from query_api.plots import SAMPLE_TYPES, SUBJECT_TYPES, preferred
 from schemas.fan_chart import DensityCurve
 from schemas.grid import MGDL_PER_MMOLL
-from tests.api.charts import fan_chart
+from tests.kit.charts import fan_chart
 
 
 def traces(shown: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG
-from tests.api.conftest import Client, body_of, serving, until, until_async
-from tests.api.small_pipeline import SmallPipeline
+from tests.kit.query import Client, body_of, samples_of, serving
+from tests.kit.small_pipeline import SmallPipeline
+from tests.kit.waiting import until_async
 
 MIB = 1 << 20
 
@@ -34,7 +35,7 @@ async def test_what_one_replica_answered_the_other_knows(
             assert answers[0].content == answers[1].content
             params = {"action": "delete", "handle": handle}
             assert (await two.post("/cache_management", params=params)).status_code == 200
-            await until_async(partial(_unknown, one, ask))  # with its next fetch
+            await until_async(partial(_unknown, one, ask), "the other replica forgets too, with its next fetch")
             assert await _unknown(one, ask)
 
 
@@ -47,9 +48,7 @@ async def test_a_restarted_replica_goes_on_where_it_was(
 ) -> None:
     async with serving(settings, tmp_path / "query") as client:
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
-        await until(
-            lambda: len(client.services.read_model.samples(client.services.read_model.uploads.handle(handle))) == 26
-        )
+        await until_async(lambda: len(samples_of(client, handle)) == 26, "all forecasts")
         await client.services.follower.catch_up()
         positions = client.services.read_model.positions()
     applied: list[object] = []

@@ -1,7 +1,6 @@
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -18,11 +17,8 @@ from streams.settings import Settings
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    broker = EmbeddedBroker(tmp_path)
-    broker.start()
-    yield Settings(broker=broker.address, partitions=2)
-    broker.stop()
+def settings(broker: EmbeddedBroker) -> Settings:
+    return Settings(broker=broker.address, partitions=2)
 
 
 @pytest.fixture

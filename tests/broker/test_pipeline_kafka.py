@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from deploy.bench.pipeline import export_of
-from deploy.bench.roles import until
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.forecast import Forecast
 from schemas.topics import FORECASTS
 from tests.kit.pipeline import Pipeline, running
+from tests.kit.waiting import until
 
 pytestmark = [
     pytest.mark.kafka,
@@ -59,8 +59,8 @@ def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_
 ) -> None:
     with running(kafka, tmp_path, SHARED) as pipeline:
         first, second = (process.url for process in pipeline.roles.all if process.name.startswith("api"))
-        until(lambda: all(owned(pipeline, "ingest")), 30, "both ingest workers with partitions")
-        until(lambda: all(owned(pipeline, "calc")), 30, "both calc workers with partitions")
+        until(lambda: all(owned(pipeline, "ingest")), "both ingest workers with partitions")
+        until(lambda: all(owned(pipeline, "calc")), "both calc workers with partitions")
         handles = [upload(first, person) for person in range(10, 14)]
         plots = {}
         for handle in handles:
@@ -68,7 +68,7 @@ def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_
                 answer = plot_of(second, handle, index)
                 assert answer.status_code == 200, answer.text
                 plots[handle, index] = answer.content
-        until(lambda: len(windows(pipeline)) == len(handles) * EVERY_WINDOW, 60, "the whole backfill")
+        until(lambda: len(windows(pipeline)) == len(handles) * EVERY_WINDOW, "the whole backfill", 60)
         computed = len(pipeline.records(FORECASTS))
     kafka.stop()
     kafka.restart()

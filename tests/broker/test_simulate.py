@@ -1,8 +1,6 @@
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +15,8 @@ from streams.settings import Settings
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    broker = EmbeddedBroker(tmp_path)
-    broker.start()
-    yield Settings(broker=broker.address, partitions=2)
-    broker.stop()
+def settings(broker: EmbeddedBroker) -> Settings:
+    return Settings(broker=broker.address, partitions=2)
 
 
 async def test_history_comes_at_once_then_one_reading_a_step_and_never_from_the_future(settings: Settings) -> None:

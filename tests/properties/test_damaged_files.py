@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agents.ingest.files.unified_file import Rules, to_unified_csv, unify_file
 from schemas.errors import RejectedError
-from tests import samples
+from tests.kit import samples
 
 ROWS = samples.glucose_rows(112)
 FILES = [

@@ -9,7 +9,7 @@ import pytest
 from agents.core.local_time import wall_clock
 from agents.ingest.files.unified_file import Rules, UnifiedFile, to_unified_csv, unify_file
 from schemas.errors import ImplausibleError, RejectedError, TooShortError, UnknownFormatError
-from tests import samples
+from tests.kit import samples
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ROWS = samples.glucose_rows(150)
