@@ -172,3 +172,25 @@ async def test_a_step_that_works_in_the_end_is_processed_once() -> None:
 
     ended = await Ended(flaky).reached()
     assert (ended.letters, ended.counts) == ([], {"retried": 2, "processed": 1})
+
+
+async def test_each_attempt_waits_longer_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def failing(_: Work) -> None:
+        raise OSError("disk")
+
+    monkeypatch.setattr(middlewares, "FIRST_BACKOFF_SECONDS", 0.1)
+    monkeypatch.setattr("streams.middlewares.asyncio.sleep", sleep)
+    await Ended(failing, attempts=9).reached()
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+def test_every_step_has_them_in_the_order_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(middlewares, "chained", lambda chain, _: given.extend(type(one).__name__ for one in chain))
+    around(None, 3, Metrics().of_step("window"), {})  # type: ignore[arg-type]
+    assert given == ["Measured", "Named", "Buried", "TriedAgain", "Sized"]
