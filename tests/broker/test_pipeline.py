@@ -40,12 +40,12 @@ def post(pipeline: Pipeline, path: str, body: object, **options: object) -> http
     return httpx.post(f"{pipeline.url}{path}", json=body, timeout=60, **options)
 
 
-def samples_by_id(pipeline: Pipeline) -> dict[str, set[tuple[float, ...]]]:
+def samples_by_id(pipeline: Pipeline) -> dict[str, list[tuple[float, ...]]]:
     """The draws that were ever published under each forecast id."""
-    found: dict[str, set[tuple[float, ...]]] = {}
+    found: dict[str, list[tuple[float, ...]]] = {}
     for record in pipeline.records(FORECASTS):
         forecast = Forecast.from_arrow(record.value)
-        found.setdefault(forecast.forecast_id, set()).add(tuple(forecast.samples_mgdl))
+        found.setdefault(forecast.forecast_id, []).append(tuple(forecast.samples_mgdl))
     return found
 
 
@@ -79,12 +79,12 @@ def test_recomputing_gives_bit_equal_samples_whatever_their_batch_mates(pipeline
     answer = post(pipeline, "/process_unified", upload).json()
     for index in (0, -109):
         assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index}).status_code == 200
-    before = len(pipeline.records(FORECASTS))
     for index in (0, -7, 12):
         again = {"handle": answer["handle"], "index": index, "force_calculate": True}
         assert post(pipeline, "/draw_a_plot", again).status_code == 200
-    assert len(pipeline.records(FORECASTS)) >= before + 3
-    assert {len(draws) for draws in samples_by_id(pipeline).values()} == {1}
+    found = samples_by_id(pipeline)
+    assert sum(len(draws) > 1 for draws in found.values()) >= 3, "what was computed twice has one id"
+    assert all(len(set(draws)) == 1 for draws in found.values())
 
 
 def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: P
     finally:
         broker.stop()
     shared = here.keys() & there.keys()
-    assert all(here[name] == there[name] for name in shared)
+    assert all(set(here[name]) == set(there[name]) for name in shared)
 
 
 def test_readings_of_an_independent_client_become_valid_fan_charts_and_a_plot(pipeline: Pipeline) -> None:

@@ -3,9 +3,6 @@
 import copy
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,9 @@ from schemas.forecast import Forecast
 from schemas.reading import Reading
 from schemas.record import Record
 from streams import topology
-from streams.contracts import compatibility, export
+from streams.contracts import compatibility, export, papers
 from streams.contracts.records import ARROW_RECORDS, JSON_RECORDS, records_of
+from tests.kit.processes import printed
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,17 +30,15 @@ def test_committed_files_are_those_that_the_code_generates() -> None:
 
 def generated(hash_seed: str) -> str:
     """What a process of its own writes, in which sets and hashes have another order."""
-    program = "from streams.contracts import export, readme_blocks as readme; import json; print(json.dumps("
-    program += "export.documents() | {name: block() for name, block in readme.BLOCKS.items()}, ensure_ascii=True))"
-    environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    program = "from streams.contracts import export, papers; import json; print(json.dumps("
+    program += "export.documents() | {name: block() for name, block in papers.BLOCKS.items()}, ensure_ascii=True))"
+    return printed(program, hash_seed=hash_seed)
 
 
 def test_generation_is_deterministic() -> None:
     first, second = generated("1"), generated("2")
     assert first == second
-    assert json.loads(first).keys() == {*export.documents(), *readme_blocks.BLOCKS}
+    assert json.loads(first).keys() == {*export.documents(), *papers.BLOCKS}
 
 
 def test_every_record_of_a_topic_is_exported() -> None:
@@ -173,6 +169,7 @@ def test_asyncapi_has_what_version_3_requires() -> None:
     document = asyncapi()
     assert document["asyncapi"] == "3.0.0"
     assert {"title", "version"} <= document["info"].keys()
+    assert document["servers"]
     for server in document["servers"].values():
         assert {"host", "protocol"} <= server.keys()
     for operation in document["operations"].values():
@@ -186,6 +183,8 @@ def test_asyncapi_has_what_version_3_requires() -> None:
 
 def test_asyncapi_references_resolve() -> None:
     document = asyncapi()
+    kinds = {reference.split("/")[0] for reference in references(document)}
+    assert kinds == {"#", "."}, "parts of the document and files beside it"
     for reference in references(document):
         if reference.startswith("./"):
             assert (ROOT / "schemas" / reference).is_file(), reference

@@ -1,6 +1,7 @@
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
-IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+SAYS_WHEN = """
+import signal, sys, time
+def told(*_):
+    print(f"{sys.argv[1]} told at {time.monotonic()}", flush=True)
+    if sys.argv[1] != "deaf":
+        sys.exit()
+signal.signal(signal.SIGTERM, told)
+print(sys.argv[1], "up", flush=True)
+while True:
+    time.sleep(60)
+"""
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 
 
@@ -121,14 +132,17 @@ async def test_a_child_with_a_wrong_configuration_is_not_started_again(out: io.S
 
 async def test_stop_goes_rank_by_rank_and_kills_what_does_not_listen(out: io.StringIO) -> None:
     kept = supervisor(out)
-    kept.add(child("a", IGNORES_SIGTERM, stop_rank=0))
-    kept.add(child("b", SLEEPS, stop_rank=1))
-    await until_async(lambda: "deaf" in out.getvalue() and "b      | up" in out.getvalue(), "a and b are up")
+    kept.add(child("b", SAYS_WHEN, "heeds", stop_rank=1))
+    kept.add(child("a", SAYS_WHEN, "deaf", stop_rank=0))
+    await until_async(lambda: "deaf up" in out.getvalue() and "heeds up" in out.getvalue(), "a and b are up")
     pids = [kept.pid("a"), kept.pid("b")]
+    assert None not in pids
     begin = time.monotonic()
     await kept.stop(within_seconds=0.6, patience_seconds=0.3)
     assert time.monotonic() - begin < 5
     assert not any(is_alive(pid) for pid in pids if pid)
+    first, second = (float(re.search(rf"{name} told at (.+)", out.getvalue())[1]) for name in ("deaf", "heeds"))
+    assert second - first > 0.25, "the next rank is told when the one before it has had its time"
     assert "a      | did not stop in time; killing it" in out.getvalue()
     assert "b      | did not stop" not in out.getvalue()
     assert sum(kept.restarts.values()) == 0
