@@ -89,7 +89,8 @@ class Ended:
     def counts(self) -> dict[str, int]:
         lines = self.metrics.exposition().decode().splitlines()
         counted = [line.split('outcome="')[1] for line in lines if line.startswith("glucast_events_total{")]
-        return {line.split('"')[0]: int(float(line.rsplit(" ", 1)[1])) for line in counted}
+        counts = {line.split('"')[0]: int(float(line.rsplit(" ", 1)[1])) for line in counted}
+        return {outcome: count for outcome, count in counts.items() if count}
 
     @property
     def letters(self) -> list[DeadLetter]:
