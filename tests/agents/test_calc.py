@@ -57,7 +57,10 @@ async def test_a_chart_goes_into_the_table_and_onto_the_topic() -> None:
 async def test_delivered_again_it_is_the_same_chart() -> None:
     bench = Workbench()
     first = await bench.run(CALC, SAMPLE.to_arrow())
+    rows = dict(bench.rows(FAN_CHARTS_TABLE))
     assert await bench.run(CALC, SAMPLE.to_arrow()) == first
+    assert len(of(FAN_CHARTS, first)) == len(rows) == 1
+    assert bench.rows(FAN_CHARTS_TABLE) == rows
 
 
 async def test_the_same_computation_for_two_people_is_two_charts() -> None:

@@ -1,17 +1,34 @@
 """unify: one outcome a file, and the file's series once."""
 
+from typing import Any
+
 import pytest
 
 from agents.core import fingerprint
 from agents.ingest import unify
+from agents.ingest.files import unified_file
+from agents.ingest.files.unified_file import unify_file
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
-from tests import samples
+from tests.kit import samples
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 RAW = samples.dexcom(samples.glucose_rows(150))
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every file that steps built from here on hand to the parser, in order."""
+    seen: list[bytes] = []
+
+    def parsing(raw: bytes, *how: Any) -> Any:
+        seen.append(raw)
+        return unify_file(raw, *how)
+
+    monkeypatch.setattr(unified_file, "unify_file", parsing)
+    return seen
 
 
 async def rejected(raw: bytes | None, **headers: bytes) -> UploadOutcome:
@@ -36,22 +53,14 @@ async def test_a_file_becomes_a_series_under_its_tail() -> None:
     assert (series.began_ms, series.force, len(series.glucose_centi_mgdl)) == (NOW_MS, True, 150)
 
 
-async def test_the_same_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    parsed = []
-    from agents.ingest.files import unified_file
-
-    original = unified_file.unify_file
-    monkeypatch.setattr(unified_file, "unify_file", lambda *args: (parsed.append(1), original(*args))[1])
+async def test_the_same_file_is_parsed_once(parsed: list[bytes]) -> None:
     step, bench = built("unify"), Workbench()
     first = await bench.run(step, RAW)
+    assert [send.topic for send in first] == [SERIES]
     assert await bench.run(step, RAW) == first
-    assert len(parsed) == 1
+    assert parsed == [RAW]
     await bench.run(step, RAW, headers={"timezone": b"Europe/Berlin"})  # read in another way: another upload
-    assert len(parsed) == 2
-    for number in range(unify.REMEMBERED_FILES):
-        await bench.run(step, b"another file %d" % number)
-    await bench.run(step, RAW)
-    assert len(parsed) == 2 + unify.REMEMBERED_FILES + 1, "nothing is remembered for ever"
+    assert parsed == [RAW, RAW]
 
 
 @pytest.mark.parametrize(
@@ -70,9 +79,20 @@ async def test_what_cannot_be_used_is_rejected_with_a_reason(raw: bytes | None, 
     assert outcome.reason
 
 
-async def test_a_rejection_is_remembered_too() -> None:
+async def test_a_rejection_is_remembered_too(parsed: list[bytes]) -> None:
     step, bench = built("unify"), Workbench()
-    assert await bench.run(step, b"garbage") == await bench.run(step, b"garbage")
+    first = await bench.run(step, b"garbage")
+    assert UploadOutcome.from_json(first[0].value).status == "rejected"
+    assert await bench.run(step, b"garbage") == first
+    assert parsed == [b"garbage"]
+
+
+async def test_of_many_files_the_latest_are_remembered(parsed: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unify, "REMEMBERED_FILES", 2)
+    step, bench = built("unify"), Workbench()
+    for raw in (b"one", b"two", b"one", b"three", b"one", b"two"):
+        await bench.run(step, raw)
+    assert parsed == [b"one", b"two", b"three", b"two"], "the one that was asked for least recently goes"
 
 
 async def test_a_timezone_that_does_not_exist_is_rejected() -> None:
@@ -80,6 +100,9 @@ async def test_a_timezone_that_does_not_exist_is_rejected() -> None:
     assert (await rejected(RAW, timezone=b"\xff\xfe")).code == "implausible"
 
 
-async def test_a_file_over_the_limit_is_rejected_unparsed() -> None:
-    outcome = await rejected(b"x" * (Settings().max_upload_bytes + 1))
-    assert outcome.code == "too_large"
+async def test_a_file_over_the_limit_is_rejected_unparsed(parsed: list[bytes]) -> None:
+    limit = Settings().max_upload_bytes
+    assert (await rejected(b"x" * (limit + 1))).code == "too_large"
+    assert parsed == []
+    assert (await rejected(b"x" * limit)).code == "unknown_format"
+    assert len(parsed) == 1

@@ -18,7 +18,7 @@ from query_api.auth import new_key
 from query_api.routers.samples import upload_body_bytes
 from query_api.routers.subjects import READINGS_BODY_BYTES
 from streams.settings import Settings
-from tests.api.conftest import Client
+from tests.kit.query import Client
 
 OPEN = {
     ("GET", "/"),

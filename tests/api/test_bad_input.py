@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Client, body_of
-from tests.api.small_pipeline import SmallPipeline
-from tests.samples import dexcom, glucose_rows
+from tests.kit.query import Client, body_of
+from tests.kit.samples import dexcom, glucose_rows
+from tests.kit.small_pipeline import SmallPipeline
 
 FILES: dict[str, tuple[bytes, str]] = {
     "garbage": (b"not a glucose file\n" * 50, "format"),
-    "truncated": (dexcom(glucose_rows(121))[:400], ""),
+    "truncated": (dexcom(glucose_rows(121))[:400], "incomplete"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(200), "PNG"),
     "too short": (dexcom(glucose_rows(107)), "8 h 50 min"),
     "negative": (dexcom([(time, -value) for time, value in glucose_rows(121)]), "impossible"),
@@ -44,9 +44,9 @@ async def test_files_that_cannot_be_used_get_a_reason(client: Client, pipeline: 
         ({"csv_base64": "YQ==", "force_calculate": "maybe"}, "force_calculate"),
         ({"csv_base64": "YQ==", "timezone": "Mars/Base"}, "timezone"),
         ({"csv_base64": "YQ==", "timezone": "../../etc/passwd"}, "timezone"),
-        ([], ""),
-        ("text", ""),
-        (None, ""),
+        ([], "body"),
+        ("text", "body"),
+        (None, "body"),
     ],
 )
 async def test_bodies_that_are_no_question_get_a_reason(client: Client, body: Any, words: str) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from query_api.saved_handles import load, points_of
 from schemas.errors import RejectedError
-from tests.api.conftest import Client, body_of, until
-from tests.api.small_pipeline import SmallPipeline
-from tests.samples import dexcom, glucose_rows
+from tests.kit.query import Client, body_of, samples_of
+from tests.kit.samples import dexcom, glucose_rows
+from tests.kit.small_pipeline import SmallPipeline
+from tests.kit.waiting import until_async
 
 SAMPLES = 14 + 12
 
@@ -27,9 +28,7 @@ async def manage(client: Client, action: str, handle: str | None = None) -> dict
 async def uploaded(client: Client, pipeline: SmallPipeline, raw: bytes) -> str:
     """A handle whose forecasts are all there."""
     handle = (await client.post("/process_unified", json=body_of(raw))).json()["handle"]
-    await until(
-        lambda: len(client.services.read_model.samples(client.services.read_model.uploads.handle(handle))) == SAMPLES
-    )
+    await until_async(lambda: len(samples_of(client, handle)) == SAMPLES, "all forecasts of the upload")
     return str(handle)
 
 

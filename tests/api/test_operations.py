@@ -2,8 +2,9 @@
 
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas.metrics import QUERY
-from tests.api.conftest import Client, until
 from tests.kit.exposition import buckets, declared, exposed, labels
+from tests.kit.query import Client
+from tests.kit.waiting import until_async
 
 HEALTH_FIELDS = {
     "status",
@@ -44,7 +45,7 @@ async def test_metrics_are_those_that_the_catalogue_declares(client: Client) -> 
 async def test_readiness_falls_and_says_why_when_the_broker_goes(client: Client, broker: EmbeddedBroker) -> None:
     assert (await client.get("/readyz")).json()["ready"] is True
     broker.stop()
-    await until(lambda: not client.services.follower.connected)
+    await until_async(lambda: not client.services.follower.connected, "the follower notices that its broker is gone")
     answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()["reasons"][0]["code"]) == (503, "no_broker")
     assert (await client.get("/livez")).status_code == 200

@@ -15,7 +15,7 @@ from schemas.errors import MalformedRecordError
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG
-from tests.api.charts import fan_chart
+from tests.kit.charts import fan_chart
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Any replica answers, a restart resumes, and a log that is not the table's own makes it start anew."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,18 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from deploy.brokers.embedded import EmbeddedBroker
-from query_api.read_model import ReadModel
+from query_api.read_model import Entry, ReadModel
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
+from schemas import topics
 from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG
-from tests.api.conftest import Client, body_of, serving, until, until_async
-from tests.api.small_pipeline import SmallPipeline
+from tests.kit.query import Client, body_of, samples_of, serving
+from tests.kit.samples import dexcom, glucose_rows
+from tests.kit.small_pipeline import SmallPipeline
+from tests.kit.waiting import until_async
 
 MIB = 1 << 20
 
@@ -34,7 +38,7 @@ async def test_what_one_replica_answered_the_other_knows(
             assert answers[0].content == answers[1].content
             params = {"action": "delete", "handle": handle}
             assert (await two.post("/cache_management", params=params)).status_code == 200
-            await until_async(partial(_unknown, one, ask))  # with its next fetch
+            await until_async(partial(_unknown, one, ask), "the other replica forgets too, with its next fetch")
             assert await _unknown(one, ask)
 
 
@@ -47,17 +51,24 @@ async def test_a_restarted_replica_goes_on_where_it_was(
 ) -> None:
     async with serving(settings, tmp_path / "query") as client:
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
-        await until(
-            lambda: len(client.services.read_model.samples(client.services.read_model.uploads.handle(handle))) == 26
-        )
+        await until_async(lambda: len(samples_of(client, handle)) == 26, "all forecasts")
         await client.services.follower.catch_up()
         positions = client.services.read_model.positions()
-    applied: list[object] = []
-    monkeypatch.setattr(ReadModel, "apply", lambda _, entries, positions: applied.extend(entries))
+    applied: list[str] = []
+    original = ReadModel.apply
+
+    def apply(model: ReadModel, entries: Iterable[Entry], reached: Mapping[tuple[str, int], int]) -> None:
+        entries = list(entries)
+        applied.extend(entry.topic for entry in entries)
+        original(model, entries, reached)
+
+    monkeypatch.setattr(ReadModel, "apply", apply)
     async with serving(settings, tmp_path / "query") as client:
         assert client.services.read_model.positions() == positions
         assert (await client.post("/draw_a_plot", json={"handle": handle, "index": -13})).status_code == 200
-    assert applied == []
+        assert applied == []
+        assert (await client.post("/process_unified", json=body_of(dexcom(glucose_rows(130))))).status_code == 200
+        assert topics.UPLOAD_OUTCOMES.name in applied, "what is new is read"
 
 
 async def test_another_cluster_behind_the_same_table_makes_it_forget(

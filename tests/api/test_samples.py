@@ -9,9 +9,10 @@ import pytest
 from query_api.submit import Submit
 from schemas import topics
 from schemas.errors import UnavailableError
-from tests.api.conftest import Client, FakeBrowser, body_of, until
-from tests.api.small_pipeline import SmallPipeline
-from tests.samples import dexcom, glucose_rows, libre
+from tests.kit.query import Client, FakeBrowser, body_of
+from tests.kit.samples import dexcom, glucose_rows, libre
+from tests.kit.small_pipeline import SmallPipeline
+from tests.kit.waiting import until_async
 
 PNG = b"\x89PNG"
 
@@ -52,7 +53,7 @@ async def test_what_is_known_is_answered_without_kafka(
 ) -> None:
     handle = (await process(client, export))["handle"]
     first = await client.post("/draw_a_plot", json={"handle": handle, "index": 0})
-    await until(lambda: len(pipeline.inferred) == 14 + 12)
+    await until_async(lambda: len(pipeline.inferred) == 14 + 12, "every sample computed")
     seen, drawn = dict(pipeline.seen), browser.drawn
 
     again = await process(client, export)
@@ -71,7 +72,7 @@ async def test_force_computes_again_and_gives_the_same(client: Client, pipeline:
     ask = {"handle": handle, "index": 0}
     json = {"accept": "application/json"}
     first = await client.post("/draw_a_plot", json=ask, headers=json)
-    await until(lambda: len(pipeline.inferred) == 14 + 12)
+    await until_async(lambda: len(pipeline.inferred) == 14 + 12, "every sample computed")
     before = pipeline.inferred[handle, 0]
 
     second = await client.post("/draw_a_plot", json=ask | {"force_calculate": True}, headers=json)
@@ -84,9 +85,9 @@ async def test_forced_processing_asks_for_every_sample_again(
     client: Client, pipeline: SmallPipeline, export: bytes
 ) -> None:
     handle = (await process(client, export))["handle"]
-    await until(lambda: sum(pipeline.inferred.values()) == 14 + 12)
+    await until_async(lambda: sum(pipeline.inferred.values()) == 14 + 12, "every sample computed")
     assert (await process(client, export, force_calculate=True))["handle"] == handle
-    await until(lambda: sum(pipeline.inferred.values()) == 2 * (14 + 12))
+    await until_async(lambda: sum(pipeline.inferred.values()) == 2 * (14 + 12), "every sample computed twice")
 
 
 async def test_a_hundred_waiters_share_one_computation(client: Client, pipeline: SmallPipeline, export: bytes) -> None:
@@ -96,7 +97,7 @@ async def test_a_hundred_waiters_share_one_computation(client: Client, pipeline:
         asyncio.create_task(client.post("/draw_a_plot", json={"handle": handle, "index": -5, "force_calculate": True}))
         for _ in range(100)
     ]
-    await until(lambda: client.services.submit.in_flight.waiters == 100)
+    await until_async(lambda: client.services.submit.in_flight.waiters == 100, "a hundred waiters")
     assert client.services.submit.in_flight.computations == 1
     pipeline.hold = False
     answers = await asyncio.gather(*asks)
@@ -112,7 +113,7 @@ async def test_more_waiters_than_allowed_are_sent_away_in_words(
     handle = (await process(client, export))["handle"]
     monkeypatch.setattr(client.services.submit.in_flight, "_limit", 1)
     first = asyncio.create_task(client.post("/draw_a_plot", json={"handle": handle, "index": -1}))
-    await until(lambda: client.services.submit.in_flight.waiters == 1)
+    await until_async(lambda: client.services.submit.in_flight.waiters == 1, "a waiter")
     second = await client.post("/draw_a_plot", json={"handle": handle, "index": -2})
     assert second.status_code == 503
     assert int(second.headers["retry-after"]) >= 1
@@ -125,9 +126,9 @@ async def test_a_client_that_leaves_frees_its_waiter(client: Client, pipeline: S
     pipeline.hold = True
     handle = (await process(client, export))["handle"]
     answer = asyncio.create_task(client.services.submit.forecast(handle, -3))
-    await until(lambda: client.services.submit.in_flight.waiters == 1)
+    await until_async(lambda: client.services.submit.in_flight.waiters == 1, "a waiter")
     answer.cancel()
-    await until(lambda: client.services.submit.in_flight.waiters == 0)
+    await until_async(lambda: client.services.submit.in_flight.waiters == 0, "no waiter")
     assert client.services.submit.in_flight.computations == 0
 
 
@@ -159,7 +160,7 @@ async def test_deleting_ends_pending_work_and_answers_its_waiters(
     pipeline.hold = True
     handle = (await process(client, export))["handle"]
     waiting = asyncio.create_task(client.post("/draw_a_plot", json={"handle": handle, "index": -3}))
-    await until(lambda: client.services.submit.in_flight.waiters == 1)
+    await until_async(lambda: client.services.submit.in_flight.waiters == 1, "a waiter")
     deleted = await client.post("/cache_management", params={"action": "delete", "handle": handle})
     assert deleted.json()["success"]
     answer = await waiting
@@ -169,7 +170,7 @@ async def test_deleting_ends_pending_work_and_answers_its_waiters(
 async def test_a_shorter_export_is_served_by_the_longer_one(client: Client, pipeline: SmallPipeline) -> None:
     rows = glucose_rows(130)
     long = await process(client, dexcom(rows))
-    await until(lambda: sum(pipeline.inferred.values()) == 130 - 107 + 12)
+    await until_async(lambda: sum(pipeline.inferred.values()) == 130 - 107 + 12, "every sample computed")
     short = await process(client, dexcom(rows[10:]))
     assert short["handle"] != long["handle"]
     plots = [
@@ -196,8 +197,9 @@ async def test_the_oldest_handles_make_room(
     two = client.services.settings.model_copy(update={"max_cache_size": 2})
     monkeypatch.setattr(client.services.submit, "_settings", two)
     handles = [(await process(client, dexcom(glucose_rows(121, level=120 + 10 * step))))["handle"] for step in range(4)]
-    await until(lambda: client.services.read_model.uploads.handle_count() == 2)
-    assert {stored.handle for stored in client.services.read_model.uploads.handles()} == set(handles[2:])
+    uploads = client.services.read_model.uploads
+    await until_async(lambda: uploads.handle_count() == 2, "only two handles left")
+    assert {stored.handle for stored in uploads.handles()} == set(handles[2:])
 
 
 async def test_a_cancelled_wait_is_not_an_answer_for_others(
@@ -207,7 +209,7 @@ async def test_a_cancelled_wait_is_not_an_answer_for_others(
     handle = (await process(client, export))["handle"]
     submit: Submit = client.services.submit
     leaver, stayer = (asyncio.create_task(submit.forecast(handle, -3)) for _ in range(2))
-    await until(lambda: submit.in_flight.waiters == 2)
+    await until_async(lambda: submit.in_flight.waiters == 2, "two waiters")
     leaver.cancel()
     pipeline.hold = False
     assert (await stayer).chart.index == -3

@@ -12,7 +12,7 @@ from query_api.gate import check_exposure, is_loopback
 from query_api.rate_limit import RateLimit
 from schemas.errors import ConfigurationError
 from streams.settings import Settings
-from tests.api.conftest import Client, serving
+from tests.kit.query import Client, serving
 
 PROTECTED = ("/process_unified", "/draw_a_plot", "/quick_plot", "/cache_management", "/subjects/anna/readings")
 

@@ -6,8 +6,9 @@ import pytest
 
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
-from tests.api.conftest import Client, until, until_async
-from tests.api.small_pipeline import SmallPipeline, at
+from tests.kit.query import Client
+from tests.kit.small_pipeline import SmallPipeline, at
+from tests.kit.waiting import until_async
 
 
 def reading(step: int, **more: Any) -> dict[str, Any]:
@@ -24,7 +25,7 @@ async def forecast_of(client: Client, subject: str = "anna", **query: str) -> di
         response = await client.get(f"/subjects/{subject}/forecast", params=query)
         return response if response.status_code == 200 else None
 
-    found: dict[str, Any] = (await until_async(there)).json()
+    found: dict[str, Any] = (await until_async(there, f"a forecast of {subject}")).json()
     return found
 
 
@@ -37,7 +38,7 @@ async def test_readings_come_alone_in_a_list_or_in_an_object(
 ) -> None:
     response = await client.post("/subjects/anna/readings", json=body)
     assert (response.status_code, response.json()) == (202, {"accepted": 1, "rejected": []})
-    await until(lambda: client.services.read_model.readings.latest("anna") is not None)
+    await until_async(lambda: client.services.read_model.readings.latest("anna"), "an outcome of the reading")
 
 
 async def test_each_reading_is_judged_alone(client: Client) -> None:
@@ -54,8 +55,9 @@ async def test_without_a_forecast_the_reason_is_given(client: Client, pipeline: 
     response = await client.get("/subjects/nobody/forecast")
     assert (response.status_code, "no readings" in response.json()["detail"]) == (404, True)
     await publish(client, 37)
-    await until(
-        lambda: (found := client.services.read_model.readings.latest("anna")) and "3 h of" in (found.reason or "")
+    readings = client.services.read_model.readings
+    await until_async(
+        lambda: (found := readings.latest("anna")) and "3 h of" in (found.reason or ""), "3 h of readings"
     )
     response = await client.get("/subjects/anna/forecast/plot")
     assert response.status_code == 404
@@ -66,7 +68,7 @@ async def test_without_a_forecast_the_reason_is_given(client: Client, pipeline: 
 async def test_eight_hours_of_readings_give_a_forecast_and_its_plots(client: Client, pipeline: SmallPipeline) -> None:
     await publish(client, 98)
     await forecast_of(client)
-    await until(lambda: len(client.services.read_model.fan_charts.history("anna", None, None)) == 3)
+    await until_async(lambda: len(client.services.read_model.fan_charts.history("anna", None, None)) == 3, "3 charts")
     chart = FanChart.model_validate(await forecast_of(client))
     assert (chart.kind, chart.subject_id, chart.issue_time.isoformat()) == ("live", "anna", at(5 * 97))
     for accept, begin in (("*/*", b"\x89PNG"), ("image/svg+xml", b"<svg"), ("application/json", b'{"data"')):
@@ -108,7 +110,7 @@ async def test_an_unchanged_forecast_is_not_sent_again(client: Client, pipeline:
 
 async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline) -> None:
     await publish(client, 101)
-    await until(lambda: len(client.services.read_model.fan_charts.history("anna", None, None)) == 6)
+    await until_async(lambda: len(client.services.read_model.fan_charts.history("anna", None, None)) == 6, "6 charts")
     seen: list[str] = []
     url = "/subjects/anna/forecasts?limit=4"
     while url:

@@ -1,28 +1,25 @@
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from agents.work import Failure, Message
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ConfigurationError, TopicMismatchError
 from schemas.topics import Topic
-from streams import dlq
+from streams import dead_letters, dlq
 from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
 from streams.settings import Settings
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    broker = EmbeddedBroker(tmp_path)
-    broker.start()
-    yield Settings(broker=broker.address, partitions=2)
-    broker.stop()
+def settings(broker: EmbeddedBroker) -> Settings:
+    return Settings(broker=broker.address, partitions=2)
 
 
 @pytest.fixture
@@ -85,6 +82,18 @@ async def test_a_payload_that_was_too_large_is_fetched_from_its_topic(
     await send(producer, letter(0, large, carried=False, topic=topics.UPLOADS))
     assert [item.sent for item in await dlq.replay(settings, None)] == [True]
     assert [len(value or b"") for *_, value in await received(settings, topics.UPLOADS)] == [len(large)] * 2
+
+
+async def test_a_message_that_fitted_no_letter_is_replayed_under_its_own_key(
+    settings: Settings, producer: AIOKafkaProducer
+) -> None:
+    key = b"k" * 900_000
+    await producer.send_and_wait(topics.READINGS.name, b"value", key, 1)
+    message = Message(topic=topics.READINGS.name, partition=1, key=key, value=b"value")
+    letter_key, bare = dead_letters.message_of(message, "window", Failure("failed", "no", 3))
+    await producer.send_and_wait(topics.DEAD_LETTERS.name, bare, letter_key)
+    assert [item.sent for item in await dlq.replay(settings, None)] == [True]
+    assert await received(settings) == [(1, key, b"value")] * 2
 
 
 async def test_an_empty_message_is_replayed_as_it_was(settings: Settings, producer: AIOKafkaProducer) -> None:

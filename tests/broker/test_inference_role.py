@@ -30,19 +30,9 @@ from streams.settings import Settings
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
 from tests.kit.pipeline import environment_of
 from tests.kit.requests import forecast_id_of, request_of
+from tests.kit.waiting import until_async
 
 BACKLOG = 2000
-
-
-async def until(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 60) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while True:
-                value = condition()
-                if await value if asyncio.iscoroutine(value) else value:
-                    return
-                await asyncio.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 class Running:
@@ -59,7 +49,7 @@ class Running:
 
     async def start(self, forecaster: Forecaster) -> None:
         await asyncio.gather(*(app.start() for app in self.apps))
-        await until(lambda: all(app._consumer and app.strict.ledgers for app in self.apps), "partitions assigned")
+        await until_async(lambda: all(app._consumer and app.strict.ledgers for app in self.apps), "partitions assigned")
         self.role.serve(Model(forecaster, self.settings))
         self.answering = asyncio.create_task(self.role.answer())
 
@@ -102,15 +92,12 @@ async def forecasts(settings: Settings) -> list[Forecast]:
 
 
 @pytest.fixture
-async def settings(tmp_path: Path) -> AsyncIterator[Settings]:
-    broker = EmbeddedBroker(tmp_path)
-    broker.start()
-    made = Settings(
+async def settings(broker: EmbeddedBroker, tmp_path: Path) -> Settings:
+    settings = Settings(
         broker=broker.address, state_dir=tmp_path, lane_capacity=64, batch_size=8, **dict(broker.settings_overrides)
     )
-    await provision(made)
-    yield made
-    broker.stop()
+    await provision(settings)
+    return settings
 
 
 async def test_somebody_who_waits_overtakes_a_backlog(settings: Settings, tmp_path: Path) -> None:
@@ -123,12 +110,14 @@ async def test_somebody_who_waits_overtakes_a_backlog(settings: Settings, tmp_pa
         await publish("backfill", backlog)
         await running.start(forecaster)
         lane = running.role.lanes["backfill"]
-        await until(lambda: forecaster.began.is_set() and len(lane.in_flight) == 64, "a full lane, a batch of it begun")
+        await until_async(
+            lambda: forecaster.began.is_set() and len(lane.in_flight) == 64, "a full lane, a batch of it begun"
+        )
         await publish("interactive", urgent)
-        await until(lambda: depth("interactive") == 20, "the urgent requests queued beside the full lane")
+        await until_async(lambda: depth("interactive") == 20, "the urgent requests queued beside the full lane")
         held = settings.batch_size
         gate.set()
-        await until(lambda: len(forecaster.drawn) == BACKLOG + 20, "everything answered")
+        await until_async(lambda: len(forecaster.drawn) == BACKLOG + 20, "everything answered")
     names = {bytes.fromhex(forecast_id_of(request, FINGERPRINT)) for request in urgent}
     places = [place for place, seed in enumerate(forecaster.drawn) if seed in names]
     assert len(places) == 20
@@ -146,11 +135,11 @@ async def test_draws_do_not_depend_on_company_and_are_shared(settings: Settings,
     async with publishing(settings) as publish, Running(settings, tmp_path) as running:
         await publish("live", [wanted])
         await running.start(forecaster)
-        await until(lambda: len(forecaster.drawn) == 1, "the lone request drawn")
+        await until_async(lambda: len(forecaster.drawn) == 1, "the lone request drawn")
         await publish("backfill", [request_of(number) for number in range(30)])
         forced = request_of(7, request_id="f" * 64, force=True)
         await publish("interactive", [forced, request_of(8, request_id="e" * 64)])
-        await until(lambda: _answers(running) == 33, "everything answered")
+        await until_async(lambda: _answers(running) == 33, "everything answered")
     samples: dict[str, set[tuple[float, ...]]] = {}
     for record in await forecasts(settings):
         samples.setdefault(record.forecast_id, set()).add(tuple(record.samples_mgdl))
@@ -175,7 +164,7 @@ async def test_what_cannot_be_answered_ends_in_an_outcome_or_a_dead_letter(setti
         await publish("live", [request_of(2, num_samples=13, demand_id="broken"), request_of(3)])
         await publish("backfill", [request_of(4, past_centi_mgdl=[10_000] * 95, demand_id="short")])
         await running.start(RecordingForecaster(trouble=trouble))
-        await until(lambda: _answers(running) == 6, "everything ended")
+        await until_async(lambda: _answers(running) == 6, "everything ended")
     outcomes = [
         RequestOutcome.from_json(record.value) for record in await read_all(settings, topics.REQUEST_OUTCOMES.name)
     ]
@@ -216,7 +205,7 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
         async def complete() -> bool:
             return await answered() == wanted
 
-        await until(complete, "every request answered by one or the other")
+        await until_async(complete, "every request answered by one or the other")
     assert first.fatal == second.fatal == []
 
 
@@ -234,7 +223,7 @@ async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_
         await asyncio.to_thread(roles.wait_until_ready)
         async with publishing(settings) as publish:
             await publish("backfill", requests[:1200])
-            await until(answered, "some forecasts")
+            await until_async(answered, "some forecasts")
             victim.kill()
             before = await answered()
             await publish("live", requests[1200:])
@@ -242,6 +231,6 @@ async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_
         async def complete() -> bool:
             return await answered() == wanted
 
-        await until(complete, "every request answered, the dead worker's too")
+        await until_async(complete, "every request answered, the dead worker's too")
         assert before < wanted, "the worker was killed after its work was done"
         assert survivor.returncode is None

@@ -1,6 +1,6 @@
-import asyncio
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from streams import dlq
 from streams.kafka import provision
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
+from tests.kit.waiting import until_async
 
 pytestmark = [
     pytest.mark.kafka,
@@ -51,9 +52,7 @@ async def _changed_settings_are_found_and_corrected(settings: Settings) -> None:
     changed = {"retention.ms": "1000", "min.compaction.lag.ms": "7", "max.message.bytes": "99000000"}
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, READINGS.name, changed)])
     await admin.close()
-    async with asyncio.timeout(20):
-        while not (found := await provision.check(settings)):  # noqa: ASYNC110 - the broker shows it when it likes
-            await asyncio.sleep(0.05)
+    found = await until_async(partial(provision.check, settings), "the broker shows the changed settings", 20)
     assert [str(mismatch) for mismatch in found] == [
         "cgm.readings: retention.ms is 1000, it has to be at least 604800000"
     ]

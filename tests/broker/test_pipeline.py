@@ -12,12 +12,12 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from deploy.bench.pipeline import export_of
-from deploy.bench.roles import until
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas.dead_letter import DeadLetter
 from schemas.forecast import Forecast
 from schemas.topics import DEAD_LETTERS, FAN_CHARTS, FORECASTS, READING_OUTCOMES, TOPICS, UPLOADS
 from tests.kit.pipeline import Pipeline, running
+from tests.kit.waiting import until
 
 EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1}
 SCHEMA = Path("schemas/json/FanChart.schema.json")
@@ -40,12 +40,12 @@ def post(pipeline: Pipeline, path: str, body: object, **options: object) -> http
     return httpx.post(f"{pipeline.url}{path}", json=body, timeout=60, **options)
 
 
-def samples_by_id(pipeline: Pipeline) -> dict[str, set[tuple[float, ...]]]:
+def samples_by_id(pipeline: Pipeline) -> dict[str, list[tuple[float, ...]]]:
     """The draws that were ever published under each forecast id."""
-    found: dict[str, set[tuple[float, ...]]] = {}
+    found: dict[str, list[tuple[float, ...]]] = {}
     for record in pipeline.records(FORECASTS):
         forecast = Forecast.from_arrow(record.value)
-        found.setdefault(forecast.forecast_id, set()).add(tuple(forecast.samples_mgdl))
+        found.setdefault(forecast.forecast_id, []).append(tuple(forecast.samples_mgdl))
     return found
 
 
@@ -61,7 +61,7 @@ def test_an_upload_is_drawn_at_every_index_and_then_answered_from_the_table(pipe
         plots[index] = drawn.content
     assert len(set(plots.values())) == 4
     every = 110 + 12  # each sample, and the forecasts that begin within the last hour
-    until(lambda: len(samples_by_id(pipeline)) == every, 90, "the backfill")
+    until(lambda: len(samples_by_id(pipeline)) == every, "the backfill", 90)
     computed = len(pipeline.records(FORECASTS))
     for index, plot in plots.items():
         assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index}).content == plot
@@ -79,12 +79,12 @@ def test_recomputing_gives_bit_equal_samples_whatever_their_batch_mates(pipeline
     answer = post(pipeline, "/process_unified", upload).json()
     for index in (0, -109):
         assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index}).status_code == 200
-    before = len(pipeline.records(FORECASTS))
     for index in (0, -7, 12):
         again = {"handle": answer["handle"], "index": index, "force_calculate": True}
         assert post(pipeline, "/draw_a_plot", again).status_code == 200
-    assert len(pipeline.records(FORECASTS)) >= before + 3
-    assert {len(draws) for draws in samples_by_id(pipeline).values()} == {1}
+    found = samples_by_id(pipeline)
+    assert sum(len(draws) > 1 for draws in found.values()) >= 3, "what was computed twice has one id"
+    assert all(len(set(draws)) == 1 for draws in found.values())
 
 
 def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -97,13 +97,13 @@ def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: P
             assert post(fresh, "/quick_plot", {"csv_base64": export_of(3)}).json()["handle"] == answer["handle"]
             assert post(fresh, "/draw_a_plot", {"handle": answer["handle"], "index": -109}).status_code == 200
             until(
-                lambda: len(samples_by_id(fresh).keys() & samples_by_id(pipeline).keys()) >= 100, 90, "both backfills"
+                lambda: len(samples_by_id(fresh).keys() & samples_by_id(pipeline).keys()) >= 100, "both backfills", 90
             )
             here, there = samples_by_id(fresh), samples_by_id(pipeline)
     finally:
         broker.stop()
     shared = here.keys() & there.keys()
-    assert all(here[name] == there[name] for name in shared)
+    assert all(set(here[name]) == set(there[name]) for name in shared)
 
 
 def test_readings_of_an_independent_client_become_valid_fan_charts_and_a_plot(pipeline: Pipeline) -> None:
@@ -127,14 +127,14 @@ def test_readings_of_an_independent_client_become_valid_fan_charts_and_a_plot(pi
         return len({chart["chart_id"] for chart in charts}) >= 2
 
     try:
-        until(both, 40, "two fan charts of anna")
+        until(both, "two fan charts of anna", 40)
     finally:
         reader.close()
     schema = json.loads(SCHEMA.read_text())
     for chart in charts:
         jsonschema.validate(chart, schema)
         assert chart["subject_id"] == "anna"
-    plot = until(lambda: _ok(f"{pipeline.url}/subjects/anna/forecast/plot"), 20, "a plot of anna")
+    plot = until(lambda: _ok(f"{pipeline.url}/subjects/anna/forecast/plot"), "a plot of anna", 20)
     assert plot.content.startswith(PNG)
     assert httpx.get(f"{pipeline.url}/subjects/berta/forecast").status_code == 404
 
@@ -156,7 +156,6 @@ def test_a_poison_message_on_any_topic_kills_nobody(pipeline: Pipeline, topic: o
     assert post(pipeline, f"/subjects/{subject}/readings", reading).status_code == 202
     until(
         lambda: any(record.key == subject.encode() for record in pipeline.records(READING_OUTCOMES)),
-        30,
         f"an outcome after poison on {name}",
     )
     answer = post(pipeline, "/quick_plot", {"csv_base64": export_of(4)})

@@ -1,6 +1,4 @@
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +12,8 @@ from streams.settings import Settings
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    broker = EmbeddedBroker(tmp_path)
-    broker.start()
-    yield Settings(broker=broker.address, partitions=2)
-    broker.stop()
+def settings(broker: EmbeddedBroker) -> Settings:
+    return Settings(broker=broker.address, partitions=2)
 
 
 async def test_provisioning_creates_everything_once_and_satisfies_the_check(settings: Settings) -> None:

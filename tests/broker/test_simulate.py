@@ -1,8 +1,6 @@
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +12,12 @@ from schemas.reading import Reading
 from streams import dlq
 from streams.kafka.provision import provision
 from streams.settings import Settings
+from tests.kit.processes import printed
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
-    broker = EmbeddedBroker(tmp_path)
-    broker.start()
-    yield Settings(broker=broker.address, partitions=2)
-    broker.stop()
+def settings(broker: EmbeddedBroker) -> Settings:
+    return Settings(broker=broker.address, partitions=2)
 
 
 async def test_history_comes_at_once_then_one_reading_a_step_and_never_from_the_future(settings: Settings) -> None:
@@ -50,7 +46,13 @@ def test_a_person_is_the_same_for_the_same_seed_and_another_for_another() -> Non
     def life(number: int, seed: int) -> list[float]:
         return [r.glucose for r in islice(readings_of(number, "anna", Plan(seed=seed), start), 60)]
 
-    assert life(0, 0) == life(0, 0)
+    elsewhere = (
+        "import sys; from datetime import UTC, datetime; from itertools import islice; "
+        "from deploy.simulate import Plan, readings_of; start = datetime(2026, 1, 1, tzinfo=UTC); "
+        "print([r.glucose for r in islice(readings_of(0, 'anna', Plan(seed=0), start), 60)])"
+    )
+    assert len(set(life(0, 0))) > 5
+    assert printed(elsewhere, hash_seed="1") == f"{life(0, 0)}\n"
     assert life(0, 0) != life(0, 1)
     assert life(0, 0) != life(10, 0)
 

@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.kit.waiting import until
+
 UP = (sys.executable, "-m", "deploy.cli.main", "up")
 
 
@@ -30,12 +32,17 @@ class Up:
     def said(self) -> str:
         return self.log.read_text()
 
-    def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, f"{what}:\n{self.said}"
-            time.sleep(0.05)
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+        """Wait, as long as it lives; where that is in vain, what it has printed belongs to the error."""
+
+        def holds() -> bool:
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}"
+            return condition()
+
+        try:
+            until(holds, what, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said}") from None
 
     def titles(self) -> list[str]:
         """What a list of processes shows of the children."""
@@ -60,10 +67,10 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_all(up: Up, tmp_path: Path) -> None:
-    up.until(lambda: "ready in" in up.said, 90, "ready")
+    up.until(lambda: "ready in" in up.said, "ready", 90)
     assert "in memory only" in up.said
     assert "Not a medical device" in up.said
-    up.until(lambda: "first live forecast" in up.said, 60, "a live forecast")
+    up.until(lambda: "first live forecast" in up.said, "a live forecast")
     found = re.search(r"(http://127\.0\.0\.1:\d+)(/subjects/[\w-]+/forecast)/plot", up.said)
     assert found is not None
     chart = httpx.get(found[1] + found[2], timeout=10).json()
@@ -74,12 +81,12 @@ def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_a
     )
     assert (second.returncode, "already up on" in second.stderr) == (2, True), second.stderr
 
-    up.until(lambda: "glucast spare" in up.titles(), 60, "a spare process")
+    up.until(lambda: "glucast spare" in up.titles(), "a spare process")
     victim = up.children()["calc"]
     victim.send_signal(signal.SIGKILL)
-    up.until(lambda: "ended with signal SIGKILL; restarting it now" in up.said, 20, "the restart")
-    up.until(lambda: "which has its code loaded, takes over" in up.said, 20, "the spare process in its place")
-    up.until(lambda: up.said.count("role=calc") == 2, 60, "calc to be ready again")
+    up.until(lambda: "ended with signal SIGKILL; restarting it now" in up.said, "the restart", 20)
+    up.until(lambda: "which has its code loaded, takes over" in up.said, "the spare process in its place", 20)
+    up.until(lambda: up.said.count("role=calc") == 2, "calc is ready again")
     assert up.children()["calc"].pid != victim.pid
 
     family = psutil.Process(up.process.pid).children(recursive=True)
@@ -89,10 +96,7 @@ def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_a
     assert time.monotonic() - begin < 10
     assert up.said.rstrip().endswith("stopped")
     assert "did not stop in time" not in up.said
-    deadline = time.monotonic() + 5
-    while (left := [process for process in family if _runs(process)]) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert left == []
+    until(lambda: not any(map(_runs, family)), "all of its processes have ended", 5)
 
 
 def _runs(process: psutil.Process) -> bool:

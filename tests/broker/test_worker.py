@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.bench.roles import until
 from deploy.brokers.wire import free_port
 from schemas.dead_letter import DeadLetter
 from streams.settings import Settings
 from tests.kit.brokers import embedded
 from tests.kit.clients import Client
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_effects_poison_health_restart_and_a_clean_stop(settings: Settings, tmp_
     keys = [b"s%d" % (number % 7) for number in range(100)]
     client.publish("cgm.readings", [*((key, b"reading") for key in keys), (b"s0", b"poison"), (None, b"reading")])
     with worker(settings, tmp_path, "counting") as (process, url):
-        until(lambda: is_ready(url), 60, "ready")
+        until(lambda: is_ready(url), "the worker is ready", 60)
         counts = Counter(keys) + Counter({b"": 1})
         outcomes = client.until("cgm.reading-outcomes", lambda found: len(found) >= 101)
         assert {record.key: int(record.value) for record in outcomes} == counts
@@ -75,8 +75,8 @@ def test_effects_poison_health_restart_and_a_clean_stop(settings: Settings, tmp_
         assert 'glucast_events_total{outcome="dead_lettered",step="window"} 1.0' in metrics
         until(
             lambda: 'glucast_lag{partition="0",topic="cgm.readings"} 0.0' in httpx.get(f"{url}/metrics").text,
-            20,
             "lag 0",
+            20,
         )
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0

@@ -8,7 +8,6 @@ import os
 import signal
 import struct
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -22,26 +21,28 @@ from query_api.figure import figure
 from query_api.image import Images
 from schemas.errors import UnavailableError
 from streams.settings import Settings
-from tests.api.charts import fan_chart
-from tests.api.conftest import FakeBrowser, broker, pipeline, settings, until  # noqa: F401 - fixtures
-from tests.api.small_pipeline import SmallPipeline, at
 from tests.browser.window import Window, window
-from tests.samples import dexcom, glucose_rows
+from tests.kit.charts import fan_chart
+from tests.kit.query import FakeBrowser
+from tests.kit.samples import dexcom, glucose_rows
+from tests.kit.small_pipeline import SmallPipeline, at
+from tests.kit.waiting import until_async
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
+PNG = b"\x89PNG"
 PLOTTED = "document.querySelectorAll('#plot .scatterlayer .trace').length >= 14"
 
 
 @pytest.fixture
-async def url(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:  # noqa: F811
+async def url(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
     """The application behind a real server."""
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(create_app(settings, tmp_path / "query"), port=port, log_config=None, access_log=False)
     )
     task = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
+    await until_async(lambda: server.started, "the server listens")
     yield f"http://127.0.0.1:{port}/"
     server.should_exit = True
     await task
@@ -61,7 +62,7 @@ async def give(tab: Window, raw: bytes) -> None:
     )
 
 
-async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline: SmallPipeline) -> None:  # noqa: F811
+async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline: SmallPipeline) -> None:
     async with window(url) as tab:
         await tab.show(420, 860, "dark")
         await give(tab, dexcom(glucose_rows(121)))
@@ -76,7 +77,7 @@ async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline
         await tab.until("document.getElementById('message').textContent.includes('format')")
 
 
-async def test_a_subject_is_shown_as_its_forecasts_come(url: str, pipeline: SmallPipeline) -> None:  # noqa: F811
+async def test_a_subject_is_shown_as_its_forecasts_come(url: str, pipeline: SmallPipeline) -> None:
     async with window(url) as tab:
         await tab.until("document.getElementById('message').textContent.includes('publish readings')")
         readings = [{"time": at(5 * step), "glucose": 120} for step in range(97)]
@@ -103,7 +104,7 @@ async def drawing() -> AsyncIterator[Images]:
     images = Images()
     task = asyncio.create_task(images.run())
     try:
-        await until(lambda: images.ready, 60)
+        await until_async(lambda: images.ready, "Chromium is ready", 60)
         yield images
     finally:
         task.cancel()
@@ -124,13 +125,13 @@ async def test_a_browser_that_dies_is_started_again() -> None:
     async with drawing() as images:
         await images.draw("one", lambda: figure(fan_chart()))
         images._browser.subprocess.kill()
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                assert await images.draw("two", lambda: figure(fan_chart()))
-                return
-            except UnavailableError:
-                assert time.monotonic() < deadline
+
+        async def drawn() -> bytes | None:
+            with contextlib.suppress(UnavailableError):
+                return await images.draw("two", lambda: figure(fan_chart()))
+            return None
+
+        assert (await until_async(drawn, "a picture by another Chromium", 60)).startswith(PNG)
 
 
 def _reads_a_log(thread: threading.Thread) -> bool:
@@ -145,7 +146,7 @@ async def test_stopped_while_chromium_starts_nothing_is_left_of_it(after_seconds
     await asyncio.sleep(after_seconds)
     task.cancel()
     await asyncio.wait([task])
-    await until(lambda: not any(map(_reads_a_log, threading.enumerate())))
+    await until_async(lambda: not any(map(_reads_a_log, threading.enumerate())), "nobody reads Chromium's log")
 
 
 @pytest.mark.usefixtures("all_errors_retrieved")
@@ -155,7 +156,7 @@ async def test_a_chromium_that_hangs_is_killed_in_the_end() -> None:
         hanging = images._browser.subprocess
         os.killpg(hanging.pid, signal.SIGSTOP)
     assert hanging.poll() is not None
-    await until(lambda: not any(map(_reads_a_log, threading.enumerate())))
+    await until_async(lambda: not any(map(_reads_a_log, threading.enumerate())), "nobody reads Chromium's log")
 
 
 @pytest.mark.usefixtures("all_errors_retrieved")
@@ -170,7 +171,7 @@ async def test_a_chromium_that_hangs_while_it_starts_is_given_up(
     async with drawing() as images:
         assert images.problem == "Chromium does not start (TimeoutError)"
         monkeypatch.undo()
-        await until(lambda: images.problem is None, 60)
+        await until_async(lambda: images.problem is None, "Chromium starts", 60)
         assert await images.draw("one", lambda: figure(fan_chart()))
 
 

@@ -1,15 +1,16 @@
 """One page in a headless Chromium: run expressions in it, wait for them, take a picture."""
 
-import asyncio
 import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import choreographer
 
 from query_api.image import pipe_class
+from tests.kit.waiting import until_async
 
 
 class Window:
@@ -28,10 +29,7 @@ class Window:
         return result["result"].get("value")
 
     async def until(self, expression: str, seconds: float = 30.0) -> Any:
-        async with asyncio.timeout(seconds):
-            while not (value := await self.evaluate(expression)):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-            return value
+        return await until_async(partial(self.evaluate, expression), f"in the page: {expression}", seconds)
 
     async def show(self, width: int, height: int, scheme: str = "light") -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 640}

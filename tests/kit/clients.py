@@ -1,7 +1,6 @@
 """A recording client: publishes to topics, and reads back everything that they hold."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from aiokafka.structs import ConsumerRecord
 from deploy.bench.faults_audit import read_all
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
+from tests.kit.waiting import until
 
 
 class Client:
@@ -42,10 +42,11 @@ class Client:
         self, topic: str, enough: Callable[[list[ConsumerRecord[bytes, bytes]]], Any], seconds: float = 60
     ) -> list[ConsumerRecord[bytes, bytes]]:
         """Everything on a topic once `enough` of it is there; AssertionError after the deadline."""
-        deadline = time.monotonic() + seconds
-        while True:
-            records = self.records(topic)
-            if enough(records):
-                return records
-            assert time.monotonic() < deadline, f"{topic}: {len(records)} records after {seconds:.0f} s"
-            time.sleep(0.2)
+        records: list[ConsumerRecord[bytes, bytes]] = []
+
+        def held() -> Any:
+            records[:] = self.records(topic)
+            return enough(records)
+
+        until(held, f"enough records on {topic}", seconds)
+        return records

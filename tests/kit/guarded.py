@@ -10,6 +10,7 @@ import rocksdict
 from faust.types import TP
 
 from agents.work import StepFunction
+from streams.effects import TableLocks
 from streams.guard import Guard
 from streams.kafka.acks import Ledger
 from streams.kafka.delivery import InFlight
@@ -121,9 +122,11 @@ class RocksStore:
 class FakeApp:
     """What a guard needs of a StrictApp."""
 
-    def __init__(self, session_timeout_seconds: float = 10.0) -> None:
+    def __init__(self) -> None:
+        self.now = 0.0
+        """What the fence takes for the time."""
         self.in_flight = InFlight()
-        self.fence = Fence(session_timeout_seconds)
+        self.fence = Fence(10.0, lambda: self.now)
         self.producer = FakeProducer()
         self.consumer_generation_id = 1
         self.strict = FakeConsumer(self)
@@ -135,10 +138,10 @@ class FakeApp:
         self.ended.append(reason)
 
 
-def table_of(app: FakeApp, home: Path, name: str = "subjects") -> ConfirmedTable:
-    """A table of the ingest role over real databases, with partition 0 assigned."""
+def table_of(app: FakeApp, home: Path, name: str = "subjects", partitions: int = 1) -> ConfirmedTable:
+    """A table of the ingest role over real databases, with its first partitions assigned."""
     table = ConfirmedTable(app, RocksStore(home), "ingest", name)
-    app._assignment.add(TP(table.changelog.name, 0))
+    app._assignment |= {TP(table.changelog.name, number) for number in range(partitions)}
     return table
 
 
@@ -158,10 +161,22 @@ class FakeStream:
 
 
 def guard_of(
-    app: FakeApp, step: Step, function: StepFunction, tables: dict[str, ConfirmedTable], **changes: Any
+    app: FakeApp,
+    step: Step,
+    function: StepFunction,
+    tables: dict[str, ConfirmedTable],
+    locks: TableLocks | None = None,
+    together: bool = False,
+    **changes: Any,
 ) -> tuple[Guard, Metrics]:
     """A guard over the fakes, with its metrics."""
     settings, metrics = Settings(**changes), Metrics()
     room = asyncio.Semaphore(settings.events_in_flight)
-    guard = Guard(step, function, app, tables, room, metrics, settings)  # type: ignore[arg-type]
+    guard = Guard(step, function, app, tables, room, metrics, settings, locks, together)  # type: ignore[arg-type]
     return guard, metrics
+
+
+async def idle(rounds: int = 50) -> None:
+    """Let everything go on that waits for nobody."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)

@@ -43,9 +43,12 @@ def test_compose_runs_every_role_with_commands_and_settings_that_exist(services:
         "api --host 0.0.0.0",
     }
     for service in ours.values():
+        assert "GLUCAST_BROKER" in service["environment"]
         for variable in service["environment"]:
             assert variable.removeprefix("GLUCAST_").lower() in Settings.model_fields, variable
-    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_compose_lets_kafka_take_the_largest_message(services: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from deploy.brokers.wire import free_port
 from deploy.log_lines import LogLines
 from deploy.supervisor import Backoff, Child, Supervisor
+from tests.kit.waiting import until, until_async
 
 ANSWERS_READYZ = """
 import http.server, sys
@@ -23,18 +24,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
-IGNORES_SIGTERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+SAYS_WHEN = """
+import signal, sys, time
+def told(*_):
+    print(f"{sys.argv[1]} told at {time.monotonic()}", flush=True)
+    if sys.argv[1] != "deaf":
+        sys.exit()
+signal.signal(signal.SIGTERM, told)
+print(sys.argv[1], "up", flush=True)
+while True:
+    time.sleep(60)
+"""
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 
 
 def child(name: str, script: str, *arguments: str, port: int | None = None, stop_rank: int = 0) -> Child:
     return Child(name, (sys.executable, "-c", script, *arguments), os.environ, port, stop_rank)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - conditions of other processes
-            await asyncio.sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:
@@ -56,11 +61,11 @@ def supervisor(out: io.StringIO) -> Supervisor:
 async def test_a_child_that_dies_is_started_again_and_its_lines_carry_its_name(out: io.StringIO) -> None:
     kept = supervisor(out)
     kept.add(child("a", SLEEPS))
-    await until(lambda: out.getvalue().count("a      | up") == 1)
+    await until_async(lambda: out.getvalue().count("a      | up") == 1, "a is up")
     first = kept.pid("a")
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    await until(lambda: out.getvalue().count("a      | up") == 2)
+    await until_async(lambda: out.getvalue().count("a      | up") == 2, "a is up again")
     assert kept.pid("a") not in (None, first)
     assert "ended with signal SIGKILL; restarting it now" in out.getvalue()
     await kept.stop()
@@ -74,16 +79,16 @@ async def test_a_spare_process_takes_the_place_of_a_child_that_dies_and_another_
     settings = os.environ | {"GLUCAST_PARTITIONS": "many"}  # what the spare process obeys must come from the child
     first = Child("a", (sys.executable, "-c", SLEEPS), settings, spare_arguments=("worker", "calc"))
     kept.add(first)
-    await until(lambda: "a      | up" in out.getvalue() and "b      | up" in out.getvalue())
+    await until_async(lambda: "a      | up" in out.getvalue() and "b      | up" in out.getvalue(), "a and b are up")
     kept.keep_spare(os.environ, delay_seconds=0)
-    await until(lambda: kept.spare_pid is not None)
+    await until_async(lambda: kept.spare_pid, "a spare process")
     waiting, victim, without = kept.spare_pid, kept.pid("a"), kept.pid("b")
     assert waiting is not None
     assert victim is not None
     assert without is not None
 
     os.kill(without, signal.SIGKILL)  # nothing says how a spare process would become this one
-    await until(lambda: out.getvalue().count("b      | up") == 2)
+    await until_async(lambda: out.getvalue().count("b      | up") == 2, "b is up again")
     assert kept.spare_pid == waiting
 
     os.kill(victim, signal.SIGKILL)
@@ -93,7 +98,7 @@ async def test_a_spare_process_takes_the_place_of_a_child_that_dies_and_another_
     assert f"a      | process {waiting}, which has its code loaded, takes over" in said
     assert "a      | glucast: these settings do not work:" in said
     assert "GLUCAST_PARTITIONS" in said
-    await until(lambda: kept.spare_pid not in (None, waiting))
+    await until_async(lambda: kept.spare_pid not in (None, waiting), "another spare process")
     last = kept.spare_pid
     await kept.stop()
     assert last is not None
@@ -103,16 +108,16 @@ async def test_a_spare_process_takes_the_place_of_a_child_that_dies_and_another_
 async def test_a_spare_process_that_dies_is_not_missed(out: io.StringIO) -> None:
     kept = supervisor(out)
     kept.add(Child("a", (sys.executable, "-c", SLEEPS), os.environ, spare_arguments=("worker", "calc")))
-    await until(lambda: "a      | up" in out.getvalue())
+    await until_async(lambda: "a      | up" in out.getvalue(), "a is up")
     kept.keep_spare(os.environ, delay_seconds=0)
-    await until(lambda: kept.spare_pid is not None)
+    await until_async(lambda: kept.spare_pid, "a spare process")
     waiting, victim = kept.spare_pid, kept.pid("a")
     assert waiting is not None
     assert victim is not None
     os.kill(waiting, signal.SIGKILL)
-    await until(lambda: kept.spare_pid is None)
+    await until_async(lambda: kept.spare_pid is None, "the dead spare process is noticed")
     os.kill(victim, signal.SIGKILL)
-    await until(lambda: out.getvalue().count("a      | up") == 2)
+    await until_async(lambda: out.getvalue().count("a      | up") == 2, "a is up again")
     await kept.stop()
 
 
@@ -127,14 +132,17 @@ async def test_a_child_with_a_wrong_configuration_is_not_started_again(out: io.S
 
 async def test_stop_goes_rank_by_rank_and_kills_what_does_not_listen(out: io.StringIO) -> None:
     kept = supervisor(out)
-    kept.add(child("a", IGNORES_SIGTERM, stop_rank=0))
-    kept.add(child("b", SLEEPS, stop_rank=1))
-    await until(lambda: "deaf" in out.getvalue() and "b      | up" in out.getvalue())
+    kept.add(child("b", SAYS_WHEN, "heeds", stop_rank=1))
+    kept.add(child("a", SAYS_WHEN, "deaf", stop_rank=0))
+    await until_async(lambda: "deaf up" in out.getvalue() and "heeds up" in out.getvalue(), "a and b are up")
     pids = [kept.pid("a"), kept.pid("b")]
+    assert None not in pids
     begin = time.monotonic()
     await kept.stop(within_seconds=0.6, patience_seconds=0.3)
     assert time.monotonic() - begin < 5
     assert not any(is_alive(pid) for pid in pids if pid)
+    first, second = (float(re.search(rf"{name} told at (.+)", out.getvalue())[1]) for name in ("deaf", "heeds"))
+    assert second - first > 0.25, "the next rank is told when the one before it has had its time"
     assert "a      | did not stop in time; killing it" in out.getvalue()
     assert "b      | did not stop" not in out.getvalue()
     assert sum(kept.restarts.values()) == 0
@@ -148,7 +156,7 @@ async def test_readiness_names_what_is_missing_until_all_are_ready(out: io.Strin
     kept.add(child("b", ANSWERS_READYZ, str(unready), "503", port=unready))
     said: list[str] = []
     waiting = asyncio.create_task(kept.wait_until_ready(said.append, every_seconds=0.1))
-    await until(lambda: any("b: loading the model" in line for line in said))
+    await until_async(lambda: any("b: loading the model" in line for line in said), "b's reason")
     assert not waiting.done()
     waiting.cancel()
     await kept.stop()
@@ -178,7 +186,4 @@ asyncio.run(main())
         pid = int(next(line for line in outer.stdout if line.strip().isdecimal()))
         assert is_alive(pid)
         outer.kill()
-        deadline = time.monotonic() + 10
-        while is_alive(pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not is_alive(pid)
+        until(lambda: not is_alive(pid), "the child dies too", 10)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.work import ENVELOPE_BYTES, Failure, Message, StepFunction, Work
+from agents.work import ENVELOPE_BYTES, StepFunction, Work
 from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ImplausibleError
-from streams import dead_letters, middlewares
+from streams import middlewares
 from streams.topology import STEPS
-from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, table_of
+from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, idle, table_of
 
 WINDOW = next(step for step in STEPS if step.name == "window")
 
@@ -72,11 +72,12 @@ async def test_messages_run_in_order_while_confirmations_overlap(tmp_path: Path)
 async def test_no_more_events_than_allowed_are_in_flight(tmp_path: Path) -> None:
     app = FakeApp()
     running = asyncio.create_task(consume(app, tmp_path, counting, messages(4), events_in_flight=2))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert len(app.in_flight) == 2
-    while not running.done():
-        await app.producer.confirm()
+    for confirmed in (0, 1, 2):
+        await idle()
+        assert [sent.value for sent in app.producer.sent[1::2]] == [b"1", b"2", b"3", b"4"][: confirmed + 2]
+        assert (len(app.in_flight), len(app.strict.acked)) == (2, confirmed)
+        await app.producer.confirm(2)  # the table write and the message of one event
+    await running
     await app.producer.confirm()
     assert app.strict.acked == [0, 1, 2, 3]
 
@@ -168,24 +169,65 @@ async def test_a_message_of_an_earlier_generation_has_no_effect(tmp_path: Path) 
     assert (app.producer.sent, app.strict.acked, app.strict.forgotten, len(app.in_flight)) == ([], [], [0], 0)
 
 
-async def test_effects_wait_at_the_fence(tmp_path: Path) -> None:
-    app = FakeApp(session_timeout_seconds=0.01)
-    await asyncio.sleep(0.03)
-    running = asyncio.create_task(consume(app, tmp_path, counting, messages(1)))
-    await asyncio.sleep(0.06)
-    assert app.producer.sent == []
-    app.fence = type(app.fence)(60)
-    app.strict.ledgers.clear()  # revoked while it waited
+async def at_the_fence(app: FakeApp, home: Path) -> asyncio.Task[None]:
+    """A message whose step has returned while the fence is closed, and the guard that waits there."""
+    returned = asyncio.Event()
+
+    async def step(work: Work) -> None:
+        await counting(work)
+        returned.set()
+
+    app.now += 11.0  # a session timeout without an answer of the group
+    running = asyncio.create_task(consume(app, home, step, messages(1)))
+    await returned.wait()
+    await asyncio.sleep(0.12)  # the fence is looked at every 0.05 s
+    assert not running.done()
+    assert (app.producer.sent, app.strict.acked) == ([], [])
+    return running
+
+
+async def test_effects_wait_at_the_fence_and_leave_when_it_opens(tmp_path: Path) -> None:
+    app = FakeApp()
+    running = await at_the_fence(app, tmp_path)
+    app.fence.prove()  # the group has answered: the partition is still ours
+    await asyncio.wait_for(running, 10)
+    assert [sent.value for sent in app.producer.sent] == [b"1", b"1"]
+    await app.producer.confirm()
+    assert (app.strict.acked, app.strict.forgotten, len(app.in_flight)) == ([0], [], 0)
+
+
+@pytest.mark.parametrize("opens", [False, True], ids=["closed", "opens"])
+@pytest.mark.parametrize("how", ["revoked", "rebalanced"])
+async def test_what_is_taken_away_at_the_fence_is_given_back_without_effect(
+    tmp_path: Path, how: str, opens: bool
+) -> None:
+    app = FakeApp()
+    running = await at_the_fence(app, tmp_path)
+    if how == "revoked":
+        app.strict.ledgers.clear()
+    else:
+        app.consumer_generation_id += 1
+    if opens:
+        app.fence.prove()
+    await asyncio.wait_for(running, 10)
+    assert (app.producer.sent, app.strict.acked, app.strict.forgotten, len(app.in_flight)) == ([], [], [0], 0)
+    assert app.fence.closed is not opens
+
+
+async def test_a_step_that_is_cancelled_gives_its_message_back(tmp_path: Path) -> None:
+    app, began = FakeApp(), asyncio.Event()
+
+    async def stuck(work: Work) -> None:
+        await counting(work)
+        began.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(consume(app, tmp_path, stuck, messages(1)))
+    await began.wait()
     running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert app.producer.sent == []
-
-
-def test_a_large_payload_is_not_carried_in_the_letter() -> None:
-    message = Message(topic="cgm.uploads", key=None, value=bytes(dead_letters.INLINE_BYTES + 1))
-    letter = dead_letters.letter(message, "unify", Failure("failed", "x" * 9999, 3))
-    assert (letter.value_base64, letter.value_bytes) == (None, dead_letters.INLINE_BYTES + 1)
-    assert len(letter.to_json()) < 4096
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert (app.producer.sent, app.strict.acked, app.strict.forgotten, len(app.in_flight)) == ([], [], [0], 0)
 
 
 async def test_a_header_without_a_value_stops_nobody(tmp_path: Path) -> None:

@@ -37,12 +37,13 @@ def fan_chart(**changes: Any) -> FanChart:
         **{f"p_above_{level}": [1 - normal.cdf(level) for normal in normals] for level in (180, 250)},
         "epistemic_sd_mgdl": [1.0] * 12,
         "total_sd_mgdl": [normal.stdev for normal in normals],
-        "fan": [_curve(normal) for normal in normals],
-        "epistemic_fan": [_curve(NormalDist(120, 1)) for _ in normals],
+        "fan": [curve_of(normal) for normal in normals],
+        "epistemic_fan": [curve_of(NormalDist(120, 1)) for _ in normals],
     }
     return FanChart.model_validate(fields | changes)
 
 
-def _curve(normal: NormalDist) -> DensityCurve:
+def curve_of(normal: NormalDist) -> DensityCurve:
+    """A normal density, as a record holds it."""
     levels = [normal.mean + normal.stdev * (-4 + 8 * place / 20) for place in range(21)]
     return DensityCurve(glucose_mgdl=tuple(levels), density=tuple(normal.pdf(level) for level in levels))

@@ -1,0 +1,70 @@
+"""The query API in this process: the application over its own table, a client of it, and a browser that is none."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+from fastapi import FastAPI
+
+from query_api.app import create_app
+from query_api.projections.fan_charts import ChartRow
+from query_api.services import Services
+from streams.settings import Settings
+from tests.kit.waiting import until_async
+
+
+class FakeBrowser:
+    """Samples a picture that is the hash of its figure."""
+
+    drawn = 0
+
+    async def calc_fig(self, figure: dict[str, Any], opts: dict[str, Any]) -> bytes:
+        type(self).drawn += 1
+        await asyncio.sleep(0)
+        magic = b"\x89PNG\r\n\x1a\n" if opts["format"] == "png" else b"<svg>"
+        return magic + hashlib.sha256(orjson.dumps(figure)).digest()
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+class Client(httpx.AsyncClient):
+    """A client of one application in this process."""
+
+    def __init__(self, app: FastAPI, **options: Any) -> None:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        super().__init__(transport=transport, base_url="http://127.0.0.1", timeout=60, **options)
+        self.app = app
+
+    @property
+    def services(self) -> Services:
+        found: Services = self.app.state.services
+        return found
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, directory: Path, **options: Any) -> AsyncIterator[Client]:
+    """The application with its table in `directory`, ready."""
+    app = create_app(settings, directory)
+    async with app.router.lifespan_context(app), Client(app, **options) as client:
+        services = client.services
+        await until_async(lambda: services.follower.caught_up and services.publisher.connected, "the API is ready")
+        yield client
+
+
+def samples_of(client: Client, handle: str) -> dict[int, ChartRow]:
+    """The forecasts of an uploaded handle that its read model holds."""
+    model = client.services.read_model
+    stored = model.uploads.handle(handle)
+    return {} if stored is None else model.samples(stored)
+
+
+def body_of(raw: bytes, **more: Any) -> dict[str, Any]:
+    """The JSON body of an upload."""
+    return {"csv_base64": base64.b64encode(raw).decode(), **more}
