@@ -128,7 +128,7 @@ class Images:
 
 async def _open() -> Any:
     kaleido = await asyncio.to_thread(_browser_class)
-    # `draw` ends what takes too long; where Kaleido did, it left a task whose error nobody retrieves.
+    # No time limit but that of `draw`: for its own, Kaleido has a task whose error is lost when Chromium dies.
     browser = kaleido(n=1, timeout=None, mathjax=False, channel_cls=pipe_class())
     opening = asyncio.ensure_future(browser.open())
     try:
@@ -145,7 +145,7 @@ async def _open() -> Any:
     return browser
 
 
-def _retrieve(done: asyncio.Future[None]) -> None:
+def _retrieve(done: asyncio.Future[Any]) -> None:
     """Take the error of a task that ends as it was told to; asyncio would log it at whatever time it is collected."""
     if not done.cancelled():
         done.exception()
@@ -174,6 +174,12 @@ def _browser_class() -> Any:
 
     class PatientKaleido(kaleido.Kaleido):  # type: ignore[misc]
         drawn = 0
+
+        async def _render_task(self, *args: Any, **options: Any) -> Any:
+            # Nobody awaits it where Chromium dies before Kaleido has begun to wait for it.
+            if (task := asyncio.current_task()) is not None:
+                task.add_done_callback(_retrieve)
+            return await super()._render_task(*args, **options)
 
         async def _return_kaleido_tab(self, tab: Any) -> None:
             self.drawn += 1
