@@ -62,7 +62,9 @@ def readings_of(number: int, subject_id: str, plan: Plan, start: datetime) -> It
     """Endless readings of one person, five minutes apart; the same for the same number, seed and start."""
     person = VirtualPerson(f"adult#{number % PATIENTS + 1:03d}", seed=plan.seed * 1000 + number, start=start)
     for time, glucose_mgdl in person.readings():
-        yield Reading(subject_id=subject_id, time=time, glucose=glucose_mgdl, device=DEVICE)
+        yield Reading(
+            subject_id=subject_id, time=time, glucose=glucose_mgdl, unit="mg/dL", device=DEVICE, simulated=True
+        )
 
 
 async def simulate(settings: Settings, plan: Plan, report: Callable[[str], None]) -> None:

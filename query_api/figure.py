@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from agents.core.local_time import offset_text
 from schemas.fan_chart import DensityCurve, FanChart
 from schemas.grid import MGDL_PER_MMOLL, STEP_MINUTES
 from schemas.reading import Unit
@@ -274,7 +275,8 @@ def _annotations(chart: FanChart, style: Style) -> list[dict[str, Any]]:
 
 
 def _title(chart: FanChart) -> str:
-    day = f"{chart.issue_time:%d %b %Y, %H:%M}"
+    offset = offset_text(chart.issue_time)
+    day = f"{chart.issue_time:%d %b %Y, %H:%M} UTC{'' if offset == '+00:00' else offset}"
     return (
         f"Glucose forecast from {day}"
         if chart.kind == "live"

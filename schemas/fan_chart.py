@@ -40,6 +40,10 @@ class FanChart(Record):
     )
     num_samples: int
     seed: int
+    simulated: bool = Field(
+        default=False,
+        description="Of a simulation or a replay, with a clock of its own: its age is judged by its arrival.",
+    )
     issue_time: Time = Field(description="Time of the last known point.")
     computed_at: Time
     target_times: tuple[Time, ...]

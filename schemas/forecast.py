@@ -29,6 +29,7 @@ class ForecastWindow(ArrowRecord):
         "input_hash": pa.string(),
         "num_samples": pa.int32(),
         "seed": pa.int64(),
+        "simulated": pa.bool_(),
         "warnings": pa.list_(pa.string()),
     }
 
@@ -47,6 +48,7 @@ class ForecastWindow(ArrowRecord):
     input_hash: str
     num_samples: int
     seed: int
+    simulated: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 

@@ -19,6 +19,10 @@ class Reading(Record):
         description="In `unit`; below 39 mg/dL, where sensors send codes, and above 600 it is rejected."
     )
     unit: Unit = "mg/dL"
+    simulated: bool = Field(
+        default=False,
+        description="Of a simulation or a replay, with a clock of its own: its age is judged by its arrival.",
+    )
     noise: int | None = Field(
         default=None, ge=0, le=100, description="The sensor's own opinion: 1 clean to 4 heavy, as Nightscout has it."
     )

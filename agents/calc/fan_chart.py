@@ -114,6 +114,7 @@ def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
         model_serves=forecast.model_serves,
         num_samples=forecast.num_samples,
         seed=forecast.seed,
+        simulated=forecast.simulated,
         issue_time=issue,
         computed_at=computed_at,
         target_times=_times(issue, 1, HORIZON_STEPS),

@@ -81,7 +81,7 @@ def build(settings: WindowSettings) -> StepFunction:
         )
         work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
         for issue in verdict.issues:
-            request = _request(reading.subject_id, issue, message.timestamp_ms)
+            request = _request(reading, issue, message.timestamp_ms)
             work.send(LIVE, reading.subject_id, request.to_arrow())
 
     def _refusal(reading: Reading, timestamp_ms: int) -> tuple[str, str] | None:
@@ -105,7 +105,8 @@ def build(settings: WindowSettings) -> StepFunction:
             )
         return None
 
-    def _request(subject_id: str, issue: Issue, began_ms: int) -> ForecastRequest:
+    def _request(reading: Reading, issue: Issue, began_ms: int) -> ForecastRequest:
+        subject_id = reading.subject_id
         digest = issue.input_hash
         place_of_issue = fingerprint.slot_place(issue.slot)
         warnings = [f"IMPUTATION: {issue.interpolated} of {PAST_POINTS} points are interpolated"]
@@ -124,6 +125,7 @@ def build(settings: WindowSettings) -> StepFunction:
             input_hash=digest,
             num_samples=settings.model.num_samples,
             seed=settings.model.seed,
+            simulated=reading.simulated,
             warnings=warnings if issue.interpolated else [],
         )
 

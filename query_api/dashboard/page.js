@@ -91,7 +91,8 @@ async function showSubject() {
       ["In 60 min", `${median[11].toFixed(digits)} ${unit()}`],
       ["Highest chance below 70 mg/dL", percent(Math.max(...chart.p_below_70))],
       ["Highest chance above 180 mg/dL", percent(Math.max(...chart.p_above_180))],
-      ["Last known point", new Date(chart.issue_time).toLocaleString()],
+      ["Last known point", new Date(chart.issue_time).toLocaleString() + (chart.simulated ? " (simulated)" : "")],
+      ["Age", `${Math.floor(chart.age_seconds / 60)} min, holds until ${new Date(chart.valid_until).toLocaleTimeString()}`],
     ]);
     say("");
   } catch (error) {

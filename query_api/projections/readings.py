@@ -1,6 +1,7 @@
-"""What became of the latest reading of each subject: why there is no forecast yet.
+"""What became of the latest readings of each subject: why there is no forecast yet, or none any more.
 
-r/<subject>   the outcome
+r/<subject>   the outcome of the reading that came last
+n/<subject>   of those that were accepted, the outcome of the newest by its own time
 """
 
 from collections.abc import Iterator
@@ -26,13 +27,27 @@ class Readings:
         about_window = outcome.status in ("forecast_requested", "no_forecast")
         if about_window or self._store.get(_row(outcome.subject_id)) is None:
             self._store.stage(_row(outcome.subject_id), value)
+        newest = self.newest(outcome.subject_id)
+        if about_window and outcome.time and not (newest and newest.time and newest.time > outcome.time):
+            self._store.stage(_newest_row(outcome.subject_id), value)
         yield subject_key(outcome.subject_id), outcome
 
     def latest(self, subject_id: str) -> ReadingOutcome | None:
-        """What became of the subject's latest reading."""
-        value = self._store.get(_row(subject_id))
+        """What became of the subject's reading that came last."""
+        return self._outcome(_row(subject_id))
+
+    def newest(self, subject_id: str) -> ReadingOutcome | None:
+        """What became of the accepted reading with the newest time."""
+        return self._outcome(_newest_row(subject_id))
+
+    def _outcome(self, row: bytes) -> ReadingOutcome | None:
+        value = self._store.get(row)
         return None if value is None else ReadingOutcome.from_json(value)
 
 
 def _row(subject_id: str) -> bytes:
     return b"r/" + subject_id.encode()
+
+
+def _newest_row(subject_id: str) -> bytes:
+    return b"n/" + subject_id.encode()

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from query_api.access import access
 from query_api.figure import Style
 from query_api.plots import SUBJECT_TYPES, preferred
+from query_api.present import Present, present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
@@ -126,12 +127,13 @@ async def forecast(
     unit: InUnit = "mg/dL",
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The latest forecast. 404 says why there is none yet."""
-    row = _latest(uses, subject_id)
-    tag = _tag(row, unit)
+    """The present forecast, with its age. 404 says why there is none, and what brings the next."""
+    found = _present(uses, subject_id)
+    tag = _tag(found.row, unit)
     if if_none_match == tag:
         return Response(status_code=304, headers={"ETag": tag})
-    return Response(_json(row, unit), media_type="application/json", headers={"ETag": tag})
+    answer = orjson.loads(_json(found.row, unit)) | found.fields()
+    return Response(orjson.dumps(answer), media_type="application/json", headers={"ETag": tag})
 
 
 @router.get(
@@ -151,11 +153,11 @@ async def forecast_plot(
     accept: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The latest forecast drawn: PNG, SVG or the Plotly figure, as `Accept` says."""
+    """The present forecast drawn: PNG, SVG or the Plotly figure, as `Accept` says."""
     media_type = preferred(accept, SUBJECT_TYPES)
     if media_type is None:
         raise HTTPException(406, f"plots come as {', '.join(SUBJECT_TYPES)}")
-    row = _latest(uses, subject_id)
+    row = _present(uses, subject_id).row
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
     tag = _tag(row, unit, fan, media_type)
     headers = {"ETag": tag, "Vary": "Accept"}
@@ -191,10 +193,10 @@ async def forecasts(
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
-def _latest(uses: Services, subject_id: str) -> ChartRow:
+def _present(uses: Services, subject_id: str) -> Present:
     row = uses.read_model.fan_charts.latest(subject_id)
     if row is not None:
-        return row
+        return present(row, uses.read_model.readings.newest(subject_id), datetime.datetime.now(datetime.UTC))
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
     outcome = uses.read_model.readings.latest(subject_id)

@@ -12,7 +12,7 @@ from tests.kit.waiting import until_async
 
 
 def reading(step: int, **more: Any) -> dict[str, Any]:
-    return {"time": at(5 * step), "glucose": 100 + step % 30, **more}
+    return {"time": at(5 * step), "glucose": 100 + step % 30, "simulated": True, **more}
 
 
 async def publish(client: Client, count: int, subject: str = "anna") -> None:

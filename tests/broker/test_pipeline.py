@@ -111,7 +111,7 @@ def test_readings_of_an_independent_client_become_valid_fan_charts_and_a_plot(pi
     start = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=9)
     for number in range(97):
         time = (start + timedelta(minutes=5 * number)).isoformat()
-        reading = {"subject_id": "anna", "time": time, "glucose": 100 + number % 30, "unit": "mg/dL"}
+        reading = {"subject_id": "anna", "time": time, "glucose": 100 + number % 30, "unit": "mg/dL", "simulated": True}
         producer.produce("cgm.readings", key="anna", value=json.dumps(reading))
     producer.flush(10)
     reader = Consumer(

@@ -212,7 +212,7 @@ PINS = [
     Pin(_PIPE, "read_jsons", "overridden", "(self, *, blocking=True)",
         "Tells when a thread waits for Chromium's next message: the pipe must not be closed under it."),
     Pin(_PIPE, "close", "overridden", "(self)",
-        "Waits until that thread has left: the next browser's pipe gets the same numbers, and would lose answers to it."),
+        "Waits until that thread has left: the next browser's pipe gets the same numbers, and loses answers to it."),
     Pin(_PIPE, "from_external_to_choreo", "used", "attribute",
         "Wakes that thread by the end of a message, in Chromium's name."),
     # torch

@@ -15,7 +15,7 @@ from agents.ingest.files.format import LONGEST_LINE, VendorFormat
 from agents.ingest.files.tables import Table
 from agents.ingest.files.unified_file import Rules, UnifiedFile, to_unified_csv, unify_file
 from schemas.errors import ImplausibleError, RejectedError, TooShortError, UnknownFormatError
-from tests import samples
+from tests.kit import samples
 
 if TYPE_CHECKING:
     import polars as pl

@@ -1,0 +1,69 @@
+"""Which forecast is the present one: none that has grown old, and none where a newer reading got no forecast.
+
+A forecast speaks of the hour after its last known point. It is served as the present one for a quarter of an hour, in
+which two further readings should have come; after that, or once a newer reading was accepted without a forecast, it
+is history. Readings that say of themselves that they are simulated have a clock of their own: of those forecasts the
+age counts from their computation.
+"""
+
+import dataclasses
+import datetime
+from typing import Any
+
+from query_api.projections.fan_charts import ChartRow
+from schemas.errors import NoForecastError
+from schemas.grid import STEP
+from schemas.reading import ReadingOutcome
+
+VALID = datetime.timedelta(minutes=15)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Present:
+    """A forecast that holds now, and how old it is."""
+
+    row: ChartRow
+    age_seconds: int
+    valid_until: datetime.datetime
+    newest_reading: datetime.datetime | None
+
+    def fields(self) -> dict[str, Any]:
+        """What an answer says of it, besides the chart."""
+        newest = self.newest_reading
+        return {
+            "age_seconds": self.age_seconds,
+            "valid_until": self.valid_until.isoformat(),
+            "newest_reading_time": None if newest is None else newest.isoformat(),
+        }
+
+
+def present(row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime) -> Present:
+    """The forecast with its age, or `NoForecastError`: why it no longer holds, and what brings the next one.
+
+    `newest` is what became of the subject's newest accepted reading.
+    """
+    issued = datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC)
+    newest_time = newest.time if newest is not None else None
+    if newest is not None and newest.status == "no_forecast" and newest_time and newest_time - issued > STEP / 2:
+        raise NoForecastError(f"no forecast of the reading of {_clock(newest_time)}: {newest.reason}")
+    counted = issued
+    if now - issued > VALID and row.chart.simulated:
+        counted = row.chart.computed_at
+    age = now - counted
+    if age > VALID:
+        raise NoForecastError(
+            f"the latest forecast is of {_clock(issued)}, {_spoken(age)} ago, and no longer holds; the newest reading "
+            f"is of {_clock(newest_time or issued)}: the next one brings a forecast where 8 gap-free hours lie before it"
+        )
+    return Present(row, max(0, int(age.total_seconds())), counted + VALID, newest_time)
+
+
+def _clock(time: datetime.datetime) -> str:
+    return f"{time.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _spoken(age: datetime.timedelta) -> str:
+    minutes = int(age.total_seconds()) // 60
+    return (
+        f"{minutes} min" if minutes < 120 else f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
+    )
