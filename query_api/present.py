@@ -53,7 +53,7 @@ def present(row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime
     if age > VALID:
         raise NoForecastError(
             f"the latest forecast is of {_clock(issued)}, {_spoken(age)} ago, and no longer holds; the newest reading "
-            f"is of {_clock(newest_time or issued)}: the next one brings a forecast where 8 gap-free hours lie before it"
+            f"is of {_clock(newest_time or issued)}: the next brings a forecast where 8 gap-free hours lie before it"
         )
     return Present(row, max(0, int(age.total_seconds())), counted + VALID, newest_time)
 

@@ -18,7 +18,7 @@ class Reading(Record):
     glucose: float = Field(
         description="In `unit`; below 39 mg/dL, where sensors send codes, and above 600 it is rejected."
     )
-    unit: Unit = "mg/dL"
+    unit: Unit = Field(description="Required: a number without a unit has been wrong by a factor of 18 before.")
     simulated: bool = Field(
         default=False,
         description="Of a simulation or a replay, with a clock of its own: its age is judged by its arrival.",
