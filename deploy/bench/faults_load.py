@@ -25,6 +25,7 @@ def readings_of(subjects: int, each: int, first: int = 0) -> Iterator[Reading]:
                 subject_id=f"fault-{subject:04d}",
                 time=START + timedelta(minutes=5 * number),
                 glucose=round(130 + 50 * wave, 1),
+                unit="mg/dL",
                 reading_id=f"{subject}-{number}",
             )
 

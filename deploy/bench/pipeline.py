@@ -235,7 +235,7 @@ async def _readings(broker: str, repeats: int) -> list[float]:
         await consumer.seek_to_end()
         took = []
         for number, (at, mgdl) in enumerate(islice(person, 96 + 5 * repeats)):
-            record = Reading(subject_id=subject, time=at.replace(tzinfo=UTC), glucose=mgdl)
+            record = Reading(subject_id=subject, time=at.replace(tzinfo=UTC), glucose=mgdl, unit="mg/dL")
             began = time.perf_counter()
             await producer.send_and_wait(READINGS.name, key=subject.encode(), value=record.to_json())
             if number < 95:

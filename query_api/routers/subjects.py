@@ -18,7 +18,7 @@ from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
 from query_api.units import in_mmoll
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
-from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL
+from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
 from schemas.reading import Reading, Unit
 from schemas.record import SubjectId
 
@@ -105,9 +105,10 @@ def _reading(subject_id: str, item: Any) -> Reading:
             f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]
         ]
         raise RejectedError("; ".join(reasons)) from None
-    if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
+    if not LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
         raise RejectedError(
-            f"glucose outside {LOWEST_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible; check unit (mg/dL or mmol/L)"
+            f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
+            "code; check unit (mg/dL or mmol/L)"
         )
     return reading
 

@@ -23,7 +23,9 @@ STEP = built("window", ONE)
 
 def reading(step: int, glucose: float = 120.0, subject: str = "ada", **fields: object) -> bytes:
     time = START + datetime.timedelta(minutes=5 * step)
-    return json.dumps({"subject_id": subject, "time": time.isoformat(), "glucose": glucose} | fields).encode()
+    return json.dumps(
+        {"subject_id": subject, "time": time.isoformat(), "glucose": glucose, "unit": "mg/dL"} | fields
+    ).encode()
 
 
 def message(step: int, subject: str = "ada") -> dict[str, object]:
@@ -111,6 +113,7 @@ async def test_two_people_with_equal_readings_have_requests_of_their_own() -> No
         ({"time": "2024-03-14T06:00:00"}, "malformed"),
         ({"glucose": "NaN"}, "malformed"),
         ({"glucose": None}, "malformed"),
+        ({"unit": None}, "malformed"),
     ],
 )
 async def test_what_cannot_be_right_is_rejected_with_a_reason(fields: dict[str, object], code: str) -> None:

@@ -164,7 +164,7 @@ async def test_readings_that_are_none_are_refused(client: Client, body: Any) -> 
 
 
 async def test_too_many_readings_at_once_are_refused(client: Client) -> None:
-    item = {"time": "2026-01-01T00:00:00Z", "glucose": 100}
+    item = {"time": "2026-01-01T00:00:00Z", "glucose": 100, "unit": "mg/dL"}
     assert (await client.post("/subjects/anna/readings", json=[item] * 2017)).status_code == 422
     assert (await client.post("/subjects/anna/readings", content=bytes(2 << 20))).status_code == 413
 

@@ -12,7 +12,7 @@ from tests.kit.waiting import until_async
 
 
 def reading(step: int, **more: Any) -> dict[str, Any]:
-    return {"time": at(5 * step), "glucose": 100 + step % 30, "simulated": True, **more}
+    return {"time": at(5 * step), "glucose": 100 + step % 30, "unit": "mg/dL", "simulated": True, **more}
 
 
 async def publish(client: Client, count: int, subject: str = "anna") -> None:
@@ -49,6 +49,16 @@ async def test_each_reading_is_judged_alone(client: Client) -> None:
     assert [item["position"] for item in answer["rejected"]] == [1, 2, 3, 4]
     assert "time" in answer["rejected"][0]["reason"]
     assert "impossible" in answer["rejected"][1]["reason"]
+
+
+async def test_a_number_without_a_unit_is_no_reading(client: Client) -> None:
+    item = reading(0)
+    del item["unit"]
+    response = await client.post("/subjects/anna/readings", json=item)
+    assert (response.status_code, response.json()["detail"]) == (422, "unit: Field required")
+    for glucose, unit in ((24, "mg/dL"), (120, "mmol/L"), (38, "mg/dL")):
+        response = await client.post("/subjects/anna/readings", json=reading(0, glucose=glucose, unit=unit))
+        assert (response.status_code, "check unit" in response.json()["detail"]) == (422, True)
 
 
 async def test_without_a_forecast_the_reason_is_given(client: Client, pipeline: SmallPipeline) -> None:

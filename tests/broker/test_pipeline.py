@@ -152,7 +152,7 @@ def test_a_poison_message_on_any_topic_kills_nobody(pipeline: Pipeline, topic: o
         producer.produce(name, key="poison", value=poison)
     producer.flush(10)
     subject = f"after-{name.replace('.', '-')}"
-    reading = {"time": datetime.now(UTC).isoformat(), "glucose": 100}
+    reading = {"time": datetime.now(UTC).isoformat(), "glucose": 100, "unit": "mg/dL"}
     assert post(pipeline, f"/subjects/{subject}/readings", reading).status_code == 202
     until(
         lambda: any(record.key == subject.encode() for record in pipeline.records(READING_OUTCOMES)),

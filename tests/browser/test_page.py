@@ -80,7 +80,7 @@ async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline
 async def test_a_subject_is_shown_as_its_forecasts_come(url: str, pipeline: SmallPipeline) -> None:
     async with window(url) as tab:
         await tab.until("document.getElementById('message').textContent.includes('publish readings')")
-        readings = [{"time": at(5 * step), "glucose": 120, "simulated": True} for step in range(97)]
+        readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(97)]
         await tab.evaluate(
             "fetch('/subjects/anna/readings', {method: 'POST', headers: {'content-type': 'application/json'}, "
             f"body: {json.dumps(json.dumps(readings))}}}).then((response) => response.status)"
