@@ -1,4 +1,7 @@
-"""Readings in; for each one outcome, and a forecast request for every window that it completes or changes."""
+"""Readings in; for each one outcome, and a forecast request for every window that it completes or changes.
+
+The present window's request goes to the live lane, those of windows in the past to backfill.
+"""
 
 import json
 from typing import Protocol
@@ -13,7 +16,7 @@ from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POI
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import SubjectId
 from schemas.tables import SUBJECTS_TABLE as TABLE
-from schemas.topics import LIVE, READING_OUTCOMES, READINGS
+from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS
 
 
 class Sampling(Protocol):
@@ -80,9 +83,11 @@ def build(settings: WindowSettings) -> StepFunction:
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
         )
         work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
+        newest = max(window.slots, default=0)
         for issue in verdict.issues:
             request = _request(reading, issue, message.timestamp_ms)
-            work.send(LIVE, reading.subject_id, request.to_arrow())
+            # A late reading changes up to two hours of forecasts. Nobody waits for any but the last of them.
+            work.send(LIVE if issue.slot == newest else BACKFILL, reading.subject_id, request.to_arrow())
 
     def _refusal(reading: Reading, timestamp_ms: int) -> tuple[str, str] | None:
         if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:

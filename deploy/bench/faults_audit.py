@@ -20,7 +20,7 @@ from schemas.forecast import ForecastRequest
 from schemas.grid import STEP_SECONDS
 from schemas.reading import ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE, ChartKey, subject_key
-from schemas.topics import FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
+from schemas.topics import BACKFILL, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
 from streams import topology
 from streams.kafka import messages
 from streams.kafka.connection import consumer_options
@@ -29,6 +29,7 @@ from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG, app_id
 
+REQUESTS = (LIVE, BACKFILL)
 WINDOWS = changelog(app_id("ingest"), SUBJECTS_TABLE)
 
 
@@ -100,7 +101,7 @@ async def reference_of(settings: Settings) -> Reference:
         for send in tables.apply(work):
             if send.topic == READING_OUTCOMES:
                 reference.outcomes.add(ReadingOutcome.from_json(send.value).outcome_id)
-            elif send.topic == LIVE:
+            elif send.topic in REQUESTS:
                 request = ForecastRequest.from_arrow(send.value)
                 reference.requests[request.request_id] = request
     reference.windows = tables.rows(SUBJECTS_TABLE)
@@ -113,9 +114,8 @@ async def audit(settings: Settings, *, whole_pipeline: bool) -> Audit:
     outcomes = Counter(
         ReadingOutcome.from_json(record.value).outcome_id for record in await read_all(settings, READING_OUTCOMES.name)
     )
-    requests = Counter(
-        ForecastRequest.from_arrow(record.value).request_id for record in await read_all(settings, LIVE.name)
-    )
+    asked = [record for topic in REQUESTS for record in await read_all(settings, topic.name)]
+    requests = Counter(ForecastRequest.from_arrow(record.value).request_id for record in asked)
     windows = _latest(await read_all(settings, WINDOWS.name))
     charts: Counter[str] = Counter()
     charts_lost = chart_rows_wrong = 0

@@ -11,7 +11,7 @@ from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.reading import ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE
-from schemas.topics import LIVE, READING_OUTCOMES, READINGS
+from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 from tests.kit.workbench import Workbench, built, of
@@ -190,3 +190,19 @@ async def test_a_jump_that_no_body_makes_gets_no_forecast_for_a_quarter_of_an_ho
         if outcome.code:
             assert f"changes by {abs(jump - level):.0f} mg/dL in 5 minutes" in (outcome.reason or "")
     assert codes == [("no_forecast", "implausible_change")] * 3 + [("forecast_requested", None)] * 2
+
+
+async def test_late_readings_do_not_fill_the_live_lane() -> None:
+    """A week of readings is sent backwards: the live lane gets one request a reading at most, the rest is backfill."""
+    bench = Workbench()
+    await publish(bench, range(100))
+    await publish(bench, range(101, 125))
+    before = len(of(LIVE, bench.sent))
+    sends = await bench.run(STEP, reading(100, 150.0), **message(100) | {"offset": 500})
+    assert outcome_of(sends).status == "forecast_requested"
+    (live,) = [ForecastRequest.from_arrow(value) for value in of(LIVE, sends)]
+    late = [ForecastRequest.from_arrow(value) for value in of(BACKFILL, sends)]
+    assert live.end_seconds == max(request.end_seconds for request in [live, *late])
+    assert len(late) == 24
+    assert len({request.end_seconds for request in [live, *late]}) == 25
+    assert len(of(LIVE, bench.sent)) == before + 1

@@ -105,7 +105,7 @@ def altered(path: str, value: Any) -> dict[str, Any]:
         ("properties.subject_id.pattern", "^[a-z]+$", "Reading.subject_id has another pattern"),
         ("properties.glucose.minimum", 20, "Reading.glucose has a higher minimum"),
         ("properties.device.anyOf", [{"type": "string"}], "Reading.device no longer takes null"),
-        ("required", ["subject_id", "time", "glucose", "unit"], "Reading.unit is newly required"),
+        ("required", ["subject_id", "time", "glucose", "unit", "device"], "Reading.device is newly required"),
         ("additionalProperties", False, "Reading no longer takes unknown fields"),
     ],
 )
