@@ -205,6 +205,8 @@ PINS = [
     # Kaleido and choreographer
     Pin(_KALEIDO, "_return_kaleido_tab", "overridden", "async (self, tab)",
         "Skips the reload of the page, and of 5 MB of script, between any two pictures."),
+    Pin(_KALEIDO, "_render_task", "overridden", "async (self, fig_arg, *, topojson, _write, profiler, stepper)",
+        "Takes the error of a drawing that nobody awaits because Chromium died first: asyncio would log it later."),
     Pin(_KALEIDO, "tabs_ready", "used", "attribute",
         "Where a page goes back to without that reload."),
     Pin("choreographer.Browser", "subprocess", "used", "attribute",
