@@ -6,13 +6,15 @@ from pydantic import Field
 
 from schemas.record import Record
 
+RequestStatus = Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped", "implausible"]
+
 
 class RequestOutcome(Record):
     """A request without a fan chart, on ``cgm.request-outcomes``, keyed by `series_key`."""
 
     request_id: str = Field(description="Id of the request, or of the demand where none was made of it.")
     series_key: str
-    status: Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped", "implausible"]
+    status: RequestStatus
     reason: str = Field(description="Why, for a person.")
     subject_id: str | None = None
     handle: str | None = None

@@ -17,7 +17,8 @@ import structlog
 from faust.types import TP
 
 from agents.core.forecaster import Forecaster
-from agents.inference import infer, intake
+from agents.core.outcomes import ended
+from agents.inference import intake
 from agents.inference.batcher import Batch, Batcher, Budget, Entry, MeasuredCost
 from agents.inference.infer import Inference, NoAnswer
 from agents.work import Failure, StepFunction, Work
@@ -27,6 +28,7 @@ from schemas.errors import ConfigurationError, ImplausibleError
 from schemas.exit_codes import ExitCode
 from schemas.forecast import ForecastRequest
 from schemas.metrics import LaneOutcome
+from schemas.outcome import RequestStatus
 from streams import apps, topology
 from streams.apps import Host
 from streams.inference_metrics import InferenceMetrics
@@ -282,6 +284,6 @@ def _strictest(group: tuple[Entry[Ticket], ...]) -> ForecastRequest:
     return next((entry.request for entry in group if entry.request.force), group[0].request)
 
 
-def _end(work: Work, request: ForecastRequest, status: str, reason: str) -> None:
+def _end(work: Work, request: ForecastRequest, status: RequestStatus, reason: str) -> None:
     """End a request without a forecast."""
-    work.send(topics.REQUEST_OUTCOMES, request.series_key, infer.outcome(request, status, reason).to_json())
+    work.send(topics.REQUEST_OUTCOMES, request.series_key, ended(request, status, reason).to_json())

@@ -1,13 +1,14 @@
 """Samples in; a fan chart into the table and onto ``cgm.fan-charts``, or one outcome that says why not."""
 
 import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from agents.core.deletions import is_deleted
+from agents.core.outcomes import ended
 from agents.work import StepFunction, Work
 from schemas.errors import ImplausibleError, RejectedError
 from schemas.forecast import Forecast
-from schemas.outcome import RequestOutcome
+from schemas.outcome import RequestStatus
 from schemas.tables import FAN_CHARTS_TABLE as TABLE
 from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
 
@@ -44,18 +45,8 @@ def build(settings: History) -> StepFunction:
     return step
 
 
-def _end(work: Work, forecast: Forecast, status: Literal["dropped", "failed", "implausible"], reason: str) -> None:
-    outcome = RequestOutcome(
-        request_id=forecast.request_id,
-        series_key=forecast.series_key,
-        status=status,
-        reason=reason,
-        subject_id=forecast.subject_id,
-        handle=forecast.handle,
-        index=forecast.index,
-        demand_id=forecast.demand_id,
-    )
-    work.send(REQUEST_OUTCOMES, forecast.series_key, outcome.to_json())
+def _end(work: Work, forecast: Forecast, status: RequestStatus, reason: str) -> None:
+    work.send(REQUEST_OUTCOMES, forecast.series_key, ended(forecast, status, reason).to_json())
 
 
 def _time_of(timestamp_ms: int) -> datetime.datetime:

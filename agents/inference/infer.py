@@ -13,7 +13,6 @@ from agents.core.forecaster import Forecaster, Samples, Windows
 from schemas.errors import UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS
-from schemas.outcome import RequestOutcome
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -174,19 +173,3 @@ def _checked(samples: NDArray[np.float32], spread: NDArray[np.float32], num_samp
     if not (np.isfinite(samples).all() and np.isfinite(spread).all()):
         return NoAnswer("the model gave no finite forecast for this window")
     return WindowSamples(samples.copy(), spread.copy())
-
-
-def outcome(request: ForecastRequest, status: str, reason: str) -> RequestOutcome:
-    """How a request ends without a forecast."""
-    return RequestOutcome.model_validate(
-        {
-            "request_id": request.request_id,
-            "series_key": request.series_key,
-            "status": status,
-            "reason": reason,
-            "subject_id": request.subject_id,
-            "handle": request.handle,
-            "index": request.index,
-            "demand_id": request.demand_id,
-        }
-    )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from agents.core.deletions import is_deleted
+from agents.core.sampling import Sampling
 from agents.ingest.stored_series import MOST_ENTRIES, MOST_UPLOADS, StoredSeries, Tail
 from agents.work import StepFunction, Work
 from schemas.errors import MalformedRecordError
@@ -14,8 +15,8 @@ from schemas.topics import BACKFILL, INTERACTIVE, UPLOAD_OUTCOMES, Topic
 from schemas.upload import UploadOutcome
 
 
-class ModelChoice(Protocol):
-    """Which model answers, and how often it is sampled."""
+class ModelChoice(Sampling, Protocol):
+    """Which model answers, and how it is sampled."""
 
     @property
     def forecaster(self) -> str: ...
@@ -23,10 +24,6 @@ class ModelChoice(Protocol):
     def checkpoint(self) -> str: ...
     @property
     def huggingface_sha256(self) -> str | None: ...
-    @property
-    def num_samples(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
 
 
 class HandleSettings(Protocol):

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal, Protocol
 
+from agents.core.sampling import Sampling
 from agents.ingest.stored_series import Tail
 from agents.work import StepFunction, Work
 from schemas.command import ForecastDemand
@@ -11,15 +12,6 @@ from schemas.grid import HORIZON_STEPS
 from schemas.outcome import RequestOutcome
 from schemas.tables import SERIES_TABLE as TABLE
 from schemas.topics import LANE_TOPICS, REQUEST_OUTCOMES
-
-
-class Sampling(Protocol):
-    """How often the model is sampled, and from which seed."""
-
-    @property
-    def num_samples(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
 
 
 class RequestSettings(Protocol):

@@ -9,6 +9,7 @@ from typing import Protocol
 from agents.core import fingerprint
 from agents.core.local_time import offset_text
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
+from agents.core.sampling import Sampling
 from agents.work import StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
@@ -17,15 +18,6 @@ from schemas.reading import Reading, ReadingOutcome
 from schemas.record import SubjectId
 from schemas.tables import SUBJECTS_TABLE as TABLE
 from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS
-
-
-class Sampling(Protocol):
-    """How often the model is sampled, and from which seed."""
-
-    @property
-    def num_samples(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
 
 
 class WindowSettings(Protocol):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from agents.core.forecaster import Windows
+from agents.core.outcomes import ended
 from agents.inference import intake
 from agents.inference.batcher import MeasuredCost
-from agents.inference.infer import Answers, Inference, NoAnswer, WindowSamples, outcome
+from agents.inference.infer import Answers, Inference, NoAnswer, WindowSamples
 from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
@@ -186,7 +187,7 @@ def test_a_request_that_no_model_can_answer_is_refused_in_words(changes: dict[st
     request = intake.read_request(request_of(1, **changes).to_arrow())
     with pytest.raises(ImplausibleError):
         intake.check_request(request)
-    assert outcome(request, "failed", "why").handle == "a" * 64
+    assert ended(request, "failed", "why").handle == "a" * 64
 
 
 @pytest.mark.parametrize(
