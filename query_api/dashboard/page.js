@@ -3,7 +3,7 @@
 const POLL_MILLISECONDS = 5000;
 const byId = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const state = { mode: "live", subject: "", tag: null, handle: null, asked: 0, figure: null };
+const state = { mode: "live", subject: "", tag: null, handle: null, asked: 0, figure: null, validUntil: null };
 
 async function call(path, options = {}) {
   const headers = { accept: "application/json", ...options.headers };
@@ -38,10 +38,11 @@ function draw(figure) {
   layout.height = narrow ? 420 : 560;
   layout.autosize = true;
   if (narrow) {
-    layout.title.text = layout.title.text.split("<br>")[0];
-    layout.title.font.size = 15;
+    layout.title.text = layout.title.text.split("<br>")[0].replace("Glucose forecast from", "Forecast from");
+    layout.title.font.size = 14;
     layout.margin = { l: 52, r: 36, t: 70, b: 70 };
-    layout.annotations.at(-1).font.size = 8;
+    layout.annotations.at(-1).text = layout.annotations.at(-1).text.split("  ")[0];
+    layout.xaxis.title.text = "";
     layout.showlegend = false;
     layout.yaxis.title.text = "";
   }
@@ -63,6 +64,7 @@ function facts(pairs) {
     const detail = document.createElement("dd");
     term.textContent = name;
     detail.textContent = value;
+    if (name === "Age") detail.id = "age";
     pair.append(term, detail);
     return pair;
   }));
@@ -72,6 +74,13 @@ const unit = () => byId("unit").value;
 const query = () => `unit=${encodeURIComponent(unit())}`;
 const percent = (value) => (value < 0.005 ? "<1 %" : value > 0.995 ? ">99 %" : `${Math.round(100 * value)} %`);
 
+/* Counted here: a forecast that has not changed is not sent again. */
+function tellAge() {
+  const until = new Date(state.validUntil);
+  const minutes = Math.max(0, Math.floor(15 - (until - Date.now()) / 60000));
+  if (byId("age")) byId("age").textContent = `${minutes} min, holds until ${until.toLocaleTimeString()}`;
+}
+
 async function showSubject() {
   const subject = state.subject;
   if (!subject) return;
@@ -79,6 +88,7 @@ async function showSubject() {
   const headers = state.tag ? { "if-none-match": state.tag } : {};
   try {
     const latest = await call(`${path}?${query()}`, { headers });
+    if (latest.unchanged) tellAge();
     if (latest.unchanged || state.mode !== "live" || subject !== state.subject) return;
     const plot = await call(`${path}/plot?${query()}`);
     state.tag = latest.tag;
@@ -92,8 +102,10 @@ async function showSubject() {
       ["Highest chance below 70 mg/dL", percent(Math.max(...chart.p_below_70))],
       ["Highest chance above 180 mg/dL", percent(Math.max(...chart.p_above_180))],
       ["Last known point", new Date(chart.issue_time).toLocaleString() + (chart.simulated ? " (simulated)" : "")],
-      ["Age", `${Math.floor(chart.age_seconds / 60)} min, holds until ${new Date(chart.valid_until).toLocaleTimeString()}`],
+      ["Age", ""],
     ]);
+    state.validUntil = chart.valid_until;
+    tellAge();
     say("");
   } catch (error) {
     if (subject === state.subject && state.mode === "live") { clear(); say(error.message); }
