@@ -1,27 +1,21 @@
 """Clients of the application in this process, over a broker with topics and the pipeline."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from query_api import image
 from streams.settings import Settings
 from tests.kit.fixtures import broker, pipeline, settings  # noqa: F401 - fixtures
-from tests.kit.query import Client, FakeBrowser, serving
+from tests.kit.query import Client, FakeBrowser, serving, without_chromium
 from tests.kit.samples import dexcom, glucose_rows
 
 
 @pytest.fixture(autouse=True)
-def browser(monkeypatch: pytest.MonkeyPatch) -> type[FakeBrowser]:
+def browser() -> Iterator[type[FakeBrowser]]:
     """No Chromium."""
-
-    async def open_fake() -> FakeBrowser:
-        return FakeBrowser()
-
-    FakeBrowser.drawn = 0
-    monkeypatch.setattr(image, "_open", open_fake)
-    return FakeBrowser
+    with without_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

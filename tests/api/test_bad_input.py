@@ -5,10 +5,33 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from tests.kit.query import Client, body_of
+from deploy.brokers.embedded import EmbeddedBroker
+from streams.kafka.provision import provision
+from streams.settings import Settings
+from tests.kit.query import Client, body_of, serving, without_chromium
 from tests.kit.samples import dexcom, glucose_rows
-from tests.kit.small_pipeline import SmallPipeline
+from tests.kit.small_pipeline import working
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
+    """One application and its pipeline for all: what is refused leaves nothing behind."""
+    home = tmp_path_factory.mktemp("bad-input")
+    broker = EmbeddedBroker(home)
+    broker.start()
+    try:
+        settings = Settings(broker=broker.address, state_dir=home, partitions=2, rate_limit="100000/minute")
+        await provision(settings)
+        with without_chromium():
+            async with working(settings), serving(settings, home / "query") as client:
+                yield client
+    finally:
+        broker.stop()
+
 
 FILES: dict[str, tuple[bytes, str]] = {
     "garbage": (b"not a glucose file\n" * 50, "format"),
@@ -22,7 +45,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("path", ["/process_unified", "/quick_plot"])
-async def test_files_that_cannot_be_used_get_a_reason(client: Client, pipeline: SmallPipeline, path: str) -> None:
+async def test_files_that_cannot_be_used_get_a_reason(client: Client, path: str) -> None:
     for name, (raw, words) in FILES.items():
         response = await client.post(path, json=body_of(raw))
         problem = response.json()
@@ -84,9 +107,7 @@ async def test_plots_of_nothing_are_refused(client: Client, ask: dict[str, Any],
     assert response.status_code == status, response.text
 
 
-async def test_an_index_out_of_range_is_answered_with_the_range(
-    client: Client, pipeline: SmallPipeline, export: bytes
-) -> None:
+async def test_an_index_out_of_range_is_answered_with_the_range(client: Client, export: bytes) -> None:
     handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
     for index in (-14, 13, 10**9, -(10**9)):
         response = await client.post("/draw_a_plot", json={"handle": handle, "index": index})
@@ -172,3 +193,8 @@ async def test_too_many_readings_at_once_are_refused(client: Client) -> None:
 async def test_paths_and_methods_that_do_not_exist_are_problems_too(client: Client) -> None:
     for response, status in ((await client.get("/nothing"), 404), (await client.get("/draw_a_plot"), 405)):
         assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+
+
+@pytest.mark.parametrize("subject", ["a b", "-x", "x" * 129, "a%00", "a%0Ab"])
+async def test_a_name_that_is_no_subject_id_is_refused(client: Client, subject: str) -> None:
+    assert (await client.get(f"/subjects/{subject}/forecast")).status_code == 422

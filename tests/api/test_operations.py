@@ -1,9 +1,15 @@
 """Health, readiness and metrics."""
 
+from pathlib import Path
+
+import pytest
+
 from deploy.brokers.embedded import EmbeddedBroker
+from query_api import follow
 from schemas.metrics import QUERY
+from streams.settings import Settings
 from tests.kit.exposition import buckets, declared, exposed, labels
-from tests.kit.query import Client
+from tests.kit.query import Client, serving
 from tests.kit.waiting import until_async
 
 HEALTH_FIELDS = {
@@ -42,12 +48,16 @@ async def test_metrics_are_those_that_the_catalogue_declares(client: Client) -> 
         assert buckets(text).get(metric.name, set()) == set(metric.buckets), metric.name
 
 
-async def test_readiness_falls_and_says_why_when_the_broker_goes(client: Client, broker: EmbeddedBroker) -> None:
-    assert (await client.get("/readyz")).json()["ready"] is True
-    broker.stop()
-    await until_async(lambda: not client.services.follower.connected, "the follower notices that its broker is gone")
-    answer = await client.get("/readyz")
-    assert (answer.status_code, answer.json()["reasons"][0]["code"]) == (503, "no_broker")
-    assert (await client.get("/livez")).status_code == 200
-    missing = await client.post("/draw_a_plot", json={"handle": "0" * 64, "index": 0})
-    assert (missing.status_code, "retry-after" in missing.headers) == (503, True)
+async def test_readiness_falls_and_says_why_when_the_broker_goes(
+    settings: Settings, broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "PROBE_SECONDS", 0.2)
+    async with serving(settings, tmp_path / "query") as client:
+        assert (await client.get("/readyz")).json()["ready"] is True
+        broker.stop()
+        await until_async(lambda: not client.services.follower.connected, "the follower notices")
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["reasons"][0]["code"]) == (503, "no_broker")
+        assert (await client.get("/livez")).status_code == 200
+        missing = await client.post("/draw_a_plot", json={"handle": "0" * 64, "index": 0})
+        assert (missing.status_code, "retry-after" in missing.headers) == (503, True)

@@ -12,7 +12,7 @@ from schemas import topics
 from schemas.reading import ReadingOutcome
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
-from tests.kit.brokers import embedded
+from tests.kit.brokers import QUICK, embedded
 from tests.kit.clients import Client
 from tests.kit.pipeline import environment_of
 
@@ -43,7 +43,7 @@ def test_every_codec_on_every_topic_is_read(tmp_path: Path) -> None:
 def test_readings_of_every_codec_get_their_outcomes(tmp_path: Path) -> None:
     with (
         embedded(tmp_path) as settings,
-        Roles(settings.broker, tmp_path / "roles", environment_of({"static_membership": False})) as roles,
+        Roles(settings.broker, tmp_path / "roles", environment_of(QUICK)) as roles,
     ):
         worker = roles.worker("ingest")
         roles.wait_until_ready()

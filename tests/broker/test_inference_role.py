@@ -27,6 +27,7 @@ from streams.kafka.provision import provision
 from streams.metrics import Metrics
 from streams.model_thread import ModelThread
 from streams.settings import Settings
+from tests.kit.brokers import QUICK, overrides_of
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
 from tests.kit.pipeline import environment_of
 from tests.kit.requests import forecast_id_of, request_of
@@ -94,7 +95,7 @@ async def forecasts(settings: Settings) -> list[Forecast]:
 @pytest.fixture
 async def settings(broker: EmbeddedBroker, tmp_path: Path) -> Settings:
     settings = Settings(
-        broker=broker.address, state_dir=tmp_path, lane_capacity=64, batch_size=8, **dict(broker.settings_overrides)
+        broker=broker.address, state_dir=tmp_path, lane_capacity=64, batch_size=8, **overrides_of(broker)
     )
     await provision(settings)
     return settings
@@ -212,8 +213,7 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
 async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_path: Path) -> None:
     requests = [request_of(number) for number in range(1500)]
     wanted = {request.request_id for request in requests}
-    overrides = {name: getattr(settings, name) for name in EmbeddedBroker.settings_overrides}
-    light = overrides | {"forecaster": "persistence", "batch_size": 1, "lane_capacity": 64}
+    light = dict(QUICK) | {"forecaster": "persistence", "batch_size": 1, "lane_capacity": 64}
 
     async def answered() -> set[str]:
         return {record.request_id for record in await forecasts(settings)}

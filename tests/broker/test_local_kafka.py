@@ -1,5 +1,5 @@
-import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,16 +14,21 @@ from streams import dlq
 from streams.kafka import provision
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
+from tests.kit.brokers import end, kafka_home, soon_forgotten
 from tests.kit.waiting import until_async
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.skipif(not os.environ.get("KAFKA_HOME"), reason="KAFKA_HOME is not set: no real Kafka here"),
-]
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture(autouse=True)
+def quickly() -> Iterator[None]:
+    with soon_forgotten():
+        yield
 
 
 async def test_what_was_confirmed_survives_a_crash_and_a_start_on_other_ports(tmp_path: Path) -> None:
-    broker = LocalKafka(tmp_path)
+    home = kafka_home()
+    broker = LocalKafka(tmp_path, home)
     broker.start()
     try:
         settings = Settings(broker=broker.address, partitions=2)
@@ -35,7 +40,7 @@ async def test_what_was_confirmed_survives_a_crash_and_a_start_on_other_ports(tm
         broker.stop()
     assert broker.returncode() == -signal.SIGKILL
 
-    again = LocalKafka(tmp_path)
+    again = LocalKafka(tmp_path, home)
     again.start()
     try:
         settings = Settings(broker=again.address, partitions=2)
@@ -43,7 +48,7 @@ async def test_what_was_confirmed_survives_a_crash_and_a_start_on_other_ports(tm
         assert [record.value async for record in dlq._everything(settings, UPLOADS.name)] == [large]
         await _changed_settings_are_found_and_corrected(settings)
     finally:
-        again.stop()
+        end(again)
 
 
 async def _changed_settings_are_found_and_corrected(settings: Settings) -> None:

@@ -2,25 +2,27 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from schemas.topics import READINGS
+from schemas.topics import DEMANDS
 from streams.kafka.connection import consumer_options, producer_options
 from streams.kafka.log_ends import log_ends
 from streams.settings import Settings
-from tests.kit.brokers import embedded, local_kafka
+from tests.kit.brokers import embedded
+
+TOPIC = DEMANDS
+"""Nobody else writes to it on a shared broker."""
 
 
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)], scope="module")
-def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    home = tmp_path_factory.mktemp("broker")
-    if request.param == "embedded":
-        with embedded(home) as settings:
-            yield settings
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    if request.param == "kafka":
+        yield request.getfixturevalue("shared_kafka")
     else:
-        with local_kafka(home) as (_, settings):
+        with embedded(tmp_path) as settings:
             yield settings
 
 
@@ -29,7 +31,7 @@ async def test_ends_count_every_record_of_the_last_batch(settings: Settings) -> 
     consumer = AIOKafkaConsumer(**consumer_options(settings))
     await producer.start()
     await consumer.start()
-    partitions = [TopicPartition(READINGS.name, number) for number in range(settings.partitions)]
+    partitions = [TopicPartition(TOPIC.name, number) for number in range(settings.partitions)]
     try:
         expected = dict.fromkeys(partitions, 0)
         assert await log_ends(consumer, partitions) == expected

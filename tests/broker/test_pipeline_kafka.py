@@ -1,6 +1,5 @@
 """The pipeline on a real Kafka: roles alone, shared partitions, replicas, and a restart that computes nothing again."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,25 +10,25 @@ from deploy.bench.pipeline import export_of
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.forecast import Forecast
 from schemas.topics import FORECASTS, LANE_TOPICS
+from tests.kit.brokers import end, kafka_home
 from tests.kit.pipeline import Pipeline, running
 from tests.kit.waiting import until
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.skipif(not os.environ.get("KAFKA_HOME"), reason="KAFKA_HOME is not set: no real Kafka here"),
-]
+pytestmark = pytest.mark.kafka
 EVERY_WINDOW = 110 + 12
 SHARED = {"ingest": 2, "inference": 1, "calc": 2, "api": 2}
+LIGHT = {"forecaster": "ridge"}
+"""What is shared, agreed upon and found again is every model's; this one is loaded and asked in no time."""
 
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
-    broker = LocalKafka(tmp_path)
+    broker = LocalKafka(tmp_path, kafka_home())
     broker.start()
     try:
         yield broker
     finally:
-        broker.stop()
+        end(broker)
 
 
 def plot_of(url: str, handle: str, index: int) -> httpx.Response:
@@ -62,7 +61,7 @@ def requests(pipeline: Pipeline) -> int:
 def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_again(
     kafka: LocalKafka, tmp_path: Path
 ) -> None:
-    with running(kafka, tmp_path, SHARED) as pipeline:
+    with running(kafka, tmp_path, SHARED, **LIGHT) as pipeline:
         first, second = (process.url for process in pipeline.roles.all if process.name.startswith("api"))
         until(lambda: all(owned(pipeline, "ingest")), "both ingest workers with partitions")
         until(lambda: all(owned(pipeline, "calc")), "both calc workers with partitions")
@@ -77,7 +76,7 @@ def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_
         asked = requests(pipeline)
     kafka.stop()
     kafka.restart()
-    with running(kafka, tmp_path, SHARED | {"inference": 0}) as again:
+    with running(kafka, tmp_path, SHARED | {"inference": 0}, **LIGHT) as again:
         for (handle, index), plot in plots.items():
             for replica in (process.url for process in again.roles.all if process.name.startswith("api")):
                 answer = plot_of(replica, handle, index)

@@ -16,7 +16,7 @@ import pytest
 from deploy.brokers.wire import free_port
 from schemas.dead_letter import DeadLetter
 from streams.settings import Settings
-from tests.kit.brokers import embedded
+from tests.kit.brokers import QUICK, embedded
 from tests.kit.clients import Client
 from tests.kit.waiting import until
 
@@ -34,9 +34,8 @@ def worker(
     """A step worker and the address of its health server; killed if it is still there at the end."""
     port = free_port()
     chosen = {
-        "broker": settings.broker, "state_dir": home, "health_port": port, "static_membership": False,
-        "session_timeout_seconds": 6, "heartbeat_seconds": 2, "log_format": "json",
-    } | changes  # fmt: skip
+        "broker": settings.broker, "state_dir": home, "health_port": port, "log_format": "json",
+    } | QUICK | changes  # fmt: skip
     environment = os.environ | {f"GLUCAST_{name.upper()}": str(value) for name, value in chosen.items()}
     command = [sys.executable, "-m", "tests.kit.step_worker", behaviour]
     with (home / "worker.log").open("ab") as log:
@@ -98,15 +97,16 @@ def test_effects_poison_health_restart_and_a_clean_stop(settings: Settings, tmp_
         assert last == counts + Counter(set(keys)) + Counter([b"s1"])
 
 
-@pytest.mark.parametrize("behaviour", ["waiting", "spinning"])
-def test_a_worker_that_is_alive_but_makes_no_progress_ends_with_3(
-    settings: Settings, tmp_path: Path, behaviour: str
-) -> None:
-    Client(settings).publish("cgm.readings", [(b"stuck", b"reading")])
-    with worker(settings, tmp_path, behaviour, stall_seconds=4) as (process, _):
+@pytest.mark.parametrize(
+    ("behaviour", "reason"), [("waiting", "no progress"), ("spinning", "event loop has not answered")]
+)
+def test_a_worker_that_is_alive_but_makes_no_progress_ends_with_3(tmp_path: Path, behaviour: str, reason: str) -> None:
+    with embedded(tmp_path) as settings, worker(settings, tmp_path, behaviour, stall_seconds=4) as (process, url):
+        until(lambda: is_ready(url), "the worker is ready", 60)  # joining is over, which may not stall either
+        Client(settings).publish("cgm.readings", [(b"stuck", b"reading")])
         assert process.wait(60) == 3
     ends = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines() if '"ending"' in line]
-    assert "no progress" in ends[-1]["reason"] or "event loop has not answered" in ends[-1]["reason"]
+    assert reason in ends[-1]["reason"]
 
 
 def test_a_worker_refuses_to_start_without_its_topics(settings: Settings, tmp_path: Path) -> None:

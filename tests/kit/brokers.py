@@ -2,18 +2,26 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deploy.brokers import local_kafka as local_kafka_module
 from deploy.brokers.broker import Broker
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.errors import ConfigurationError
 from streams.kafka.provision import provision
 from streams.settings import Settings
+
+QUICK: Mapping[str, object] = dict(EmbeddedBroker.settings_overrides) | {
+    "session_timeout_seconds": 4.0,
+    "heartbeat_seconds": 1.0,
+}
+"""For clients of the embedded broker: a join takes half the session timeout there, and a dead member all of it."""
 
 
 def kafka_home() -> Path:
@@ -25,16 +33,37 @@ def kafka_home() -> Path:
     return home
 
 
+def overrides_of(broker: Broker) -> dict[str, Any]:
+    """The settings that clients of this broker need in tests."""
+    return dict(QUICK if isinstance(broker, EmbeddedBroker) else broker.settings_overrides)
+
+
 @contextmanager
 def provisioned(broker: Broker, home: Path) -> Iterator[Settings]:
     """Start the broker and create all topics; yields the settings that a client of it needs."""
     broker.start()
     try:
-        settings = Settings(broker=broker.address, state_dir=home, **dict(broker.settings_overrides))
+        settings = Settings(broker=broker.address, state_dir=home, **overrides_of(broker))
         asyncio.run(provision(settings))
         yield settings
     finally:
-        broker.stop()
+        end(broker)
+
+
+def end(broker: Broker) -> None:
+    """At once: nobody will want what it holds."""
+    if isinstance(broker, LocalKafka):
+        broker.kill()
+    broker.stop()
+
+
+@contextmanager
+def soon_forgotten() -> Iterator[None]:
+    """A Kafka that is started in here and killed may come back after 2 s; else after 9, when its session has ended."""
+    lines = "broker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_kafka_module, "_CONFIG", local_kafka_module._CONFIG + lines)
+        yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from deploy.brokers.broker import Broker
 from schemas.topics import Topic
 from streams.kafka.provision import provision
 from streams.settings import Settings
+from tests.kit.brokers import overrides_of
 
 
 def environment_of(overrides: Mapping[str, object]) -> dict[str, str]:
@@ -25,7 +26,7 @@ class Pipeline:
 
     def __init__(self, broker: Broker, home: Path, roles: Roles) -> None:
         self.broker, self.home, self.roles = broker, home, roles
-        self.settings = Settings(broker=broker.address, state_dir=home, **dict(broker.settings_overrides))
+        self.settings = Settings(broker=broker.address, state_dir=home, **overrides_of(broker))
 
     @property
     def url(self) -> str:
@@ -37,10 +38,10 @@ class Pipeline:
 
 
 @contextlib.contextmanager
-def running(broker: Broker, home: Path, counts: Mapping[str, int]) -> Iterator[Pipeline]:
+def running(broker: Broker, home: Path, counts: Mapping[str, int], **settings: object) -> Iterator[Pipeline]:
     """Provision the topics and run so many processes of each role; ready when entered, stopped when left."""
-    overrides = dict(broker.settings_overrides)
-    asyncio.run(provision(Settings(broker=broker.address, state_dir=home, **overrides)))
+    overrides = overrides_of(broker) | settings
+    asyncio.run(provision(Settings(broker=broker.address, state_dir=home, **overrides_of(broker))))
     with Roles(broker.address, home / "roles", environment_of(overrides)) as roles:
         for role, count in counts.items():
             for number in range(count):

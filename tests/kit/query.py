@@ -4,14 +4,16 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
+import pytest
 from fastapi import FastAPI
 
+from query_api import image
 from query_api.app import create_app
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services
@@ -32,6 +34,19 @@ class FakeBrowser:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+
+@contextlib.contextmanager
+def without_chromium() -> Iterator[type[FakeBrowser]]:
+    """Pictures are drawn by the fake browser meanwhile, counted from 0."""
+
+    async def open_fake() -> FakeBrowser:
+        return FakeBrowser()
+
+    FakeBrowser.drawn = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image, "_open", open_fake)
+        yield FakeBrowser
 
 
 class Client(httpx.AsyncClient):

@@ -1,6 +1,7 @@
 """Data, splits and a whole training run in miniature."""
 
 import csv
+import shutil
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -132,46 +133,50 @@ def test_the_real_recordings_are_read_as_they_are_described():
     assert all(len(one) >= 192 for one in hall)
 
 
-@pytest.fixture
-def tiny_data(tmp_path, monkeypatch):
+SIZES = {"members": 2, "epochs": 2, "virtual_epochs": 0, "share": 0.02, "d_model": 16}
+
+
+@pytest.fixture(scope="module")
+def tiny_data(tmp_path_factory):
     """Virtual people under the names of the real files, so that a whole run takes seconds."""
+    home = tmp_path_factory.mktemp("data")
     for one in DATA_SETS:
-        write_recording(tmp_path / one.file, people=3, hours=62)
-    return tmp_path
+        write_recording(home / one.file, people=3, hours=62)
+    return home
 
 
-def test_a_run_resumes_is_repeatable_and_its_checkpoint_is_calibrated(tiny_data, tmp_path):
+@pytest.fixture(scope="module")
+def run(tiny_data, tmp_path_factory):
+    """A finished run: its folder holds the checkpoint a.safetensors and the work a; what it returned stands beside."""
+    from agents.training.train import train
+
+    home = tmp_path_factory.mktemp("run")
+    return home, train(out=home / "a.safetensors", work=home / "a", data=tiny_data, **SIZES)
+
+
+def test_a_run_resumes_is_repeatable_and_its_checkpoint_is_calibrated(tiny_data, run, tmp_path):
     from agents.models.choice import Choice
     from agents.models.load import load_forecaster
     from agents.training.train import train
 
-    sizes = {"members": 2, "epochs": 2, "virtual_epochs": 0, "share": 0.02, "d_model": 16, "data": tiny_data}
-    first = train(out=tmp_path / "a.safetensors", work=tmp_path / "a", **sizes)
-    (tmp_path / "a" / "member-1.0.pt").unlink()  # as if the second member had never begun
-    resumed = train(out=tmp_path / "b.safetensors", work=tmp_path / "a", **sizes)
-    assert first == resumed
-    forecaster = load_forecaster(choice=Choice(checkpoint=str(tmp_path / "a.safetensors")))
+    home, first = run
+    work = tmp_path / "a"
+    shutil.copytree(home / "a", work)
+    (work / "member-1.0.pt").unlink()  # as if the second member had never begun
+    assert train(out=tmp_path / "b.safetensors", work=work, data=tiny_data, **SIZES) == first
+    assert (tmp_path / "b.safetensors").read_bytes() == (home / "a.safetensors").read_bytes()
+    forecaster = load_forecaster(choice=Choice(checkpoint=str(home / "a.safetensors")))
     assert forecaster.calibration is not None
     with pytest.raises(ValueError, match="other settings"):
-        train(out=tmp_path / "c.safetensors", work=tmp_path / "a", **{**sizes, "epochs": 3})
+        train(out=tmp_path / "c.safetensors", work=work, data=tiny_data, **{**SIZES, "epochs": 3})
 
 
-def test_evaluation_writes_a_report_that_names_every_forecaster(tiny_data, tmp_path):
+def test_evaluation_writes_a_report_that_names_every_forecaster(tiny_data, run, tmp_path):
     from agents.training.evaluate import evaluate
-    from agents.training.train import train
 
-    train(
-        out=tmp_path / "a.safetensors",
-        work=tmp_path / "a",
-        members=1,
-        epochs=1,
-        virtual_epochs=0,
-        share=0.01,
-        d_model=16,
-        data=tiny_data,
-    )
+    home, _ = run
     summary = evaluate(
-        checkpoint=tmp_path / "a.safetensors",
+        checkpoint=home / "a.safetensors",
         data=tiny_data,
         out=tmp_path / "report",
         virtual_days=0,
