@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agents.virtual_person.day import Day, draw_day
 from agents.virtual_person.physiology import Physiology, Quantity, State, advance, cohort, physiology
 from agents.virtual_person.sensor import READABLE_MGDL, sensor_errors_mgdl
-from schemas.grid import STEPS_A_DAY
+from schemas.grid import STEP, STEPS_A_DAY
 
 SENSOR_SCALE = 0.45
 RESCUE_BELOW_MGDL, RESCUE_GRAMS, RESCUE_PAUSE_STEPS = 62.0, 16.0, 4
@@ -31,7 +31,7 @@ class VirtualPerson:
         """Endless (time, sensor glucose in mg/dL): every five minutes from `start`, whole numbers within 40..400."""
         life = _Life(self._physiology, [self._seed], float(self._physiology.BW), clock_step(self.start))
         for step, shown in enumerate(life):
-            yield self.start + timedelta(minutes=5 * step), float(shown)
+            yield self.start + step * STEP, float(shown)
 
 
 def simulate_cohort(

@@ -19,6 +19,7 @@ from deploy.bench import faults_audit, faults_load
 from deploy.bench.roles import Roles
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.errors import ConfigurationError
+from schemas.grid import PAST_POINTS
 from schemas.topics import FAN_CHARTS, READING_OUTCOMES
 from streams.kafka.provision import provision
 from streams.settings import Settings
@@ -30,7 +31,7 @@ PIPELINE_ACTS = (
     "term:ingest", "term:inference", "term:calc", "join:calc", "kill:ingest", "kill:inference", "kill:calc",
     "pause:calc", "broker:stop", "broker:kill",
 )  # fmt: skip
-HISTORY_READINGS = 95
+HISTORY_READINGS = PAST_POINTS - 1
 WORKERS = {"ingest": 2, "inference": 1, "calc": 2}
 
 

@@ -4,10 +4,11 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
 
+from schemas.grid import STEP
 from schemas.reading import Reading
 from schemas.topics import READINGS
 from streams.kafka.connection import producer_options
@@ -23,7 +24,7 @@ def readings_of(subjects: int, each: int, first: int = 0) -> Iterator[Reading]:
             wave = math.sin(number / 20 + subject)
             yield Reading(
                 subject_id=f"fault-{subject:04d}",
-                time=START + timedelta(minutes=5 * number),
+                time=START + number * STEP,
                 glucose=round(130 + 50 * wave, 1),
                 unit="mg/dL",
                 reading_id=f"{subject}-{number}",

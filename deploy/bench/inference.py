@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
+from schemas.grid import PAST_POINTS, STEP_SECONDS
 
 if TYPE_CHECKING:
     from agents.core.forecaster import Windows
@@ -232,8 +233,8 @@ def _batch(windows: int) -> Windows:
     from agents.core.forecaster import Windows
 
     rng = np.random.default_rng(0)
-    ends = np.datetime64("2026-01-01T12:00:00", "s") + np.arange(windows) * np.timedelta64(300, "s")
-    return Windows(rng.uniform(60.0, 250.0, (windows, 96)).astype(np.float32), ends)
+    ends = np.datetime64("2026-01-01T12:00:00", "s") + np.arange(windows) * np.timedelta64(STEP_SECONDS, "s")
+    return Windows(rng.uniform(60.0, 250.0, (windows, PAST_POINTS)).astype(np.float32), ends)
 
 
 def _products_alone(engine: GluformerEngine, windows: int, samples: int) -> Callable[[], None]:

@@ -29,6 +29,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from agents.virtual_person.person import VirtualPerson
 from schemas.errors import UnavailableError
 from schemas.fan_chart import FanChart
+from schemas.grid import PAST_POINTS
 from schemas.reading import Reading
 from schemas.topics import FAN_CHARTS, READINGS
 from streams.kafka.connection import consumer_options, producer_options
@@ -234,11 +235,11 @@ async def _readings(broker: str, repeats: int) -> list[float]:
         consumer.assign([TopicPartition(FAN_CHARTS.name, p) for p in range(settings.partitions)])
         await consumer.seek_to_end()
         took = []
-        for number, (at, mgdl) in enumerate(islice(person, 96 + 5 * repeats)):
+        for number, (at, mgdl) in enumerate(islice(person, PAST_POINTS + 5 * repeats)):
             record = Reading(subject_id=subject, time=at.replace(tzinfo=UTC), glucose=mgdl, unit="mg/dL")
             began = time.perf_counter()
             await producer.send_and_wait(READINGS.name, key=subject.encode(), value=record.to_json())
-            if number < 95:
+            if number < PAST_POINTS - 1:
                 continue
             while FanChart.from_json((await asyncio.wait_for(consumer.getone(), 30)).value).subject_id != subject:
                 pass
