@@ -14,7 +14,7 @@ def test_kills_and_restarts_lose_nothing_and_leave_the_tables_of_a_run_without_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KAFKA_HOME", str(kafka_home()))
-    monkeypatch.setenv("GLUCAST_SESSION_TIMEOUT_SECONDS", "5")  # a run has settled when it is quiet for longer
+    monkeypatch.setenv("GLUCAST_SESSION_TIMEOUT_SECONDS", "4")  # a run has settled when it is quiet for longer
     monkeypatch.setenv("GLUCAST_HEARTBEAT_SECONDS", "1")
     plan = faults.FaultRun(
         acts=("kill:ingest", "term:ingest", "broker:kill"),

@@ -33,7 +33,7 @@ from tests.kit.pipeline import environment_of
 from tests.kit.requests import forecast_id_of, request_of
 from tests.kit.waiting import until_async
 
-BACKLOG = 2000
+BACKLOG = 600
 
 
 class Running:
@@ -211,7 +211,7 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
 
 
 async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_path: Path) -> None:
-    requests = [request_of(number) for number in range(1500)]
+    requests = [request_of(number) for number in range(900)]
     wanted = {request.request_id for request in requests}
     light = dict(QUICK) | {"forecaster": "persistence", "batch_size": 1, "lane_capacity": 64}
 
@@ -222,11 +222,11 @@ async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_
         victim, survivor = roles.worker("inference", 0), roles.worker("inference", 1)
         await asyncio.to_thread(roles.wait_until_ready)
         async with publishing(settings) as publish:
-            await publish("backfill", requests[:1200])
+            await publish("backfill", requests[:700])
             await until_async(answered, "some forecasts")
             victim.kill()
             before = await answered()
-            await publish("live", requests[1200:])
+            await publish("live", requests[700:])
 
         async def complete() -> bool:
             return await answered() == wanted

@@ -29,6 +29,14 @@ OF_TODAY = [name for name in PAPERS if name != "CHANGELOG.md"] + ["deploy/kafka.
 """A changelog names what is gone, too."""
 ALL = [*PAPERS, "deploy/kafka.md", "agents/models/gluformer/bundled/MODEL_CARD.md"]
 
+LINK = r"\]\(([^)\s]+)\)"
+PATH = rf"`((?:{'|'.join((*sorted(PACKAGES), 'tests'))})/[\w./-]*)`"
+COMMAND = r"`glucast ([^`]+)`"
+SETTING = r"GLUCAST_[A-Z0-9_]+"
+TOPIC = r"(?<![\w/])cgm\.[a-z-]+(?:\.[a-z]+)?"
+ROUTE = r"localhost:8000(/[^\s'\"`]+)"
+FIELD = r'chart\["(\w+)"\]'
+
 every_paper = pytest.mark.parametrize("paper", ALL)
 every_paper_of_today = pytest.mark.parametrize("paper", OF_TODAY)
 
@@ -100,7 +108,7 @@ def anchors(text: str) -> set[str]:
 
 @every_paper
 def test_relative_links_resolve(paper: str) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose(paper)):
+    for link in re.findall(LINK, prose(paper)):
         if link.startswith("https://"):
             continue
         path, _, anchor = link.partition("#")
@@ -112,7 +120,7 @@ def test_relative_links_resolve(paper: str) -> None:
 @every_paper_of_today
 def test_paths_that_are_named_exist(paper: str) -> None:
     made = re.findall(r"^# (\S+\.py)$", text_of(paper), re.MULTILINE)  # by the recipes
-    for path in re.findall(rf"`((?:{'|'.join((*PACKAGES, 'tests'))})/[\w./-]*)`", prose(paper)):
+    for path in re.findall(PATH, prose(paper)):
         assert path in made or (ROOT / path).exists(), path
 
 
@@ -165,7 +173,7 @@ def test_commands_in_code_blocks_parse(paper: str) -> None:
 
 @every_paper
 def test_commands_in_the_text_exist_with_their_options(paper: str) -> None:
-    for text in re.findall(r"`glucast ([^`]+)`", prose(paper)):
+    for text in re.findall(COMMAND, prose(paper)):
         found, rest = command_of(text.split())
         options = {"--help", *(name for each in found.params for name in (*each.opts, *each.secondary_opts))}
         assert {word.partition("=")[0] for word in rest if word.startswith("-")} <= options, text
@@ -200,21 +208,21 @@ def variables(settings: type[BaseSettings]) -> set[str]:
 
 @every_paper_of_today
 def test_settings_that_are_named_exist(paper: str) -> None:
-    assert set(re.findall(r"GLUCAST_[A-Z0-9_]+", text_of(paper))) <= variables(Settings) | {"GLUCAST_API_KEY"}
+    assert set(re.findall(SETTING, text_of(paper))) <= variables(Settings) | {"GLUCAST_API_KEY"}
 
 
 @pytest.mark.parametrize("paper", [paper for paper in OF_TODAY if paper != "CONTRIBUTING.md"])
 def test_topics_that_are_named_exist(paper: str) -> None:
     names = {topic.name for topic in topology.all_topics()}
-    assert set(re.findall(r"(?<![\w/])cgm\.[a-z-]+(?:\.[a-z]+)?", text_of(paper))) <= names
+    assert set(re.findall(TOPIC, text_of(paper))) <= names
 
 
 def test_routes_and_fields_that_are_named_exist() -> None:
     routes = [re.sub(r"\{[^}]*\}", "[^/]+", path) for path in create_app(Settings()).openapi()["paths"]]
     for paper in OF_TODAY:
-        for path in re.findall(r"localhost:8000(/[^\s'\"`]+)", text_of(paper)):
+        for path in re.findall(ROUTE, text_of(paper)):
             assert any(re.fullmatch(route, path) for route in routes), path
-        for field in re.findall(r'chart\["(\w+)"\]', text_of(paper)):
+        for field in re.findall(FIELD, text_of(paper)):
             assert field in FanChart.model_fields, field
 
 
@@ -222,3 +230,15 @@ def test_routes_and_fields_that_are_named_exist() -> None:
 def test_python_blocks_compile(paper: str) -> None:
     for block in blocks(paper, "python"):
         compile(block, paper, "exec")
+
+
+def test_there_is_something_to_check() -> None:
+    """A pattern that finds nothing any more would let everything pass."""
+    found = {pattern: sum(len(re.findall(pattern, text_of(paper))) for paper in ALL) for pattern in (
+        LINK, PATH, COMMAND, SETTING, TOPIC, ROUTE, FIELD,
+    )}  # fmt: skip
+    assert [pattern for pattern, count in found.items() if count < 4] == []
+    commands = [each for paper in ALL for block in blocks(paper, "bash", "") for each in argument_lists(block)]
+    assert sum(glucast_arguments(command) is not None for command in commands) > 8
+    assert sum(word.split("/")[0] in PACKAGES for command in commands for word in command) > 4
+    assert sum(len(blocks(paper, "python")) for paper in ALL) > 4
