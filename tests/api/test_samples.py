@@ -161,6 +161,8 @@ async def test_deleting_ends_pending_work_and_answers_its_waiters(
     handle = (await process(client, export))["handle"]
     waiting = asyncio.create_task(client.post("/draw_a_plot", json={"handle": handle, "index": -3}))
     await until_async(lambda: client.services.submit.in_flight.waiters == 1, "a waiter")
+    # A demand that comes after the delete is refused instead: 404 as well, in other words.
+    await until_async(lambda: pipeline.seen[topics.DEMANDS.name] == 1, "the demand on its way to the model")
     deleted = await client.post("/cache_management", params={"action": "delete", "handle": handle})
     assert deleted.json()["success"]
     answer = await waiting
