@@ -119,7 +119,7 @@ async def _original(settings: Settings, letter: DeadLetter) -> _Original:
         await consumer.stop()
     if record.offset != letter.offset:
         raise _gone(letter)
-    return record.key, record.value, record.headers
+    return record.key, record.value, list(record.headers)
 
 
 def _gone(letter: DeadLetter) -> UnavailableError:

@@ -37,12 +37,15 @@ def slot_of(time: datetime.datetime) -> int:
 def store(work: Work, chart: FanChart, row: bytes, history_steps: int) -> None:
     """Keep a chart and let go of those that it replaces: of its own model, and if it is served of all served before.
 
-    A live chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up.
+    A chart on trial never takes a served one away, not even that of its own model, which was served before. A live
+    chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up.
     """
     key = key_of(chart, history_steps)
     rivals = [(str(key), own)] if (own := _stored(work.get(TABLE, str(key)))) else []
     if chart.model_serves:
         rivals += [(other, stored) for other, stored in _others(work, key) if stored.model_serves]
+    elif any(stored.model_serves for _, stored in rivals):
+        return
     if chart.kind == "live" and any(stored.slot > slot_of(chart.issue_time) for _, stored in rivals):
         return
     work.put(TABLE, str(key), row)

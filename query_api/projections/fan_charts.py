@@ -74,6 +74,7 @@ class FanCharts:
         fields = orjson.loads(value)
         issue_seconds = int(datetime.datetime.fromisoformat(fields["issue_time"]).timestamp())
         row = ChartRow(issue_seconds, int(fields.get("epoch_ms", 0)), fields["chart_id"], value)
+        self._remove(place)  # one row of the log, whichever of the two it was before
         if not fields.get("model_serves", True):
             self._store.stage(_trial_key(place), row.pack())
             return
