@@ -54,7 +54,7 @@ async def test_readiness_falls_and_says_why_when_the_broker_goes(
     monkeypatch.setattr(follow, "PROBE_SECONDS", 0.2)
     async with serving(settings, tmp_path / "query") as client:
         assert (await client.get("/readyz")).json()["ready"] is True
-        broker.stop()
+        broker.stop(timeout_seconds=0.1)  # it waits for its clients otherwise
         await until_async(lambda: not client.services.follower.connected, "the follower notices")
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["reasons"][0]["code"]) == (503, "no_broker")

@@ -124,7 +124,9 @@ async def test_pictures_have_their_size_and_are_drawn_once() -> None:
 
 
 @pytest.mark.usefixtures("all_errors_retrieved")
-async def test_a_browser_that_dies_is_started_again() -> None:
+async def test_a_browser_that_dies_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(image, "RESTART_SECONDS", 0.05)
     async with drawing() as images:
         await images.draw("one", lambda: figure(fan_chart()))
         images._browser.subprocess.kill()
@@ -153,7 +155,8 @@ async def test_stopped_while_chromium_starts_nothing_is_left_of_it(after_seconds
 
 
 @pytest.mark.usefixtures("all_errors_retrieved")
-async def test_a_chromium_that_hangs_is_killed_in_the_end() -> None:
+async def test_a_chromium_that_hangs_is_killed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "CLOSE_SECONDS", 0.5)
     async with drawing() as images:
         await images.draw("one", lambda: figure(fan_chart()))
         hanging = images._browser.subprocess
@@ -170,6 +173,8 @@ async def test_a_chromium_that_hangs_while_it_starts_is_given_up(
     silent.write_text("#!/bin/sh\nexec sleep 600\n")
     silent.chmod(0o755)
     monkeypatch.setattr(image, "START_SECONDS", 0.5)
+    monkeypatch.setattr(image, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(image, "RESTART_SECONDS", 0.05)
     monkeypatch.setenv("BROWSER_PATH", str(silent))
     async with drawing() as images:
         assert images.problem == "Chromium does not start (TimeoutError)"

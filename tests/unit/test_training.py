@@ -18,14 +18,14 @@ from tests.kit.processes import printed
 SET = DataSet("tiny", "tiny.csv", gap_minutes=30, segment_points=120)
 
 
-def write_recording(path, people, hours, gap_at=None):
-    """Virtual people in the columns of the real files."""
+def write_recording(path, people, hours, gap_at=None, fewer=None):
+    """Virtual people in the columns of the real files; `fewer` hours of some, by their numbers."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["", "id", "time", "gl"])
         for number in range(people):
-            start = datetime(2026, 1, 5, 0, 0, 27)
-            for time, glucose in islice(VirtualPerson("adult#003", seed=number, start=start).readings(), hours * 12):
+            start, length = datetime(2026, 1, 5, 0, 0, 27), (fewer or {}).get(number, hours)
+            for time, glucose in islice(VirtualPerson("adult#003", seed=number, start=start).readings(), length * 12):
                 late = (
                     timedelta(hours=2)
                     if gap_at is not None and (time - start) >= timedelta(hours=gap_at)
@@ -141,7 +141,7 @@ def tiny_data(tmp_path_factory):
     """Virtual people under the names of the real files, so that a whole run takes seconds."""
     home = tmp_path_factory.mktemp("data")
     for one in DATA_SETS:
-        write_recording(home / one.file, people=3, hours=62)
+        write_recording(home / one.file, people=3, hours=62, fewer={2: 22})  # whom no training sees: enough to test on
     return home
 
 
