@@ -79,15 +79,17 @@ class Images:
         self.hits += data is not None
         return data
 
-    async def draw(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png") -> bytes:
+    async def render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png") -> bytes:
         """The picture of `figure` under `key`, which names all that it shows; drawn once, whoever asks at once.
 
         Raises `UnavailableError` where Chromium is missing or does not answer.
         """
         drawn = self.cached(key)
-        return drawn if drawn is not None else await self._computations.join(key, lambda: self._draw(key, figure, kind))
+        return (
+            drawn if drawn is not None else await self._computations.join(key, lambda: self._render(key, figure, kind))
+        )
 
-    async def _draw(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format) -> bytes:
+    async def _render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format) -> bytes:
         browser = await self._started()
         try:
             async with asyncio.timeout(RENDER_SECONDS):

@@ -23,12 +23,12 @@ class Plots:
 
     images: Images
 
-    async def draw(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes:
+    async def plot(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes:
         """Raises `UnavailableError` where a picture is wanted and Chromium is missing."""
         key = f"{row.chart_id}/{style.unit}/{style.fan}/{media_type}"
         if media_type != "application/json":
             kind: Literal["png", "svg"] = "png" if media_type == "image/png" else "svg"
-            return await self.images.draw(key, lambda: figure(row.chart, style), kind)
+            return await self.images.render(key, lambda: figure(row.chart, style), kind)
         data = self.images.cached(key)
         if data is None:
             data = orjson.dumps(figure(row.chart, style))

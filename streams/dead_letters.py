@@ -13,6 +13,8 @@ from schemas.topics import DEAD_LETTERS
 INLINE_BYTES = 256 * 1024
 """A larger payload stays in its topic, where a replay finds it by partition and offset."""
 
+MOST_HEADERS, LONGEST_HEADER = 32, 1024
+"""What a letter carries of headers."""
 _REASON_CHARACTERS = 2000
 
 
@@ -22,18 +24,33 @@ def letter_id(message: Message, step: str) -> str:
 
 
 def message_of(message: Message, step: str, failure: Failure) -> tuple[bytes | None, bytes]:
-    """Key and value for ``cgm.dead-letters``: of the whole letter, or of a bare one where that is too large.
+    """Key and value for ``cgm.dead-letters``: of the whole letter, or of a bare one where it could not tell all.
 
-    Keys and headers are anybody's, of any size: a bare letter leaves them in the topic, and is keyed by a hash.
+    Keys and headers are anybody's, of any size and content. A letter that would have to shorten or alter them leaves
+    them in the topic, where a replay finds the message as it was, and is keyed by a hash.
     """
-    whole = letter(message, step, failure).to_json()
+    whole = letter(message, step, failure) if _can_be_told(message) else None
+    if whole is not None:
+        try:
+            check_size(DEAD_LETTERS, message.key, whole.to_json(), {})
+        except MessageTooLargeError:
+            whole = None
+    if whole is not None:
+        return message.key, whole.to_json()
+    bare = letter(dataclasses.replace(message, key=None, value=None, headers={}), step, failure)
+    key = hashlib.sha256(message.key or b"").hexdigest().encode()
+    return key, bare.model_copy(update={"value_bytes": len(message.value or b"")}).to_json()
+
+
+def _can_be_told(message: Message) -> bool:
+    """Whether key and headers fit a letter unaltered. A large value may stay behind: the letter says so."""
+    if len(message.key or b"") > INLINE_BYTES or len(message.headers) > MOST_HEADERS:
+        return False
     try:
-        check_size(DEAD_LETTERS, message.key, whole, {})
-    except MessageTooLargeError:
-        bare = letter(dataclasses.replace(message, key=None, value=None, headers={}), step, failure)
-        key = hashlib.sha256(message.key or b"").hexdigest().encode()
-        return key, bare.model_copy(update={"value_bytes": len(message.value or b"")}).to_json()
-    return message.key, whole
+        texts = [text.decode() for text in message.headers.values()]
+    except UnicodeDecodeError:
+        return False
+    return all(len(text) <= LONGEST_HEADER for text in texts)
 
 
 def letter(message: Message, step: str, failure: Failure) -> DeadLetter:
@@ -50,8 +67,8 @@ def letter(message: Message, step: str, failure: Failure) -> DeadLetter:
         offset=message.offset,
         attempts=failure.attempts,
         failed_at=datetime.now(UTC),
-        key_base64=None if message.key is None else base64.b64encode(message.key[:INLINE_BYTES]).decode(),
+        key_base64=None if message.key is None else base64.b64encode(message.key).decode(),
         value_base64=None if carried is None else base64.b64encode(carried).decode(),
         value_bytes=len(value or b""),
-        headers={name: text.decode(errors="replace")[:1024] for name, text in list(message.headers.items())[:32]},
+        headers={name: text.decode() for name, text in message.headers.items()},
     )

@@ -62,24 +62,28 @@ def kernel_grid(samples_mgdl: Array, points: int) -> Array:
 
 
 def predictive_density(
-    samples_mgdl: Array, residual_sd_mgdl: Array, calibration: Calibration, points: int
+    samples_mgdl: Array,
+    residual_sd_mgdl: Array,
+    calibration: Calibration,
+    points: int,
+    shown: predictive.SensorRange | None = None,
 ) -> tuple[Array, Array]:
     """Grid (points, H) and calibrated density on it; all but `TAIL` of the probability at either end lies inside."""
+    shown = shown or predictive.sensor_range(samples_mgdl, residual_sd_mgdl, calibration)
     spread = np.maximum(residual_sd_mgdl, predictive.SMALLEST_SPREAD_MGDL)
     reach = 8.0 * spread
     low, high = predictive.SENSOR_RANGE_MGDL
     first_mgdl = np.clip(samples_mgdl.min(axis=0) - reach, low, high - WIDTH_MGDL)
     last_mgdl = np.clip(samples_mgdl.max(axis=0) + reach, low + WIDTH_MGDL, high)
     wide = np.linspace(first_mgdl, last_mgdl, 65)
-    below = predictive.distribution(samples_mgdl, residual_sd_mgdl, calibration, wide)
+    below = predictive.distribution(samples_mgdl, residual_sd_mgdl, calibration, wide, shown)
     step = np.arange(below.shape[1])
     first = np.maximum((below < TAIL).sum(axis=0) - 1, 0)
     last = np.minimum((below <= 1.0 - TAIL).sum(axis=0), len(wide) - 1)
     grid = np.linspace(wide[first, step], wide[last, step], points)
     half = 0.5 * (grid[1] - grid[0])
-    edges = predictive.distribution(
-        samples_mgdl, residual_sd_mgdl, calibration, np.vstack([grid - half, grid[-1:] + half])
-    )
+    cells = np.vstack([grid - half, grid[-1:] + half])
+    edges = predictive.distribution(samples_mgdl, residual_sd_mgdl, calibration, cells, shown)
     return grid, np.maximum(np.diff(edges, axis=0), 0.0) / (2.0 * half)  # rounding may fall by 1e-16
 
 
@@ -91,9 +95,10 @@ def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
     """
     samples, residual = _numbers(forecast)
     calibration = _calibration(forecast.calibration_json)
-    _check_range(samples, residual, calibration)
-    quantiles = predictive.quantiles(samples, residual, calibration)
-    below = predictive.probability_below(samples, residual, calibration, THRESHOLDS_MGDL)
+    shown = predictive.sensor_range(samples, residual, calibration)
+    _check_range(shown)
+    quantiles = predictive.quantiles(samples, residual, calibration, shown)
+    below = predictive.probability_below(samples, residual, calibration, THRESHOLDS_MGDL, shown)
     issue = wall_clock(forecast.end_seconds).replace(tzinfo=zone(forecast.timezone))
     truth = [None if value is None else value / 100 for value in forecast.truth_centi_mgdl[:HORIZON_STEPS]]
     return FanChart(
@@ -129,15 +134,14 @@ def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
         p_above_250=_rounded(1.0 - below[3], 4),
         epistemic_sd_mgdl=_rounded(predictive.epistemic_sd(samples), 2),
         total_sd_mgdl=_rounded(predictive.total_sd(samples, residual), 2),
-        fan=_curves(*predictive_density(samples, residual, calibration, FAN_POINTS)),
+        fan=_curves(*predictive_density(samples, residual, calibration, FAN_POINTS, shown)),
         epistemic_fan=_epistemic_fan(samples),
         warnings=tuple(forecast.warnings),
     )
 
 
-def _check_range(samples: Array, residual: Array, calibration: Calibration) -> None:
-    inside = predictive.probability_inside(samples, residual, calibration)
-    if float(inside.min()) < LEAST_INSIDE:
+def _check_range(shown: predictive.SensorRange) -> None:
+    if float(shown.inside.min()) < LEAST_INSIDE:
         low, high = predictive.SENSOR_RANGE_MGDL
         raise ImplausibleError(
             f"the forecast leaves the {low:.0f} to {high:.0f} mg/dL that a sensor can show: nothing can be said of the "

@@ -32,7 +32,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,21 +120,38 @@ class Calibration:
         return np.asarray(left + (calibrated_scores - low) * ((right - left) / (high - low)))
 
 
-def quantiles(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration) -> Array:
+class SensorRange(NamedTuple):
+    """Calibrated probability, before all else, below what a sensor can show, and inside it: two of (..., H)."""
+
+    below: Array
+    inside: Array
+
+    @property
+    def is_everything(self) -> bool:
+        return bool(np.all(self.inside > 1.0 - NEGLIGIBLE))
+
+
+def sensor_range(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration) -> SensorRange:
+    """How much of a distribution a sensor can show at all. Who asks several questions of one computes it once."""
+    samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
+    ends = np.asarray(SENSOR_RANGE_MGDL)[:, None]
+    points = np.broadcast_to(ends, (*samples.shape[:-2], 2, samples.shape[-1]))
+    edges = _calibrated_cdf(samples, spread, calibration, points)
+    return SensorRange(edges[..., 0, :], edges[..., 1, :] - edges[..., 0, :])
+
+
+def quantiles(
+    samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration, shown: SensorRange | None = None
+) -> Array:
     """Calibrated quantiles (..., levels, H), rising by level, of samples (..., S, H) and residual spread (..., H)."""
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
-    below, inside = _sensor_range(samples, spread, calibration)
-    if np.all(inside > 1.0 - NEGLIGIBLE):
+    shown = shown or sensor_range(samples, spread, calibration)
+    if shown.is_everything:
         scores = calibration.table
     else:
         levels = np.asarray(QUANTILE_LEVELS)[:, None]
-        scores = calibration.raw(_scores(below[..., None, :] + levels * inside[..., None, :]))
+        scores = calibration.raw(_scores(shown.below[..., None, :] + levels * shown.inside[..., None, :]))
     return np.clip(_mixture_quantiles(samples, spread, scores), *SENSOR_RANGE_MGDL)
-
-
-def probability_inside(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration) -> Array:
-    """Calibrated probability, before all else, that a sensor can show the value at all: (..., H)."""
-    return _sensor_range(*_mixture(samples_mgdl, residual_sd_mgdl), calibration)[1]
 
 
 def probability_below(
@@ -142,24 +159,29 @@ def probability_below(
     residual_sd_mgdl: ArrayLike,
     calibration: Calibration,
     thresholds_mgdl: ArrayLike,
+    shown: SensorRange | None = None,
 ) -> Array:
     """Calibrated P(glucose < threshold): thresholds (T,) -> (..., T, H), in [0, 1] and rising with the threshold."""
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
     thresholds = np.asarray(thresholds_mgdl, dtype=np.float64)
     points = np.broadcast_to(thresholds[:, None], (*samples.shape[:-2], thresholds.size, samples.shape[-1]))
-    return distribution(samples, spread, calibration, points)
+    return distribution(samples, spread, calibration, points, shown)
 
 
 def distribution(
-    samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration, points_mgdl: Array
+    samples_mgdl: ArrayLike,
+    residual_sd_mgdl: ArrayLike,
+    calibration: Calibration,
+    points_mgdl: Array,
+    shown: SensorRange | None = None,
 ) -> Array:
     """The published P(glucose < point) at points (..., P, H) -> (..., P, H), in [0, 1]."""
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
     raw = _calibrated_cdf(samples, spread, calibration, points_mgdl)
-    below, inside = _sensor_range(samples, spread, calibration)
-    if np.all(inside > 1.0 - NEGLIGIBLE):
+    shown = shown or sensor_range(samples, spread, calibration)
+    if shown.is_everything:
         return raw
-    share = (raw - below[..., None, :]) / np.maximum(inside, _TINY)[..., None, :]
+    share = (raw - shown.below[..., None, :]) / np.maximum(shown.inside, _TINY)[..., None, :]
     return np.asarray(np.clip(share, 0.0, 1.0))
 
 
@@ -254,14 +276,6 @@ def _mixture_quantiles(samples: Array, spread: Array, scores: Array) -> Array:
 
 def _calibrated_cdf(samples: Array, spread: Array, calibration: Calibration, points: Array) -> Array:
     return np.asarray(ndtr(calibration.recalibrated(_scores(_mixture_cdf(samples, spread, points)))))
-
-
-def _sensor_range(samples: Array, spread: Array, calibration: Calibration) -> tuple[Array, Array]:
-    """Calibrated probability below the sensor's range, and inside it: two of (..., H)."""
-    ends = np.asarray(SENSOR_RANGE_MGDL)[:, None]
-    points = np.broadcast_to(ends, (*samples.shape[:-2], 2, samples.shape[-1]))
-    edges = _calibrated_cdf(samples, spread, calibration, points)
-    return edges[..., 0, :], edges[..., 1, :] - edges[..., 0, :]
 
 
 def _expected_distance(offset: Array, spread: Array) -> Array:

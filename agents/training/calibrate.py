@@ -12,7 +12,7 @@ _LEAST_STEP = 0.02  # scores must rise strictly
 
 
 def residual_spread(samples_mgdl: ArrayLike, truth_mgdl: ArrayLike) -> NDArray[np.float64]:
-    """Root mean squared error of the mean of the draws (B, S, 12) per step: (12,), rising along the horizon."""
+    """Root mean squared error of the mean of the samples (B, S, 12) per step: (12,), rising along the horizon."""
     error = np.asarray(truth_mgdl) - np.asarray(samples_mgdl, dtype=np.float64).mean(axis=1)
     return np.maximum.accumulate(np.sqrt(np.mean(error**2, axis=0)))
 

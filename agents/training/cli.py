@@ -59,7 +59,7 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="A checkpoint file, or 'bundled'.")] = "bundled",
     data: DataOption = None,
     out: Annotated[Path, typer.Option(help="Directory for report.md, report.json and figures.")] = Path("evaluation"),
-    num_samples: Annotated[int, typer.Option(min=1, help="Dropout draws a forecast.")] = 10,
+    num_samples: Annotated[int, typer.Option(min=1, help="Dropout samples a forecast.")] = 10,
     darts: Annotated[bool, typer.Option("--darts/--no-darts", help="Train two Darts models as baselines.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of the Darts baselines.")] = 0,
 ) -> None:

@@ -23,7 +23,7 @@ from agents.training.splits import Examples, Split, examples, joined, split
 from agents.virtual_person.physiology import patient_names
 
 Progress = Callable[[str], None]
-SERVED_DRAWS = 10
+SERVED_SAMPLES = 10
 PARTS = ("test_id", "test_ood")
 VIRTUAL_TEST_SEED = 9001  # virtual lives that no training run has seen; the patients themselves may have been
 _BATCH = 256
@@ -34,7 +34,7 @@ def splits(directory: Path) -> dict[str, Split]:
     return {one.name: split(read_series(one, directory), one.segment_points) for one in DATA_SETS}
 
 
-def draw_seeds(windows: Windows) -> list[bytes]:
+def sampling_seeds(windows: Windows) -> list[bytes]:
     """A seed of 32 bytes from each window's content, as the stream derives one from the forecast id."""
     return [
         hashlib.sha256(past.tobytes() + str(end).encode()).digest()
@@ -42,14 +42,14 @@ def draw_seeds(windows: Windows) -> list[bytes]:
     ]
 
 
-def served(forecaster: Forecaster, data: Examples, num_samples: int = SERVED_DRAWS) -> Predictive:
-    """The forecaster's own answer, draws and calibration as served; without a calibration its raw distribution."""
+def served(forecaster: Forecaster, data: Examples, num_samples: int = SERVED_SAMPLES) -> Predictive:
+    """The forecaster's own answer, samples and calibration as served; without a calibration its raw distribution."""
     samples, spreads = [], []
     for begin in range(0, len(data), _BATCH):
         part = Windows(data.windows.past_mgdl[begin : begin + _BATCH], data.windows.end_times[begin : begin + _BATCH])
-        draws = forecaster.sample(part, draw_seeds(part), num_samples)
-        samples.append(draws.samples_mgdl)
-        spreads.append(draws.residual_sd_mgdl)
+        answered = forecaster.sample(part, sampling_seeds(part), num_samples)
+        samples.append(answered.samples_mgdl)
+        spreads.append(answered.residual_sd_mgdl)
     calibration = forecaster.calibration or Calibration.identity()
     return Predictive(np.concatenate(samples), np.concatenate(spreads), calibration)
 
@@ -59,7 +59,7 @@ def evaluate(
     checkpoint: str | Path = "bundled",
     data: Path | None = None,
     out: Path | None = None,
-    num_samples: int = SERVED_DRAWS,
+    num_samples: int = SERVED_SAMPLES,
     darts: bool = False,
     virtual_days: int = 2,
     seed: int = 0,

@@ -72,10 +72,10 @@ def _distribution(truth: NDArray[np.float64], answer: Predictive) -> tuple[NDArr
     parts = []
     for begin in range(0, truth.shape[0], _CHUNK):
         rows = slice(begin, begin + _CHUNK)
-        draws = (answer.samples_mgdl[rows], answer.residual_sd_mgdl[rows])
-        below = probability_below(*draws, answer.calibration, (LOW_MGDL, HIGH_MGDL))
-        fan = quantiles(*draws, answer.calibration)
-        parts.append((fan, crps(*draws, truth[rows], answer.calibration), below[:, 0], 1.0 - below[:, 1]))
+        answered = (answer.samples_mgdl[rows], answer.residual_sd_mgdl[rows])
+        below = probability_below(*answered, answer.calibration, (LOW_MGDL, HIGH_MGDL))
+        fan = quantiles(*answered, answer.calibration)
+        parts.append((fan, crps(*answered, truth[rows], answer.calibration), below[:, 0], 1.0 - below[:, 1]))
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 

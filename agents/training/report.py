@@ -30,7 +30,7 @@ def markdown(summary: dict[str, Any], figures: list[tuple[str, str]]) -> str:
         "",
         "Written by `glucast evaluate`. ID: later time of the people of the training data. OOD: people that training",
         f"never saw ({held_out}). virtual: simulated people with type 1 diabetes. One hour ahead in 12 steps,",
-        f"all steps together; {summary['num_samples']} dropout draws a forecast, calibrated as served. Windows: "
+        f"all steps together; {summary['num_samples']} dropout samples a forecast, calibrated as served. Windows: "
         f"{windows['train']:,} training,",
         f"{windows['select']:,} selection, {windows['calibrate']:,} calibration. Model fingerprint "
         f"`{summary['fingerprint'][:16]}`.",

@@ -1,8 +1,8 @@
 """Makes a checkpoint: bent ridge, an ensemble of small networks for what it leaves over, calibrated as served.
 
 Steps: cut the data (splits.py), fit the ridge on the training parts, fit every member on virtual people first and real
-ones then (fit.py), write the uncalibrated checkpoint, draw from it through the serving engine on the calibration part,
-fit the conformal step on these draws, write the checkpoint again. Nothing touches a test part.
+ones then (fit.py), write the uncalibrated checkpoint, sample it through the serving engine on the calibration part,
+fit the conformal step on these samples, write the checkpoint again. Nothing touches a test part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agents.models.gluformer.network import Gluformer
 from agents.models.gluformer.regression import Regression
 from agents.training.calibrate import even_weight, fit_calibration
 from agents.training.data import DATA_SETS, data_directory, virtual_series
-from agents.training.evaluate import SERVED_DRAWS, served, splits
+from agents.training.evaluate import SERVED_SAMPLES, served, splits
 from agents.training.fit import Fit, Fitted, Material, Schedule
 from agents.training.ridge import Ridge, fit_bent_ridge
 from agents.training.splits import Examples, examples, joined
@@ -140,14 +140,14 @@ def train(
 
 
 def calibrate_as_served(checkpoint: Path, part: Examples) -> Any:
-    """The conformal step for a checkpoint, from draws of the serving engine; every data set counts the same.
+    """The conformal step for a checkpoint, from samples of the serving engine; every data set counts the same.
 
     Otherwise most of the weight would lie on people without diabetes, and the fan would be too narrow for the others.
     """
     from agents.models.choice import Choice
     from agents.models.load import load_forecaster
 
-    answer = served(load_forecaster("gluformer", Choice(checkpoint=str(checkpoint))), part, SERVED_DRAWS)
+    answer = served(load_forecaster("gluformer", Choice(checkpoint=str(checkpoint))), part, SERVED_SAMPLES)
     weight = even_weight(part.data_set)
     return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, weight)
 

@@ -104,7 +104,7 @@ async def draw_a_plot(
 
     async def drawn() -> bytes:
         row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
-        return await uses.plots.draw(row, Style(question.unit), media_type)
+        return await uses.plots.plot(row, Style(question.unit), media_type)
 
     return Response(await while_connected(request, drawn()), media_type=media_type, headers={"Vary": "Accept"})
 
@@ -117,8 +117,8 @@ async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Re
     async def drawn() -> tuple[UploadOutcome, bytes, bytes]:
         outcome = await _accepted(uses, question, force=False)
         row = await uses.submit.forecast(outcome.handle or "", 0, question.force_calculate)
-        picture = await uses.plots.draw(row, Style(), "image/png")
-        return outcome, picture, await uses.plots.draw(row, Style(), "application/json")
+        picture = await uses.plots.plot(row, Style(), "image/png")
+        return outcome, picture, await uses.plots.plot(row, Style(), "application/json")
 
     outcome, picture, plotly = await while_connected(request, drawn())
     answer = {

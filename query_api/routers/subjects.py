@@ -164,7 +164,7 @@ async def forecast_plot(
     headers = {"ETag": tag, "Vary": "Accept"}
     if if_none_match == tag:
         return Response(status_code=304, headers=headers)
-    drawn = uses.plots.draw(row, Style(unit, fan), media_type)
+    drawn = uses.plots.plot(row, Style(unit, fan), media_type)
     return Response(await while_connected(request, drawn), media_type=media_type, headers=headers)
 
 

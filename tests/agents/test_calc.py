@@ -2,39 +2,20 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
-from schemas.forecast import Forecast
 from schemas.outcome import RequestOutcome
 from schemas.tables import FAN_CHARTS_TABLE
 from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
+from tests.kit.forecasts import LIVE
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 CALC, COMMANDS = built("calc"), built("chart_commands")
 HANDLE = "e" * 64
 MODEL = "d" * 16
-LIVE = Forecast(
-    request_id="a" * 64,
-    kind="live",
-    series_key="ada",
-    subject_id="ada",
-    timezone="+02:00",
-    end_seconds=1_710_000_000,
-    past_centi_mgdl=[12000] * 96,
-    truth_centi_mgdl=[],
-    input_hash="b" * 64,
-    num_samples=10,
-    seed=0,
-    forecast_id="c" * 64,
-    model="test",
-    model_fingerprint="d" * 64,
-    samples_mgdl=(120 + np.cumsum(np.random.default_rng(0).normal(0, 4, (10, 12)), axis=1)).ravel().tolist(),
-    residual_sd_mgdl=[10.0] * 12,
-)
 SAMPLE = dataclasses.replace(
     LIVE, kind="sample", series_key="tail", subject_id=None, handle=HANDLE, index=-3, began_ms=NOW_MS, demand_id="d1"
 )

@@ -7,7 +7,6 @@ else: whoever looks a forecast up never notices that a second model is tried.
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
 from schemas.command import CacheCommand
@@ -16,29 +15,14 @@ from schemas.forecast import Forecast
 from schemas.tables import FAN_CHARTS_TABLE, ChartKey
 from schemas.topics import FAN_CHARTS
 from streams.settings import Settings
+from tests.kit import forecasts
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 CALC, COMMANDS = built("calc"), built("chart_commands")
 RING_SECONDS = Settings().subject_history_steps * 300
 HANDLE = "e" * 64
 OLD, NEW, TRIED = (digit * 64 for digit in "123")
-LIVE = Forecast(
-    request_id="a" * 64,
-    kind="live",
-    series_key="ada",
-    subject_id="ada",
-    end_seconds=1_710_000_000,
-    past_centi_mgdl=[12000] * 96,
-    truth_centi_mgdl=[],
-    input_hash="b" * 64,
-    num_samples=10,
-    seed=0,
-    forecast_id="c" * 64,
-    model="test",
-    model_fingerprint=OLD,
-    samples_mgdl=(120 + np.cumsum(np.random.default_rng(0).normal(0, 4, (10, 12)), axis=1)).ravel().tolist(),
-    residual_sd_mgdl=[10.0] * 12,
-)
+LIVE = dataclasses.replace(forecasts.LIVE, timezone="UTC", model_fingerprint=OLD)
 SAMPLE = dataclasses.replace(LIVE, kind="sample", series_key="tail", subject_id=None, handle=HANDLE, index=-3)
 PLACES = {
     "live": f"subject/ada/{1_710_000_000 // 300 % Settings().subject_history_steps}",

@@ -114,3 +114,40 @@ async def test_an_unknown_letter_is_refused_before_anything_is_sent(
 async def test_without_the_topic_it_says_what_to_run(settings: Settings) -> None:
     with pytest.raises(TopicMismatchError, match="glucast topics provision"):
         await dlq.letters(settings)
+
+
+LARGE = bytes(dead_letters.INLINE_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "headers"),
+    [
+        (b"k", LARGE, [("timezone", b"UTC")]),
+        (b"k" * 900_000, b"value", [("timezone", b"UTC")]),
+        (b"k" * 300_000, b"value", []),
+        (b"k", b"value", [("trace", b"1" * 2000)]),
+        (b"k", b"value", [("trace", b"\xff\x00")]),
+        (b"k", b"value", [(f"h{number}", b"") for number in range(40)]),
+    ],
+    ids=[
+        "upload with headers",
+        "bare letter with headers",
+        "key of 300 kB",
+        "long header",
+        "binary header",
+        "40 headers",
+    ],
+)
+async def test_a_message_is_replayed_as_it_was(
+    settings: Settings, producer: AIOKafkaProducer, key: bytes, value: bytes, headers: list[tuple[str, bytes]]
+) -> None:
+    topic = topics.UPLOADS
+    sent = await producer.send_and_wait(topic.name, value, key, 1, headers=headers)
+    message = Message(topic=topic.name, partition=1, offset=sent.offset, key=key, value=value, headers=dict(headers))
+    letter_key, letter = dead_letters.message_of(message, "unify", Failure("failed", "no", 3))
+    await producer.send_and_wait(topics.DEAD_LETTERS.name, letter, letter_key)
+    assert [item.sent for item in await dlq.replay(settings, None)] == [True]
+    records = [record async for record in dlq._everything(settings, topic.name)]
+    for record in records:
+        assert (record.partition, record.key, record.value, list(record.headers)) == (1, key, value, headers)
+    assert len(records) == 2

@@ -116,11 +116,11 @@ async def drawing() -> AsyncIterator[Images]:
 
 async def test_pictures_have_their_size_and_are_drawn_once() -> None:
     async with drawing() as images:
-        pictures = await asyncio.gather(*(images.draw("one", lambda: figure(fan_chart())) for _ in range(5)))
+        pictures = await asyncio.gather(*(images.render("one", lambda: figure(fan_chart())) for _ in range(5)))
         assert len(set(pictures)) == 1
         assert images.renders == 1
         assert struct.unpack(">II", pictures[0][16:24]) == (1000, 600)
-        assert (await images.draw("two", lambda: figure(fan_chart()), "svg")).startswith(b"<svg")
+        assert (await images.render("two", lambda: figure(fan_chart()), "svg")).startswith(b"<svg")
 
 
 @pytest.mark.usefixtures("all_errors_retrieved")
@@ -128,12 +128,12 @@ async def test_a_browser_that_dies_is_started_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(image, "CLOSE_SECONDS", 0.5)
     monkeypatch.setattr(image, "RESTART_SECONDS", 0.05)
     async with drawing() as images:
-        await images.draw("one", lambda: figure(fan_chart()))
+        await images.render("one", lambda: figure(fan_chart()))
         images._browser.subprocess.kill()
 
         async def drawn() -> bytes | None:
             with contextlib.suppress(UnavailableError):
-                return await images.draw("two", lambda: figure(fan_chart()))
+                return await images.render("two", lambda: figure(fan_chart()))
             return None
 
         assert (await until_async(drawn, "a picture by another Chromium", 60)).startswith(PNG)
@@ -158,7 +158,7 @@ async def test_stopped_while_chromium_starts_nothing_is_left_of_it(after_seconds
 async def test_a_chromium_that_hangs_is_killed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "CLOSE_SECONDS", 0.5)
     async with drawing() as images:
-        await images.draw("one", lambda: figure(fan_chart()))
+        await images.render("one", lambda: figure(fan_chart()))
         hanging = images._browser.subprocess
         os.killpg(hanging.pid, signal.SIGSTOP)
     assert hanging.poll() is not None
@@ -180,7 +180,7 @@ async def test_a_chromium_that_hangs_while_it_starts_is_given_up(
         assert images.problem == "Chromium does not start (TimeoutError)"
         monkeypatch.undo()
         await until_async(lambda: images.problem is None, "Chromium starts", 60)
-        assert await images.draw("one", lambda: figure(fan_chart()))
+        assert await images.render("one", lambda: figure(fan_chart()))
 
 
 async def test_who_waits_in_vain_for_a_slow_start_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,10 +197,10 @@ async def test_who_waits_in_vain_for_a_slow_start_does_not_end_it(monkeypatch: p
     images = Images()
     task = asyncio.create_task(images.run())
     with pytest.raises(UnavailableError):
-        await images.draw("one", lambda: figure(fan_chart()))
+        await images.render("one", lambda: figure(fan_chart()))
     monkeypatch.setattr(image, "RENDER_SECONDS", 20.0)
     go_on.set()
-    assert await images.draw("one", lambda: figure(fan_chart()))
+    assert await images.render("one", lambda: figure(fan_chart()))
     await asyncio.sleep(0)  # a browser that was said to have failed would be ended now
     assert images.ready
     assert len(opened) == 1
@@ -219,6 +219,6 @@ async def test_without_chromium_the_reason_is_given(monkeypatch: pytest.MonkeyPa
     images = Images()
     task = asyncio.create_task(images.run())
     with pytest.raises(UnavailableError, match="install Debian's chromium"):
-        await images.draw("one", lambda: figure(fan_chart()))
+        await images.render("one", lambda: figure(fan_chart()))
     task.cancel()
     await asyncio.wait([task])

@@ -15,8 +15,8 @@ from agents.core.predictive import (
     epistemic_sd,
     normal_scores,
     probability_below,
-    probability_inside,
     quantiles,
+    sensor_range,
     total_sd,
 )
 from schemas.grid import QUANTILE_LEVELS
@@ -143,7 +143,7 @@ def test_whatever_a_model_says_nothing_is_certain_and_nothing_lies_outside(
 ) -> None:
     samples = np.random.default_rng(seed).normal(centre, spread, (10, 12))
     calibration = Calibration.of(Calibration.identity().table * stretch)
-    inside = probability_inside(samples, np.full(12, residual), calibration)
+    inside = sensor_range(samples, np.full(12, residual), calibration).inside
     if inside.min() < 0.01:
         return  # no chart is made of it
     found = quantiles(samples, np.full(12, residual), calibration)

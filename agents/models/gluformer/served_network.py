@@ -2,7 +2,7 @@
 
 * BatchNorm in eval mode is folded into the convolution before it; 1 / (1 - p) of every dropout and 1 / sqrt(head size)
   into the weights after or before it.
-* The embedding is computed once a window and shared by its draws; q, k and v are one matrix product, k and v of every
+* The embedding is computed once a window and shared by its samples; q, k and v are one matrix product, k and v of every
   decoder layer another; the last decoder layer computes its last `len_pred` tokens only, the ones that are read.
 * ELU rises, so pooling first and activating half as many values gives the same.
 * The log-variance head runs without dropout, in float32: one value a window, free of sampling noise.
@@ -126,8 +126,8 @@ class ServedNetwork:
         future = torch.full((tokens, tokens), -math.inf).triu(1)
         self._causal = future.to(device=device, dtype=dtype)
 
-    def __call__(self, past: Tensor, marks: Tensor, masks: Masks, draws: int) -> tuple[Tensor, Tensor]:
-        """Scaled past (W, len_seq), marks (W, len_seq + len_pred, features) -> means (W, draws, len_pred), float32,
+    def __call__(self, past: Tensor, marks: Tensor, masks: Masks, samples: int) -> tuple[Tensor, Tensor]:
+        """Scaled past (W, len_seq), marks (W, len_seq + len_pred, features) -> means (W, samples, len_pred), float32,
         and log-variances (W,), float32.
         """
         config = self.config
@@ -135,14 +135,14 @@ class ServedNetwork:
         embedded = self._past_embedding(past, marks[:, : config.len_seq])
         log_variance = self._log_variance(embedded)
         known = functional.pad(past[:, first:], (0, config.len_pred))
-        encoded = self._encode(self._drawn(embedded, draws, masks), masks)
-        started = self._drawn(self._future_embedding(known, marks[:, first:]), draws, masks)
+        encoded = self._encode(self._repeated(embedded, samples, masks), masks)
+        started = self._repeated(self._future_embedding(known, marks[:, first:]), samples, masks)
         mean = self._decode(started, encoded, masks)
-        return mean.view(past.shape[0], draws, config.len_pred), log_variance
+        return mean.view(past.shape[0], samples, config.len_pred), log_variance
 
-    def _drawn(self, embedded: Tensor, draws: int, masks: Masks) -> Tensor:
+    def _repeated(self, embedded: Tensor, samples: int, masks: Masks) -> Tensor:
         scaled = (embedded * self._gain).to(self.dtype)
-        return masks.apply(scaled.repeat_interleave(draws, dim=0))
+        return masks.apply(scaled.repeat_interleave(samples, dim=0))
 
     def _log_variance(self, embedded: Tensor) -> Tensor:
         by_step, over_steps = self._variance
