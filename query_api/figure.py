@@ -7,12 +7,12 @@ glucose as one closed shape, nearer ones darker.
 
 import dataclasses
 import datetime
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from agents.core.density_curves import DensityCurve, epistemic_curves, predictive_curves
 from agents.core.local_time import offset_text
-from schemas.fan_chart import DensityCurve, FanChart
+from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL, STEP_MINUTES
 from schemas.reading import Unit
 
@@ -20,7 +20,6 @@ WIDTH, HEIGHT = 1000, 600
 PAST_SHOWN = 12
 FAN_MINUTES = 4.6
 """Width of the widest point of a density: a little less than one step, so that neighbours stay apart."""
-CURVE_POINTS = 40
 TARGET_RANGE_MGDL = (70.0, 180.0)
 LOW_MGDL, HIGH_MGDL = 54.0, 250.0
 
@@ -57,9 +56,10 @@ class Style:
 def figure(chart: FanChart, style: Style | None = None) -> dict[str, Any]:
     """``{"data": …, "layout": …}`` of 1000x600, at most 40 kB as JSON."""
     style = style or Style()
-    low, high = _range(chart, style)
+    curves = predictive_curves(chart) if style.fan == "total" else epistemic_curves(chart)
+    low, high = _range(chart, curves)
     return {
-        "data": [*_fans(chart, style), _truth(chart, style), _median(chart, style)],
+        "data": [*_fans(curves, style), _truth(chart, style), _median(chart, style)],
         "layout": _layout(chart, style, low, high),
     }
 
@@ -69,18 +69,14 @@ def _minutes(step: int) -> int:
     return step * STEP_MINUTES
 
 
-def _fans(chart: FanChart, style: Style) -> list[dict[str, Any]]:
-    curves = chart.fan if style.fan == "total" else chart.epistemic_fan
-    traces = []
-    for step, curve in enumerate(curves, start=1):
-        traces.append(_fan(step, curve, len(curves), style, first=step == 1))
-    return traces
+def _fans(curves: Sequence[DensityCurve], style: Style) -> list[dict[str, Any]]:
+    return [_fan(step, curve, len(curves), style, first=step == 1) for step, curve in enumerate(curves, start=1)]
 
 
 def _fan(step: int, curve: DensityCurve, steps: int, style: Style, first: bool) -> dict[str, Any]:
     """One closed shape: the density to the left of its target time, its straight side on the time itself."""
-    glucose, density = _drawn(curve)
-    peak = max(density, default=0.0) or 1.0
+    glucose, density = curve
+    peak = max(density)
     base = _minutes(step)
     opacity = 0.78 - 0.52 * (step - 1) / max(1, steps - 1)
     name = "predicted density" if style.fan == "total" else "model uncertainty"
@@ -88,7 +84,7 @@ def _fan(step: int, curve: DensityCurve, steps: int, style: Style, first: bool) 
         "type": "scatter",
         "mode": "lines",
         "x": [base, *(round(base - FAN_MINUTES * value / peak, 2) for value in density), base],
-        "y": [style.number(value) for value in (glucose[0], *glucose, glucose[-1])] if glucose else [],
+        "y": [style.number(value) for value in (glucose[0], *glucose, glucose[-1])],
         "fill": "toself",
         "fillcolor": f"rgba({_FAN_RGB},{opacity:.2f})",
         "line": {"width": 0.6, "color": f"rgba({_FAN_RGB},{min(1.0, opacity + 0.15):.2f})"},
@@ -97,37 +93,6 @@ def _fan(step: int, curve: DensityCurve, steps: int, style: Style, first: bool) 
         "legendgroup": "fan",
         "showlegend": first,
     }
-
-
-def _drawn(curve: DensityCurve) -> tuple[list[float], list[float]]:
-    """The curve's support as `CURVE_POINTS` even points: splines of the log density, which for a normal are exact."""
-    peak = max(curve.density, default=0.0)
-    seen = [place for place, value in enumerate(curve.density) if value > 0.002 * peak]
-    if len(seen) < 2:
-        return list(curve.glucose_mgdl), list(curve.density)
-    first, last = max(0, seen[0] - 1), min(len(curve.density) - 1, seen[-1] + 1)
-    logs = [math.log(max(value, 1e-4 * peak)) for value in curve.density[first : last + 1]]
-    levels = curve.glucose_mgdl[first : last + 1]
-    glucose, density = [], []
-    for number in range(CURVE_POINTS):
-        place = number * (len(logs) - 1) / (CURVE_POINTS - 1)
-        left = min(int(place), len(logs) - 2)
-        part = place - left
-        glucose.append(levels[left] + part * (levels[left + 1] - levels[left]))
-        density.append(math.exp(_between(logs, left, part)))
-    return glucose, density
-
-
-def _between(values: Sequence[float], left: int, part: float) -> float:
-    """Catmull-Rom between `values[left]` and its right neighbour, at `part` of the way."""
-    before, start = values[max(0, left - 1)], values[left]
-    end, after = values[left + 1], values[min(len(values) - 1, left + 2)]
-    slope_start, slope_end = (end - before) / 2, (after - start) / 2
-    rest = 1 - part
-    return (
-        start * (1 + 2 * part) * rest**2 + slope_start * part * rest**2
-        + end * part**2 * (3 - 2 * part) - slope_end * part**2 * rest
-    )  # fmt: skip
 
 
 def _truth(chart: FanChart, style: Style) -> dict[str, Any]:
@@ -168,14 +133,12 @@ def _median(chart: FanChart, style: Style) -> dict[str, Any]:
 
 
 def _band(chart: FanChart, level: float) -> tuple[float, ...]:
-    nearest = min(range(len(chart.quantile_levels)), key=lambda place: abs(chart.quantile_levels[place] - level))
-    return chart.quantiles_mgdl[nearest]
+    return min(chart.levels(), key=lambda each: abs(each[0] - level))[1]
 
 
-def _range(chart: FanChart, style: Style) -> tuple[float, float]:
+def _range(chart: FanChart, curves: Sequence[DensityCurve]) -> tuple[float, float]:
     """The vertical range in mg/dL: all that is drawn, and the target range for orientation."""
-    curves = chart.fan if style.fan == "total" else chart.epistemic_fan
-    drawn = [value for curve in curves for value in _drawn(curve)[0]]
+    drawn = [end for curve in curves for end in (curve.glucose_mgdl[0], curve.glucose_mgdl[-1])]
     drawn += [*chart.past_mgdl[-PAST_SHOWN:], *chart.median_mgdl, *(v for v in chart.truth_mgdl if v is not None)]
     low, high = min(*drawn, TARGET_RANGE_MGDL[0]), max(*drawn, TARGET_RANGE_MGDL[1])
     margin = 0.04 * (high - low)

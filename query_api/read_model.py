@@ -25,7 +25,7 @@ from query_api.subscriptions import Subscriptions
 
 log = structlog.get_logger("query_api.read_model")
 
-LAYOUT = b"2"
+LAYOUT = b"3"
 """Of all rows; a table of another one is built anew."""
 
 _NUMBER = struct.Struct(">q")

@@ -1,20 +1,33 @@
-"""Fan charts in mmol/L: every glucose field is converted and named after its unit."""
+"""Fan charts as JSON answers: in the unit that is asked for, with their densities where these are asked for."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from agents.core.density_curves import DensityCurve, epistemic_curves, predictive_curves
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
+from schemas.reading import Unit
 
 _DIGITS = 3
 
 
-def in_mmoll(chart: FanChart) -> dict[str, Any]:
-    """The chart's JSON object with ``…_mmoll`` for ``…_mgdl``; densities become those of mmol/L.
+def document(chart: FanChart, unit: Unit, curves: bool) -> dict[str, Any]:
+    """The chart's JSON object; with `curves` also ``fan`` and ``epistemic_fan``, a density a target time.
 
-    Fields like ``p_below_70`` keep their names: they name thresholds of 54, 70, 180 and 250 mg/dL.
+    In mmol/L every ``…_mgdl`` is called ``…_mmoll``, and densities are those of mmol/L. Fields like ``p_below_70`` keep
+    their names: they name thresholds of 54, 70, 180 and 250 mg/dL.
     """
-    converted: dict[str, Any] = _convert(chart.model_dump(mode="json"))
-    return converted | {"unit": "mmol/L"}
+    found: dict[str, Any] = chart.model_dump(mode="json")
+    if curves:
+        found |= {"fan": _curves(predictive_curves(chart)), "epistemic_fan": _curves(epistemic_curves(chart))}
+    return found if unit == "mg/dL" else _convert(found) | {"unit": unit}
+
+
+def _curves(curves: Sequence[DensityCurve]) -> list[dict[str, list[float]]]:
+    return [
+        {"glucose_mgdl": [round(level, 2) for level in glucose], "density": [float(f"{each:.4g}") for each in density]}
+        for glucose, density in curves
+    ]
 
 
 def _convert(value: Any, factor: float | None = None) -> Any:

@@ -41,13 +41,18 @@ class ArrowRecord:
                 metadata = reader.schema.metadata or {}
                 if metadata.get(b"record") != cls.arrow_name.encode():
                     raise MalformedRecordError(f"not a {cls.arrow_name}: the Arrow schema names another record")
-                table = reader.read_all()
-            row: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
-            known = {field.name for field in dataclasses.fields(cls)}
-            named = {cls.arrow_attributes.get(name, name): value for name, value in row.items()}
-            return cls(**{name: value for name, value in named.items() if name in known})
-        except (pa.ArrowException, OSError, IndexError, TypeError, ValueError, KeyError) as error:
+                row: dict[str, Any] = reader.read_next_batch().slice(0, 1).to_pylist()[0]
+            attributes = _attributes(cls)  # type: ignore[arg-type]  # mypy takes it for an instance
+            return cls(**{attributes[name]: value for name, value in row.items() if name in attributes})
+        except (pa.ArrowException, OSError, IndexError, TypeError, ValueError, KeyError, StopIteration) as error:
             raise MalformedRecordError(f"not a {cls.arrow_name} in Arrow IPC ({type(error).__name__})") from None
+
+
+@functools.cache
+def _attributes(cls: type[ArrowRecord]) -> dict[str, str]:
+    """Column to attribute, of every field that there is."""
+    columns = {attribute: column for column, attribute in cls.arrow_attributes.items()}
+    return {columns.get(field.name, field.name): field.name for field in dataclasses.fields(cls)}
 
 
 @functools.cache

@@ -1,28 +1,31 @@
 """The forecast as people and other teams read it: a fan chart of the next hour."""
 
-from typing import Literal
+import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from schemas.grid import QUANTILE_LEVELS
+from schemas.grid import HORIZON_STEPS, PAST_POINTS, QUANTILE_LEVELS, STEP, STEP_SECONDS
 from schemas.record import BEGAN, HexDigest, Record, Time, UnixMilliseconds
 
 DISCLAIMER = "Not a medical device; not for treatment decisions."
+MEDIAN = QUANTILE_LEVELS.index(0.50)
+OUTER_LEVELS = QUANTILE_LEVELS[:MEDIAN] + QUANTILE_LEVELS[MEDIAN + 1 :]
+"""The levels beside the median."""
 
-
-class DensityCurve(Record):
-    """The predictive density at one target time: `density` (1/(mg/dL)) over `glucose_mgdl`, of equal length."""
-
-    glucose_mgdl: tuple[float, ...]
-    density: tuple[float, ...]
+OverHorizon = Annotated[tuple[float, ...], Field(min_length=HORIZON_STEPS, max_length=HORIZON_STEPS)]
+"""A number a target time."""
 
 
 class FanChart(Record):
     """One forecast, on ``cgm.fan-charts``, keyed by `series_key`. Repeated deliveries carry the same `chart_id`.
 
-    Lists over the horizon have 12 entries, 5 to 60 minutes ahead; `quantiles_mgdl` has one such list a level.
+    It carries what cannot be derived. Lists over the horizon have 12 entries, the first for `first_target_time` and
+    each `step_seconds` after the one before; `past_mgdl` ends at `issue_time` with the same step; `quantiles_mgdl` has
+    one list over the horizon a level. Densities are drawn from the quantiles: `agents.core.density_curves`.
     """
 
+    record_version: Literal[2] = 2
     chart_id: HexDigest = Field(description="Hash of forecast id and of whose it is: the id to drop repeats by.")
     forecast_id: HexDigest = Field(description="Hash of window, model, number of samples and seed.")
     kind: Literal["live", "sample"] = Field(description="live: of a subject's readings; sample: of an upload's handle.")
@@ -46,22 +49,67 @@ class FanChart(Record):
     )
     issue_time: Time = Field(description="Time of the last known point.")
     computed_at: Time
-    target_times: tuple[Time, ...]
-    past_times: tuple[Time, ...]
-    past_mgdl: tuple[float, ...]
+    first_target_time: Time
+    step_seconds: int = STEP_SECONDS
+    past_mgdl: Annotated[tuple[float, ...], Field(min_length=PAST_POINTS, max_length=PAST_POINTS)]
     truth_mgdl: tuple[float | None, ...] = Field(
-        description="What was measured at the target times, where it is known."
+        min_length=HORIZON_STEPS,
+        max_length=HORIZON_STEPS,
+        description="What was measured at the target times, where it is known.",
     )
-    median_mgdl: tuple[float, ...]
-    quantile_levels: tuple[float, ...] = QUANTILE_LEVELS
-    quantiles_mgdl: tuple[tuple[float, ...], ...]
-    p_below_54: tuple[float, ...]
-    p_below_70: tuple[float, ...]
-    p_above_180: tuple[float, ...]
-    p_above_250: tuple[float, ...]
-    epistemic_sd_mgdl: tuple[float, ...]
-    total_sd_mgdl: tuple[float, ...]
-    fan: tuple[DensityCurve, ...] = Field(description="Densities of the calibrated predictive distribution.")
-    epistemic_fan: tuple[DensityCurve, ...] = Field(description="Gaussian KDE of the MC-dropout samples alone.")
+    median_mgdl: OverHorizon
+    quantile_levels: tuple[float, ...] = Field(
+        default=OUTER_LEVELS,
+        min_length=len(OUTER_LEVELS),
+        max_length=len(OUTER_LEVELS),
+        description="Beside the median.",
+    )
+    quantiles_mgdl: tuple[OverHorizon, ...] = Field(min_length=len(OUTER_LEVELS), max_length=len(OUTER_LEVELS))
+    p_below_54: OverHorizon
+    p_below_70: OverHorizon
+    p_above_180: OverHorizon
+    p_above_250: OverHorizon
+    mean_mgdl: OverHorizon = Field(description="Mean of the MC-dropout samples.")
+    epistemic_sd_mgdl: OverHorizon = Field(description="Spread of the MC-dropout samples alone.")
+    total_sd_mgdl: OverHorizon
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, document: Any) -> Any:
+        """A record of version 1 had every time, every level and the curves: what it says is kept."""
+        if isinstance(document, dict) and "target_times" in document and "first_target_time" not in document:
+            return _upgraded(document)
+        return document
+
+    def target_time(self, step: int) -> datetime.datetime:
+        """The time of a target step; steps count from 1."""
+        return self.issue_time + STEP * step
+
+    def levels(self) -> tuple[tuple[float, tuple[float, ...]], ...]:
+        """Every level with its quantiles over the horizon, the median among them, rising."""
+        outer = zip(self.quantile_levels, self.quantiles_mgdl, strict=True)
+        return tuple(sorted((*outer, (0.5, self.median_mgdl))))
+
+
+def _upgraded(document: dict[str, Any]) -> dict[str, Any]:
+    levels = [float(level) for level in document.get("quantile_levels", QUANTILE_LEVELS)]
+    outer = [place for place, level in enumerate(levels) if level != 0.5]
+    return {
+        **{name: value for name, value in document.items() if name not in _ONLY_VERSION_1},
+        "first_target_time": document["target_times"][0],
+        "quantile_levels": [levels[place] for place in outer],
+        "quantiles_mgdl": [document["quantiles_mgdl"][place] for place in outer],
+        "mean_mgdl": [_mean(curve) for curve in document["epistemic_fan"]],
+    }
+
+
+_ONLY_VERSION_1 = {"target_times", "past_times", "fan", "epistemic_fan"}
+
+
+def _mean(curve: dict[str, Any]) -> float:
+    """Of a density on an even grid: that of the samples, which are what the epistemic curve was drawn of."""
+    total = sum(curve["density"])
+    weighted = sum(level * height for level, height in zip(curve["glucose_mgdl"], curve["density"], strict=True))
+    return round(weighted / total, 1) if total > 0 else float(curve["glucose_mgdl"][0])

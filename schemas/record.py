@@ -1,6 +1,6 @@
 """The base of every record that travels as JSON: frozen, strict in writing, tolerant of unknown fields."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -52,8 +52,20 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            reasons = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or 'message'}: {item['msg']}"
-                for item in error.errors(include_input=False)[:3]
-            )
-            raise MalformedRecordError(f"not a valid {cls.__name__}: {reasons}") from None
+            raise cls._malformed(error) from None
+
+    @classmethod
+    def from_document(cls, document: Any) -> Self:
+        """Read a decoded record, whose names and types are those of its JSON. Raises `MalformedRecordError`."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise cls._malformed(error) from None
+
+    @classmethod
+    def _malformed(cls, error: ValidationError) -> MalformedRecordError:
+        reasons = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'message'}: {item['msg']}"
+            for item in error.errors(include_input=False)[:3]
+        )
+        return MalformedRecordError(f"not a valid {cls.__name__}: {reasons}")

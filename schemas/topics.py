@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 from schemas.command import Lane
-from schemas.tables import FAN_CHARTS_TABLE
 
 Encoding = Literal["json", "arrow", "bytes"]
 MIB = 1 << 20
@@ -110,6 +109,4 @@ TOPICS: tuple[Topic, ...] = (
 def changelog(app_id: str, table: str) -> Topic:
     """The changelog topic that Faust expects of a table."""
     name, about = f"{app_id}-{table}-changelog", f"changelog of the {table} table"
-    if table == FAN_CHARTS_TABLE:  # other programs may read it; the others are the workers' own business
-        return Topic(name, "json", "FanChart", "table key", about, compacted=True)
     return Topic(name, "bytes", None, "table key", about, compacted=True)

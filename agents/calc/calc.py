@@ -38,9 +38,8 @@ def build(settings: History) -> StepFunction:
         except RejectedError as error:
             _end(work, forecast, "failed", str(error))
             return
-        row = chart.to_json()
-        store(work, chart, row, settings.subject_history_steps)
-        work.send(FAN_CHARTS, chart.series_key, row)
+        store(work, chart, settings.subject_history_steps)
+        work.send(FAN_CHARTS, chart.series_key, chart.to_json())
 
     return step
 

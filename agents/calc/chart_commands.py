@@ -1,17 +1,14 @@
 """Cache commands in, the fan-chart side: rows go or come back, and what is still being computed for them is dropped."""
 
-import re
-
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
 from agents.core.deletions import mark_deleted
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
+from schemas.fan_chart_row import head_of
 from schemas.tables import ALL_HANDLES, handle_prefix
 from schemas.tables import FAN_CHARTS_TABLE as TABLE
-
-_BEGAN = re.compile(rb'"epoch_ms":\s*(-?\d+)')
 
 
 def build(settings: History) -> StepFunction:
@@ -22,7 +19,7 @@ def build(settings: History) -> StepFunction:
         if command.action == "restore":
             if command.chart is None:
                 raise MalformedRecordError("a restore carries a chart")
-            store(work, command.chart, command.chart.to_json(), settings.subject_history_steps)
+            store(work, command.chart, settings.subject_history_steps)
         elif command.action == "flush":
             _remove(work, ALL_HANDLES, command.up_to_ms)
             mark_deleted(work, TABLE, command.up_to_ms)
@@ -36,8 +33,11 @@ def build(settings: History) -> StepFunction:
 
 
 def _remove(work: Work, prefix: str, up_to_ms: int) -> None:
-    """Delete the rows under a prefix that began up to then. Reads that without decoding 10 kB a row."""
+    """Delete the rows under a prefix that began up to then, and what cannot be read."""
     for key in work.keys(TABLE, prefix):
-        began = _BEGAN.search(work.get(TABLE, key) or b"")
-        if began is None or int(began[1]) <= up_to_ms:
+        try:
+            began_ms = head_of(work.get(TABLE, key) or b"").began_ms
+        except MalformedRecordError:
+            began_ms = up_to_ms
+        if began_ms <= up_to_ms:
             work.delete(TABLE, key)

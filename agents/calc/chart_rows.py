@@ -1,13 +1,13 @@
 """Rows of the fan-chart table: at each place one chart of the served model, and beside it those of models on trial."""
 
 import datetime
-import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agents.work import Work
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
+from schemas.fan_chart_row import head_of, to_row
 from schemas.grid import STEP_SECONDS
 from schemas.tables import FAN_CHARTS_TABLE as TABLE
 from schemas.tables import ChartKey, handle_key, subject_key
@@ -34,7 +34,7 @@ def slot_of(time: datetime.datetime) -> int:
     return round(time.timestamp() / STEP_SECONDS)
 
 
-def store(work: Work, chart: FanChart, row: bytes, history_steps: int) -> None:
+def store(work: Work, chart: FanChart, history_steps: int) -> None:
     """Keep a chart and let go of those that it replaces: of its own model, and if it is served of all served before.
 
     A chart on trial never takes a served one away, not even that of its own model, which was served before. A live
@@ -48,7 +48,7 @@ def store(work: Work, chart: FanChart, row: bytes, history_steps: int) -> None:
         return
     if chart.kind == "live" and any(stored.slot > slot_of(chart.issue_time) for _, stored in rivals):
         return
-    work.put(TABLE, str(key), row)
+    work.put(TABLE, str(key), to_row(chart))
     for other, _ in rivals:
         if other != str(key):
             work.delete(TABLE, other)
@@ -66,8 +66,7 @@ def _stored(row: bytes | None) -> Stored | None:
     if not row:
         return None
     try:
-        document: dict[str, Any] = json.loads(row)
-        slot = slot_of(datetime.datetime.fromisoformat(document["issue_time"]))
-        return Stored(slot, bool(document.get("model_serves", True)))
-    except (ValueError, KeyError, TypeError):
+        head = head_of(row)
+        return Stored(slot_of(datetime.datetime.fromisoformat(head.issue_time)), head.model_serves)
+    except (MalformedRecordError, ValueError):
         return None

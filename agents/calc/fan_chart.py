@@ -1,14 +1,13 @@
-"""Samples in, fan chart out: calibrated quantiles, event probabilities and density curves. Pure numpy.
+"""Samples in, fan charts out: calibrated quantiles and event probabilities of many forecasts at once. Pure numpy.
 
-The closed form of a Gaussian kernel density estimate: the mean of normals of standard deviation h at the samples, with
-Scott's h = n^(-1/5) * sd (sd with n - 1), which is scipy's `gaussian_kde` (Scott 1992, Multivariate Density
-Estimation). The density of the calibrated distribution is the difference quotient of its distribution function over
-each cell of the grid, so it integrates to one where the calibration map has a kink too.
+A chart does not depend on the forecasts beside it: every operation runs over rows of its own.
 """
 
 import datetime
 import functools
-import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,90 +16,98 @@ from agents.calc.chart_rows import slot_of
 from agents.core import fingerprint, predictive
 from agents.core.local_time import wall_clock, zone
 from agents.core.predictive import Calibration
-from schemas.errors import ImplausibleError, MalformedRecordError
-from schemas.fan_chart import DensityCurve, FanChart
+from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
+from schemas.fan_chart import MEDIAN, FanChart
 from schemas.forecast import Forecast
-from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP, THRESHOLDS_MGDL
+from schemas.grid import HORIZON_STEPS, STEP, THRESHOLDS_MGDL
 
 Array = NDArray[np.float64]
 
-FAN_POINTS = 21
-EPISTEMIC_POINTS = 15
-WIDTH_MGDL = 1.0  # of the narrowest grid
 LEAST_INSIDE = 0.01  # of the probability at any step: a model that says less has left what it knows
-TAIL = 0.0005  # probability left outside a curve's grid at either end
-SMALLEST_BANDWIDTH_MGDL = 0.01  # samples that agree have no spread to estimate from, and scipy refuses them
-REACH = 4.0  # bandwidths beyond the outermost sample: there a kernel has fallen to 3e-4 of its height
 
 
-def bandwidth(samples_mgdl: Array) -> Array:
-    """Scott's bandwidth of samples (S, H) -> (H,), at least `SMALLEST_BANDWIDTH_MGDL`."""
-    count = samples_mgdl.shape[0]
-    if count < 2:
-        return np.full(samples_mgdl.shape[1], SMALLEST_BANDWIDTH_MGDL)
-    centred = samples_mgdl - np.add.reduce(samples_mgdl) / count
-    spread = np.sqrt(np.add.reduce(centred * centred) / (count - 1)) * count ** (-1 / 5)
-    return np.asarray(np.maximum(spread, SMALLEST_BANDWIDTH_MGDL))
+class Ready(NamedTuple):
+    """A forecast to be charted, and when its samples were there."""
+
+    forecast: Forecast
+    computed_at: datetime.datetime
 
 
-def kernel_density(samples_mgdl: Array, grid_mgdl: Array) -> Array:
-    """Gaussian KDE of samples (S, H) at grid points (G, H) -> (G, H), in 1/(mg/dL)."""
-    width = bandwidth(samples_mgdl)
-    scale = math.sqrt(0.5) / width
-    kernels = samples_mgdl[:, None, :] - grid_mgdl[None, :, :]
-    np.multiply(kernels, scale, out=kernels)  # in place: this array is all the time there is to save
-    np.multiply(kernels, kernels, out=kernels)
-    np.negative(kernels, out=kernels)
-    np.exp(kernels, out=kernels)
-    return np.asarray(np.add.reduce(kernels) * (scale / (math.sqrt(math.pi) * len(samples_mgdl))))
+def fan_charts(ready: Sequence[Ready]) -> list[FanChart | RejectedError]:
+    """The chart of each forecast, or why there is none.
 
-
-def kernel_grid(samples_mgdl: Array, points: int) -> Array:
-    """Grid (points, H) over all kernels of samples (S, H)."""
-    reach = REACH * bandwidth(samples_mgdl)
-    return np.linspace(samples_mgdl.min(axis=0) - reach, samples_mgdl.max(axis=0) + reach, points)
-
-
-def predictive_density(
-    samples_mgdl: Array,
-    residual_sd_mgdl: Array,
-    calibration: Calibration,
-    points: int,
-    shown: predictive.SensorRange | None = None,
-) -> tuple[Array, Array]:
-    """Grid (points, H) and calibrated density on it; all but `TAIL` of the probability at either end lies inside."""
-    shown = shown or predictive.sensor_range(samples_mgdl, residual_sd_mgdl, calibration)
-    spread = np.maximum(residual_sd_mgdl, predictive.SMALLEST_SPREAD_MGDL)
-    reach = 8.0 * spread
-    low, high = predictive.SENSOR_RANGE_MGDL
-    first_mgdl = np.clip(samples_mgdl.min(axis=0) - reach, low, high - WIDTH_MGDL)
-    last_mgdl = np.clip(samples_mgdl.max(axis=0) + reach, low + WIDTH_MGDL, high)
-    wide = np.linspace(first_mgdl, last_mgdl, 65)
-    below = predictive.distribution(samples_mgdl, residual_sd_mgdl, calibration, wide, shown)
-    step = np.arange(below.shape[1])
-    first = np.maximum((below < TAIL).sum(axis=0) - 1, 0)
-    last = np.minimum((below <= 1.0 - TAIL).sum(axis=0), len(wide) - 1)
-    grid = np.linspace(wide[first, step], wide[last, step], points)
-    half = 0.5 * (grid[1] - grid[0])
-    cells = np.vstack([grid - half, grid[-1:] + half])
-    edges = predictive.distribution(samples_mgdl, residual_sd_mgdl, calibration, cells, shown)
-    return grid, np.maximum(np.diff(edges, axis=0), 0.0) / (2.0 * half)  # rounding may fall by 1e-16
+    `MalformedRecordError` where its numbers are not S x 12 finite ones, `ImplausibleError` where they leave what a
+    sensor can show.
+    """
+    found: list[FanChart | RejectedError] = [MalformedRecordError("not charted")] * len(ready)
+    alike: defaultdict[tuple[int, str], list[tuple[int, Array, Array]]] = defaultdict(list)
+    for place, (forecast, _) in enumerate(ready):
+        try:
+            samples, residual = _numbers(forecast)
+            _calibration(forecast.calibration_json)
+            alike[forecast.num_samples, forecast.calibration_json].append((place, samples, residual))
+        except RejectedError as error:
+            found[place] = error
+    for (_, calibration), members in alike.items():
+        statistics = _statistics(
+            np.stack([samples for _, samples, _ in members]),
+            np.stack([residual for _, _, residual in members]),
+            _calibration(calibration),
+        )
+        for row, (place, _, _) in enumerate(members):
+            try:
+                found[place] = _chart(*ready[place], statistics, row)
+            except RejectedError as error:
+                found[place] = error
+    return found
 
 
 def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
-    """The chart of a forecast.
+    """The chart of one forecast. Raises what `fan_charts` gives in place of a chart."""
+    (found,) = fan_charts([Ready(forecast, computed_at)])
+    if isinstance(found, RejectedError):
+        raise found
+    return found
 
-    Raises `MalformedRecordError` where its numbers are not S x 12 finite ones, `ImplausibleError` where they leave what
-    a sensor can show.
-    """
-    samples, residual = _numbers(forecast)
-    calibration = _calibration(forecast.calibration_json)
+
+class _Statistics(NamedTuple):
+    """What is published of B forecasts, as lists of Python numbers; `inside` (B,) is an array."""
+
+    inside: Array
+    quantiles: list[list[tuple[float, ...]]]
+    below: list[list[tuple[float, ...]]]
+    above: list[list[tuple[float, ...]]]
+    mean: list[tuple[float, ...]]
+    epistemic_sd: list[tuple[float, ...]]
+    total_sd: list[tuple[float, ...]]
+
+
+def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _Statistics:
+    """Of samples (B, S, H) and residual spread (B, H)."""
     shown = predictive.sensor_range(samples, residual, calibration)
-    _check_range(shown)
     quantiles = predictive.quantiles(samples, residual, calibration, shown)
     below = predictive.probability_below(samples, residual, calibration, THRESHOLDS_MGDL, shown)
+    return _Statistics(
+        inside=shown.inside.min(axis=-1),
+        quantiles=_lists(quantiles, 1),
+        below=_lists(below[:, :2], 4),
+        above=_lists(1.0 - below[:, 2:], 4),
+        mean=_rows(samples.mean(axis=-2), 1),
+        epistemic_sd=_rows(predictive.epistemic_sd(samples), 2),
+        total_sd=_rows(predictive.total_sd(samples, residual), 2),
+    )
+
+
+def _chart(forecast: Forecast, computed_at: datetime.datetime, of: _Statistics, row: int) -> FanChart:
+    if of.inside[row] < LEAST_INSIDE:
+        low, high = predictive.SENSOR_RANGE_MGDL
+        raise ImplausibleError(
+            f"the forecast leaves the {low:.0f} to {high:.0f} mg/dL that a sensor can show: nothing can be said of the "
+            "next hour from these readings"
+        )
     issue = wall_clock(forecast.end_seconds).replace(tzinfo=zone(forecast.timezone))
     truth = [None if value is None else value / 100 for value in forecast.truth_centi_mgdl[:HORIZON_STEPS]]
+    quantiles = of.quantiles[row]
     return FanChart(
         chart_id=fingerprint.chart_id(
             forecast.forecast_id, forecast.kind, forecast.series_key, _place(forecast, issue)
@@ -122,31 +129,20 @@ def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
         simulated=forecast.simulated,
         issue_time=issue,
         computed_at=computed_at,
-        target_times=_times(issue, 1, HORIZON_STEPS),
-        past_times=_times(issue, 1 - PAST_POINTS, 0),
-        past_mgdl=tuple(value / 100 for value in forecast.past_centi_mgdl),
+        first_target_time=(issue.astimezone(datetime.UTC) + STEP).astimezone(issue.tzinfo),
+        past_mgdl=tuple([value / 100 for value in forecast.past_centi_mgdl]),
         truth_mgdl=tuple(truth + [None] * (HORIZON_STEPS - len(truth))),
-        median_mgdl=_rounded(quantiles[len(quantiles) // 2], 1),
-        quantiles_mgdl=tuple(_rounded(row, 1) for row in quantiles),
-        p_below_54=_rounded(below[0], 4),
-        p_below_70=_rounded(below[1], 4),
-        p_above_180=_rounded(1.0 - below[2], 4),
-        p_above_250=_rounded(1.0 - below[3], 4),
-        epistemic_sd_mgdl=_rounded(predictive.epistemic_sd(samples), 2),
-        total_sd_mgdl=_rounded(predictive.total_sd(samples, residual), 2),
-        fan=_curves(*predictive_density(samples, residual, calibration, FAN_POINTS, shown)),
-        epistemic_fan=_epistemic_fan(samples),
+        median_mgdl=quantiles[MEDIAN],
+        quantiles_mgdl=tuple(quantiles[:MEDIAN] + quantiles[MEDIAN + 1 :]),
+        p_below_54=of.below[row][0],
+        p_below_70=of.below[row][1],
+        p_above_180=of.above[row][0],
+        p_above_250=of.above[row][1],
+        mean_mgdl=of.mean[row],
+        epistemic_sd_mgdl=of.epistemic_sd[row],
+        total_sd_mgdl=of.total_sd[row],
         warnings=tuple(forecast.warnings),
     )
-
-
-def _check_range(shown: predictive.SensorRange) -> None:
-    if float(shown.inside.min()) < LEAST_INSIDE:
-        low, high = predictive.SENSOR_RANGE_MGDL
-        raise ImplausibleError(
-            f"the forecast leaves the {low:.0f} to {high:.0f} mg/dL that a sensor can show: nothing can be said of the "
-            "next hour from these readings"
-        )
 
 
 def _place(forecast: Forecast, issue: datetime.datetime) -> str:
@@ -179,26 +175,11 @@ def _calibration(text: str) -> Calibration:
         raise MalformedRecordError(f"the forecast's calibration cannot be read: {error}") from None
 
 
-def _epistemic_fan(samples: Array) -> tuple[DensityCurve, ...]:
-    grid = kernel_grid(samples, EPISTEMIC_POINTS)
-    return _curves(grid, kernel_density(samples, grid))
+def _rows(values: Array, decimals: int) -> list[tuple[float, ...]]:
+    """(B, H) as rounded tuples."""
+    return [tuple(row) for row in np.round(values, decimals).tolist()]
 
 
-def _curves(grid: Array, density: Array) -> tuple[DensityCurve, ...]:
-    """One curve a step, rounded to what a plot shows: a tenth of a grid cell, four digits of density."""
-    curves = []
-    for step in range(grid.shape[1]):
-        decimals = 1 + max(0, math.ceil(-math.log10(grid[1, step] - grid[0, step])))
-        heights = tuple(float(f"{value:.4g}") for value in density[:, step].tolist())
-        curves.append(DensityCurve(glucose_mgdl=_rounded(grid[:, step], decimals), density=heights))
-    return tuple(curves)
-
-
-def _rounded(values: Array, decimals: int) -> tuple[float, ...]:
-    return tuple(np.round(values, decimals).tolist())
-
-
-def _times(issue: datetime.datetime, first: int, last: int) -> tuple[datetime.datetime, ...]:
-    """Times 5 minutes apart around the issue time, by the clock of its zone, whatever that does meanwhile."""
-    instant = issue.astimezone(datetime.UTC)
-    return tuple((instant + step * STEP).astimezone(issue.tzinfo) for step in range(first, last + 1))
+def _lists(values: Array, decimals: int) -> list[list[tuple[float, ...]]]:
+    """(B, K, H) as rounded tuples."""
+    return [[tuple(row) for row in rows] for rows in np.round(values, decimals).tolist()]

@@ -65,10 +65,10 @@ def inference(
 
 @app.command("fan-chart")
 def fan_chart() -> None:
-    """The closed form of the kernel density beside twelve calls of scipy."""
-    from deploy.bench.fan_chart import print_fan_chart
+    """What a fan chart costs calc, by the number charted at once."""
+    from deploy.bench.fan_chart import print_fan_charts
 
-    print_fan_chart()
+    print_fan_charts()
 
 
 @app.command("deletes")

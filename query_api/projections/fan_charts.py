@@ -11,11 +11,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-import orjson
-
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.fan_chart import FanChart
+from schemas.fan_chart_row import from_row, head_of
 from schemas.tables import ChartKey, handle_prefix, subject_prefix
 from schemas.topics import Topic
 from streams.topology import FAN_CHART_CHANGELOG
@@ -26,12 +25,12 @@ _ISSUED = struct.Struct(">q")
 
 @dataclasses.dataclass(frozen=True)
 class ChartRow:
-    """One stored fan chart. Its few ordering fields are known without parsing the JSON."""
+    """One stored fan chart, as its row of the table; its few ordering fields are known without decoding it."""
 
     issue_seconds: int
     began_ms: int
     chart_id: str
-    json: bytes
+    row: bytes
 
     @classmethod
     def unpack(cls, data: bytes) -> "ChartRow":
@@ -39,11 +38,11 @@ class ChartRow:
         return cls(issue_seconds, began_ms, digest.hex(), data[_HEADER.size :])
 
     def pack(self) -> bytes:
-        return _HEADER.pack(self.issue_seconds, self.began_ms, bytes.fromhex(self.chart_id)) + self.json
+        return _HEADER.pack(self.issue_seconds, self.began_ms, bytes.fromhex(self.chart_id)) + self.row
 
     @cached_property
     def chart(self) -> FanChart:
-        return FanChart.from_json(self.json)
+        return from_row(self.row)
 
 
 def sample_key(handle: str, index: int) -> str:
@@ -71,11 +70,11 @@ class FanCharts:
         if value is None:
             self._remove(place)
             return
-        fields = orjson.loads(value)
-        issue_seconds = int(datetime.datetime.fromisoformat(fields["issue_time"]).timestamp())
-        row = ChartRow(issue_seconds, int(fields.get("epoch_ms", 0)), fields["chart_id"], value)
+        head = head_of(value)
+        issue_seconds = int(datetime.datetime.fromisoformat(head.issue_time).timestamp())
+        row = ChartRow(issue_seconds, head.began_ms, head.chart_id, value)
         self._remove(place)  # one row of the log, whichever of the two it was before
-        if not fields.get("model_serves", True):
+        if not head.model_serves:
             self._store.stage(_trial_key(place), row.pack())
             return
         self._store.stage(_served_key(place), row.pack())

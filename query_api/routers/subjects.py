@@ -16,7 +16,7 @@ from query_api.present import Present, present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
-from query_api.units import in_mmoll
+from query_api.units import document
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
 from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
 from schemas.reading import Reading, Unit
@@ -126,14 +126,17 @@ async def forecast(
     uses: Uses,
     subject_id: Subject,
     unit: InUnit = "mg/dL",
+    curves: Annotated[
+        bool, Query(description="Also the density at each target time, and that of the draws alone.")
+    ] = False,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The present forecast, with its age. 404 says why there is none, and what brings the next."""
     found = _present(uses, subject_id)
-    tag = _tag(found.row, unit)
+    tag = _tag(found.row, unit, *(["curves"] if curves else []))
     if if_none_match == tag:
         return Response(status_code=304, headers={"ETag": tag})
-    answer = orjson.loads(_json(found.row, unit)) | found.fields()
+    answer = document(found.row.chart, unit, curves) | found.fields()
     return Response(orjson.dumps(answer), media_type="application/json", headers={"ETag": tag})
 
 
@@ -207,7 +210,7 @@ def _present(uses: Services, subject_id: str) -> Present:
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:
-    return row.json if unit == "mg/dL" else orjson.dumps(in_mmoll(row.chart))
+    return row.chart.to_json() if unit == "mg/dL" else orjson.dumps(document(row.chart, unit, curves=False))
 
 
 def _tag(row: ChartRow, *style: str) -> str:

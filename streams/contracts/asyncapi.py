@@ -16,7 +16,7 @@ ARROW_FORMAT = "application/vnd.apache.arrow.stream"
 Node = dict[str, Any]
 
 CHANNELS = (*topics.TOPICS, topology.FAN_CHART_CHANGELOG)
-"""All topics, and the one changelog that other programs may read."""
+"""All topics, and the one changelog that the query role follows."""
 
 
 def document(payloads: Mapping[str, str]) -> Node:
@@ -95,7 +95,7 @@ def _group(step: topology.Step) -> Node:
 
 
 def _message_name(topic: Topic) -> str:
-    return topic.record or "VendorExport"
+    return topic.record or ("VendorExport" if topic == topics.UPLOADS else "FanChartRow")
 
 
 def _message(topic: Topic, payloads: Mapping[str, str]) -> Node:

@@ -5,12 +5,12 @@ else: whoever looks a forecast up never notices that a second model is tried.
 """
 
 import dataclasses
-import json
 
 import pytest
 
 from schemas.command import CacheCommand
 from schemas.fan_chart import FanChart
+from schemas.fan_chart_row import from_row
 from schemas.forecast import Forecast
 from schemas.tables import FAN_CHARTS_TABLE, ChartKey
 from schemas.topics import FAN_CHARTS
@@ -46,7 +46,7 @@ async def stored(*forecasts: Forecast, bench: Workbench | None = None) -> dict[s
     bench = bench or Workbench()
     for forecast in forecasts:
         assert len(of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))) == 1, "every chart is published"
-    charts = {key: FanChart.from_json(row) for key, row in bench.rows(FAN_CHARTS_TABLE).items() if ChartKey.parse(key)}
+    charts = {key: from_row(row) for key, row in bench.rows(FAN_CHARTS_TABLE).items() if ChartKey.parse(key)}
     for key, chart in charts.items():
         assert key.endswith(f"/{chart.model_fingerprint[:16]}"), "a row lies under its model"
     return {key: (chart.model_fingerprint, chart.model_serves) for key, chart in charts.items()}
@@ -94,9 +94,8 @@ async def test_a_row_from_before_models_were_told_apart_was_served(at: Forecast,
     bench = Workbench()
     await stored(by(OLD, at), bench=bench)
     rows = bench.tables.table(FAN_CHARTS_TABLE).rows
-    legacy = json.loads(rows.pop(f"{PLACES[at.kind]}/{OLD[:16]}"))
-    del legacy["model_serves"]
-    rows[PLACES[at.kind]] = json.dumps(legacy).encode()
+    legacy = from_row(rows.pop(f"{PLACES[at.kind]}/{OLD[:16]}"))
+    rows[PLACES[at.kind]] = legacy.model_dump_json(exclude={"model_serves"}).encode()
     await bench.run(CALC, by(NEW, at, serves).to_arrow())
     own = {f"{PLACES[at.kind]}/{NEW[:16]}"}
     assert set(bench.rows(FAN_CHARTS_TABLE)) == (own if serves else own | {PLACES[at.kind]})
@@ -116,7 +115,7 @@ async def issued(*forecasts: Forecast) -> dict[str, int]:
     """After these forecasts: when each row's was issued, in rounds of the ring."""
     bench = Workbench()
     await stored(*forecasts, bench=bench)
-    charts = map(FanChart.from_json, bench.rows(FAN_CHARTS_TABLE).values())
+    charts = map(from_row, bench.rows(FAN_CHARTS_TABLE).values())
     return {
         chart.model_fingerprint: round((chart.issue_time.timestamp() - LIVE.end_seconds) / RING_SECONDS)
         for chart in charts

@@ -95,13 +95,15 @@ async def test_eight_hours_of_readings_give_a_forecast_and_its_plots(client: Cli
 
 async def test_every_glucose_field_is_converted(client: Client, pipeline: SmallPipeline) -> None:
     await publish(client, 96)
-    mgdl, mmoll = await forecast_of(client), await forecast_of(client, unit="mmol/L")
+    mgdl, mmoll = await forecast_of(client, curves="true"), await forecast_of(client, unit="mmol/L", curves="true")
     assert not [name for name in mmoll if name.endswith("_mgdl")]
     assert mmoll["median_mmoll"] == [round(value / MGDL_PER_MMOLL, 3) for value in mgdl["median_mgdl"]]
     assert mmoll["quantiles_mmoll"][0][3] == pytest.approx(mgdl["quantiles_mgdl"][0][3] / MGDL_PER_MMOLL, abs=1e-3)
     before, after = mgdl["fan"][11], mmoll["fan"][11]
     assert after["glucose_mmoll"][5] == pytest.approx(before["glucose_mgdl"][5] / MGDL_PER_MMOLL, abs=1e-3)
     assert after["density"][5] == pytest.approx(before["density"][5] * MGDL_PER_MMOLL)
+    assert len(mmoll["epistemic_fan"]) == 12
+    assert "fan" not in await forecast_of(client)
     assert mmoll["p_below_70"] == mgdl["p_below_70"]
     figure = await client.get(
         "/subjects/anna/forecast/plot?unit=mmol/L", headers={"accept": "application/json"}

@@ -74,7 +74,7 @@ def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_a
     found = re.search(r"(http://127\.0\.0\.1:\d+)(/subjects/[\w-]+/forecast)/plot", up.said)
     assert found is not None
     chart = httpx.get(found[1] + found[2], timeout=10).json()
-    assert len(chart["target_times"]) == 12
+    assert len(chart["median_mgdl"]) == 12
 
     second = subprocess.run(
         [*UP, "--state-dir", tmp_path / "state"], capture_output=True, text=True, timeout=60, check=False

@@ -10,6 +10,7 @@ import pyarrow as pa
 from annotated_types import Ge, Le, MaxLen, MinLen
 from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, StringConstraints
+from pydantic.fields import FieldInfo
 
 from schemas.arrow_record import ArrowRecord
 from schemas.record import LATEST_MS, Record
@@ -44,6 +45,7 @@ def arrow_records(kind: type[ArrowRecord]) -> st.SearchStrategy[Any]:
 
 
 def _field(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
+    metadata = [part for item in metadata for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
     for constraint in metadata:
         if isinstance(constraint, StringConstraints) and isinstance(constraint.pattern, str):
             return st.from_regex(constraint.pattern, fullmatch=True).filter(_no_longer_than(constraint.max_length))
@@ -67,9 +69,8 @@ def _field(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     if origin in (Union, types.UnionType):
         return st.one_of([_field(argument, metadata) for argument in arguments])
     if origin is tuple:
-        return st.lists(_field(arguments[0], []), min_size=sizes["min_size"], max_size=min(6, sizes["max_size"])).map(
-            tuple
-        )
+        most = max(sizes["min_size"], min(6, sizes["max_size"]))
+        return st.lists(_field(arguments[0], []), min_size=sizes["min_size"], max_size=most).map(tuple)
     if origin is dict:
         return st.dictionaries(TEXT, _field(arguments[1], []), max_size=3)
     return records(annotation)

@@ -12,9 +12,8 @@ from statistics import NormalDist
 from typing import Any
 
 from query_api.figure import Style, figure
-from schemas.fan_chart import DensityCurve, FanChart
-from schemas.grid import QUANTILE_LEVELS
-from tests.kit.charts import curve_of, fan_chart
+from schemas.fan_chart import OUTER_LEVELS, FanChart
+from tests.kit.charts import fan_chart
 from tests.kit.goldens import outline, write
 
 DIRECTORY = Path(__file__).parent
@@ -32,10 +31,9 @@ def swinging() -> FanChart:
         past_mgdl=[150 + 45 * math.sin((step - 95) / 9) for step in range(96)],
         truth_mgdl=[152.0, 161.0, None, 178.0, 190.0, 201.0, 207.0, None, None, 231.0, 236.0, 240.0],
         median_mgdl=[normal.mean for normal in normals],
-        quantiles_mgdl=[[normal.inv_cdf(level) for normal in normals] for level in QUANTILE_LEVELS],
+        quantiles_mgdl=[[normal.inv_cdf(level) for normal in normals] for level in OUTER_LEVELS],
         p_below_70=[normal.cdf(70) for normal in normals],
         p_above_180=[1 - normal.cdf(180) for normal in normals],
-        fan=[curve_of(normal) for normal in normals],
     )
 
 
@@ -45,16 +43,15 @@ def low() -> FanChart:
     return fan_chart(
         past_mgdl=[74.0] * 96,
         median_mgdl=[normal.mean for normal in normals],
-        quantiles_mgdl=[[normal.inv_cdf(level) for normal in normals] for level in QUANTILE_LEVELS],
+        quantiles_mgdl=[[normal.inv_cdf(level) for normal in normals] for level in OUTER_LEVELS],
         p_below_70=[normal.cdf(70) for normal in normals],
         p_above_180=[0.0] * 12,
-        fan=[curve_of(normal) for normal in normals],
     )
 
 
 def without_width() -> FanChart:
-    """Densities that are none."""
-    return fan_chart(fan=[DensityCurve(glucose_mgdl=(120.0, 120.0), density=(0.0, 0.0))] * 12)
+    """Quantiles that lie on one point, as rounding may leave them."""
+    return fan_chart(quantiles_mgdl=[[120.0] * 12] * len(OUTER_LEVELS), epistemic_sd_mgdl=[0.0] * 12)
 
 
 CASES: dict[str, tuple[FanChart, Style]] = {

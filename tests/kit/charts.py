@@ -4,8 +4,7 @@ import datetime
 from statistics import NormalDist
 from typing import Any
 
-from schemas.fan_chart import DensityCurve, FanChart
-from schemas.grid import QUANTILE_LEVELS
+from schemas.fan_chart import OUTER_LEVELS, FanChart
 
 ISSUE = datetime.datetime(2026, 3, 1, 14, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
 STEP = datetime.timedelta(minutes=5)
@@ -27,23 +26,15 @@ def fan_chart(**changes: Any) -> FanChart:
         "seed": 0,
         "issue_time": ISSUE,
         "computed_at": ISSUE,
-        "target_times": [ISSUE + STEP * step for step in range(1, 13)],
-        "past_times": [ISSUE - STEP * (95 - step) for step in range(96)],
+        "first_target_time": ISSUE + STEP,
         "past_mgdl": [120.0] * 96,
         "truth_mgdl": [None] * 12,
         "median_mgdl": [120.0] * 12,
-        "quantiles_mgdl": [[normal.inv_cdf(level) for normal in normals] for level in QUANTILE_LEVELS],
+        "quantiles_mgdl": [[normal.inv_cdf(level) for normal in normals] for level in OUTER_LEVELS],
         **{f"p_below_{level}": [normal.cdf(level) for normal in normals] for level in (54, 70)},
         **{f"p_above_{level}": [1 - normal.cdf(level) for normal in normals] for level in (180, 250)},
+        "mean_mgdl": [120.0] * 12,
         "epistemic_sd_mgdl": [1.0] * 12,
         "total_sd_mgdl": [normal.stdev for normal in normals],
-        "fan": [curve_of(normal) for normal in normals],
-        "epistemic_fan": [curve_of(NormalDist(120, 1)) for _ in normals],
     }
     return FanChart.model_validate(fields | changes)
-
-
-def curve_of(normal: NormalDist) -> DensityCurve:
-    """A normal density, as a record holds it."""
-    levels = [normal.mean + normal.stdev * (-4 + 8 * place / 20) for place in range(21)]
-    return DensityCurve(glucose_mgdl=tuple(levels), density=tuple(normal.pdf(level) for level in levels))
