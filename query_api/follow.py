@@ -10,7 +10,8 @@ from aiokafka.errors import KafkaError
 
 from query_api.read_model import Entry, ReadModel
 from schemas.errors import RebuildError, UnavailableError
-from streams.kafka.connection import consumer_options
+from schemas.topics import DELETIONS_READ_WITHIN_SECONDS
+from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
 from streams.settings import Settings
@@ -22,8 +23,6 @@ POLL_RECORDS = 200
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 STUCK_SECONDS = 10.0
-STALE_SECONDS = 20 * 3600
-"""Kafka drops tombstones of compacted topics after a day: a table that slept for longer could keep what was deleted."""
 
 
 class Follower:
@@ -70,7 +69,7 @@ class Follower:
                 self.connected = False
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(**consumer_options(self._settings), client_id="glucast-query")
+        consumer = new_consumer(self._settings, client_id="glucast-query")
         try:
             await consumer.start()
             await self._seek(consumer)
@@ -101,7 +100,7 @@ class Follower:
         await self._check_cluster()
         known = self._model.positions()
         touched = self._model.touched_seconds()
-        if touched and time.time() - touched > STALE_SECONDS:
+        if touched and time.time() - touched > DELETIONS_READ_WITHIN_SECONDS:
             raise RebuildError("the table is older than Kafka keeps deletions")
         self._ends = await log_ends(consumer, partitions)
         begins = await consumer.beginning_offsets(partitions)

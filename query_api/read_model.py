@@ -22,6 +22,8 @@ from query_api.projections.requests import Requests
 from query_api.projections.uploads import StoredHandle, Uploads
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
+from schemas.errors import UndecodableError
+from streams.kafka.decoding import Undecodable
 
 log = structlog.get_logger("query_api.read_model")
 
@@ -70,6 +72,8 @@ class ReadModel:
         told: list[Notification] = []
         for entry in entries:
             try:
+                if isinstance(entry.value, Undecodable):
+                    raise UndecodableError(str(entry.value))
                 with self._store.entry():
                     notifications = list(self._projections[entry.topic].apply((entry.key or b"").decode(), entry.value))
             except Exception as error:

@@ -7,6 +7,7 @@ GlucastError
 ├── UndeclaredEffectError     a step reached for a topic or table that the topology page does not give it
 ├── RejectedError             input that can never work; the text is for the person who sent it
 │   ├── MalformedRecordError  a message that is not the record that its topic carries
+│   ├── UndecodableError      what a topic holds at an offset cannot be read as a message at all
 │   ├── MessageTooLargeError  a message over the size limit of its topic; checked before it is sent
 │   ├── UnknownFormatError    a file that no supported vendor writes
 │   ├── TooShortError         less gap-free data than one forecast needs
@@ -61,6 +62,12 @@ class MalformedRecordError(RejectedError):
     """A message that is not the record that its topic carries."""
 
     code = "malformed"
+
+
+class UndecodableError(RejectedError):
+    """What a topic holds at an offset, or a stretch of offsets, cannot be read as a message at all."""
+
+    code = "undecodable"
 
 
 class MessageTooLargeError(RejectedError):

@@ -9,6 +9,13 @@ Encoding = Literal["json", "arrow", "bytes"]
 MIB = 1 << 20
 DAY_MS = 24 * 3600 * 1000
 
+DELETIONS_KEPT_MS = DAY_MS
+"""How long a compacted topic shows that a key was deleted: its ``delete.retention.ms``, at least."""
+
+DELETIONS_READ_WITHIN_SECONDS = 20 * 3600
+"""A copy of a compacted topic that is older is read anew: it could keep what was deleted. The rest of the day is for
+the reading itself."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Topic:

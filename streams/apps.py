@@ -67,7 +67,8 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     tables = {
         name: ConfirmedTable(app, faust_table(app, name, settings), role, name) for name in topology.tables_of(role)
     }
-    app.on_revoked.extend(table.forget for table in tables.values())
+    for table in tables.values():
+        app.keep(table)
     locks, room = TableLocks(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
         host.warm_ups.extend(warm_up_of(step))

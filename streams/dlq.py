@@ -16,9 +16,9 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import ConsumerRecord
 
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError
+from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError, UndecodableError
 from schemas.topics import DEAD_LETTERS
-from streams.kafka.connection import consumer_options, producer_options
+from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.log_ends import log_ends
 from streams.kafka.provision import ADVICE, partitions_of
 from streams.settings import Settings
@@ -83,6 +83,8 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
     if filed.replayed_at is not None and not again:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(filed.replayed_at))
         return Replay(letter.letter_id, False, f"already replayed at {when}")
+    if letter.code == UndecodableError.code:
+        return Replay(letter.letter_id, False, "what lies there cannot be decoded, so nothing can be sent again")
     try:
         key, value, headers = await _original(settings, letter)
     except UnavailableError as error:
@@ -106,7 +108,7 @@ async def _original(settings: Settings, letter: DeadLetter) -> _Original:
         return key, base64.b64decode(letter.value_base64), headers
     if letter.value_bytes == 0 and key is not None:
         return key, None, headers
-    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    consumer = new_consumer(settings)
     await _started(consumer, settings)
     source = TopicPartition(letter.topic, letter.partition)
     try:
@@ -131,7 +133,7 @@ async def _everything(settings: Settings, topic: str) -> AsyncIterator[ConsumerR
     count = await partitions_of(settings, topic)
     if count == 0:
         raise TopicMismatchError(f"{topic} is missing at {settings.broker}; {ADVICE}")
-    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    consumer = new_consumer(settings)
     await _started(consumer, settings)
     try:
         partitions = [TopicPartition(topic, number) for number in range(count)]

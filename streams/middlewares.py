@@ -1,4 +1,4 @@
-"""What happens around every step, outermost first: measured, named in the log, buried, tried again, sized.
+"""What happens around every step, outermost first: measured, named in the log, buried, readable, tried again, sized.
 
 A middleware gets the work and what follows; it may look at the work before and after, call what follows again, or turn
 what it raises into something else. `around` puts them in the order of this page, the same for every step and lane.
@@ -13,8 +13,9 @@ from typing import Protocol
 import structlog
 
 from agents.work import Failure, StepFunction, Work, check_size
-from schemas.errors import RejectedError
+from schemas.errors import RejectedError, UndecodableError
 from streams import dead_letters
+from streams.kafka.decoding import Undecodable
 from streams.kafka.tables import ConfirmedTable
 from streams.metrics import StepMetrics
 
@@ -37,7 +38,7 @@ def around(
 ) -> StepFunction:
     """The step as it runs. It never raises, but for being cancelled: how it ended is in the work."""
     return chained(
-        (Measured(metrics), Named(), Buried(), TriedAgain(attempts, metrics), Sized(tables)),
+        (Measured(metrics), Named(), Buried(), Readable(), TriedAgain(attempts, metrics), Sized(tables)),
         function,
     )
 
@@ -92,6 +93,16 @@ class Buried:
         if work.failure is not None:
             key, letter = dead_letters.message_of(work.message, work.step.name, work.failure)
             work.bury(key, letter)
+
+
+class Readable:
+    """What stands in the place of undecodable records reaches no step; its letter says which they are."""
+
+    async def __call__(self, work: Work, following: StepFunction) -> None:
+        if isinstance(work.message.value, Undecodable):
+            log.error("records cannot be decoded", first_offset=work.message.value.first)
+            raise UndecodableError(str(work.message.value))
+        await following(work)
 
 
 class TriedAgain:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from agents.core.fingerprint import forecast_id
@@ -23,7 +23,7 @@ from schemas.tables import SUBJECTS_TABLE, ChartKey, subject_key
 from schemas.topics import BACKFILL, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
 from streams import topology
 from streams.kafka import messages
-from streams.kafka.connection import consumer_options
+from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
@@ -75,7 +75,7 @@ class Audit:
 
 async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
     """Every record of a topic up to its end now, in offset order within a partition."""
-    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    consumer = new_consumer(settings)
     await consumer.start()
     try:
         partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
@@ -170,7 +170,7 @@ def stalls(
 
 async def processed_so_far(settings: Settings) -> int:
     """How many outcomes and charts there are: the run has settled when the number stands still."""
-    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    consumer = new_consumer(settings)
     await consumer.start()
     try:
         names = (READING_OUTCOMES.name, LIVE.name, FAN_CHARTS.name)

@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from agents.virtual_person.person import VirtualPerson
 from schemas.errors import UnavailableError
@@ -32,7 +32,7 @@ from schemas.fan_chart import FanChart
 from schemas.grid import PAST_POINTS
 from schemas.reading import Reading
 from schemas.topics import FAN_CHARTS, READINGS
-from streams.kafka.connection import consumer_options, producer_options
+from streams.kafka.connection import new_consumer, producer_options
 from streams.settings import Settings
 
 GLURPC = {
@@ -228,7 +228,7 @@ async def _readings(broker: str, repeats: int) -> list[float]:
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
     person = VirtualPerson("adult#002", seed=7, start=start.replace(tzinfo=None)).readings()
     producer = AIOKafkaProducer(**producer_options(settings))
-    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    consumer = new_consumer(settings)
     await producer.start()
     await consumer.start()
     try:

@@ -24,7 +24,7 @@ class Ledger:
     offset that the broker holds and that was not acked (`low`) or delivered (`next`).
     """
 
-    __slots__ = ("_acked", "_holes", "_position", "low", "next")
+    __slots__ = ("_acked", "_holes", "_position", "is_ahead", "low", "next")
 
     def __init__(self, base: int) -> None:
         """`base` is the committed offset, or the earliest where nothing was committed."""
@@ -32,6 +32,8 @@ class Ledger:
         self._acked: set[int] = set()
         self._holes: dict[int, int] = {}
         self._position: int | None = None
+        self.is_ahead = False
+        """Whether the fetcher was sent back by itself: the log has lost offsets that were read or committed."""
 
     @property
     def outstanding(self) -> int:
@@ -62,6 +64,7 @@ class Ledger:
         for offset in offsets:
             if self._position is not None and offset > self._position:
                 self._holes[self._position] = offset
+            self.is_ahead |= self._position is not None and offset < self._position
             self._position = offset + 1
 
     def reached(self, position: int) -> None:
@@ -69,6 +72,7 @@ class Ledger:
 
         So the ledger passes what no record follows: markers of transactions, and what was aborted.
         """
+        self.is_ahead |= self._position is not None and position < self._position
         if self._position is not None and position > self._position:
             self._holes[self._position] = position
             self._position = position

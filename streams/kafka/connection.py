@@ -3,6 +3,9 @@
 import ssl
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
+
+from streams.kafka import decoding
 from streams.settings import Settings
 
 ISOLATION_LEVEL = "read_committed"
@@ -48,3 +51,9 @@ def consumer_options(settings: Settings) -> dict[str, Any]:
         "fetch_max_wait_ms": settings.fetch_wait_milliseconds,
         "fetch_max_bytes": 4 * settings.max_request_bytes,
     }
+
+
+def new_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
+    """A consumer that no message stops: what cannot be decoded comes as a record with an `Undecodable` value."""
+    decoding.install()
+    return AIOKafkaConsumer(**consumer_options(settings), **options)

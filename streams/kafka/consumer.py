@@ -13,15 +13,15 @@ from typing import Any, cast
 
 import faust
 from aiokafka.errors import KafkaError
-from faust.tables.manager import TableManager
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
+from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
 from faust.types import TP
 
 from streams.kafka.acks import Ledger, Verdict
-from streams.kafka.connection import ISOLATION_LEVEL
 from streams.kafka.delivery import Fatal, InFlight
 from streams.kafka.fence import Fence
-from streams.kafka.log_ends import log_ends
+from streams.kafka.fetching import PromptThread, row
+from streams.kafka.recovery import PromptTables
+from streams.kafka.tables import ConfirmedTable
 
 REWIND_AFTER_SECONDS = 5.0
 
@@ -73,14 +73,30 @@ class StrictConsumer(Consumer):
         for tp, position in cast(PromptThread, self._thread).positions.items():
             if (ledger := self.ledgers.get(tp)) is not None and ledger is before.get(tp):
                 ledger.reached(position)
+                if ledger.is_ahead:
+                    await self._end_was_lost(tp)
         return records
+
+    async def _end_was_lost(self, tp: TP) -> None:
+        """The log is shorter than what was read of it: aiokafka has gone back to its beginning, and so does the group.
+
+        From there and not from the new end: nobody knows where the loss began, and offsets behind it may be other
+        records' already. What was processed before changes nothing when it is processed again.
+        """
+        reached = self.ledgers.pop(tp).next
+        begin = await self.earliest_offsets(tp)
+        await self._commit(begin)
+        self.app.fatal(
+            f"{tp.topic}/{tp.partition} ends before offset {reached}, up to which it was read: Kafka has lost its end. "
+            f"All that it holds is processed again, from offset {begin[tp]}"
+        )
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """Fetched messages, without those that were delivered before; after a loss the partition is fetched again."""
         rewound: set[TP] = set()
         async for tp, message in super().getmany(timeout):
             if not self.app.topics.acks_enabled_for(message.topic):  # a changelog
-                yield tp, message
+                yield tp, row(message)
                 continue
             ledger = self.ledgers.get(tp)
             if ledger is None or tp in rewound:
@@ -114,7 +130,12 @@ class StrictConsumer(Consumer):
         """Start every partition at its committed offset, or at the earliest; earlier acks are forgotten."""
         committed = await self.seek_to_committed()
         mine = [tp for tp in committed if self.app.topics.acks_enabled_for(tp.topic)]
-        base = {tp: offset for tp in mine if (offset := committed[tp]) is not None and offset >= 0}
+        again = {tp.partition for tp in self.app.reread}
+        base = {
+            tp: offset
+            for tp in mine
+            if (offset := committed[tp]) is not None and offset >= 0 and tp.partition not in again
+        }
         if unknown := [tp for tp in mine if tp not in base]:
             base.update(await self.earliest_offsets(*unknown))
         for tp, offset in base.items():
@@ -122,6 +143,19 @@ class StrictConsumer(Consumer):
             self._fresh[tp] = Ledger(offset)
             self._read_offset[tp] = None
             self._committed_offset[tp] = offset
+        await self._begin_again({tp: offset for tp, offset in base.items() if tp.partition in again})
+
+    async def _begin_again(self, offsets: Mapping[TP, int]) -> None:
+        """Set the group back where a table has to get again from its sources what its changelog has lost."""
+        if not offsets:
+            return
+        if not await self._commit(offsets):
+            self.app.fatal(f"the offsets of {len(offsets)} partitions could not be set back")
+            return
+        for tp in self.app.reread:
+            _log.warning("%s/%d: its sources are read from their beginning", *tp)
+            self.app.kept[tp.topic].disk(tp.partition).reread_began()
+        self.app.reread.clear()
 
     def resume_flow(self) -> None:
         """Deliver from here on. Not earlier: resuming has just emptied the queues of the streams."""
@@ -185,8 +219,8 @@ class StrictConsumer(Consumer):
         if not app.fence.closed:
             await app.in_flight.settled(app.conf.broker_session_timeout / 2)
             await self.force_commit()
-        elif app.in_flight.unconfirmed:
-            app.fatal("the group has given the partitions away while effects were on their way")
+        if app.in_flight.unconfirmed:  # they would still leave when the partitions are somebody else's
+            app.fatal("the group gives the partitions away while effects are on their way")
         for tp in revoked:
             self.ledgers.pop(tp, None)
             self._fresh.pop(tp, None)
@@ -208,10 +242,7 @@ class StrictConsumer(Consumer):
             return
 
         async def watched() -> bool:
-            success = bool(await beat())
-            if success:
-                self.app.fence.prove()
-            return success
+            return await self.app.fence.proven_by(beat, lambda: bool(coordinator._rejoin_needed_fut.done()))
 
         watched.watched = True  # type: ignore[attr-defined]
         coordinator._do_heartbeat = watched
@@ -237,55 +268,6 @@ class StrictConsumer(Consumer):
                 ledger.rewind()
                 await self._seek_undelivered({tp: ledger})
         return rewound
-
-
-class PromptThread(AIOKafkaConsumerThread):
-    """Fetches that wait less: every question to the broker (first offsets, high watermarks) queues behind a fetch."""
-
-    logger = _log
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.positions: Mapping[TP, int] = {}
-        """Where the fetcher stood after the last fetch, behind everything that it had brought by then."""
-
-    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
-        consumer = super()._create_consumer(loop)
-        consumer._isolation_level = ISOLATION_LEVEL  # Faust reads what is aborted, unless it writes transactions itself
-        consumer._fetch_max_wait_ms = cast(StrictApp, self.app).fetch_wait_milliseconds  # Faust fixes it at 1,500
-        return consumer
-
-    async def _highwaters(self, partitions: list[TP]) -> Mapping[TP, int]:
-        ends = await log_ends(self._ensure_consumer(), partitions)
-        return {TP(*partition): end for partition, end in ends.items()}
-
-    async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **options: Any) -> Any:
-        # aiokafka empties one partition's buffer before it looks at the next: let them take turns.
-        records = await super()._fetch_records(consumer, active_partitions, *args, **options)
-        self.positions = _positions(consumer)
-        buffers = consumer._fetcher._records
-        for partition in records:
-            if partition in buffers:
-                buffers[partition] = buffers.pop(partition)
-        return records
-
-
-def _positions(consumer: Any) -> dict[TP, int]:
-    """Of the assigned partitions that have one."""
-    assignment = consumer._subscription.subscription.assignment
-    states = {tp: assignment.state_value(tp) for tp in assignment.tps}
-    return {TP(*tp): state.position for tp, state in states.items() if state is not None and state.has_valid_position}
-
-
-class PromptTables(TableManager):
-    """Tables that are opened at once; Faust waits a second before it begins."""
-
-    logger = _log
-
-    async def on_start(self) -> None:
-        """Open the tables and start their recovery."""
-        await self._update_channels()
-        await self.recovery.start()
 
 
 class FencedProducer(Producer):
@@ -318,6 +300,7 @@ class StrictApp(faust.App):
 
     `in_flight` are the deliveries being worked on. `on_release` are called with the revoked partitions before a
     rebalance waits for those, so that work which has not begun can be given back; `on_revoked` after the last commit.
+    `kept` are the tables by their changelog; `reread` the changelog partitions whose sources begin again.
     `fatal` ends the process without further acks.
     """
 
@@ -338,12 +321,26 @@ class StrictApp(faust.App):
         self.in_flight = InFlight()
         self.on_release: list[Callable[[set[TP]], None]] = []
         self.on_revoked: list[Callable[[set[TP]], None]] = []
+        self.kept: dict[str, ConfirmedTable] = {}
+        self.reread: set[TP] = set()
         super().__init__(app_id, broker_session_timeout=session_timeout_seconds, TableManager=PromptTables, **options)
 
     @property
     def strict(self) -> StrictConsumer:
         """The consumer, by its own type."""
         return cast(StrictConsumer, self.consumer)
+
+    def keep(self, table: ConfirmedTable) -> None:
+        """Look after a table of this App, whose changelog partitions come and go with the group's assignments."""
+        self.kept[table.changelog.name] = table
+        self.on_revoked.append(table.forget)
+
+    def stamp_tables(self) -> None:
+        """Note in each table that it is complete, if it is: recovered, and no one else's by the group's word."""
+        if self.ledgers() and not self.rebalancing and not self.fence.closed:
+            for tp in self._assignment or ():
+                if tp.topic in self.kept:
+                    self.kept[tp.topic].disk(tp.partition).stamp(time.time())
 
     def ledgers(self) -> dict[TP, Ledger]:
         """The partitions that are being consumed; empty before the App has started."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 
 class Fence:
@@ -19,8 +20,20 @@ class Fence:
         self._proof = clock()
 
     def prove(self) -> None:
-        """The group has just accepted a heartbeat of this worker, or given it partitions."""
+        """The group has just given this worker partitions."""
         self._proof = self._clock()
+
+    async def proven_by(self, beat: Callable[[], Awaitable[Any]], given_away: Callable[[], bool]) -> bool:
+        """Send a heartbeat with `beat`; it proves what was so when it was asked, and nothing where it fails.
+
+        In a rebalance the group accepts heartbeats of members whose partitions it is about to give to others, with or
+        without them: while these are `given_away`, a heartbeat is none.
+        """
+        asked = self._clock()
+        success = bool(await beat())
+        if success and not given_away():
+            self._proof = max(self._proof, asked)
+        return success
 
     @property
     def closed(self) -> bool:

@@ -18,7 +18,7 @@ from streams.kafka.delivery import Fatal
 from streams.metrics import Metrics
 
 CHECK_SECONDS = 1.0
-ENDS_EVERY = 3
+ENDS_EVERY, STAMP_EVERY = 3, 60
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,8 @@ class Liveness:
             for app in self._apps:
                 if turn % ENDS_EVERY == 0:
                     await self._ask_ends(app)
+                if turn % STAMP_EVERY == 0:
+                    app.stamp_tables()
                 self._judge(app)
                 await self._rewind(app)
             self._metrics.partitions(self._rows())

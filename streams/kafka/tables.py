@@ -6,6 +6,7 @@ while another took over, leaves a table that is an exact prefix of the changelog
 """
 
 import heapq
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +16,9 @@ from faust.types import TP
 from agents.work import check_size
 from schemas import topics
 from schemas.topics import Topic
+from streams.kafka.continuity import OFFSET_KEY, RESERVED_KEYS, Disk
 from streams.kafka.delivery import Confirmation
 from streams.topology import Role, app_id
-
-OFFSET_KEY = b"__faust\0offset__"
-"""Where Faust's RocksDB store keeps the changelog offset that a partition has reached."""
 
 
 class ConfirmedTable:
@@ -52,6 +51,18 @@ class ConfirmedTable:
     def database(self, partition: int) -> Any:
         """Faust opens and closes these on rebalances: look it up each time, never keep it."""
         return self._table.data._db_for_partition(partition)
+
+    def disk(self, partition: int) -> Disk:
+        """What the partition's database keeps about itself."""
+        return Disk(self.database(partition))
+
+    def lost(self, partition: int, reached: int, offset: int) -> None:
+        """The changelog has confirmed an offset anew: it has lost its end, and with it rows that are on the disk."""
+        self.disk(partition).wipe(time.time(), sources_too=True)
+        self._app.fatal(
+            f"{self.changelog.name}/{partition} goes on at offset {offset} although {reached} was confirmed before: "
+            f"Kafka has lost its end. The table and its sources are read anew"
+        )
 
     async def send(self, partition: int, key: bytes, value: bytes | None) -> Confirmation:
         """Enqueue a changelog record."""
@@ -97,7 +108,7 @@ class PartitionView:
         for key in self._table.database(self.partition).keys(from_key=prefix):
             if not key.startswith(prefix):
                 return
-            if key != OFFSET_KEY:
+            if key not in RESERVED_KEYS:
                 yield key
 
     async def write(self, key: str, value: bytes | None) -> Confirmation:
@@ -118,10 +129,10 @@ class PartitionView:
             del self._unconfirmed[key]
 
     def _store(self, key: bytes, value: bytes | None, offset: int) -> None:
-        database = self._table.database(self.partition)
-        reached = database.get(OFFSET_KEY)
-        if reached is not None and int(reached) >= offset:
-            return  # recovery has read past this record meanwhile
+        database, reached = self._table.database(self.partition), self._table.disk(self.partition).reached
+        if reached is not None and reached >= offset:  # nobody else writes to it while the partition is ours
+            self._table.lost(self.partition, reached, offset)
+            return
         batch = rocksdict.WriteBatch(raw_mode=True)
         if value is None:
             batch.delete(key)

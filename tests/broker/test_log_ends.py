@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from schemas.topics import DEMANDS
-from streams.kafka.connection import consumer_options, producer_options
+from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.log_ends import log_ends
 from streams.settings import Settings
 from tests.kit.brokers import embedded
@@ -28,7 +28,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting
 
 async def test_ends_count_every_record_of_the_last_batch(settings: Settings) -> None:
     producer = AIOKafkaProducer(**producer_options(settings))
-    consumer = AIOKafkaConsumer(**consumer_options(settings))
+    consumer = new_consumer(settings)
     await producer.start()
     await consumer.start()
     partitions = [TopicPartition(TOPIC.name, number) for number in range(settings.partitions)]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from agents.core import fingerprint
 from agents.memory import MemoryTables
@@ -18,7 +18,7 @@ from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.outcome import RequestOutcome
 from schemas.tables import FAN_CHARTS_TABLE
 from streams.kafka import messages
-from streams.kafka.connection import consumer_options, producer_options
+from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 from streams.topology import FAN_CHART_CHANGELOG, steps_of
@@ -46,7 +46,7 @@ class SmallPipeline:
         self.fail = False
 
     async def run(self) -> None:
-        consumer = AIOKafkaConsumer(**consumer_options(self._settings))
+        consumer = new_consumer(self._settings)
         producer = AIOKafkaProducer(**producer_options(self._settings))
         names = [*self._steps, *(topic.name for topic in LANES)]
         consumer.assign([TopicPartition(name, part) for name in names for part in range(self._settings.partitions)])

@@ -3,10 +3,15 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from faust.types import TP
 
-from streams.kafka.tables import OFFSET_KEY
+from schemas.topics import DELETIONS_READ_WITHIN_SECONDS
+from streams.kafka.continuity import OFFSET_KEY
 from tests.kit.guarded import FakeApp, table_of
+
+NOW = 1_700_000_000
+DAY = 24 * 3600
 
 
 async def test_a_value_is_seen_at_once_and_stored_when_confirmed(tmp_path: Path) -> None:
@@ -70,12 +75,66 @@ async def test_a_confirmation_after_the_partition_has_gone_changes_nothing(tmp_p
     assert table.partition(0).get("anna") is None
 
 
-async def test_a_late_confirmation_does_not_undo_what_recovery_has_read(tmp_path: Path) -> None:
+async def test_an_offset_that_is_confirmed_anew_ends_the_process_and_the_table(tmp_path: Path) -> None:
+    """Only the owner of a partition writes to its changelog: it has lost its end, and the value would be forgotten."""
     app = FakeApp()
     table = table_of(app, tmp_path)
-    await table.partition(0).write("anna", b"old")
-    table.database(0)[OFFSET_KEY] = b"7"  # recovery went past it
-    table.database(0)[b"anna"] = b"new"
+    table.database(0)[OFFSET_KEY] = b"7"
+    table.database(0)[b"bea"] = b"confirmed and lost"
+    await table.partition(0).write("anna", b"1")
     await app.producer.confirm()
-    assert table.database(0).get(b"anna") == b"new"
-    assert table.database(0).get(OFFSET_KEY) == b"7"
+    assert app.ended == [
+        "glucast-ingest-subjects-changelog/0 goes on at offset 0 although 7 was confirmed before: Kafka has lost its "
+        "end. The table and its sources are read anew"
+    ]
+    assert table.disk(0).wants_reread
+    assert (table.database(0).get(b"bea"), table.disk(0).reached) == (None, None)
+
+
+async def test_a_table_that_goes_on_from_its_changelog_has_no_fault(tmp_path: Path) -> None:
+    table = table_of(FakeApp(), tmp_path)
+    disk = table.disk(0)
+    assert disk.fault(-1, NOW) is None, "a new one"
+    table.database(0)[OFFSET_KEY] = b"7"
+    assert disk.fault(7, NOW + DELETIONS_READ_WITHIN_SECONDS) is None
+    disk.stamp(NOW + DAY)
+    assert disk.fault(9, NOW + DAY + 1) is None
+
+
+async def test_a_table_that_slept_longer_than_deletions_are_kept_is_thrown_away(tmp_path: Path) -> None:
+    table = table_of(FakeApp(), tmp_path)
+    disk = table.disk(0)
+    disk.stamp(NOW)
+    table.database(0)[OFFSET_KEY] = b"7"
+    table.database(0)["größe".encode()] = b"a row"
+    fault = disk.fault(9, NOW + DELETIONS_READ_WITHIN_SECONDS + 1)
+    assert fault == ("the table on disk is older than deletions are kept (24 hours)", False)
+    disk.wipe(NOW + DAY, fault.sources_too)
+    assert disk.fault(9, NOW + DAY) is None
+    assert (list(table.partition(0).keys("")), disk.reached, disk.wants_reread) == ([], None, False)
+
+
+async def test_a_table_of_an_unknown_age_is_thrown_away(tmp_path: Path) -> None:
+    table = table_of(FakeApp(), tmp_path)
+    table.database(0)[OFFSET_KEY] = b"7"
+    assert table.disk(0).fault(7, NOW) == ("nobody knows how old the table on disk is", False)
+
+
+@pytest.mark.parametrize("last", [-1, 0, 6])
+async def test_a_table_ahead_of_its_changelog_is_thrown_away_and_its_sources_are_read_again(
+    tmp_path: Path, last: int
+) -> None:
+    table = table_of(FakeApp(), tmp_path)
+    disk = table.disk(0)
+    disk.stamp(NOW)
+    table.database(0)[OFFSET_KEY] = b"7"
+    fault = disk.fault(last, NOW)
+    assert fault is not None
+    assert fault.text == (
+        f"the changelog ends with offset {last}, before offset 7 that was confirmed: Kafka has lost its end"
+    )
+    disk.wipe(NOW, fault.sources_too)
+    disk.wipe(NOW, False)
+    assert table.disk(0).wants_reread, "it is remembered until the group's offsets have been set back"
+    disk.reread_began()
+    assert not table.disk(0).wants_reread
