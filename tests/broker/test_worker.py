@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import rocksdict
 
 from deploy.brokers.wire import free_port
 from schemas.dead_letter import DeadLetter
+from streams.kafka.continuity import COMPLETE_KEY
 from streams.settings import Settings
 from tests.kit.brokers import QUICK, embedded
 from tests.kit.clients import Client
@@ -95,6 +98,38 @@ def test_effects_poison_health_restart_and_a_clean_stop(settings: Settings, tmp_
         outcomes = client.until("cgm.reading-outcomes", lambda found: len(found) >= 109)
         last = {record.key: int(record.value) for record in outcomes}
         assert last == counts + Counter(set(keys)) + Counter([b"s1"])
+
+
+def test_a_table_that_slept_for_a_day_forgets_what_was_deleted_meanwhile(tmp_path: Path) -> None:
+    """Kafka no longer tells a deletion then: a row that the changelog lacks must not be counted on."""
+    with embedded(tmp_path) as settings:
+        client = Client(settings)
+
+        def counted(turn: int) -> int:
+            client.publish("cgm.readings", [(b"anna", b"reading")])
+            with worker(settings, tmp_path, "counting") as (process, _):
+                found = client.until("cgm.reading-outcomes", lambda records: len(records) == turn)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(10) == 0
+            return int(found[-1].value)
+
+        assert counted(1) == 1
+        assert all(abs(seconds - time.time()) < 600 for seconds in _slept(tmp_path))
+        assert counted(2) == 2
+    assert "older than deletions are kept (24 hours); the table is read anew" in (tmp_path / "worker.log").read_text()
+
+
+def _slept(home: Path) -> list[int]:
+    """Make the stopped worker's table a day older, with a row that its changelog lacks; when it was complete before."""
+    said = []
+    for path in home.rglob("subjects-*.db"):
+        table = rocksdict.Rdict(str(path), options=rocksdict.Options(raw_mode=True))
+        said.append(int(table[COMPLETE_KEY]))
+        table[COMPLETE_KEY] = b"%d" % (said[-1] - 24 * 3600)
+        table[b"anna"] = b"99"
+        table.close()
+    assert said
+    return said
 
 
 @pytest.mark.parametrize(

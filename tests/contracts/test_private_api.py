@@ -100,7 +100,7 @@ PUT_IN_PLACE = [pin for pin in PINS if pin.how in ("overridden", "replaced") and
 def test_what_we_put_in_its_place_is_still_asked_for(pin: Pin) -> None:
     """A library may keep a method and no longer call it: ours would never run, and nobody would notice."""
     libraries = {"faust": ("faust", "mode")}.get(library_of(pin.owner), (library_of(pin.owner),))
-    asked = re.compile(rf"(?<!super\(\))\.{pin.name}\b")
+    asked = re.compile(rf"(?<!super\(\))\.{pin.name}\b|= {pin.name}\(")  # of a class, or of a module
     assert any(asked.search(_text_of(library)) for library in libraries), (
         f"{pin} is asked for nowhere in {' and '.join(libraries)} any more, so what we put there is dead: "
         f"{', '.join(uses(pin))}. What for: {pin.because}"

@@ -39,11 +39,11 @@ def overrides_of(broker: Broker) -> dict[str, Any]:
 
 
 @contextmanager
-def provisioned(broker: Broker, home: Path) -> Iterator[Settings]:
+def provisioned(broker: Broker, home: Path, **changes: object) -> Iterator[Settings]:
     """Start the broker and create all topics; yields the settings that a client of it needs."""
     broker.start()
     try:
-        settings = Settings(broker=broker.address, state_dir=home, **overrides_of(broker))
+        settings = Settings(broker=broker.address, state_dir=home, **(overrides_of(broker) | changes))
         asyncio.run(provision(settings))
         yield settings
     finally:

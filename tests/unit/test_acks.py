@@ -19,6 +19,20 @@ def test_acks_out_of_order_commit_the_longest_run() -> None:
     assert (ledger.low, ledger.outstanding) == (13, 2)
 
 
+def test_a_fetcher_that_goes_back_by_itself_shows_a_log_that_has_lost_its_end() -> None:
+    for told in (lambda ledger: ledger.fetched([3, 4]), lambda ledger: ledger.reached(3)):
+        ledger = Ledger(10)
+        told(ledger)
+        assert not ledger.is_ahead, "where it stood is not known"
+        ledger.sought(10)
+        ledger.reached(10)
+        ledger.fetched([12, 13])
+        ledger.reached(20)  # messages that have expired
+        assert not ledger.is_ahead
+        told(ledger)
+        assert ledger.is_ahead
+
+
 def test_an_ack_counts_once_and_only_after_the_delivery() -> None:
     ledger = Ledger(0)
     assert not ledger.ack(0)

@@ -48,6 +48,40 @@ def test_the_fence_closes_after_a_session_timeout_without_proof() -> None:
     assert not fence.closed
 
 
+async def test_a_heartbeat_proves_what_was_so_when_it_was_sent() -> None:
+    """A process that is paused while the answer is on its way was a member before the pause, and is asked again."""
+    now = 0.0
+    fence = Fence(10, lambda: now)
+
+    async def paused() -> bool:
+        nonlocal now
+        now += 60
+        return True
+
+    assert await fence.proven_by(paused, lambda: False)
+    assert fence.closed
+
+    async def beat() -> bool:
+        return True
+
+    assert await fence.proven_by(beat, lambda: False)
+    assert not fence.closed
+
+
+async def test_a_heartbeat_proves_nothing_while_the_group_gives_the_partitions_away() -> None:
+    """The group answers such a member until it throws it out: what waits in its queues would follow for a session."""
+    now = 0.0
+    fence = Fence(10, lambda: now)
+
+    async def beat() -> bool:
+        return True
+
+    for _ in range(6):
+        now += 2
+        assert await fence.proven_by(beat, lambda: True)
+    assert fence.closed
+
+
 async def test_waiting_at_the_fence_ends_when_its_reason_does() -> None:
     now = 0.0
     fence = Fence(10, lambda: now)

@@ -1,0 +1,68 @@
+"""A Kafka that has lost the end of its logs: offsets are used again, and what they hold now is processed."""
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from deploy.brokers.local_kafka import LocalKafka
+from schemas.tables import SUBJECTS_TABLE
+from schemas.topics import READING_OUTCOMES, READINGS, changelog
+from streams.topology import app_id
+from tests.broker.test_worker import is_ready, worker
+from tests.kit.brokers import kafka_home, provisioned, soon_forgotten
+from tests.kit.clients import Client
+from tests.kit.waiting import until
+
+CHANGELOG = changelog(app_id("ingest"), SUBJECTS_TABLE).name
+LENGTH = slice(8, 12)
+BEFORE_LENGTH = 12
+EXITED_TO_START_AGAIN = 3
+
+
+def lose_end(kafka: LocalKafka, topic: str, batches: int) -> None:
+    """Leave so many batches of the only partition, as an unclean election or a disk may; the broker is stopped."""
+    home = kafka._root / "data"
+    segment = home / f"{topic}-0" / f"{0:020}.log"
+    data, end = segment.read_bytes(), 0
+    for _ in range(batches):
+        end += BEFORE_LENGTH + int.from_bytes(data[end:][LENGTH], "big")
+    segment.write_bytes(data[:end])
+    for path in [*segment.parent.glob("*.*index"), *segment.parent.glob("*.snapshot"), *home.glob("*checkpoint")]:
+        path.unlink()
+    (home / ".kafka_cleanshutdown").unlink(missing_ok=True)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(150)
+def test_what_takes_the_place_of_lost_messages_is_processed(tmp_path: Path) -> None:
+    with soon_forgotten():
+        kafka = LocalKafka(tmp_path, kafka_home())
+        with provisioned(kafka, tmp_path, partitions=1) as settings:
+            client = Client(settings)
+            kept = {"partitions": 1, "static_membership": True}
+            with worker(settings, tmp_path, "counting", **kept) as (process, url):
+                until(lambda: is_ready(url), "the worker is ready", 60)
+                for number in range(9):
+                    client.publish(READINGS.name, [(b"before-%d" % number, b"reading")])
+                client.until(READING_OUTCOMES.name, lambda found: len(found) == 9)
+                process.send_signal(signal.SIGSTOP)
+                kafka.stop()
+                lose_end(kafka, READINGS.name, 5)
+                lose_end(kafka, CHANGELOG, 3)
+                kafka.restart()
+                process.send_signal(signal.SIGCONT)
+                assert process.wait(60) == EXITED_TO_START_AGAIN
+            client.publish(READINGS.name, [(b"after-%d" % number, b"reading") for number in range(3)])
+            with worker(settings, tmp_path, "counting", **kept):
+                records = client.until(READING_OUTCOMES.name, lambda found: b"after-2" in {each.key for each in found})
+            assert {each.key for each in records} >= {b"after-0", b"after-1", b"after-2"}
+            rows = {each.key for each in client.records(CHANGELOG)}
+            assert rows >= {b"before-%d" % number for number in range(5)} | {
+                b"after-%d" % number for number in range(3)
+            }
+    log = (tmp_path / "worker.log").read_text()
+    assert "cgm.readings/0 ends before offset 9, up to which it was read: Kafka has lost its end" in log
+    assert re.search(r"the changelog ends with offset \d, before offset 8 that was confirmed: Kafka has lost its", log)
+    assert "glucast-ingest-subjects-changelog/0: its sources are read from their beginning" in log
