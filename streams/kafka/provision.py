@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from schemas.errors import TopicMismatchError, UnavailableError
-from schemas.topics import Topic
+from schemas.topics import DELETIONS_KEPT_MS, Topic
 from streams import topology
 from streams.kafka.connection import connection_options
 from streams.settings import Settings
@@ -52,25 +52,37 @@ class _Found:
     """A topic that exists: `config` as it works, `overrides` what somebody set on the topic itself."""
 
     partitions: int
+    copies: int
     led: bool
     config: Mapping[str, str]
     overrides: Mapping[str, str]
 
 
+_COPIES_THAT_OUTVOTE = 3
 _SET_ON_TOPIC = 1  # Kafka's ConfigSource.DYNAMIC_TOPIC_CONFIG
 _VISIBLE_WITHIN_SECONDS = 20.0
 _WAIT_STEP_SECONDS = 0.1
 _GLANCE_SECONDS = 2.0
 
 
-def wanted_config(topic: Topic) -> dict[str, str]:
-    """The topic settings that the topology relies on; numbers are lower bounds."""
+def wanted_config(topic: Topic, copies: int) -> dict[str, str]:
+    """The topic settings that the topology relies on; numbers are lower bounds.
+
+    What is confirmed has to survive a broker, or offsets are used again and tables are ahead of their changelogs: so a
+    write needs two of three copies, and a copy that lacks confirmed messages never leads.
+    """
     config = {
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "max.message.bytes": str(topic.max_message_bytes),
     }
-    if not topic.compacted:
+    if topic.compacted:
+        config["delete.retention.ms"] = str(DELETIONS_KEPT_MS)
+    else:
         config["retention.ms"] = str(topic.retention_ms)
+    if copies >= _COPIES_THAT_OUTVOTE:
+        config["min.insync.replicas"] = "2"
+    if copies > 1:
+        config["unclean.leader.election.enable"] = "false"
     return config
 
 
@@ -93,7 +105,9 @@ async def provision(settings: Settings) -> Provisioned:
                 "; ".join(map(str, stuck)) + ". Set GLUCAST_PARTITIONS to what exists, or use an empty cluster"
             )
         altered = sorted({difference.topic for difference in differences})
-        await admin.alter({name: {**found[name].overrides, **wanted_config(wanted[name])} for name in altered})
+        await admin.alter(
+            {name: {**found[name].overrides, **wanted_config(wanted[name], found[name].copies)} for name in altered}
+        )
         if missing or altered:
             await _until_visible(admin, wanted, settings)
     return Provisioned(tuple(topic.name for topic in missing), tuple(altered), len(wanted))
@@ -149,7 +163,7 @@ def _differences(wanted: Mapping[str, Topic], found: Mapping[str, _Found], setti
         if is_.partitions != settings.partitions:
             text = f"has {is_.partitions} partitions, GLUCAST_PARTITIONS says {settings.partitions}"
             differences.append(Mismatch(name, text, False))
-        for key, value in wanted_config(wanted[name]).items():
+        for key, value in wanted_config(wanted[name], is_.copies).items():
             # A broker that does not tell (the embedded one tells only what was set) cannot be compared.
             if key in is_.config and not _suffices(is_.config[key], value):
                 words = "at least " if value.isdecimal() else ""
@@ -230,6 +244,7 @@ class _Admin:
         return {
             row["topic"]: _Found(
                 len(row["partitions"]),
+                min(len(partition["replicas"]) for partition in row["partitions"]),
                 all(partition["leader"] >= 0 for partition in row["partitions"]),
                 {entry[0]: entry[1] for entry in entries[row["topic"]]},
                 {entry[0]: entry[1] for entry in entries[row["topic"]] if entry[3] == _SET_ON_TOPIC},
@@ -255,7 +270,7 @@ class _Admin:
                     topic.name,
                     self._settings.partitions,
                     self._settings.replication_factor,
-                    topic_configs=wanted_config(topic),
+                    topic_configs=wanted_config(topic, self._settings.replication_factor),
                 )
                 for topic in topics
             ],

@@ -63,10 +63,34 @@ async def test_no_broker_is_an_error_with_its_address() -> None:
 
 
 def test_numbers_are_lower_bounds_and_policies_exact() -> None:
-    wanted = provision.wanted_config(topics.READINGS)
+    wanted = provision.wanted_config(topics.READINGS, 1)
     assert wanted == {"cleanup.policy": "delete", "max.message.bytes": "1048576", "retention.ms": "604800000"}
-    assert provision.wanted_config(topics.UPLOAD_OUTCOMES)["cleanup.policy"] == "compact"
-    assert "retention.ms" not in provision.wanted_config(topics.UPLOAD_OUTCOMES)
+    compacted = provision.wanted_config(topics.UPLOAD_OUTCOMES, 1)
+    assert (compacted["cleanup.policy"], compacted["delete.retention.ms"]) == ("compact", "86400000")
+    assert "retention.ms" not in compacted
     enough = [provision._suffices(is_, "10") for is_ in ("10", "11", "-1", "9", "0")]
     assert enough == [True, True, True, False, False]
     assert not provision._suffices("compact,delete", "compact")
+
+
+@pytest.mark.parametrize(
+    ("copies", "complaints"),
+    [
+        (1, []),
+        (2, ["unclean.leader.election.enable is true, it has to be false"]),
+        (
+            3,
+            [
+                "min.insync.replicas is 1, it has to be at least 2",
+                "unclean.leader.election.enable is true, it has to be false",
+            ],
+        ),
+    ],
+)
+def test_what_was_confirmed_has_to_survive_a_broker_where_there_are_several(copies: int, complaints: list[str]) -> None:
+    name, careless = topics.READINGS.name, {"min.insync.replicas": "1", "unclean.leader.election.enable": "true"}
+    found = provision._Found(4, copies, True, careless, {})
+    differences = provision._differences({name: topics.READINGS}, {name: found}, Settings(partitions=4))
+    assert [(str(each), each.repairable) for each in differences] == [(f"{name}: {text}", True) for text in complaints]
+    careful = provision._Found(4, copies, True, provision.wanted_config(topics.READINGS, copies), {})
+    assert provision._differences({name: topics.READINGS}, {name: careful}, Settings(partitions=4)) == []
