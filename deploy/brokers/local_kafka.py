@@ -28,6 +28,9 @@ message.max.bytes=16777216
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216
+# a broker that was killed comes back when its session has ended: 9 s by default, and nobody else could lead meanwhile
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=3000
 offsets.topic.replication.factor=1

@@ -59,7 +59,7 @@ def end(broker: Broker) -> None:
 
 @contextmanager
 def soon_forgotten() -> Iterator[None]:
-    """A Kafka that is started in here and killed may come back after 2 s; else after 9, when its session has ended."""
+    """A Kafka that is started in here and killed may come back after 2 s; else after 4, when its session has ended."""
     lines = "broker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_kafka_module, "_CONFIG", local_kafka_module._CONFIG + lines)
