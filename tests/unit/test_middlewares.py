@@ -194,4 +194,4 @@ def test_every_step_has_them_in_the_order_of_the_page(monkeypatch: pytest.Monkey
     given: list[str] = []
     monkeypatch.setattr(middlewares, "chained", lambda chain, _: given.extend(type(one).__name__ for one in chain))
     around(None, 3, Metrics().of_step("window"), {})  # type: ignore[arg-type]
-    assert given == ["Measured", "Named", "Buried", "TriedAgain", "Sized"]
+    assert given == ["Measured", "Named", "Buried", "Readable", "TriedAgain", "Sized"]
