@@ -21,6 +21,8 @@ AGAIN = SHARED | {"inference": 0}
 """All members of the groups: they would wait for one that is missing until its session has ended."""
 LIGHT = {"forecaster": "ridge"}
 """What is shared, agreed upon and found again is every model's; this one is loaded and asked in no time."""
+REBALANCED_SECONDS = 60
+"""The second worker of a role comes when the first has the partitions: one rebalance alone may take its 20 s."""
 
 
 @pytest.fixture
@@ -65,8 +67,8 @@ def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_
 ) -> None:
     with running(kafka, tmp_path, SHARED, **LIGHT) as pipeline:
         first, second = (process.url for process in pipeline.roles.all if process.name.startswith("api"))
-        until(lambda: all(owned(pipeline, "ingest")), "both ingest workers with partitions")
-        until(lambda: all(owned(pipeline, "calc")), "both calc workers with partitions")
+        until(lambda: all(owned(pipeline, "ingest")), "both ingest workers with partitions", REBALANCED_SECONDS)
+        until(lambda: all(owned(pipeline, "calc")), "both calc workers with partitions", REBALANCED_SECONDS)
         handles = [upload(first, person) for person in range(10, 13)]
         plots = {}
         for handle in handles:
