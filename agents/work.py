@@ -7,7 +7,7 @@ can be tried again. And it reaches only what the topology page declares of it: a
 import dataclasses
 import heapq
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from schemas.errors import MessageTooLargeError, UndeclaredEffectError
 from schemas.topics import DEAD_LETTERS, Topic
@@ -156,3 +156,14 @@ ENVELOPE_BYTES = 16 * 1024
 
 StepFunction = Callable[[Work], Awaitable[None]]
 """What ``agents.<role>.<name>.build(settings)`` returns. Raises `RejectedError` for a message that can never work."""
+
+
+@runtime_checkable
+class Helped(Protocol):
+    """A step function that has helpers, such as processes: have them ready, and let them go."""
+
+    async def start(self) -> None:
+        """Before the first message, if there is time for it. Raises `UnavailableError`."""
+
+    async def close(self) -> None:
+        """After the last message."""

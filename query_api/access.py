@@ -22,6 +22,9 @@ from streams.settings import Settings
 Audience = Literal["everybody", "key"]
 """Whom a route serves where keys are on: anybody, or who shows one. Without keys every route serves everybody."""
 
+OwnRate = Literal["convert_rate_limit"]
+"""The settings that hold the rate of a route alone."""
+
 SMALL_BODY_BYTES = 64 << 10
 """Enough for a question in JSON, and for the bodies that routes without one are sent all the same."""
 
@@ -39,6 +42,8 @@ class Access:
     """Whether a use counts against the caller's rate and is logged: not what machines ask for every few seconds."""
     body_bytes: int | Callable[[Settings], int] = SMALL_BODY_BYTES
     """The largest body; a function where it depends on the settings."""
+    own_rate: OwnRate | None = None
+    """A rate that counts the uses of this route alone, an address each; None: the caller's, which all routes share."""
 
     def largest_body_bytes(self, settings: Settings) -> int:
         return self.body_bytes(settings) if callable(self.body_bytes) else self.body_bytes
@@ -51,10 +56,14 @@ UNKNOWN = Access(body_bytes=sys.maxsize)
 
 
 def access(
-    audience: Audience, *, counted: bool = True, body_bytes: int | Callable[[Settings], int] = SMALL_BODY_BYTES
+    audience: Audience,
+    *,
+    counted: bool = True,
+    body_bytes: int | Callable[[Settings], int] = SMALL_BODY_BYTES,
+    own_rate: OwnRate | None = None,
 ) -> Callable[[Endpoint], Endpoint]:
     """Declares the access of the function that answers a route; above or below the route's own decorator alike."""
-    declared = Access(audience, counted, body_bytes)
+    declared = Access(audience, counted, body_bytes, own_rate)
 
     def declare(endpoint: Endpoint) -> Endpoint:
         # On the function itself: it is the one thing that a route keeps through every router that includes it.

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from query_api.access import Access, access_for
+from query_api.access import Access, OwnRate, access_for
 from query_api.auth import Keys
 from query_api.problems import problem
 from query_api.rate_limit import RateLimit
@@ -85,7 +85,9 @@ class Callers:
         if settings.enable_api_keys and settings.api_keys_file is None:
             raise ConfigurationError("API keys are on and there are none: set GLUCAST_API_KEYS_FILE")
         self._keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
-        self._limit = RateLimit(settings.rate_limit) if self._keys or not is_loopback(settings.host) else None
+        limited = self._keys is not None or not is_loopback(settings.host)
+        self._limit = RateLimit(settings.rate_limit) if limited else None
+        self._own_limits: dict[OwnRate, RateLimit] = {"convert_rate_limit": RateLimit(settings.convert_rate_limit)}
         self._only_local = self._keys is None and is_loopback(settings.host)
         self._origins = frozenset(settings.cors_origins)
 
@@ -104,13 +106,17 @@ class Callers:
                 wait = self._wait(scope, "wrong key")
                 return wait or Refusal(403, "invalid_api_key", "Invalid API key")
             scope["caller"] = name
-        return self._wait(scope, scope["caller"]) if access.counted else None
+        return self._wait(scope, scope["caller"], access.own_rate) if access.counted else None
 
-    def _wait(self, scope: Scope, caller: str) -> Refusal | None:
-        if self._limit is None:
+    def _wait(self, scope: Scope, caller: str, own_rate: OwnRate | None = None) -> Refusal | None:
+        limit = self._limit
+        if limit is None:
             return None
+        if own_rate is not None:
+            limit = self._own_limits[own_rate]
         address = scope["client"][0] if scope.get("client") else "unknown"
-        seconds = self._limit.wait_seconds(caller if caller not in ("anonymous", "wrong key") else address)
+        by_address = own_rate is not None or caller in ("anonymous", "wrong key")
+        seconds = limit.wait_seconds(address if by_address else caller)
         if seconds is None:
             return None
         return Refusal(429, "too_many_requests", f"too many requests; try again in {seconds} s", seconds)

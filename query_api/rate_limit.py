@@ -18,7 +18,9 @@ class RateLimit:
         try:
             self._item = parse(rate)
         except ValueError:
-            raise ConfigurationError(f"GLUCAST_RATE_LIMIT {rate!r} is not like 120/minute") from None
+            raise ConfigurationError(
+                f"the rate {rate!r} of GLUCAST_RATE_LIMIT or GLUCAST_CONVERT_RATE_LIMIT is not like 120/minute"
+            ) from None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def wait_seconds(self, caller: str) -> int | None:

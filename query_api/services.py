@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
+from agents.ingest.files.readers import Readers
 from query_api.follow import Follower
 from query_api.image import Images
 from query_api.pipeline_status import PipelineWatch
@@ -26,6 +27,9 @@ from streams.settings import Settings
 
 T = TypeVar("T")
 
+CONVERSIONS, CONVERSIONS_WAITING = 1, 8
+"""Files that are converted at a time, and that wait for it: nobody has to show a key for that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -39,6 +43,7 @@ class Services:
     images: Images
     plots: Plots
     pipeline: PipelineWatch
+    conversions: Readers
     metrics: RequestMetrics
 
     @property
@@ -63,8 +68,9 @@ async def running(settings: Settings, directory: Path, request_metrics: RequestM
     images = Images(waiters=settings.waiters)
     submit = Submit(settings, read_model, follower, publisher)
     pipeline = PipelineWatch(settings, follower)
+    conversions = Readers(settings, CONVERSIONS, CONVERSIONS_WAITING)
     services = Services(
-        settings, read_model, follower, publisher, submit, images, Plots(images), pipeline, request_metrics
+        settings, read_model, follower, publisher, submit, images, Plots(images), pipeline, conversions, request_metrics
     )
     _measure(services)
     tasks = [asyncio.create_task(part.run()) for part in (follower, publisher, images)]
@@ -75,6 +81,7 @@ async def running(settings: Settings, directory: Path, request_metrics: RequestM
             task.cancel()
         await asyncio.wait(tasks, timeout=4)
         await pipeline.close()
+        await conversions.close()
         read_model.close()
 
 

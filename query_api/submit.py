@@ -275,6 +275,7 @@ _REJECTIONS = {
         errors.MessageTooLargeError,
         errors.UnknownFormatError,
         errors.TooShortError,
+        errors.TooCostlyError,
         errors.ImplausibleError,
     )
 }

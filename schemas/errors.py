@@ -11,6 +11,7 @@ GlucastError
 │   ├── MessageTooLargeError  a message over the size limit of its topic; checked before it is sent
 │   ├── UnknownFormatError    a file that no supported vendor writes
 │   ├── TooShortError         less gap-free data than one forecast needs
+│   ├── TooCostlyError        a file that takes more time or memory to read than it may
 │   ├── ImplausibleError      glucose, units or times that cannot be right
 │   └── OutOfRangeError       a sample outside those that a handle has
 ├── UnknownHandleError        nothing is stored under this handle
@@ -86,6 +87,12 @@ class TooShortError(RejectedError):
     """Less gap-free data than one forecast needs."""
 
     code = "too_short"
+
+
+class TooCostlyError(RejectedError):
+    """A file that takes more time or memory to read than it may."""
+
+    code = "too_costly"
 
 
 class ImplausibleError(RejectedError):

@@ -15,7 +15,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from agents.work import StepFunction
+from agents.work import Helped, StepFunction
 from schemas.command import Lane
 from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
@@ -39,8 +39,8 @@ class Host:
     fatal: Fatal
     data_dir: Path
     port: int
-    warm_ups: list[Callable[[], None]] = dataclasses.field(default_factory=list)
-    """What steps would like to have loaded before the first message, run once the role is ready."""
+    helpers: list[Helped] = dataclasses.field(default_factory=list)
+    """Steps with somebody who works for them: started once the role is ready, closed when it stops."""
 
 
 def module_of(step: Step) -> str:
@@ -54,10 +54,9 @@ def load_step(step: Step, settings: Settings) -> StepFunction:
     return function
 
 
-def warm_up_of(step: Step) -> list[Callable[[], None]]:
-    """``agents.<role>.<name>.warm_up``, of the few modules that have one."""
-    found: Callable[[], None] | None = getattr(importlib.import_module(module_of(step)), "warm_up", None)
-    return [] if found is None else [found]
+def helped(function: object) -> list[Helped]:
+    """The step, if it is one of the few that have helpers."""
+    return [function] if isinstance(function, Helped) else []
 
 
 def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], StepFunction] = load_step) -> StrictApp:
@@ -71,8 +70,14 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
         app.keep(table)
     locks, room = TableLocks(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
-        host.warm_ups.extend(warm_up_of(step))
-        guard = Guard(step, load(step, settings), app, tables, room, host.metrics, settings, locks)
+        function = load(step, settings)
+        host.helpers.extend(helped(function))
+        # What waits by partition may be many, and must not take the room of others.
+        own_room = asyncio.Semaphore(settings.events_in_flight) if step.by_partition else room
+        guard = Guard(
+            step, function, app, tables, own_room, host.metrics, settings, locks, by_partition=step.by_partition
+        )
+        app.on_release.append(guard.give_back)
         app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
     return app
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from faust.types import TP
+
 from agents.work import StepFunction, Work
 from streams.effects import Effects, TableLocks
 from streams.kafka.consumer import StrictApp
@@ -27,7 +29,8 @@ class Guard:
     """Runs one step over a stream.
 
     In turn: a message after the other, while their confirmations overlap. Or `together`, for a step that waits for
-    somebody else (the model): then messages are begun in their order and end in any.
+    somebody else (the model): then messages are begun in their order and end in any. Or `by_partition`, for a step that
+    waits for somebody else and keeps no table (a parser): messages of a partition in turn, partitions together.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Guard:
         settings: Settings,
         locks: TableLocks | None = None,
         together: bool = False,
+        by_partition: bool = False,
     ) -> None:
         """`room` bounds the events in flight of everybody who shares it; `locks` are shared with the tables."""
         self._step, self._app = step, app
@@ -48,7 +52,8 @@ class Guard:
         self._effects = Effects(app, self._tables)
         self._metrics = metrics.of_step(step.name)
         self._run = around(function, settings.step_attempts, self._metrics, self._tables)
-        self._room, self._locks, self._together = room, locks or TableLocks(), together
+        self._room, self._locks, self._together = room, locks or TableLocks(), together or by_partition
+        self._waiting: set[Delivery] | None = set() if by_partition else None
         self._partition_of: Callable[[bytes], int] = partial(partition_of, partitions=settings.partitions)
         self._begun: set[asyncio.Task[None]] = set()
 
@@ -67,6 +72,20 @@ class Guard:
                 task.add_done_callback(self._begun.discard)
                 await asyncio.sleep(0)  # begun, as far as it comes, before the next
 
+    def give_back(self, revoked: set[TP]) -> None:
+        """Release what waits for its turn in these partitions: it has not begun."""
+        for delivery in [each for each in self._waiting or () if each.tp in revoked]:
+            self._waiting_no_more(delivery)
+            delivery.release()
+
+    def _waiting_no_more(self, delivery: Delivery) -> bool:
+        """False where the delivery was given back meanwhile."""
+        if self._waiting is None:
+            return True
+        known = delivery in self._waiting
+        self._waiting.discard(delivery)
+        return known
+
     async def _guarded(self, delivery: Delivery) -> None:
         try:
             await self.handle(delivery)
@@ -84,6 +103,11 @@ class Guard:
         """Run the step on one message, apply its effects and seal the delivery."""
         message = delivery.message
         async with contextlib.AsyncExitStack() as turns:
+            if self._waiting is not None:
+                self._waiting.add(delivery)
+                await turns.enter_async_context(self._locks.of(self._step.name, message.partition))
+            if not self._waiting_no_more(delivery):
+                return
             for table in sorted(self._tables):
                 await turns.enter_async_context(self._locks.of(table, message.partition))
             views = {name: table.partition(message.partition) for name, table in self._tables.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from schemas.errors import UnavailableError
 from schemas.exit_codes import ExitCode
 from streams.settings import Settings
 from streams.topology import WorkerRole
@@ -95,6 +96,7 @@ class RoleRunner:
             for task in tasks:
                 task.cancel()
             watchdog.stop()
+            await self._close_helpers()
             await self._health.stop()
         log.info("stopped", role=self.role)
         return ExitCode.CLEAN
@@ -106,8 +108,11 @@ class RoleRunner:
             await asyncio.sleep(READY_CHECK_SECONDS)
         seconds = round(time.monotonic() - self._began, 2)
         log.info("ready", role=self.role, seconds=seconds, health_port=self._health.port)
-        for warm_up in self.host.warm_ups:
-            await asyncio.to_thread(warm_up)
+        for step in self.host.helpers:
+            try:
+                await step.start()
+            except UnavailableError as error:  # it is tried again with the next message, and only that one suffers
+                log.warning("a step's helpers do not start", error=str(error))
         await asyncio.Event().wait()
 
     def reasons(self) -> list["NotReady"]:
@@ -130,6 +135,10 @@ class RoleRunner:
                 await asyncio.gather(*(app.stop() for app in self.apps))
         except TimeoutError:
             end_now(f"could not finish within {STOP_SECONDS:.0f} s; unconfirmed messages come again")
+
+    async def _close_helpers(self) -> None:
+        for step in self.host.helpers:
+            await step.close()
 
     def _why(self, tasks: "list[asyncio.Task[Any]]") -> str:
         ended = [task for task in tasks if task.done() and not task.cancelled()]

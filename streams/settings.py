@@ -108,6 +108,9 @@ class Settings(BaseSettings):
         description="Minutes of a file that are used, counted from its end.",
     )  # fmt: skip
     max_upload_bytes: int = Field(10 * MIB, ge=1024, description="Largest file; larger bodies are answered with 413.")
+    file_readers: int = Field(2, ge=1, le=16, description="Processes that read files: so many at a time a worker.")
+    file_seconds: int = Field(20, ge=1, le=600, description="Computing time that reading one file may take.")
+    file_megabytes: int = Field(1024, ge=512, le=65536, description="Memory that reading one file may take.")
     max_clock_skew_seconds: float = Field(600.0, ge=0, description="How far in the future a reading may be.")
     max_late_minutes: int = Field(120, ge=0, le=480, description="Forecasts are issued again for readings so late.")
 
@@ -150,6 +153,9 @@ class Settings(BaseSettings):
     enable_api_keys: bool = Field(False, validation_alias=_alias("ENABLE_API_KEYS"))
     api_keys_file: Path | None = Field(None, description="Named SHA-256 digests of keys, reloaded when it changes.")
     rate_limit: str = Field("120/minute", description="Requests a key (an address without keys) may make.")
+    convert_rate_limit: str = Field(
+        "20/minute", description="Conversions an address may ask for, where rates are limited: they need no key."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that may call the API, comma separated."
     )

@@ -44,6 +44,9 @@ class Step:
     writes: tuple[Topic, ...]
     tables: tuple[str, ...]
     about: str
+    by_partition: bool = False
+    """Whether messages of different partitions are worked on at the same time. For a step that waits for somebody else
+    and keeps no table."""
 
 
 def app_id(role: Role, lane: str | None = None) -> str:
@@ -55,7 +58,7 @@ FAN_CHART_CHANGELOG = topics.changelog(app_id("calc"), FAN_CHARTS_TABLE)
 
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
-         "reads any vendor's file into one gap-free series and hashes it"),
+         "reads any vendor's file into one gap-free series and hashes it", by_partition=True),
     Step("handle", "ingest", (topics.SERIES,), (topics.UPLOAD_OUTCOMES, topics.INTERACTIVE, topics.BACKFILL),
          (SERIES_TABLE,), "stores the series under its content hash and asks for the forecasts that it lacks"),
     Step("window", "ingest", (topics.READINGS,),

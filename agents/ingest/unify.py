@@ -1,24 +1,21 @@
 """Vendor files in; one outcome each, and the series of those that can be used."""
 
-import asyncio
-import contextlib
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
 
 from agents.core import fingerprint
-from agents.work import StepFunction, Work
+from agents.ingest.files.readers import FileParser, ReaderLimits, Readers
+from agents.ingest.files.unified_file import Rules, UnifiedFile
+from agents.work import Work
 from schemas.errors import MessageTooLargeError, RejectedError
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
 
-if TYPE_CHECKING:
-    from agents.ingest.files.unified_file import UnifiedFile
 
-
-class FileLimits(Protocol):
-    """How large a file may be, and how much gap-free glucose of it is needed and used."""
+class FileLimits(ReaderLimits, Protocol):
+    """How large and how costly a file may be, and how much gap-free glucose of it is needed and used."""
 
     @property
     def max_upload_bytes(self) -> int: ...
@@ -26,15 +23,12 @@ class FileLimits(Protocol):
     def minimum_duration_minutes(self) -> int: ...
     @property
     def maximum_wanted_duration(self) -> int: ...
+    @property
+    def file_readers(self) -> int: ...
 
 
 REMEMBERED_FILES = 64
 """Files whose result is kept in memory: one sent again is hashed, not parsed."""
-
-WARM_UP_FILE = (
-    b"sequence_id,original_datetime,original_glucose,quality,event_type,datetime,glucose,carbs,insulin_slow,insulin_fast,"
-    b"exercise\n0,2026-01-01T00:00:00.000,100.0,0,EGV_READ,2026-01-01T00:00:00.000,100.0,,,,\n"
-)
 
 
 class Refusal(NamedTuple):
@@ -44,41 +38,27 @@ class Refusal(NamedTuple):
     reason: str
 
 
-def warm_up() -> None:
-    """Load what parsing needs before somebody waits for it: half a second of imports."""
-    from agents.ingest.files.unified_file import Rules, unify_file
-
-    with contextlib.suppress(RejectedError):
-        unify_file(WARM_UP_FILE, "UTC", Rules())
-
-
-def build(settings: FileLimits) -> StepFunction:
+class Unify:
     """The step of ``cgm.uploads``. A file that cannot be used ends in a rejected outcome: its sender has to mend it."""
-    from agents.ingest.files.unified_file import Rules, unify_file
 
-    rules = Rules(settings.minimum_duration_minutes, settings.maximum_wanted_duration)
-    known: LRUCache[str, UnifiedFile | Refusal] = LRUCache(REMEMBERED_FILES)
+    def __init__(self, limits: FileLimits, parser: FileParser) -> None:
+        self._limits, self._parser = limits, parser
+        self._rules = Rules(limits.minimum_duration_minutes, limits.maximum_wanted_duration)
+        self._known: LRUCache[str, UnifiedFile | Refusal] = LRUCache(REMEMBERED_FILES)
 
-    async def unified(upload_id: str, raw: bytes | None, timezone: str) -> "UnifiedFile | Refusal":
-        found = known.get(upload_id)
-        if found is None:
-            try:
-                if raw and len(raw) > settings.max_upload_bytes:
-                    raise MessageTooLargeError(
-                        f"the file has {len(raw)} bytes, {settings.max_upload_bytes} are allowed: "
-                        "export a shorter time range"
-                    )
-                found = await asyncio.to_thread(unify_file, raw, timezone, rules)
-            except RejectedError as error:
-                found = Refusal(error.code, str(error))
-            known[upload_id] = found
-        return found
+    async def start(self) -> None:
+        """Have the parser ready before somebody waits for it."""
+        await self._parser.start()
 
-    async def step(work: Work) -> None:
+    async def close(self) -> None:
+        """No more files will come."""
+        await self._parser.close()
+
+    async def __call__(self, work: Work) -> None:
         message = work.message
         timezone = message.headers.get("timezone", b"").decode(errors="replace").strip() or "UTC"
         upload_id = fingerprint.upload_id(message.value or b"", timezone)
-        found = await unified(upload_id, message.value, timezone)
+        found = await self._unified(upload_id, message.value, timezone)
         if isinstance(found, Refusal):
             outcome = UploadOutcome(
                 upload_id=upload_id,
@@ -104,4 +84,22 @@ def build(settings: FileLimits) -> StepFunction:
         )
         work.send(SERIES, series_key, series.to_arrow())
 
-    return step
+    async def _unified(self, upload_id: str, raw: bytes | None, timezone: str) -> UnifiedFile | Refusal:
+        found = self._known.get(upload_id)
+        if found is None:
+            most = self._limits.max_upload_bytes
+            try:
+                if raw and len(raw) > most:
+                    raise MessageTooLargeError(
+                        f"the file has {len(raw)} bytes, {most} are allowed: export a shorter time range"
+                    )
+                found = await self._parser.unify(raw, timezone, self._rules)
+            except RejectedError as error:
+                found = Refusal(error.code, str(error))
+            self._known[upload_id] = found
+        return found
+
+
+def build(settings: FileLimits) -> Unify:
+    """The step, with processes of its own to read files in."""
+    return Unify(settings, Readers(settings, settings.file_readers))

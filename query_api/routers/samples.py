@@ -51,6 +51,7 @@ class PlotQuestion(Question):
 
 class ConvertAnswer(BaseModel):
     csv_content: str | None
+    warnings: list[str] = Field([], description="What has to be said about the file, as `NAME: sentence`.")
     error: str | None = None
 
 
@@ -70,14 +71,17 @@ class QuickAnswer(BaseModel):
 
 
 @router.post("/convert_to_unified", response_model=ConvertAnswer)
-@access("everybody", body_bytes=upload_body_bytes)
-async def convert_to_unified(uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
-    """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored."""
+@access("everybody", body_bytes=upload_body_bytes, own_rate="convert_rate_limit")
+async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
+    """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored.
+
+    Where rates are limited, an address has one for conversions alone (429 with Retry-After). Few files are converted at
+    a time and few wait for it (503 with Retry-After).
+    """
     raw = await file.read(uses.settings.max_upload_bytes + 1)
     _check_size(len(raw), uses.settings.max_upload_bytes)
-    from agents.ingest.files.unified_file import to_unified_csv
-
-    return ConvertAnswer(csv_content=await asyncio.to_thread(to_unified_csv, raw))
+    converted = await while_connected(request, uses.conversions.convert(raw))
+    return ConvertAnswer(csv_content=converted.text, warnings=converted.notes)
 
 
 @router.post("/process_unified", response_model=ProcessAnswer)

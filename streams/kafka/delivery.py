@@ -104,6 +104,11 @@ class Delivery:
         self._in_flight.enter(raw.tp, raw.offset)
 
     @property
+    def tp(self) -> TP:
+        """The partition that the message came from."""
+        return TP(self._raw.tp.topic, self._raw.tp.partition)
+
+    @property
     def is_current(self) -> bool:
         """False when the partition was revoked since: the message will be delivered again, here or elsewhere."""
         consumer = self._consumer

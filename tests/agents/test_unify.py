@@ -1,39 +1,22 @@
 """unify: one outcome a file, and the file's series once."""
 
-from typing import Any
-
 import pytest
 
 from agents.core import fingerprint
 from agents.ingest import unify
-from agents.ingest.files import unified_file
-from agents.ingest.files.unified_file import unify_file
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 from tests.kit import samples
-from tests.kit.workbench import NOW_MS, Workbench, built, of
+from tests.kit.workbench import NOW_MS, HereParser, Workbench, built, of
 
 RAW = samples.dexcom(samples.glucose_rows(150))
 
 
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every file that steps built from here on hand to the parser, in order."""
-    seen: list[bytes] = []
-
-    def parsing(raw: bytes, *how: Any) -> Any:
-        seen.append(raw)
-        return unify_file(raw, *how)
-
-    monkeypatch.setattr(unified_file, "unify_file", parsing)
-    return seen
-
-
-async def rejected(raw: bytes | None, **headers: bytes) -> UploadOutcome:
+async def rejected(raw: bytes | None, parser: HereParser | None = None, **headers: bytes) -> UploadOutcome:
     bench = Workbench()
-    sends = await bench.run(built("unify"), raw, headers=headers)
+    sends = await bench.run(built("unify", parser=parser), raw, headers=headers)
     assert [send.topic for send in sends] == [UPLOAD_OUTCOMES]
     outcome = UploadOutcome.from_json(sends[0].value)
     assert outcome.status == "rejected"
@@ -53,14 +36,15 @@ async def test_a_file_becomes_a_series_under_its_tail() -> None:
     assert (series.began_ms, series.force, len(series.glucose_centi_mgdl)) == (NOW_MS, True, 150)
 
 
-async def test_the_same_file_is_parsed_once(parsed: list[bytes]) -> None:
-    step, bench = built("unify"), Workbench()
+async def test_the_same_file_is_parsed_once() -> None:
+    parser = HereParser()
+    step, bench = built("unify", parser=parser), Workbench()
     first = await bench.run(step, RAW)
     assert [send.topic for send in first] == [SERIES]
     assert await bench.run(step, RAW) == first
-    assert parsed == [RAW]
+    assert parser.seen == [RAW]
     await bench.run(step, RAW, headers={"timezone": b"Europe/Berlin"})  # read in another way: another upload
-    assert parsed == [RAW, RAW]
+    assert parser.seen == [RAW, RAW]
 
 
 @pytest.mark.parametrize(
@@ -79,20 +63,22 @@ async def test_what_cannot_be_used_is_rejected_with_a_reason(raw: bytes | None, 
     assert outcome.reason
 
 
-async def test_a_rejection_is_remembered_too(parsed: list[bytes]) -> None:
-    step, bench = built("unify"), Workbench()
+async def test_a_rejection_is_remembered_too() -> None:
+    parser = HereParser()
+    step, bench = built("unify", parser=parser), Workbench()
     first = await bench.run(step, b"garbage")
     assert UploadOutcome.from_json(first[0].value).status == "rejected"
     assert await bench.run(step, b"garbage") == first
-    assert parsed == [b"garbage"]
+    assert parser.seen == [b"garbage"]
 
 
-async def test_of_many_files_the_latest_are_remembered(parsed: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_many_files_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unify, "REMEMBERED_FILES", 2)
-    step, bench = built("unify"), Workbench()
+    parser = HereParser()
+    step, bench = built("unify", parser=parser), Workbench()
     for raw in (b"one", b"two", b"one", b"three", b"one", b"two"):
         await bench.run(step, raw)
-    assert parsed == [b"one", b"two", b"three", b"two"], "the one that was asked for least recently goes"
+    assert parser.seen == [b"one", b"two", b"three", b"two"], "the one that was asked for least recently goes"
 
 
 async def test_a_timezone_that_does_not_exist_is_rejected() -> None:
@@ -100,9 +86,9 @@ async def test_a_timezone_that_does_not_exist_is_rejected() -> None:
     assert (await rejected(RAW, timezone=b"\xff\xfe")).code == "implausible"
 
 
-async def test_a_file_over_the_limit_is_rejected_unparsed(parsed: list[bytes]) -> None:
-    limit = Settings().max_upload_bytes
-    assert (await rejected(b"x" * (limit + 1))).code == "too_large"
-    assert parsed == []
-    assert (await rejected(b"x" * limit)).code == "unknown_format"
-    assert len(parsed) == 1
+async def test_a_file_over_the_limit_is_rejected_unparsed() -> None:
+    limit, parser = Settings().max_upload_bytes, HereParser()
+    assert (await rejected(b"x" * (limit + 1), parser)).code == "too_large"
+    assert parser.seen == []
+    assert (await rejected(b"x" * limit, parser)).code == "unknown_format"
+    assert len(parser.seen) == 1

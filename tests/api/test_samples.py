@@ -193,6 +193,17 @@ async def test_converting_gives_unified_csv_and_stores_nothing(client: Client) -
     assert client.services.read_model.uploads.handle_count() == 0
 
 
+async def test_few_conversions_wait_and_the_others_are_told_when_to_come_back(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.services.conversions, "_most_waiting", 1)
+    file = {"file": ("a.csv", libre(glucose_rows(60)))}
+    answers = await asyncio.gather(*(client.post("/convert_to_unified", files=file) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+    (full,) = [answer for answer in answers if answer.status_code == 503]
+    assert (full.json()["code"], int(full.headers["retry-after"]) > 0) == ("overloaded", True)
+
+
 async def test_the_oldest_handles_make_room(
     client: Client, pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

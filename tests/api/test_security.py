@@ -57,6 +57,17 @@ async def test_what_needs_no_key_is_open(guarded: tuple[Client, str]) -> None:
     assert (await client.post("/convert_to_unified")).status_code == 422
 
 
+async def test_conversions_have_a_rate_of_their_own_by_address(
+    settings: Settings, tmp_path: Path, keys_file: Path, key: str
+) -> None:
+    locked = settings.model_copy(update={"api_keys_file": keys_file, "convert_rate_limit": "2/minute"})
+    async with serving(locked, tmp_path / "query") as client:
+        answers = [await client.post("/convert_to_unified", headers={"x-api-key": key}) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [422, 422, 429]
+        assert int(answers[-1].headers["retry-after"]) > 0
+        assert (await client.get("/subjects", headers={"x-api-key": key})).status_code == 200
+
+
 async def test_too_many_requests_of_a_key_are_told_when_to_come_back(guarded: tuple[Client, str]) -> None:
     client, key = guarded
     statuses = [(await client.get("/subjects", headers={"x-api-key": key})).status_code for _ in range(20)]

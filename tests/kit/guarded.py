@@ -167,12 +167,24 @@ def guard_of(
     tables: dict[str, ConfirmedTable],
     locks: TableLocks | None = None,
     together: bool = False,
+    by_partition: bool = False,
     **changes: Any,
 ) -> tuple[Guard, Metrics]:
     """A guard over the fakes, with its metrics."""
     settings, metrics = Settings(**changes), Metrics()
     room = asyncio.Semaphore(settings.events_in_flight)
-    guard = Guard(step, function, app, tables, room, metrics, settings, locks, together)  # type: ignore[arg-type]
+    guard = Guard(
+        step,
+        function,
+        app,
+        tables,
+        room,
+        metrics,
+        settings,
+        locks,
+        together,
+        by_partition,  # type: ignore[arg-type]
+    )
     return guard, metrics
 
 

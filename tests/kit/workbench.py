@@ -3,6 +3,8 @@
 from functools import partial
 from typing import NamedTuple
 
+from agents.ingest.files.unified_file import Rules, UnifiedFile, unify_file
+from agents.ingest.unify import Unify
 from agents.memory import MemoryTables
 from agents.work import Message, Send, StepFunction
 from schemas.topics import Topic
@@ -22,10 +24,30 @@ class Built(NamedTuple):
     function: StepFunction
 
 
-def built(name: str, settings: Settings | None = None) -> Built:
-    """The step of this name."""
+class HereParser:
+    """Reads files in this process, and remembers which."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes | None] = []
+
+    async def unify(self, raw: bytes | None, timezone: str, rules: Rules) -> UnifiedFile:
+        self.seen.append(raw)
+        return unify_file(raw, timezone, rules)
+
+    async def start(self) -> None:
+        """There is nobody to start."""
+
+    async def close(self) -> None:
+        """There is nobody to end."""
+
+
+def built(name: str, settings: Settings | None = None, parser: HereParser | None = None) -> Built:
+    """The step of this name; files are read in this process."""
     step = topology.step_of(name)
-    return Built(step, load_step(step, settings or Settings()))
+    settings = settings or Settings()
+    if name == "unify":
+        return Built(step, Unify(settings, parser or HereParser()))
+    return Built(step, load_step(step, settings))
 
 
 class Workbench:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from agents.ingest.unify import Unify
 from deploy.bench.plain import plain_app
 from streams.apps import Host, app_options, new_app, step_app
 from streams.kafka.consumer import StrictTransport
@@ -25,6 +26,13 @@ async def test_a_role_runs_its_steps_over_its_tables(tmp_path: Path, role: Worke
     assert read == {topic.name for step in steps_of(role) for topic in step.reads}
     assert isinstance(app.transport, StrictTransport)
     assert isinstance(app.producer_transport, StrictTransport)
+
+
+async def test_steps_with_helpers_are_known_to_who_starts_and_closes_them(tmp_path: Path) -> None:
+    ingest, calc = host_of(tmp_path), host_of(tmp_path)
+    step_app("ingest", ingest)
+    step_app("calc", calc)
+    assert ([type(step) for step in ingest.helpers], calc.helpers) == ([Unify], [])
 
 
 async def test_the_plain_form_has_the_same_steps_and_tables(tmp_path: Path) -> None:

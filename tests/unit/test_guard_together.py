@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from faust.types import TP
 
 from agents.work import Work
 from schemas import topics
@@ -162,3 +163,54 @@ async def test_an_answer_after_a_rebalance_has_no_effect() -> None:
     await lane.model.answer(1, 0)
     assert (lane.sent, lane.app.strict.acked, lane.app.strict.forgotten) == ([], [], [1, 0])
     assert len(lane.app.in_flight) == 0
+
+
+class Uploads:
+    """A guard that runs a step by partition, over two messages of partition 0 and then one of partition 1."""
+
+    def __init__(self) -> None:
+        self.app, self.begun = FakeApp(), list[bytes]()
+        self.answers: dict[bytes, asyncio.Future[bytes]] = {}
+        messages = [
+            RawMessage("cgm.uploads", partition, offset, None, b"%d/%d" % (partition, offset))
+            for partition, offset in ((0, 0), (0, 1), (1, 0))
+        ]
+        self.guard, _ = guard_of(self.app, step_of("unify"), self.step, {}, by_partition=True)
+        self.consuming = asyncio.create_task(self.guard.consume(FakeStream(self.app, messages)))
+
+    async def step(self, work: Work) -> None:
+        value = work.message.value or b""
+        self.begun.append(value)
+        self.answers[value] = asyncio.get_running_loop().create_future()
+        work.send(topics.UPLOAD_OUTCOMES, "anna", await self.answers[value])
+
+
+async def test_by_partition_what_waits_in_one_holds_up_no_other_and_its_own_order_stays() -> None:
+    uploads = Uploads()
+    await idle()
+    assert uploads.begun == [b"0/0", b"1/0"]
+    uploads.answers[b"1/0"].set_result(b"quick")
+    uploads.answers[b"0/0"].set_result(b"slow")
+    await idle()
+    assert uploads.begun == [b"0/0", b"1/0", b"0/1"]
+    uploads.answers[b"0/1"].set_result(b"last")
+    await idle()
+    await uploads.app.producer.confirm()
+    await idle()
+    assert [sent.value for sent in uploads.app.producer.sent] == [b"quick", b"slow", b"last"]
+    assert len(uploads.app.in_flight) == 0
+
+
+async def test_by_partition_what_waits_is_given_back_and_never_begun() -> None:
+    uploads = Uploads()
+    await idle()
+    uploads.guard.give_back({TP("cgm.uploads", 1)})
+    assert uploads.app.strict.forgotten == []
+    uploads.guard.give_back({TP("cgm.uploads", 0)})
+    assert uploads.app.strict.forgotten == [1]
+    for value in (b"0/0", b"1/0"):
+        uploads.answers[value].set_result(b"")
+    await idle()
+    await uploads.app.producer.confirm()
+    await idle()
+    assert (uploads.begun, len(uploads.app.in_flight)) == ([b"0/0", b"1/0"], 0)

@@ -1,11 +1,13 @@
 """Vendor files: every format in, every trap answered with a reason."""
 
 import datetime
+import json
 from pathlib import Path
 
 import pytest
 
 from agents.core.local_time import wall_clock
+from agents.ingest.files.format import MOST_LINES
 from agents.ingest.files.unified_file import Rules, UnifiedFile, to_unified_csv, unify_file
 from schemas.errors import ImplausibleError, TooShortError, UnknownFormatError
 from tests.kit import samples
@@ -165,7 +167,7 @@ def test_numbers_that_are_none_are_no_readings() -> None:
 
 
 def test_conversion_keeps_everything() -> None:
-    text = to_unified_csv(samples.dexcom(ROWS))
+    text = to_unified_csv(samples.dexcom(ROWS)).text
     assert len(text.splitlines()) == len(ROWS) + 1
     assert read(text.encode()).centi == read(samples.dexcom(ROWS)).centi
     with pytest.raises(UnknownFormatError):
@@ -176,3 +178,36 @@ def test_conversion_keeps_everything() -> None:
 @pytest.mark.parametrize("name", ["Clarity_Export_synthetic.csv", "FreeStyle_Libre_3_synthetic.csv"])
 def test_trial_exports_give_217_points(name: str) -> None:
     assert len(read((SHARED / name).read_bytes()).centi) == 217
+
+
+def entries(*more: object, count: int = 120) -> bytes:
+    """Nightscout entries, with others among them."""
+    return json.dumps([*json.loads(samples.nightscout_json(samples.glucose_rows(count))), *more]).encode()
+
+
+STAMP = "2024-03-15T09:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (entries({"dateString": STAMP, "sgv": {f"k{number}": 1 for number in range(1000)}}), "its glucose no number"),
+        (entries({"dateString": STAMP, "sgv": [1, 2]}), "its glucose no number"),
+        (entries({"dateString": {"a": 1}, "sgv": 100}), "time is no text"),
+        (entries(7), "Nightscout"),
+        (b"[" + b"{}," * MOST_LINES + b"{}]", "entries: export a shorter time range"),
+        (b'[{"sgv": ' + b"9" * 1_000_000 + b"}]", "Nightscout"),
+        (b'{"a":' * 100_000, "Nightscout"),
+        (samples.dexcom(ROWS) + b"," * 1_000_000, "80 columns"),
+        (samples.dexcom(ROWS) + b"9" * 10_000_000, "8192 characters"),
+        (b",".join(b"column%d" % number for number in range(100_000)), "80 columns"),
+    ],
+)
+def test_what_would_grow_in_a_parser_is_refused_before_it(raw: bytes, said: str) -> None:
+    with pytest.raises(UnknownFormatError, match=said):
+        read(raw)
+
+
+def test_what_is_no_reading_among_entries_is_left_out() -> None:
+    others = [{"type": "mbg", "dateString": STAMP, "mbg": {"a": 1}}, {"sgv": 100}, {"dateString": STAMP, "sgv": "??"}]
+    assert read(entries(*others)).centi == read(entries()).centi

@@ -79,7 +79,7 @@ def test_a_format_that_is_added_is_recognised_parsed_and_gridded() -> None:
     assert found.centi[:50] == [round(value * 100) for _, value in ROWS[:50]]
     assert found.warnings.imputation
     assert "PENDULUM: 148 swings" in found.warnings.messages
-    converted = to_unified_csv(raw, [*FORMATS, Pendulum()])
+    converted = to_unified_csv(raw, [*FORMATS, Pendulum()]).text
     assert read(converted.encode(), *FORMATS).centi == found.centi
 
 

@@ -6,7 +6,7 @@ bytes ─▶ decoding ─▶ catalogue: whose format? ─▶ its parser ─▶ p
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agents.core.fingerprint import to_centi
 from agents.core.local_time import zone
@@ -61,7 +61,7 @@ def unify_file(
         frame = plausible(frame)
         notes += vendor_format.notes(text, frame)
         stretch = newest_stretch(frame, rules.minimum_minutes, rules.maximum_minutes)
-    except RejectedError:
+    except (RejectedError, MemoryError):
         raise
     except (Exception, PanicException):
         raise _unreadable(vendor_format) from None
@@ -74,15 +74,24 @@ def unify_file(
     )
 
 
-def to_unified_csv(raw: bytes | None, formats: Sequence[VendorFormat] = FORMATS) -> str:
+class Converted(NamedTuple):
+    """A file in the unified CSV format, and what has to be said about it."""
+
+    text: str
+    notes: list[str]
+
+
+def to_unified_csv(raw: bytes | None, formats: Sequence[VendorFormat] = FORMATS) -> Converted:
     """The whole file in the unified CSV format, not cleaned. Raises `UnknownFormatError`."""
     from cgm_format import FormatParser
     from polars.exceptions import PanicException
 
-    text, _ = decoded(raw, supported(formats))
+    text, notes = decoded(raw, supported(formats))
     vendor_format, frame = _parsed(text, formats)
     try:
-        return str(FormatParser.to_csv_string(frame))
+        return Converted(str(FormatParser.to_csv_string(frame)), notes)
+    except MemoryError:
+        raise
     except (Exception, PanicException):
         raise _unreadable(vendor_format) from None
 
@@ -95,7 +104,7 @@ def _parsed(text: str, formats: Sequence[VendorFormat]) -> tuple[VendorFormat, "
     vendor_format = recognised(text, formats)
     try:
         return vendor_format, vendor_format.parse(text)
-    except RejectedError:
+    except (RejectedError, MemoryError):
         raise
     except (Exception, PanicException):
         raise _unreadable(vendor_format) from None
