@@ -73,9 +73,9 @@ class Unify:
         series_key = fingerprint.tail_key(fingerprint.suffix_chain(found.start_seconds, found.centi))
         series = Series(
             upload_id=upload_id,
-            handle=fingerprint.handle_of(timezone, found.start_seconds, found.centi),
+            handle=fingerprint.handle_of(found.timezone, found.start_seconds, found.centi),
             series_key=series_key,
-            timezone=timezone,
+            timezone=found.timezone,
             start_seconds=found.start_seconds,
             glucose_centi_mgdl=found.centi,
             warnings_json=found.warnings.to_json().decode(),

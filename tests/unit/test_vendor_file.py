@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,20 @@ def test_what_would_grow_in_a_parser_is_refused_before_it(raw: bytes, said: str)
 def test_what_is_no_reading_among_entries_is_left_out() -> None:
     others = [{"type": "mbg", "dateString": STAMP, "mbg": {"a": 1}}, {"sgv": 100}, {"dateString": STAMP, "sgv": "??"}]
     assert read(entries(*others)).centi == read(entries()).centi
+
+
+TABLES = [samples.dexcom, samples.libre, samples.medtronic, samples.nightscout_csv, samples.unified]
+
+
+@pytest.mark.parametrize("vendor", TABLES, ids=lambda vendor: vendor.__name__)
+def test_half_a_value_is_no_reading_and_what_is_left_out_is_said(vendor: Callable[[samples.Rows], bytes]) -> None:
+    raw = vendor([*ROWS[:-1], (ROWS[-1][0], 237.0)])
+    last = raw.rindex(b"237") + (3 if vendor is samples.unified else 2)  # "…,23", or "…,237" of "…,237.00"
+    for cut in (raw[:last], raw[: raw.rindex(b"\n", 0, -1) + 12]):
+        found = read(cut)
+        assert len(found.centi) == 149
+        assert found.warnings.messages == ("CUT: The file ends inside a row: its last reading was left out",)
+        assert to_unified_csv(cut).notes == list(found.warnings.messages)
+    whole = read(raw.rstrip(b"\n"))
+    assert whole.centi[-1] == 23700
+    assert not whole.warnings.has_warnings

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import polars as pl
 
+    from agents.ingest.files.rows import Rows
+
 MOST_LINES, MOST_COLUMNS, LONGEST_LINE = 250_000, 80, 8192
 """Of a table. One of more cells than any vendor writes would take minutes and gigabytes to find out that it is none."""
 
@@ -36,6 +38,15 @@ class VendorFormat(Protocol):
         `FormatProcessor.to_core_df` adds the columns that are missing and puts them in their order. Raises
         `RejectedError` where it knows what the sender can do; whatever else it raises is told as a damaged file.
         """
+
+    def whole(self, text: str) -> tuple[str, list[str]]:
+        """A recognised file without a last row that is cut off, and what has to be said about that."""
+        return text, []
+
+    def rows(self, text: str) -> "Rows | None":
+        """Its glucose readings in the file's own order, with their sources, by which sensors and the passes of a
+        repeated hour are told apart. None where that is not known: then everything is one series on one clock."""
+        return None
 
     def notes(self, text: str, frame: "pl.DataFrame") -> list[str]:
         """What has to be said about reading it, as ``NAME: sentence``. `frame`: its plausible events."""

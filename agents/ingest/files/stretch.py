@@ -24,18 +24,22 @@ class Stretch(NamedTuple):
     values_mgdl: list[float]
     flags: dict[str, str]
     """What the cleaning found: cgm-format's name of each warning and its description."""
+    track: int = 0
+
+    @property
+    def end_seconds(self) -> int:
+        return self.start_seconds + (len(self.values_mgdl) - 1) * STEP_SECONDS
 
 
 def newest_stretch(frame: "pl.DataFrame", minimum_minutes: int, maximum_minutes: int) -> Stretch:
-    """The newest stretch of `minimum_minutes`, cut to its newest `maximum_minutes`.
+    """The newest stretch of one `track` of `minimum_minutes`, cut to its newest `maximum_minutes`.
 
     Its length is what the glucose rows span, on the grid: (points - 1) * 5 minutes. Raises `TooShortError` where none
     is long enough, `ImplausibleError` for a grid that cannot be told.
     """
     import polars as pl
-    from cgm_format import FormatProcessor
 
-    frame = FormatProcessor.detect_and_assign_sequences(frame, large_gap_threshold_minutes=SMALL_GAP_MAX_MINUTES)
+    frame = _in_sequences(frame)
     time = pl.col("original_datetime").dt.epoch("s")
     stretches = (
         frame.filter(pl.col("event_type") == "EGV_READ")
@@ -56,7 +60,7 @@ def newest_stretch(frame: "pl.DataFrame", minimum_minutes: int, maximum_minutes:
                         f"The newest gap-free stretch, {spoken(skipped[0][0])} until {wall_clock(skipped[0][1])}, is "
                         f"too short; an older one until {wall_clock(found.start_seconds + minutes * 60)} is used"
                     )
-                return found
+                return found._replace(track=sequence_id // _SEQUENCES)
         longest = max(longest, minutes)
         skipped.append((minutes, last))
     split = f"; gaps over {SMALL_GAP_MAX_MINUTES} min end a stretch" if len(skipped) > 1 else ""
@@ -64,6 +68,25 @@ def newest_stretch(frame: "pl.DataFrame", minimum_minutes: int, maximum_minutes:
         f"{spoken(longest)} of gap-free glucose; a forecast needs {spoken(minimum_minutes)}{split}: "
         "send a file with more data"
     )
+
+
+_SEQUENCES = 1 << 32
+"""Numbers of sequences that each track has for itself."""
+
+
+def _in_sequences(frame: "pl.DataFrame") -> "pl.DataFrame":
+    """The events with the number of the gap-free sequence that they belong to, without their track."""
+    import polars as pl
+    from cgm_format import FormatProcessor
+
+    tracks = []
+    for number in sorted(frame["track"].unique()):
+        track = FormatProcessor.detect_and_assign_sequences(
+            frame.filter(pl.col("track") == number).drop("track"), large_gap_threshold_minutes=SMALL_GAP_MAX_MINUTES
+        )
+        tracks.append(track.with_columns(pl.col("sequence_id") + number * _SEQUENCES))
+    joined: pl.DataFrame = pl.concat(tracks)
+    return joined
 
 
 def _on_grid(stretch: "pl.DataFrame", maximum_minutes: int) -> Stretch:

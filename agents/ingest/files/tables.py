@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agents.ingest.files.dates import day_or_month, slashed
 from agents.ingest.files.format import LONGEST_LINE, VendorFormat
+from agents.ingest.files.rows import Columns, Rows
 from schemas.errors import UnknownFormatError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Table(VendorFormat):
     listed_as: str | None = None
     exchanges_days: Callable[[str], bool] = _never
     """Whether day and month of a file's dates may be exchanged."""
+    columns: Columns | None = None
+    """Where its readings stand; None for a family that is never read."""
 
     def recognises(self, text: str) -> bool:
         found = _detected(text)
@@ -45,6 +48,12 @@ class Table(VendorFormat):
         frame: pl.DataFrame = FormatProcessor.to_core_df(unified)
         return frame
 
+    def whole(self, text: str) -> tuple[str, list[str]]:
+        return self.columns.whole(text) if self.columns else (text, [])
+
+    def rows(self, text: str) -> Rows | None:
+        return self.columns.rows(text) if self.columns else None
+
     def notes(self, text: str, frame: "pl.DataFrame") -> list[str]:
         return day_or_month(frame) if self.exchanges_days(text) else []
 
@@ -59,11 +68,67 @@ def _detected(text: str) -> "SupportedCGMFormat | None":
         return None
 
 
-DEXCOM = Table("Dexcom Clarity", "dexcom")
-LIBRE = Table("FreeStyle Libre", "libre", listed_as="FreeStyle Libre (LibreView)", exchanges_days=_always)
-MEDTRONIC = Table("Medtronic CareLink", "medtronic")
-NIGHTSCOUT = Table("Nightscout", "nightscout", exchanges_days=slashed)
-UNIFIED = Table("unified CSV", "unified")
+_DAY_FIRST, _MONTH_FIRST = "%d-%m-%Y %H:%M", "%m-%d-%Y %H:%M"
+
+DEXCOM = Table(
+    "Dexcom Clarity",
+    "dexcom",
+    columns=Columns(
+        time=("Timestamp (YYYY-MM-DDThh:mm:ss)",),
+        formats=("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"),
+        glucose=("Glucose Value",),
+        source=("Transmitter ID", "Source Device ID"),
+        kind=("Event Type", frozenset({"egv", "fasting glucose"})),
+    ),
+)
+LIBRE = Table(
+    "FreeStyle Libre",
+    "libre",
+    listed_as="FreeStyle Libre (LibreView)",
+    exchanges_days=_always,
+    columns=Columns(
+        time=("Device Timestamp",),
+        formats=(_DAY_FIRST, _MONTH_FIRST),
+        glucose=("Historic Glucose", "Scan Glucose"),
+        source=("Device", "Serial Number"),
+        block="Record Type",
+        irregular=frozenset({"1"}),
+        kind=("Record Type", frozenset({"0", "1"})),
+    ),
+)
+MEDTRONIC = Table(
+    "Medtronic CareLink",
+    "medtronic",
+    columns=Columns(
+        time=("Date", "Time"),
+        formats=("%Y/%m/%d %H:%M:%S", "%Y-%m-%d %H:%M:%S"),
+        glucose=("Sensor Glucose",),
+        separator=";",
+    ),
+)
+NIGHTSCOUT = Table(
+    "Nightscout",
+    "nightscout",
+    exchanges_days=slashed,
+    columns=Columns(
+        time=("Date", "Time"),
+        formats=("%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %I:%M:%S %p", "%Y-%m-%d %H:%M:%S"),
+        glucose=("Glucose (mg/dL)",),
+        source=("Device",),
+        ends_before="\n# TREATMENTS",
+    ),
+)
+UNIFIED = Table(
+    "unified CSV",
+    "unified",
+    columns=Columns(
+        time=("datetime",),
+        formats=("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S"),
+        glucose=("glucose",),
+        kind=("event_type", frozenset({"egv_read"})),
+        strict=False,  # scans and what comes every five minutes are not told apart
+    ),
+)
 RESEARCH = (
     Table("cgmacros", "cgmacros", ""),
     Table("d1namo_diabetes", "d1namo", ""),

@@ -1,12 +1,12 @@
 """A vendor's export in, one gap-free series of glucose on a 5-minute grid out. Blocking: run it off the event loop.
 
-bytes ─▶ decoding ─▶ catalogue: whose format? ─▶ its parser ─▶ plausible ─▶ stretch, on the grid
+bytes ─▶ decoding ─▶ catalogue: whose format? ─▶ its rows ─▶ tracks, its parser ─▶ plausible ─▶ stretch, on the grid
 """
 
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from agents.core.fingerprint import to_centi
 from agents.core.local_time import zone
@@ -15,11 +15,9 @@ from agents.ingest.files.decoding import decoded
 from agents.ingest.files.format import VendorFormat
 from agents.ingest.files.plausible import plausible
 from agents.ingest.files.stretch import newest_stretch
+from agents.ingest.files.tracks import tracks_of
 from schemas.errors import RejectedError, UnknownFormatError
 from schemas.upload import ProcessingWarnings
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +32,8 @@ class Rules:
 class UnifiedFile:
     """The newest usable stretch of a file: points 5 minutes apart, in hundredths of mg/dL, oldest first.
 
-    `start_seconds` is the file's own wall clock, counted from 1970-01-01T00:00; `timezone` says which that is.
+    `start_seconds` is the file's own wall clock, counted from 1970-01-01T00:00; `timezone` says which that is. Where
+    the clocks change between the first and the last point, it is the fixed offset in force at the last.
     """
 
     format_name: str
@@ -56,11 +55,14 @@ def unify_file(
 
     zone(timezone)
     text, notes = decoded(raw, supported(formats))
-    vendor_format, frame = _parsed(text, formats)
+    vendor_format, text, cut = _recognised(text, formats)
     try:
-        frame = plausible(frame)
-        notes += vendor_format.notes(text, frame)
+        tracks = tracks_of(text, vendor_format, timezone)
+        frame = plausible(tracks.frame)
+        notes += vendor_format.notes(text, frame) + cut + tracks.notes
         stretch = newest_stretch(frame, rules.minimum_minutes, rules.maximum_minutes)
+        tracks.check(stretch.track, stretch.start_seconds, stretch.end_seconds)
+        timezone, start_seconds = tracks.clock.named(stretch.start_seconds, stretch.end_seconds)
     except (RejectedError, MemoryError):
         raise
     except (Exception, PanicException):
@@ -68,7 +70,7 @@ def unify_file(
     return UnifiedFile(
         format_name=vendor_format.name,
         timezone=timezone,
-        start_seconds=stretch.start_seconds,
+        start_seconds=start_seconds,
         centi=[to_centi(value) for value in stretch.values_mgdl],
         warnings=_warnings(stretch.flags, notes),
     )
@@ -87,27 +89,20 @@ def to_unified_csv(raw: bytes | None, formats: Sequence[VendorFormat] = FORMATS)
     from polars.exceptions import PanicException
 
     text, notes = decoded(raw, supported(formats))
-    vendor_format, frame = _parsed(text, formats)
+    vendor_format, text, cut = _recognised(text, formats)
     try:
-        return Converted(str(FormatParser.to_csv_string(frame)), notes)
-    except MemoryError:
-        raise
-    except (Exception, PanicException):
-        raise _unreadable(vendor_format) from None
-
-
-def _parsed(text: str, formats: Sequence[VendorFormat]) -> tuple[VendorFormat, "pl.DataFrame"]:
-    """The file's format, and the file in cgm-format's core columns, one row an event."""
-    from polars.exceptions import PanicException
-
-    logging.getLogger("cgm_format").setLevel(logging.ERROR)  # its warnings quote rows of the file
-    vendor_format = recognised(text, formats)
-    try:
-        return vendor_format, vendor_format.parse(text)
+        return Converted(str(FormatParser.to_csv_string(vendor_format.parse(text))), notes + cut)
     except (RejectedError, MemoryError):
         raise
     except (Exception, PanicException):
         raise _unreadable(vendor_format) from None
+
+
+def _recognised(text: str, formats: Sequence[VendorFormat]) -> tuple[VendorFormat, str, list[str]]:
+    """The file's format, its whole rows, and what has to be said about the one that is not."""
+    logging.getLogger("cgm_format").setLevel(logging.ERROR)  # its warnings quote rows of the file
+    vendor_format = recognised(text, formats)
+    return vendor_format, *vendor_format.whole(text)
 
 
 def _unreadable(vendor_format: VendorFormat) -> UnknownFormatError:

@@ -1,0 +1,221 @@
+"""Exports over a change of the clocks, with rows that come twice, of two devices: what is published was measured.
+
+A parser that refused everything would keep that too: so each of the cases alone is also read to its end.
+"""
+
+import datetime
+import math
+from collections.abc import Callable
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.core.local_time import wall_clock, zone
+from agents.ingest.files.unified_file import Rules, UnifiedFile, unify_file
+from schemas.errors import ImplausibleError, RejectedError
+from tests.kit import samples
+from tests.kit.samples import STEP, Rows
+
+BERLIN = ZoneInfo("Europe/Berlin")
+FALL = datetime.datetime(2024, 10, 27, 1, tzinfo=datetime.UTC)
+SPRING = datetime.datetime(2024, 3, 31, 1, tzinfo=datetime.UTC)
+HOUR = datetime.timedelta(hours=1)
+LARGEST_STEP = 40 / 9 + 0.5
+"""Of `truth` in five minutes, and what the grid may add to it."""
+
+VENDORS: dict[str, Callable[[Rows], bytes]] = {
+    "dexcom": samples.dexcom,
+    "libre": samples.libre,
+    "unified": samples.unified,
+    "nightscout-csv": samples.nightscout_csv,
+    "medtronic": samples.medtronic,
+}
+DEVICES = {"dexcom": (b"ABCDEF", b"GHIJKL"), "libre": (b"ABC-1", b"ABC-2"), "nightscout-csv": (b"xDrip", b"Loop")}
+every_vendor = pytest.mark.parametrize("vendor", VENDORS)
+
+
+def truth(instant: datetime.datetime) -> float:
+    """What the sensor measures."""
+    return 140 + 40 * math.sin((instant - FALL) / STEP / 9)
+
+
+def measured(start: datetime.datetime, count: int, more: float = 0.0) -> Rows:
+    """Readings 5 minutes apart as a clock in Berlin shows them, in the order of time."""
+    instants = [start + number * STEP for number in range(count)]
+    return [(each.astimezone(BERLIN).replace(tzinfo=None), round(truth(each) + more, 1)) for each in instants]
+
+
+def lines_of(vendor: str, rows: Rows, device: int = 0) -> list[bytes]:
+    head = len(VENDORS[vendor]([]).splitlines())
+    names = DEVICES.get(vendor, (b"-", b"-"))
+    return [line.replace(names[0], names[device]) for line in VENDORS[vendor](rows).splitlines(keepends=True)[head:]]
+
+
+def export(vendor: str, lines: list[bytes]) -> bytes:
+    return VENDORS[vendor]([]) + b"".join(lines)
+
+
+def read(raw: bytes, timezone: str = "Europe/Berlin") -> UnifiedFile:
+    return unify_file(raw, timezone, Rules())
+
+
+def instant_of(found: UnifiedFile, index: int) -> datetime.datetime:
+    """When a point was measured, as everything that follows understands it."""
+    end = wall_clock(found.start_seconds).replace(tzinfo=zone(found.timezone))
+    return end.astimezone(datetime.UTC) + index * STEP
+
+
+def is_true(found: UnifiedFile, more: float = 0.0) -> bool:
+    """Whether every point has the value of its time."""
+    return all(
+        abs(centi / 100 - more - truth(instant_of(found, index))) < 1.5 for index, centi in enumerate(found.centi)
+    )
+
+
+# each alone
+
+
+@every_vendor
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_hour_that_comes_twice_is_told_apart_by_the_order_of_the_file(vendor: str, backwards: bool) -> None:
+    lines = lines_of(vendor, measured(FALL - 8 * HOUR, 200))
+    found = read(export(vendor, lines[::-1] if backwards else lines))
+    assert (len(found.centi), found.timezone) == (200, "+01:00")
+    assert is_true(found)
+    assert not found.warnings.has_warnings
+
+
+@every_vendor
+def test_a_stretch_that_begins_in_the_second_pass_is_told_by_its_offset(vendor: str) -> None:
+    found = read(export(vendor, lines_of(vendor, measured(FALL - STEP, 218))))
+    assert (len(found.centi), found.timezone) == (217, "+01:00")
+    assert is_true(found)
+
+
+@every_vendor
+def test_the_hour_that_is_skipped_is_no_gap(vendor: str) -> None:
+    found = read(export(vendor, lines_of(vendor, measured(SPRING - 5 * HOUR, 130))))
+    assert (len(found.centi), found.timezone) == (130, "+02:00")
+    assert is_true(found)
+    assert not found.warnings.has_warnings
+
+
+@every_vendor
+@pytest.mark.parametrize("change", [FALL, SPRING])
+@pytest.mark.parametrize("hours", [-20, 3])
+def test_a_stretch_without_a_change_in_it_keeps_its_zone(
+    vendor: str, change: datetime.datetime, hours: int
+) -> None:  # fmt: skip
+    used = measured(change + hours * HOUR, 130)
+    other = measured(change + (-40 if hours > 0 else 25) * HOUR, 20)
+    found = read(export(vendor, lines_of(vendor, [*used, *other] if hours < 0 else [*other, *used])))
+    assert (len(found.centi), found.timezone) == (130, "Europe/Berlin")
+    assert is_true(found)
+
+
+@every_vendor
+def test_an_hour_that_comes_twice_in_the_order_of_the_clock_is_left_out_and_said(vendor: str) -> None:
+    found = read(export(vendor, lines_of(vendor, sorted(measured(FALL - 8 * HOUR, 320)))))
+    assert is_true(found)
+    assert instant_of(found, 0) >= FALL + HOUR
+    assert any("CLOCK: 24 readings lie in an hour" in message for message in found.warnings.messages)
+
+
+@every_vendor
+def test_a_clock_that_was_not_changed_in_spring_joins_nothing(vendor: str) -> None:
+    rows = [(SPRING.replace(tzinfo=None) - 10 * HOUR + number * STEP, 140.0) for number in range(300)]
+    found = read(export(vendor, lines_of(vendor, rows)))
+    assert wall_clock(found.start_seconds) >= datetime.datetime(2024, 3, 31, 3)
+    assert any("CLOCK: 12 readings" in message for message in found.warnings.messages)
+
+
+@every_vendor
+def test_a_clock_that_was_set_back_in_a_zone_that_does_not_know_of_it_parts_the_file(vendor: str) -> None:
+    before, after = measured(FALL - 12 * HOUR, 156), measured(FALL + HOUR, 20)
+    found = read(export(vendor, lines_of(vendor, [*before[:-12], *measured(FALL, 12), *after])), "UTC")
+    assert found.timezone == "UTC"
+    assert len(found.centi) == 144, "the stretch before the change: the one after it is too short"
+    assert steps(found) <= LARGEST_STEP
+
+
+@every_vendor
+def test_in_the_order_of_the_clock_and_without_a_zone_nothing_tells_and_the_file_is_refused(vendor: str) -> None:
+    rows = sorted(measured(FALL - 8 * HOUR, 150))
+    with pytest.raises(ImplausibleError, match="a time range without the change"):
+        read(
+            export(
+                vendor,
+                lines_of(vendor, [(time, value + 30 * (number % 2)) for number, (time, value) in enumerate(rows)]),
+            ),
+            "UTC",
+        )
+
+
+@pytest.mark.parametrize("vendor", DEVICES)
+@pytest.mark.parametrize("together", [True, False])
+def test_of_two_devices_the_one_with_the_newest_readings_is_used_and_said(vendor: str, together: bool) -> None:
+    start = FALL - 60 * HOUR
+    one = lines_of(vendor, measured(start, 140, more=-80))
+    other = lines_of(vendor, measured(start + datetime.timedelta(minutes=1), 142, more=110), device=1)
+    lines = [line for pair in zip(one, other, strict=False) for line in pair] + other[140:] if together else other + one
+    found = read(export(vendor, lines))
+    assert len(found.centi) == 142
+    assert is_true(found, more=110)
+    assert any("SOURCES" in message for message in found.warnings.messages)
+
+
+@pytest.mark.parametrize("vendor", ["unified", "medtronic"])
+def test_two_devices_that_have_no_names_are_refused(vendor: str) -> None:
+    start = FALL - 60 * HOUR
+    rows = [*measured(start, 140, more=-80), *measured(start + datetime.timedelta(minutes=1), 140, more=110)]
+    with pytest.raises(ImplausibleError, match=r"of two devices.*Export one device"):
+        read(export(vendor, lines_of(vendor, sorted(rows))))
+
+
+@pytest.mark.parametrize("vendor", DEVICES)
+def test_one_sensor_shown_by_two_devices_is_one_series(vendor: str) -> None:
+    rows = measured(FALL - 60 * HOUR, 140)
+    one, other = lines_of(vendor, rows[:100]), lines_of(vendor, rows[50:], device=1)
+    found = read(export(vendor, [*one, *other]))
+    assert (len(found.centi), is_true(found)) == (140, True)
+
+
+# together
+
+
+def steps(found: UnifiedFile) -> float:
+    return max(abs(after - before) / 100 for before, after in zip(found.centi, found.centi[1:], strict=False))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_published_step_differs_from_the_true_one(data: st.DataObject) -> None:
+    draw = data.draw
+    vendor = draw(st.sampled_from(sorted(VENDORS)))
+    change = draw(st.sampled_from([FALL, SPRING]))
+    start = change + draw(st.integers(-260, 30)) * STEP
+    first = lines_of(vendor, measured(start, draw(st.integers(110, 300))))
+    if draw(st.booleans()):
+        first = [line for line in first for _ in range(2)]
+    elif draw(st.booleans()):
+        first += first[-draw(st.integers(1, 60)) :]
+    lines = first
+    if draw(st.booleans()):
+        more = draw(st.sampled_from([-90, -40, 40, 150]))
+        shift = datetime.timedelta(minutes=draw(st.integers(0, 4)))
+        second = lines_of(vendor, measured(start + shift, draw(st.integers(110, 300)), more), device=1)
+        lines = [*first, *second]
+        if draw(st.booleans()):
+            lines = [line for pair in zip(first, second, strict=False) for line in pair]
+    if draw(st.booleans()):
+        lines.reverse()
+    timezone = draw(st.sampled_from(["Europe/Berlin", "UTC"]))
+    try:
+        found = read(export(vendor, lines), timezone)
+    except RejectedError:
+        return
+    assert steps(found) <= LARGEST_STEP
+    if timezone != "UTC":
+        assert any(is_true(found, more) for more in (0, -90, -40, 40, 150))
