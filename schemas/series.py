@@ -12,7 +12,8 @@ from schemas.arrow_record import ArrowRecord
 class Series(ArrowRecord):
     """On ``cgm.series``, keyed by `series_key`. Points are 5 minutes apart, oldest first.
 
-    `start_seconds` counts from 1970-01-01T00:00 in the file's own local time; `timezone` says which that is.
+    `start_seconds` counts from 1970-01-01T00:00 in the file's own local time; `timezone` says which that is: an IANA
+    name, or the offset at the last point where the clocks change between the first and the last.
     `warnings_json` is a `schemas.upload.ProcessingWarnings`.
     """
 

@@ -85,8 +85,8 @@ class Tracks(NamedTuple):
         weak = pairs.filter((pl.col("apart") > 1) & pl.col("closer") & pl.col("strict"))
         if glaring.height or strong.height >= _STRONG or weak.height >= _WEAK:
             raise ImplausibleError(
-                f"the file holds readings of the same minutes that disagree, {max(strong.height, weak.height)} times in "
-                "what would be used: of two devices, or from before and after a change of the clock. Export one "
+                f"the file holds readings of the same minutes that disagree, {max(strong.height, weak.height)} times "
+                "in what would be used: of two devices, or from before and after a change of the clock. Export one "
                 "device, or a time range without the change, and send that"
             )
 
