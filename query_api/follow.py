@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -15,6 +15,7 @@ from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
 from streams.settings import Settings
+from streams.topology import CHART_CHANGELOGS
 
 log = structlog.get_logger("query_api.follow")
 
@@ -23,6 +24,9 @@ POLL_RECORDS = 200
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 STUCK_SECONDS = 10.0
+
+
+_Batches = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
 
 
 class Follower:
@@ -38,6 +42,7 @@ class Follower:
         self._probing: asyncio.Task[None] | None = None
         self._moved = time.monotonic()
         self._has_caught_up = False
+        self._urgent = _urgent(model.followed)
         self.connected = False
 
     @property
@@ -118,7 +123,7 @@ class Follower:
             raise RebuildError("it is of another Kafka cluster or of an earlier version")
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS, max_records=POLL_RECORDS)
+        batches = await self._fetched(consumer)
         if not batches:
             return
         for partition, records in batches.items():
@@ -130,6 +135,16 @@ class Follower:
         self._moved = time.monotonic()
         self._model.apply(_entries(record for records in batches.values() for record in records), positions)
         await self._advance()
+
+    async def _fetched(self, consumer: AIOKafkaConsumer) -> _Batches:
+        """What the most urgent topics have, else what any has: a waiter is behind one poll of a backlog at most."""
+        for topics in self._urgent:
+            partitions = [partition for partition in self._next if partition.topic in topics]
+            batches: _Batches = await consumer.getmany(*partitions, timeout_ms=0, max_records=POLL_RECORDS)
+            if batches:
+                return batches
+        found: _Batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS, max_records=POLL_RECORDS)
+        return found
 
     async def _watch(self) -> None:
         """A consumer stays silent when its broker is away: ask for the ends of the log now and then."""
@@ -198,3 +213,9 @@ class Follower:
 def _entries(records: Iterable[ConsumerRecord]) -> Iterable[Entry]:
     for record in records:
         yield Entry(record.topic, record.partition, record.offset, record.key, record.value)
+
+
+def _urgent(followed: Collection[str]) -> tuple[frozenset[str], ...]:
+    """Topics before which nobody should wait for the rest: outcomes and interactive charts, then live ones too."""
+    backlog, live = (CHART_CHANGELOGS[lane].name for lane in ("backfill", "live"))
+    return frozenset(followed) - {backlog, live}, frozenset(followed) - {backlog}

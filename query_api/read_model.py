@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from query_api.projections.fan_charts import ChartRow, FanCharts
+from query_api.projections.fan_charts import ChartRow, FanChartLog, FanCharts
 from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
 from query_api.projections.requests import Requests
@@ -23,6 +23,7 @@ from query_api.projections.uploads import StoredHandle, Uploads
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
 from schemas.errors import UndecodableError
+from schemas.lanes import LANES
 from streams.kafka.decoding import Undecodable
 
 log = structlog.get_logger("query_api.read_model")
@@ -55,7 +56,9 @@ class ReadModel:
         self.fan_charts = FanCharts(store)
         self.uploads = Uploads(store)
         self.readings = Readings(store)
-        projections: tuple[Projection, ...] = (self.fan_charts, self.uploads, self.readings, Requests())
+        projections: tuple[Projection, ...] = (
+            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, Requests()
+        )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
 
     @property

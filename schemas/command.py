@@ -5,10 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.fan_chart import FanChart
+from schemas.lanes import Lane
 from schemas.record import HexDigest, Record, UnixMilliseconds
-
-Lane = Literal["interactive", "live", "backfill"]
-LANES: tuple[Lane, ...] = ("interactive", "live", "backfill")
 
 
 class ForecastDemand(Record):

@@ -1,4 +1,4 @@
-"""The workers' tables by name, and the keys of the fan-chart table, which its changelog carries to other programs.
+"""The workers' tables by name, and the keys of the fan-chart tables, which their changelogs carry to the query role.
 
 A fan chart lies at a place, under the model that made it: ``handle/<handle>/<index>/<model>`` or
 ``subject/<subject id>/<slot of the ring>/<model>``, where the model is the first 16 digits of its fingerprint. One
@@ -7,9 +7,18 @@ model is served; charts of others may lie beside its own and can never overwrite
 
 from typing import NamedTuple
 
+from schemas.lanes import Lane
+
 SERIES_TABLE = "series"
 SUBJECTS_TABLE = "subjects"
-FAN_CHARTS_TABLE = "fan-charts"
+FAN_CHART_TABLES: dict[Lane, str] = {
+    "interactive": "fan-charts-interactive",
+    "live": "fan-charts-live",
+    "backfill": "fan-charts",
+}
+"""By the lane that made a chart, so that each lane has a changelog of its own: nobody who waits is behind a backlog."""
+DELETIONS_TABLE = FAN_CHART_TABLES["backfill"]
+"""Where the markers of what was deleted lie, for all of them."""
 
 MODEL_DIGITS = 16
 _HANDLE, _SUBJECT = "handle", "subject"

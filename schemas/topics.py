@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from schemas.command import Lane
+from schemas.lanes import LANES, Lane
 
 Encoding = Literal["json", "arrow", "bytes"]
 MIB = 1 << 20
@@ -63,7 +63,10 @@ LIVE = Topic("cgm.forecast-requests.live", "arrow", "ForecastRequest", "series k
 BACKFILL = Topic(
     "cgm.forecast-requests.backfill", "arrow", "ForecastRequest", "series key", "the other windows of uploads"
 )
-FORECASTS = Topic("cgm.forecasts", "arrow", "Forecast", "series key", "Monte Carlo samples")
+FORECASTS: dict[Lane, Topic] = {
+    lane: Topic(f"cgm.forecasts.{lane}", "arrow", "Forecast", "series key", f"Monte Carlo samples of the {lane} lane")
+    for lane in LANES
+}
 FAN_CHARTS = Topic(
     "cgm.fan-charts", "json", "FanChart", "series key", "forecasts for people and other systems", public=True,
     retention_ms=7 * DAY_MS,
@@ -104,7 +107,7 @@ TOPICS: tuple[Topic, ...] = (
     INTERACTIVE,
     LIVE,
     BACKFILL,
-    FORECASTS,
+    *FORECASTS.values(),
     FAN_CHARTS,
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,

@@ -8,15 +8,16 @@ import asyncio
 import dataclasses
 import importlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faust
 from faust.types import TP
 
-from agents.work import Helped, StepFunction
-from schemas.command import Lane
+from agents.work import Helped, Message, StepFunction
+from schemas.lanes import Lane
 from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
 from streams.effects import TableLocks
@@ -25,6 +26,7 @@ from streams.kafka.connection import tls_context
 from streams.kafka.consumer import StrictApp
 from streams.kafka.delivery import Fatal
 from streams.kafka.tables import ConfirmedTable
+from streams.lanes import Lanes
 from streams.metrics import Metrics
 from streams.settings import Settings
 from streams.topology import Step, WorkerRole
@@ -72,6 +74,9 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     for step in topology.steps_of(role):
         function = load(step, settings)
         host.helpers.extend(helped(function))
+        if step.by_lane:
+            _run_by_lane(app, step, function, tables, host, locks)
+            continue
         # What waits by partition may be many, and must not take the room of others.
         own_room = asyncio.Semaphore(settings.events_in_flight) if step.by_partition else room
         guard = Guard(
@@ -80,6 +85,33 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
         app.on_release.append(guard.give_back)
         app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
     return app
+
+
+def _run_by_lane(
+    app: StrictApp,
+    step: Step,
+    function: StepFunction,
+    tables: Mapping[str, ConfirmedTable],
+    host: Host,
+    locks: TableLocks,
+) -> None:
+    """An agent and a room a lane, and one loop over them."""
+    settings = host.settings
+    guards = {
+        lane: Guard(
+            step, function, app, tables, asyncio.Semaphore(settings.events_in_flight), host.metrics, settings, locks
+        )
+        for lane in step.by_lane
+    }
+    lanes = Lanes(guards, getattr(function, "prepare", _prepare_nothing))
+    app.on_release.append(lanes.release)
+    app.task(lanes.serve)
+    for lane, topic in step.by_lane.items():
+        app.agent(topic_of(app, (topic,), settings), name=f"{step.name}-{lane}")(partial(lanes.take_in, lane))
+
+
+def _prepare_nothing(messages: Sequence[Message]) -> None:
+    """Of a step that takes every message alone."""
 
 
 def lane_app(

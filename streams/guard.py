@@ -7,7 +7,7 @@ broker, or the process ends without the ack and the message comes again.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -59,18 +59,26 @@ class Guard:
 
     async def consume(self, stream: Any) -> None:
         """The body of the step's agent. What it has begun `together` goes on when it is cancelled, until it is done."""
+        if not self._together:
+            async for event in stream.noack().events():
+                await self._room.acquire()
+                await self.guarded(Delivery(event.message, self._app.strict, self._app.fatal, self._done))
+            return
+        async for delivery in self.deliveries(stream):
+            task = asyncio.create_task(self.guarded(delivery))
+            self._begun.add(task)
+            task.add_done_callback(self._begun.discard)
+            await asyncio.sleep(0)  # begun, as far as it comes, before the next
+
+    async def deliveries(self, stream: Any) -> AsyncIterator[Delivery]:
+        """What a stream brings, as far as there is room; each is to be `guarded` or released."""
         async for event in stream.noack().events():
             await self._room.acquire()
             delivery = Delivery(event.message, self._app.strict, self._app.fatal, self._done)
-            if not self._together:
-                await self._guarded(delivery)
-            elif self._app.should_stop or not delivery.is_current:  # it waited for room meanwhile
+            if self._app.should_stop or not delivery.is_current:  # it waited for room meanwhile
                 delivery.release()
             else:
-                task = asyncio.create_task(self._guarded(delivery))
-                self._begun.add(task)
-                task.add_done_callback(self._begun.discard)
-                await asyncio.sleep(0)  # begun, as far as it comes, before the next
+                yield delivery
 
     def give_back(self, revoked: set[TP]) -> None:
         """Release what waits for its turn in these partitions: it has not begun."""
@@ -86,7 +94,8 @@ class Guard:
         self._waiting.discard(delivery)
         return known
 
-    async def _guarded(self, delivery: Delivery) -> None:
+    async def guarded(self, delivery: Delivery) -> None:
+        """Handle a delivery: in the end it is sealed or released, or the process ends."""
         try:
             await self.handle(delivery)
         except asyncio.CancelledError:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from schemas import metrics as catalogue
-from schemas.command import LANES, Lane
+from schemas.lanes import LANES, Lane
 from schemas.metrics import LaneOutcome
 from streams.metrics import Metrics
 

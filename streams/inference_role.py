@@ -23,10 +23,10 @@ from agents.inference.batcher import Batch, Batcher, Budget, Entry, MeasuredCost
 from agents.inference.infer import Inference, NoAnswer
 from agents.work import Failure, StepFunction, Work
 from schemas import topics
-from schemas.command import LANES, Lane
 from schemas.errors import ConfigurationError, ImplausibleError
 from schemas.exit_codes import ExitCode
 from schemas.forecast import ForecastRequest
+from schemas.lanes import LANES, Lane
 from schemas.metrics import LaneOutcome
 from schemas.outcome import RequestStatus
 from streams import apps, topology
@@ -132,7 +132,7 @@ class InferenceRole:
             return "rejected"
         answer = await self._queue(lane, work, request)
         if isinstance(answer, bytes):
-            work.send(topics.FORECASTS, request.series_key, answer)
+            work.send(topics.FORECASTS[lane], request.series_key, answer)
             return "answered"
         if isinstance(answer, Expired):
             _end(work, request, "expired", "its deadline passed before its turn came")

@@ -8,10 +8,10 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                                                                   ▼
                                          [infer]  micro-batches, MC dropout
                                                                   ▼
-                                                          cgm.forecasts
+                               cgm.forecasts.{interactive, live, backfill}
                                                                   ▼
-                         [calc] ─▶ fan-chart table ─▶ [query_api] (its changelog)
-                            └────▶ cgm.fan-charts ──▶ everybody else
+                         [calc] ─▶ fan-chart tables, one a lane ─▶ [query_api] (their changelogs)
+                            └────▶ cgm.fan-charts ───────────────▶ everybody else
 
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore. A step that rejects writes
 an outcome, a step that fails writes to cgm.dead-letters. What stands here is enforced: `agents.work.Work` refuses any
@@ -19,10 +19,12 @@ other topic or table. The diagram and the AsyncAPI document are generated from h
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 from schemas import topics
-from schemas.tables import FAN_CHARTS_TABLE, SERIES_TABLE, SUBJECTS_TABLE
+from schemas.lanes import Lane
+from schemas.tables import FAN_CHART_TABLES, SERIES_TABLE, SUBJECTS_TABLE
 from schemas.topics import Topic
 
 WorkerRole = Literal["ingest", "inference", "calc"]
@@ -48,13 +50,23 @@ class Step:
     """Whether messages of different partitions are worked on at the same time. For a step that waits for somebody else
     and keeps no table."""
 
+    @property
+    def by_lane(self) -> Mapping[Lane, Topic]:
+        """What it reads, where that is a topic a lane: then lanes have turns by priority. Else empty."""
+        lanes = (topics.FORECASTS, topics.LANE_TOPICS)
+        return next((by_lane for by_lane in lanes if self.reads == tuple(by_lane.values())), {})
+
 
 def app_id(role: Role, lane: str | None = None) -> str:
     """The Faust app id, which is also the consumer group: ``glucast-ingest``, ``glucast-inference-live``, …"""
     return f"glucast-{role}" if lane is None else f"glucast-{role}-{lane}"
 
 
-FAN_CHART_CHANGELOG = topics.changelog(app_id("calc"), FAN_CHARTS_TABLE)
+FORECASTS = tuple(topics.FORECASTS.values())
+CHART_TABLES = tuple(FAN_CHART_TABLES.values())
+CHART_CHANGELOGS: dict[Lane, Topic] = {
+    lane: topics.changelog(app_id("calc"), table) for lane, table in FAN_CHART_TABLES.items()
+}
 
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
@@ -70,14 +82,14 @@ STEPS: tuple[Step, ...] = (
     Step("series_commands", "ingest", (topics.CACHE_COMMANDS,), (topics.UPLOAD_OUTCOMES,), (SERIES_TABLE,),
          "deletes series and the outcomes that point to them"),
     Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),
-         (topics.FORECASTS, topics.REQUEST_OUTCOMES), (),
+         (*FORECASTS, topics.REQUEST_OUTCOMES), (),
          "samples in micro-batches, lanes by priority and a share for each"),
-    Step("calc", "calc", (topics.FORECASTS,), (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), (FAN_CHARTS_TABLE,),
+    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), CHART_TABLES,
          "turns samples into calibrated fan charts and event probabilities"),
-    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (FAN_CHARTS_TABLE,),
+    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), CHART_TABLES,
          "deletes and restores fan charts"),
     Step("query_api", "query",
-         (FAN_CHART_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
+         (*CHART_CHANGELOGS.values(), topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),
 )  # fmt: skip

@@ -1,16 +1,22 @@
-"""Samples in; a fan chart into the table and onto ``cgm.fan-charts``, or one outcome that says why not."""
+"""Samples in; a fan chart into its lane's table and onto ``cgm.fan-charts``, or one outcome that says why not."""
 
 import datetime
+from collections.abc import Sequence
 from typing import Protocol
 
+from agents.calc.chart_rows import store
 from agents.core.deletions import is_deleted
 from agents.core.outcomes import ended
-from agents.work import StepFunction, Work
-from schemas.errors import ImplausibleError, RejectedError
+from agents.work import Message, Work
+from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
+from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
+from schemas.lanes import Lane
 from schemas.outcome import RequestStatus
-from schemas.tables import FAN_CHARTS_TABLE as TABLE
-from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
+from schemas.tables import DELETIONS_TABLE
+from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES
+
+LANE_OF: dict[str, Lane] = {topic.name: lane for lane, topic in FORECASTS.items()}
 
 
 class History(Protocol):
@@ -20,28 +26,62 @@ class History(Protocol):
     def subject_history_steps(self) -> int: ...
 
 
-def build(settings: History) -> StepFunction:
-    """The step of ``cgm.forecasts``. Raises `MalformedRecordError` for a message that is no forecast."""
-    from agents.calc.chart_rows import store
-    from agents.calc.fan_chart import fan_chart
+Charted = tuple[Forecast, FanChart | RejectedError]
 
-    async def step(work: Work) -> None:
-        forecast = Forecast.from_arrow(work.message.value)
-        if forecast.handle is not None and is_deleted(work, TABLE, forecast.handle, forecast.began_ms):
+
+class Calc:
+    """The step of ``cgm.forecasts.<lane>``. What it is told ahead it charts together, at a third of the cost."""
+
+    def __init__(self, settings: History) -> None:
+        self._history_steps = settings.subject_history_steps
+        self._ahead: dict[tuple[str, int, int], Charted | MalformedRecordError] = {}
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Chart the forecasts that come next. What was prepared earlier and did not come is forgotten."""
+        self._ahead = {
+            (message.topic, message.partition, message.offset): charted
+            for message, charted in zip(messages, _charted(messages), strict=True)
+        }
+
+    async def __call__(self, work: Work) -> None:
+        """Raises `MalformedRecordError` for a message that is no forecast."""
+        message = work.message
+        charted = self._ahead.get((message.topic, message.partition, message.offset)) or _charted([message])[0]
+        if isinstance(charted, MalformedRecordError):
+            raise charted
+        forecast, chart = charted
+        if forecast.handle is not None and is_deleted(work, DELETIONS_TABLE, forecast.handle, forecast.began_ms):
             _end(work, forecast, "dropped", "its series was deleted while the forecast was computed")
-            return
-        try:
-            chart = fan_chart(forecast, _time_of(work.message.timestamp_ms))
-        except ImplausibleError as error:
-            _end(work, forecast, "implausible", str(error))
-            return
-        except RejectedError as error:
-            _end(work, forecast, "failed", str(error))
-            return
-        store(work, chart, settings.subject_history_steps)
-        work.send(FAN_CHARTS, chart.series_key, chart.to_json())
+        elif isinstance(chart, RejectedError):
+            _end(work, forecast, "implausible" if isinstance(chart, ImplausibleError) else "failed", str(chart))
+        else:
+            store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
+            work.send(FAN_CHARTS, chart.series_key, chart.to_json())
 
-    return step
+
+def build(settings: History) -> Calc:
+    """The step of ``cgm.forecasts.<lane>``."""
+    return Calc(settings)
+
+
+def _charted(messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:
+    from agents.calc.fan_chart import Ready, fan_charts
+
+    decoded = [_decoded(message) for message in messages]
+    ready = [
+        Ready(forecast, _time_of(message.timestamp_ms))
+        for message, forecast in zip(messages, decoded, strict=True)
+        if isinstance(forecast, Forecast)
+    ]
+    charts = iter(fan_charts(ready))
+    return [(each, next(charts)) if isinstance(each, Forecast) else each for each in decoded]
+
+
+def _decoded(message: Message) -> Forecast | MalformedRecordError:
+    try:
+        return Forecast.from_arrow(message.value)
+    except MalformedRecordError as error:
+        return error
 
 
 def _end(work: Work, forecast: Forecast, status: RequestStatus, reason: str) -> None:

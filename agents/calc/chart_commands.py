@@ -7,8 +7,7 @@ from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart_row import head_of
-from schemas.tables import ALL_HANDLES, handle_prefix
-from schemas.tables import FAN_CHARTS_TABLE as TABLE
+from schemas.tables import ALL_HANDLES, DELETIONS_TABLE, FAN_CHART_TABLES, handle_prefix
 
 
 def build(settings: History) -> StepFunction:
@@ -19,25 +18,26 @@ def build(settings: History) -> StepFunction:
         if command.action == "restore":
             if command.chart is None:
                 raise MalformedRecordError("a restore carries a chart")
-            store(work, command.chart, settings.subject_history_steps)
+            store(work, "interactive", command.chart, settings.subject_history_steps)
         elif command.action == "flush":
             _remove(work, ALL_HANDLES, command.up_to_ms)
-            mark_deleted(work, TABLE, command.up_to_ms)
+            mark_deleted(work, DELETIONS_TABLE, command.up_to_ms)
         else:
             if command.handle is None:
                 raise MalformedRecordError("a delete names a handle")
             _remove(work, handle_prefix(command.handle), command.up_to_ms)
-            mark_deleted(work, TABLE, command.up_to_ms, command.handle)
+            mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, command.handle)
 
     return step
 
 
 def _remove(work: Work, prefix: str, up_to_ms: int) -> None:
     """Delete the rows under a prefix that began up to then, and what cannot be read."""
-    for key in work.keys(TABLE, prefix):
-        try:
-            began_ms = head_of(work.get(TABLE, key) or b"").began_ms
-        except MalformedRecordError:
-            began_ms = up_to_ms
-        if began_ms <= up_to_ms:
-            work.delete(TABLE, key)
+    for table in FAN_CHART_TABLES.values():
+        for key in work.keys(table, prefix):
+            try:
+                began_ms = head_of(work.get(table, key) or b"").began_ms
+            except MalformedRecordError:
+                began_ms = up_to_ms
+            if began_ms <= up_to_ms:
+                work.delete(table, key)

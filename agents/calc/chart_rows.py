@@ -1,4 +1,4 @@
-"""Rows of the fan-chart table: at each place one chart of the served model, and beside it those of models on trial."""
+"""Rows of the fan-chart tables: at each place one chart of the served model, and beside it those of models on trial."""
 
 import datetime
 from collections.abc import Iterator
@@ -9,13 +9,15 @@ from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import head_of, to_row
 from schemas.grid import STEP_SECONDS
-from schemas.tables import FAN_CHARTS_TABLE as TABLE
-from schemas.tables import ChartKey, handle_key, subject_key
+from schemas.lanes import LANES, Lane
+from schemas.tables import FAN_CHART_TABLES, ChartKey, handle_key, subject_key
 
 
 class Stored(NamedTuple):
     """What has to be known of a row before another one takes its place."""
 
+    lane: Lane
+    key: str
     slot: int
     model_serves: bool
 
@@ -34,39 +36,44 @@ def slot_of(time: datetime.datetime) -> int:
     return round(time.timestamp() / STEP_SECONDS)
 
 
-def store(work: Work, chart: FanChart, history_steps: int) -> None:
+def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
     """Keep a chart and let go of those that it replaces: of its own model, and if it is served of all served before.
 
     A chart on trial never takes a served one away, not even that of its own model, which was served before. A live
-    chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up.
+    chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up. A chart
+    lies in its lane's table, but where one of a higher lane lies at its place already it takes that one's: so the
+    changelog of the higher lane, which is read first, never takes away what a lower one has yet to bring.
     """
     key = key_of(chart, history_steps)
-    rivals = [(str(key), own)] if (own := _stored(work.get(TABLE, str(key)))) else []
-    if chart.model_serves:
-        rivals += [(other, stored) for other, stored in _others(work, key) if stored.model_serves]
-    elif any(stored.model_serves for _, stored in rivals):
+    rivals = [rival for rival in _rivals(work, key) if rival.key == str(key) or rival.model_serves]
+    own = [rival for rival in rivals if rival.key == str(key)]
+    if not chart.model_serves:
+        rivals = own
+        if any(rival.model_serves for rival in own):
+            return
+    if chart.kind == "live" and any(rival.slot > slot_of(chart.issue_time) for rival in rivals):
         return
-    if chart.kind == "live" and any(stored.slot > slot_of(chart.issue_time) for _, stored in rivals):
-        return
-    work.put(TABLE, str(key), to_row(chart))
-    for other, _ in rivals:
-        if other != str(key):
-            work.delete(TABLE, other)
+    table = FAN_CHART_TABLES[min((lane, *(rival.lane for rival in rivals)), key=LANES.index)]
+    work.put(table, str(key), to_row(chart))
+    for rival in rivals:
+        if (FAN_CHART_TABLES[rival.lane], rival.key) != (table, str(key)):
+            work.delete(FAN_CHART_TABLES[rival.lane], rival.key)
 
 
-def _others(work: Work, key: ChartKey) -> Iterator[tuple[str, Stored]]:
-    """Rows of other models at the same place, also the one from before models were told apart."""
-    for other in (*work.keys(TABLE, f"{key.place}/"), key.place):
-        if other != str(key) and (stored := _stored(work.get(TABLE, other))) is not None:
-            yield other, stored
+def _rivals(work: Work, key: ChartKey) -> Iterator[Stored]:
+    """All rows at a place: of any model and lane, also those from before models were told apart."""
+    for lane, table in FAN_CHART_TABLES.items():
+        for other in (*work.keys(table, f"{key.place}/"), key.place):
+            if (stored := _stored(lane, other, work.get(table, other))) is not None:
+                yield stored
 
 
-def _stored(row: bytes | None) -> Stored | None:
+def _stored(lane: Lane, key: str, row: bytes | None) -> Stored | None:
     """None where there is no row or it cannot be read."""
     if not row:
         return None
     try:
         head = head_of(row)
-        return Stored(slot_of(datetime.datetime.fromisoformat(head.issue_time)), head.model_serves)
+        return Stored(lane, key, slot_of(datetime.datetime.fromisoformat(head.issue_time)), head.model_serves)
     except (MalformedRecordError, ValueError):
         return None

@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
-from schemas.command import LANES, Lane
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest
+from schemas.lanes import LANES, Lane
 
 SLOTS_PER_SHARE = 8
 

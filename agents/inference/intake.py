@@ -7,10 +7,10 @@ from typing import TypeVar
 from agents.core import fingerprint
 from agents.core.plausibility import implausible_change
 from agents.inference.batcher import Entry
-from schemas.command import Lane
 from schemas.errors import ImplausibleError, MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS
+from schemas.lanes import Lane
 
 LONGEST_NAME = 512
 HANDLE = re.compile("[0-9a-f]{64}")

@@ -17,7 +17,7 @@ import rocksdict
 from agents.calc import chart_commands
 from agents.work import Message, Work
 from schemas.command import CacheCommand
-from schemas.tables import FAN_CHARTS_TABLE, handle_key
+from schemas.tables import DELETIONS_TABLE, FAN_CHART_TABLES, handle_key
 from streams import topology
 from streams.kafka.tables import ConfirmedTable, PartitionView
 from streams.settings import Settings
@@ -40,13 +40,14 @@ def run(say: Callable[[str], None] = print) -> None:
 
 async def _measure(directory: Path, size: int) -> tuple[float, float]:
     database = _filled(directory / "rows", size)
-    view = _view(database)
+    view, empty = _view(database), _view(_filled(directory / "empty", 0))
     command, step = chart_commands.build(Settings()), topology.step_of("chart_commands")
     took = []
     for number in range(REPEATS):
         handle = _handle(number)
         message = CacheCommand(action="delete", command_id="bench", up_to_ms=2, handle=handle)
-        work = Work(Message(topic="", key=None, value=message.to_json()), {FAN_CHARTS_TABLE: view}, step, lambda _: 0)
+        views = {table: view if table == DELETIONS_TABLE else empty for table in FAN_CHART_TABLES.values()}
+        work = Work(Message(topic="", key=None, value=message.to_json()), views, step, lambda _: 0)
         began = time.perf_counter()
         await command(work)
         for (_, key), value in work.writes.items():
@@ -97,4 +98,4 @@ def _view(database: Any) -> PartitionView:
 
     app = SimpleNamespace(producer=SimpleNamespace(send=send), _assignment=None)
     store = SimpleNamespace(data=SimpleNamespace(_db_for_partition=lambda _: database))
-    return ConfirmedTable(app, store, "calc", FAN_CHARTS_TABLE).partition(0)
+    return ConfirmedTable(app, store, "calc", DELETIONS_TABLE).partition(0)

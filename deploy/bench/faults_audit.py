@@ -27,7 +27,7 @@ from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
-from streams.topology import FAN_CHART_CHANGELOG, app_id
+from streams.topology import CHART_CHANGELOGS, app_id
 
 REQUESTS = (LIVE, BACKFILL)
 WINDOWS = changelog(app_id("ingest"), SUBJECTS_TABLE)
@@ -125,7 +125,9 @@ async def audit(settings: Settings, *, whole_pipeline: bool) -> Audit:
         model = published[0].model_fingerprint if published else ""
         expected = {forecast_id(r.input_hash, model, r.num_samples, r.seed) for r in reference.requests.values()}
         charts_lost = len(expected - {chart.forecast_id for chart in published})
-        rows = _latest(await read_all(settings, FAN_CHART_CHANGELOG.name))
+        rows: dict[str, bytes] = {}
+        for changelog in CHART_CHANGELOGS.values():
+            rows |= _latest(await read_all(settings, changelog.name))
         chart_rows_wrong = _wrong_charts(settings, reference, model, rows)
     return Audit(
         published=reference.published,

@@ -1,8 +1,11 @@
-"""Fan charts, from the changelog of the calc role's table: samples of handles, and the latest of each subject.
+"""Fan charts, from the changelogs of the calc role's tables: samples of handles, and the latest of each subject.
 
-c/<place>/<model>   a chart of the served model; the place is handle/<handle>/<index> or subject/<id>/<slot>
-t/<place>/<model>   a chart of a model on trial: kept, and the answer to no query
-l/<subject>         which row is the subject's latest forecast
+c/<place>/<lane>/<model>   a chart of the served model; the place is handle/<handle>/<index> or subject/<id>/<slot>,
+                           the lane is the place of its table's lane in the order of priority
+t/<place>/<lane>/<model>   a chart of a model on trial: kept, and the answer to no query
+l/<subject>                which row is the subject's latest forecast
+
+Each lane's table has a changelog of its own, so for a moment a place may have a row of two lanes: the higher counts.
 """
 
 import dataclasses
@@ -15,9 +18,10 @@ from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row, head_of
+from schemas.lanes import LANES, Lane
 from schemas.tables import ChartKey, handle_prefix, subject_prefix
 from schemas.topics import Topic
-from streams.topology import FAN_CHART_CHANGELOG
+from streams.topology import CHART_CHANGELOGS
 
 _HEADER = struct.Struct(">qq32s")
 _ISSUED = struct.Struct(">q")
@@ -55,13 +59,12 @@ def subject_key(subject_id: str) -> str:
     return f"subject/{subject_id}"
 
 
-class FanCharts:
-    """The projection and its views."""
+class FanChartLog:
+    """The projection of one lane's changelog."""
 
-    topic: Topic = FAN_CHART_CHANGELOG
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, lane: Lane) -> None:
+        self._store, self._lane = store, lane
+        self.topic: Topic = CHART_CHANGELOGS[lane]
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         place = ChartKey.parse(key)
@@ -75,20 +78,30 @@ class FanCharts:
         row = ChartRow(issue_seconds, head.began_ms, head.chart_id, value)
         self._remove(place)  # one row of the log, whichever of the two it was before
         if not head.model_serves:
-            self._store.stage(_trial_key(place), row.pack())
+            self._store.stage(self._key("t", place), row.pack())
             return
-        self._store.stage(_served_key(place), row.pack())
+        self._store.stage(self._key("c", place), row.pack())
         if place.kind == "subject":
             latest = self._store.get(_latest_key(place.owner))
             if latest is None or _ISSUED.unpack_from(latest)[0] <= issue_seconds:
-                self._store.stage(_latest_key(place.owner), _ISSUED.pack(issue_seconds) + _served_key(place))
+                self._store.stage(_latest_key(place.owner), _ISSUED.pack(issue_seconds) + self._key("c", place))
             yield subject_key(place.owner), row
         else:
             yield sample_key(place.owner, int(place.position)), row
 
     def _remove(self, place: ChartKey) -> None:
-        self._store.stage(_served_key(place), None)
-        self._store.stage(_trial_key(place), None)
+        self._store.stage(self._key("c", place), None)
+        self._store.stage(self._key("t", place), None)
+
+    def _key(self, kind: str, place: ChartKey) -> bytes:
+        return f"{kind}/{place.place}/{LANES.index(self._lane)}/{place.model}".encode()
+
+
+class FanCharts:
+    """The views over the rows of all lanes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def of_sample(self, handle: str, index: int) -> ChartRow | None:
         """The forecast of a sample."""
@@ -96,10 +109,10 @@ class FanCharts:
 
     def of_handle(self, handle: str) -> dict[int, ChartRow]:
         """The forecasts of a handle that are known, by sample."""
-        found = {}
+        found: dict[int, ChartRow] = {}
         prefix = f"c/{handle_prefix(handle)}".encode()
         for key, value in self._store.scan(prefix):
-            found[int(key[len(prefix) :].split(b"/")[0])] = ChartRow.unpack(value)
+            found.setdefault(int(key[len(prefix) :].split(b"/")[0]), ChartRow.unpack(value))
         return found
 
     def latest(self, subject_id: str) -> ChartRow | None:
@@ -129,14 +142,6 @@ class FanCharts:
 
     def _scan(self, prefix: str) -> Iterator[ChartRow]:
         return (ChartRow.unpack(value) for _, value in self._store.scan(f"c/{prefix}".encode()))
-
-
-def _served_key(place: ChartKey) -> bytes:
-    return f"c/{place.place}/{place.model}".encode()
-
-
-def _trial_key(place: ChartKey) -> bytes:
-    return f"t/{place.place}/{place.model}".encode()
 
 
 def _latest_key(subject_id: str) -> bytes:

@@ -15,8 +15,8 @@ ARROW_FORMAT = "application/vnd.apache.arrow.stream"
 
 Node = dict[str, Any]
 
-CHANNELS = (*topics.TOPICS, topology.FAN_CHART_CHANGELOG)
-"""All topics, and the one changelog that the query role follows."""
+CHANNELS = (*topics.TOPICS, *topology.CHART_CHANGELOGS.values())
+"""All topics, and the changelogs that the query role follows."""
 
 
 def document(payloads: Mapping[str, str]) -> Node:

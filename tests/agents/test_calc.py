@@ -4,13 +4,16 @@ import dataclasses
 
 import pytest
 
+from agents.work import Message
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
+from schemas.lanes import LANES, Lane
 from schemas.outcome import RequestOutcome
-from schemas.tables import FAN_CHARTS_TABLE
-from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
+from schemas.tables import DELETIONS_TABLE as FAN_CHARTS_TABLE
+from schemas.tables import FAN_CHART_TABLES
+from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES
 from tests.kit.forecasts import LIVE
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
@@ -133,10 +136,49 @@ async def test_a_saved_chart_comes_back() -> None:
     (value,) = of(FAN_CHARTS, await bench.run(CALC, SAMPLE.to_arrow()))
     await bench.run(COMMANDS, command_of("delete", handle=HANDLE))
     await bench.run(COMMANDS, command_of("restore", chart=FanChart.from_json(value)))
-    assert from_row(bench.rows(FAN_CHARTS_TABLE)[f"handle/{HANDLE}/-3/{MODEL}"]) == FanChart.from_json(value)
+    assert from_row(bench.rows(FAN_CHART_TABLES["interactive"])[f"handle/{HANDLE}/-3/{MODEL}"]) == FanChart.from_json(
+        value
+    )
 
 
 async def test_a_command_names_what() -> None:
     for action in ("delete", "restore"):
         with pytest.raises(MalformedRecordError):
             await Workbench().run(COMMANDS, command_of(action))
+
+
+async def test_a_chart_lies_in_the_table_of_its_lane_and_stays_in_the_higher_ones() -> None:
+    bench = Workbench()
+    places: dict[Lane, list[str]] = {}
+
+    async def charted(lane: Lane, model: str) -> None:
+        forecast = dataclasses.replace(SAMPLE, model_fingerprint=model * 64)
+        await bench.run(CALC, forecast.to_arrow(), topic=FORECASTS[lane].name)
+        places.update({each: [key[-1] for key in bench.rows(FAN_CHART_TABLES[each])] for each in LANES})
+
+    await charted("backfill", "1")
+    assert places == {"interactive": [], "live": [], "backfill": ["1"]}
+    await charted("interactive", "1")
+    assert places == {"interactive": ["1"], "live": [], "backfill": []}
+    await charted("backfill", "2")
+    assert places == {"interactive": ["2"], "live": [], "backfill": []}
+
+
+async def test_what_is_told_ahead_gives_the_same_charts() -> None:
+    messages = [SAMPLE.to_arrow(), b"poison", LIVE.to_arrow(), dataclasses.replace(LIVE, samples_mgdl=[]).to_arrow()]
+    alone, together = Workbench(), Workbench()
+    told = built("calc")
+    told.function.prepare(  # type: ignore[attr-defined]
+        [
+            Message(topic="t", offset=place, key=None, value=value, timestamp_ms=NOW_MS)
+            for place, value in enumerate(messages)
+        ]
+    )
+    for place, value in enumerate(messages):
+        if value == b"poison":
+            for bench, step in ((alone, CALC), (together, told)):
+                with pytest.raises(MalformedRecordError):
+                    await bench.run(step, value, topic="t", offset=place)
+        else:
+            first = await alone.run(CALC, value, topic="t", offset=place)
+            assert await together.run(told, value, topic="t", offset=place) == first

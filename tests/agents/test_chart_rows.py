@@ -12,7 +12,7 @@ from schemas.command import CacheCommand
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
 from schemas.forecast import Forecast
-from schemas.tables import FAN_CHARTS_TABLE, ChartKey
+from schemas.tables import FAN_CHART_TABLES, ChartKey
 from schemas.topics import FAN_CHARTS
 from streams.settings import Settings
 from tests.kit import forecasts
@@ -32,6 +32,13 @@ PLACES = {
 both_kinds = pytest.mark.parametrize("at", [LIVE, SAMPLE], ids=["live", "sample"])
 
 
+def rows_of(bench: Workbench) -> dict[str, bytes]:
+    """The rows of all lanes; no place may have its row twice."""
+    tables = [bench.rows(table) for table in FAN_CHART_TABLES.values()]
+    assert sum(map(len, tables)) == len(set().union(*tables))
+    return {key: row for table in tables for key, row in table.items()}
+
+
 def by(model: str, at: Forecast, serves: bool = True, **changes: object) -> Forecast:
     """The same forecast by another model; one on trial does not serve."""
     return dataclasses.replace(at, model_fingerprint=model, model_serves=serves, **changes)  # type: ignore[arg-type]
@@ -46,7 +53,7 @@ async def stored(*forecasts: Forecast, bench: Workbench | None = None) -> dict[s
     bench = bench or Workbench()
     for forecast in forecasts:
         assert len(of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))) == 1, "every chart is published"
-    charts = {key: from_row(row) for key, row in bench.rows(FAN_CHARTS_TABLE).items() if ChartKey.parse(key)}
+    charts = {key: from_row(row) for key, row in rows_of(bench).items() if ChartKey.parse(key)}
     for key, chart in charts.items():
         assert key.endswith(f"/{chart.model_fingerprint[:16]}"), "a row lies under its model"
     return {key: (chart.model_fingerprint, chart.model_serves) for key, chart in charts.items()}
@@ -93,12 +100,12 @@ async def test_a_model_on_trial_that_is_served_at_last_has_one_row(at: Forecast)
 async def test_a_row_from_before_models_were_told_apart_was_served(at: Forecast, serves: bool) -> None:
     bench = Workbench()
     await stored(by(OLD, at), bench=bench)
-    rows = bench.tables.table(FAN_CHARTS_TABLE).rows
+    rows = bench.tables.table(FAN_CHART_TABLES["backfill"]).rows
     legacy = from_row(rows.pop(f"{PLACES[at.kind]}/{OLD[:16]}"))
     rows[PLACES[at.kind]] = legacy.model_dump_json(exclude={"model_serves"}).encode()
     await bench.run(CALC, by(NEW, at, serves).to_arrow())
     own = {f"{PLACES[at.kind]}/{NEW[:16]}"}
-    assert set(bench.rows(FAN_CHARTS_TABLE)) == (own if serves else own | {PLACES[at.kind]})
+    assert set(rows_of(bench)) == (own if serves else own | {PLACES[at.kind]})
 
 
 async def test_places_that_begin_alike_are_not_the_same() -> None:
@@ -115,7 +122,7 @@ async def issued(*forecasts: Forecast) -> dict[str, int]:
     """After these forecasts: when each row's was issued, in rounds of the ring."""
     bench = Workbench()
     await stored(*forecasts, bench=bench)
-    charts = map(from_row, bench.rows(FAN_CHARTS_TABLE).values())
+    charts = map(from_row, rows_of(bench).values())
     return {
         chart.model_fingerprint: round((chart.issue_time.timestamp() - LIVE.end_seconds) / RING_SECONDS)
         for chart in charts
@@ -139,7 +146,7 @@ async def test_what_is_deleted_goes_by_whichever_model(action: str) -> None:
     await stored(by(OLD, SAMPLE), on_trial(SAMPLE), by(OLD, LIVE), on_trial(LIVE), bench=bench)
     command = CacheCommand(action=action, command_id="c1", up_to_ms=NOW_MS, handle=HANDLE)  # type: ignore[arg-type]
     await bench.run(COMMANDS, command.to_json())
-    left = {key for key in bench.rows(FAN_CHARTS_TABLE) if ChartKey.parse(key)}
+    left = {key for key in rows_of(bench) if ChartKey.parse(key)}
     assert left == set(row(LIVE, OLD) | row(LIVE, TRIED))
 
 
@@ -149,4 +156,4 @@ async def test_a_served_chart_that_is_restored_leaves_the_trial_alone() -> None:
     await stored(on_trial(SAMPLE), by(NEW, SAMPLE), bench=bench)
     command = CacheCommand(action="restore", command_id="c1", up_to_ms=NOW_MS, chart=FanChart.from_json(value))
     await bench.run(COMMANDS, command.to_json())
-    assert set(bench.rows(FAN_CHARTS_TABLE)) == set(row(SAMPLE, OLD) | row(SAMPLE, TRIED))
+    assert set(rows_of(bench)) == set(row(SAMPLE, OLD) | row(SAMPLE, TRIED))

@@ -16,7 +16,7 @@ from query_api.read_model import Entry, ReadModel
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
 from schemas.fan_chart import FanChart
-from streams.topology import FAN_CHART_CHANGELOG
+from streams.topology import CHART_CHANGELOGS
 from tests.kit.charts import ISSUE, fan_chart
 
 HANDLE = "e" * 64
@@ -52,7 +52,7 @@ class Row:
             if not self.model:
                 del fields["model_serves"]
             value = json.dumps(fields).encode()
-        return Entry(FAN_CHART_CHANGELOG.name, 0, 0, self.key.encode(), value)
+        return Entry(CHART_CHANGELOGS["interactive"].name, 0, 0, self.key.encode(), value)
 
 
 def sample(index: int, model: str, serves: bool = True, **changes: Any) -> Row:

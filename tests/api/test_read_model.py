@@ -14,7 +14,7 @@ from schemas import topics
 from schemas.errors import MalformedRecordError
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
-from streams.topology import FAN_CHART_CHANGELOG
+from streams.topology import CHART_CHANGELOGS
 from tests.kit.charts import fan_chart
 
 
@@ -23,7 +23,7 @@ def model(tmp_path: Path) -> ReadModel:
     return ReadModel(Store(tmp_path / "table", 1 << 20, 1 << 20), Subscriptions())
 
 
-def entry(key: str, value: bytes | None, topic: str = FAN_CHART_CHANGELOG.name) -> Entry:
+def entry(key: str, value: bytes | None, topic: str = CHART_CHANGELOGS["interactive"].name) -> Entry:
     return Entry(topic, 0, 0, key.encode(), value)
 
 

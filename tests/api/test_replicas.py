@@ -17,7 +17,7 @@ from schemas import topics
 from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
 from streams.settings import Settings
-from streams.topology import FAN_CHART_CHANGELOG
+from streams.topology import CHART_CHANGELOGS
 from tests.kit.query import Client, body_of, samples_of, serving
 from tests.kit.samples import dexcom, glucose_rows
 from tests.kit.small_pipeline import SmallPipeline
@@ -94,10 +94,10 @@ async def test_a_table_ahead_of_its_log_is_built_again(
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
         await client.services.follower.catch_up()
     model = ReadModel(Store(tmp_path / "query" / "read-model", MIB, MIB), Subscriptions())
-    model.apply([], {(FAN_CHART_CHANGELOG.name, 0): 10**6})
+    model.apply([], {(CHART_CHANGELOGS["interactive"].name, 0): 10**6})
     model.close()
     async with serving(settings, tmp_path / "query") as client:
-        assert client.services.read_model.positions().get((FAN_CHART_CHANGELOG.name, 0), 0) < 10**6
+        assert client.services.read_model.positions().get((CHART_CHANGELOGS["interactive"].name, 0), 0) < 10**6
         assert (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).status_code == 200
 
 

@@ -16,9 +16,9 @@ from deploy.bench.faults_audit import read_all
 from deploy.bench.roles import Roles
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas import topics
-from schemas.command import Lane
 from schemas.dead_letter import DeadLetter
 from schemas.forecast import Forecast, ForecastRequest
+from schemas.lanes import Lane
 from schemas.outcome import RequestOutcome
 from streams.apps import Host
 from streams.inference_role import InferenceRole, Model
@@ -89,7 +89,8 @@ async def publishing(settings: Settings) -> AsyncIterator[Callable[..., Awaitabl
 
 
 async def forecasts(settings: Settings) -> list[Forecast]:
-    return [Forecast.from_arrow(record.value) for record in await read_all(settings, topics.FORECASTS.name)]
+    records = [record for topic in topics.FORECASTS.values() for record in await read_all(settings, topic.name)]
+    return [Forecast.from_arrow(record.value) for record in records]
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def post(pipeline: Pipeline, path: str, body: object, **options: object) -> http
 def samples_by_id(pipeline: Pipeline) -> dict[str, list[tuple[float, ...]]]:
     """The draws that were ever published under each forecast id."""
     found: dict[str, list[tuple[float, ...]]] = {}
-    for record in pipeline.records(FORECASTS):
+    for record in pipeline.records(*FORECASTS.values()):
         forecast = Forecast.from_arrow(record.value)
         found.setdefault(forecast.forecast_id, []).append(tuple(forecast.samples_mgdl))
     return found
@@ -63,12 +63,12 @@ def test_an_upload_is_drawn_at_every_index_and_then_answered_from_the_table(pipe
     assert len(set(plots.values())) == 4
     every = 110 + 12  # each sample, and the forecasts that begin within the last hour
     until(lambda: len(samples_by_id(pipeline)) == every, "the backfill", 90)
-    computed = len(pipeline.records(FORECASTS))
+    computed = len(pipeline.records(*FORECASTS.values()))
     for index, plot in plots.items():
         assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index}).content == plot
     assert post(pipeline, "/process_unified", {"csv_base64": export_of(1)}).json()["handle"] == answer["handle"]
     assert len(pipeline.records(UPLOADS)) == 1
-    assert len(pipeline.records(FORECASTS)) == computed
+    assert len(pipeline.records(*FORECASTS.values())) == computed
     beyond = post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": 13})
     assert beyond.status_code == 422
     assert "-109" in beyond.json()["detail"]
@@ -99,7 +99,7 @@ def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: P
             Client(fresh.settings).publish(UPLOADS.name, [(b"any", raw)])
             until(lambda: len(samples_by_id(fresh).keys() & samples_by_id(pipeline).keys()) >= 40, "both backfills", 90)
             here, there = samples_by_id(fresh), samples_by_id(pipeline)
-            handles = {Forecast.from_arrow(record.value).handle for record in fresh.records(FORECASTS)}
+            handles = {Forecast.from_arrow(record.value).handle for record in fresh.records(*FORECASTS.values())}
             assert handles == {answer["handle"]}
     finally:
         broker.stop()

@@ -53,7 +53,7 @@ def owned(pipeline: Pipeline, role: str) -> list[int]:
 
 def windows(pipeline: Pipeline) -> set[tuple[str | None, int | None]]:
     """Handle and index of every forecast that was ever computed."""
-    forecasts = (Forecast.from_arrow(record.value) for record in pipeline.records(FORECASTS))
+    forecasts = (Forecast.from_arrow(record.value) for record in pipeline.records(*FORECASTS.values()))
     return {(forecast.handle, forecast.index) for forecast in forecasts}
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import yaml
 
-from schemas.command import LANES
+from schemas.lanes import LANES
 from schemas.metrics import EVENTS, METRICS, REQUESTS, EventOutcome, LaneOutcome, Metric
 from streams import topology
 from streams.settings import Settings

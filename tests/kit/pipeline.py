@@ -32,9 +32,9 @@ class Pipeline:
     def url(self) -> str:
         return next(process.url for process in self.roles.all if process.name.startswith("api"))
 
-    def records(self, topic: Topic) -> list[ConsumerRecord[bytes, bytes]]:
-        """Everything on a topic now."""
-        return asyncio.run(read_all(self.settings, topic.name))
+    def records(self, *topics: Topic) -> list[ConsumerRecord[bytes, bytes]]:
+        """Everything on these topics now."""
+        return [record for topic in topics for record in asyncio.run(read_all(self.settings, topic.name))]
 
 
 @contextlib.contextmanager

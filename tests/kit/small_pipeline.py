@@ -16,12 +16,12 @@ from agents.memory import MemoryTables
 from schemas import topics
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.outcome import RequestOutcome
-from schemas.tables import FAN_CHARTS_TABLE
+from schemas.tables import FAN_CHART_TABLES
 from streams.kafka import messages
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
-from streams.topology import FAN_CHART_CHANGELOG, steps_of
+from streams.topology import app_id, steps_of
 from tests.kit.workbench import Built, built
 
 MODEL_FINGERPRINT = "f" * 64
@@ -74,9 +74,9 @@ class SmallPipeline:
         for step in self._steps[record.topic]:
             work = await self._tables.run(*step, message)
             for (table, key), row in work.writes.items():
-                if table == FAN_CHARTS_TABLE:
+                if table in FAN_CHART_TABLES.values():
                     await producer.send(
-                        FAN_CHART_CHANGELOG.name, row, key=key.encode(), partition=record.partition
+                        topics.changelog(app_id("calc"), table).name, row, key=key.encode(), partition=record.partition
                     )  # fmt: skip
             for send in self._tables.apply(work):
                 await producer.send(
@@ -96,7 +96,8 @@ class SmallPipeline:
             )  # fmt: skip
             await producer.send_and_wait(topics.REQUEST_OUTCOMES.name, outcome.to_json(), key=key)
             return
-        await producer.send_and_wait(topics.FORECASTS.name, _forecast(asked).to_arrow(), key=key)
+        lane = next(lane for lane, topic in topics.LANE_TOPICS.items() if topic.name == record.topic)
+        await producer.send_and_wait(topics.FORECASTS[lane].name, _forecast(asked).to_arrow(), key=key)
 
 
 def _forecast(asked: ForecastRequest) -> Forecast:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agents.inference.batcher import SLOTS_PER_SHARE, Batch, Batcher, Budget, Entry
-from schemas.command import LANES, Lane
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest
+from schemas.lanes import LANES, Lane
 
 ONE_WINDOW = Budget(windows=1, seconds=0.0, seconds_per_sample=1.0)
 WIDE = Budget(windows=1000, seconds=1e9, seconds_per_sample=1e-3)

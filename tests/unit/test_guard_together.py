@@ -30,7 +30,7 @@ class Model:
         offset = work.message.offset
         self.begun.append(offset)
         self.answers[offset] = asyncio.get_running_loop().create_future()
-        work.send(topics.FORECASTS, "anna", await self.answers[offset])
+        work.send(topics.FORECASTS["live"], "anna", await self.answers[offset])
 
     async def answer(self, *offsets: int) -> None:
         """In this order."""
@@ -84,7 +84,7 @@ async def test_each_is_begun_as_far_as_it_comes_before_the_next() -> None:
         order.append(f"begun {work.message.offset}")
         if work.message.offset == 0:
             await asyncio.sleep(0)
-        work.send(topics.FORECASTS, "anna", b"")
+        work.send(topics.FORECASTS["live"], "anna", b"")
 
     app = FakeApp()
     guard, _ = guard_of(app, INFER, step, {}, together=True)

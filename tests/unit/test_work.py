@@ -8,7 +8,7 @@ from agents.memory import MemoryTable
 from agents.work import Message, Work
 from schemas import topics
 from schemas.errors import UndeclaredEffectError
-from schemas.tables import FAN_CHARTS_TABLE as TABLE
+from schemas.tables import DELETIONS_TABLE as TABLE
 from streams import topology
 from streams.topology import STEPS, Step
 
