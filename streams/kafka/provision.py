@@ -21,6 +21,7 @@ from schemas.errors import TopicMismatchError, UnavailableError
 from schemas.topics import DELETIONS_KEPT_MS, Topic
 from streams import topology
 from streams.kafka.connection import connection_options
+from streams.kafka.upgrade import FORECASTS_BEFORE_LANES, move_forecasts
 from streams.settings import Settings
 
 ADVICE = "run: glucast topics provision"
@@ -110,6 +111,9 @@ async def provision(settings: Settings) -> Provisioned:
         )
         if missing or altered:
             await _until_visible(admin, wanted, settings)
+        before = await admin.describe([FORECASTS_BEFORE_LANES])
+    if before:
+        await move_forecasts(settings, before[FORECASTS_BEFORE_LANES].partitions)
     return Provisioned(tuple(topic.name for topic in missing), tuple(altered), len(wanted))
 
 
