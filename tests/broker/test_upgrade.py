@@ -1,0 +1,54 @@
+"""What version 0.1.0 left unread on the topic of all lanes is moved on, once."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from deploy.bench.faults_audit import read_all
+from schemas.topics import FORECASTS
+from streams.kafka.connection import connection_options, new_consumer, producer_options
+from streams.kafka.provision import provision
+from streams.kafka.upgrade import FORECASTS_BEFORE_LANES
+from streams.settings import Settings
+from streams.topology import app_id
+from tests.kit.brokers import embedded, local_kafka
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "kafka":
+            yield stack.enter_context(local_kafka(tmp_path))[1]
+        else:
+            yield stack.enter_context(embedded(tmp_path))
+
+
+async def written_by_0_1_0(settings: Settings, read: int) -> None:
+    """Ten forecasts on the old topic, of which calc has read so many a partition."""
+    admin = AIOKafkaAdminClient(**connection_options(settings))
+    await admin.start()
+    await admin.create_topics([NewTopic(FORECASTS_BEFORE_LANES, settings.partitions, 1)])
+    await admin.close()
+    producer = AIOKafkaProducer(**producer_options(settings))
+    await producer.start()
+    for number in range(10):
+        await producer.send_and_wait(FORECASTS_BEFORE_LANES, b"%d" % number, key=b"ada", partition=number % 2)
+    await producer.stop()
+    consumer = new_consumer(settings, group_id=app_id("calc"))
+    await consumer.start()
+    consumer.assign([TopicPartition(FORECASTS_BEFORE_LANES, number) for number in range(2)])
+    await consumer.commit({TopicPartition(FORECASTS_BEFORE_LANES, number): read for number in range(2)})
+    await consumer.stop()
+
+
+async def test_only_what_calc_had_not_read_is_moved_and_only_once(settings: Settings) -> None:
+    await written_by_0_1_0(settings, read=3)
+    for _ in range(2):
+        await provision(settings)
+    moved = await read_all(settings, FORECASTS["backfill"].name)
+    assert sorted(record.value or b"" for record in moved) == [b"6", b"7", b"8", b"9"]
+    assert {record.key for record in moved} == {b"ada"}
