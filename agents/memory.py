@@ -18,12 +18,28 @@ class MemoryTable:
         return iter(sorted(key for key in self.rows if key.startswith(prefix)))
 
 
+class Committed:
+    """The progress of one message, of which its tables keep account."""
+
+    def __init__(self, tables: "MemoryTables", message_offset: int) -> None:
+        self._tables, self._message_offset = tables, message_offset
+
+    @property
+    def committed(self) -> int:
+        return self._tables.committed or 0
+
+    async def settled(self) -> None:
+        self._tables.committed = max(self.committed, self._message_offset)
+
+
 class MemoryTables:
     """The tables of all partitions, made when they are first touched."""
 
     def __init__(self, partition_of: Callable[[bytes], int] = lambda _: 0) -> None:
         """`partition_of` tells where a key's messages belong; without it everything belongs to partition 0."""
         self._partition_of = partition_of
+        self.committed: int | None = None
+        """Messages of lower offsets are never delivered again; None where no message is."""
         self._tables: dict[tuple[str, int], MemoryTable] = {}
 
     def table(self, name: str, partition: int = 0) -> MemoryTable:
@@ -38,9 +54,9 @@ class MemoryTables:
 
     async def run(self, step: Declared, function: StepFunction, message: Message) -> Work:
         """The finished work of one message, its table writes not applied yet; raises what the step raises."""
-        work = Work(
-            message, {name: self.table(name, message.partition) for name in step.tables}, step, self._partition_of
-        )
+        tables = {name: self.table(name, message.partition) for name in step.tables}
+        progress = None if self.committed is None else Committed(self, message.offset)
+        work = Work(message, tables, step, self._partition_of, progress)
         await function(work)
         return work
 

@@ -65,23 +65,55 @@ class Declared(Protocol):
     def tables(self) -> tuple[str, ...]: ...
 
 
+class Progress(Protocol):
+    """How far the messages of a message's partition are done with."""
+
+    @property
+    def committed(self) -> int:
+        """Messages of lower offsets are never delivered again."""
+
+    async def settled(self) -> None:
+        """Return once all messages before this one are committed, or this one is no longer ours to process."""
+
+
 class Work:
     """The message, read access to the tables as they will be after this work, and the collected effects.
 
-    `failure` makes the message a dead letter, beside the effects.
+    `failure` makes the message a dead letter, beside the effects. `sends_first` has the sends confirmed before any
+    table write goes out: for a step that could not find out again, from what it wrote, what it has to tell.
     """
 
     def __init__(
-        self, message: Message, tables: Mapping[str, Table], step: Declared, partition_of: Callable[[bytes], int]
+        self,
+        message: Message,
+        tables: Mapping[str, Table],
+        step: Declared,
+        partition_of: Callable[[bytes], int],
+        progress: Progress | None = None,
     ) -> None:
-        """`tables` are those of the message's partition; `partition_of` tells where a key's messages belong."""
+        """`tables` are those of the message's partition; `partition_of` tells where a key's messages belong.
+
+        Without `progress` nothing is ever delivered again.
+        """
         self.message = message
         self.step = step
         self.partition_of = partition_of
+        self.sends_first = False
         self.sends: list[Send] = []
         self.writes: dict[tuple[str, str], bytes | None] = {}
         self.failure: Failure | None = None
         self._tables = tables
+        self._progress = progress
+
+    @property
+    def committed(self) -> int:
+        """Messages of this partition with lower offsets are never delivered again."""
+        return self.message.offset if self._progress is None else self._progress.committed
+
+    async def settled(self) -> None:
+        """Wait until all messages before this one are committed; not for long, but never for every message."""
+        if self._progress is not None:
+            await self._progress.settled()
 
     def get(self, table: str, key: str) -> bytes | None:
         """The value under `key`, including what this work has put or deleted."""
@@ -133,6 +165,7 @@ class Work:
         """Forget everything that was collected: the step failed, or is tried again."""
         self.sends.clear()
         self.writes.clear()
+        self.sends_first = False
         self.failure = None
 
     def _require_table(self, table: str) -> None:

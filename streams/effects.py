@@ -1,4 +1,4 @@
-"""Applies what a work has collected: table writes first, then sends, each attached to its delivery."""
+"""Applies what a work has collected: writes, then sends, each attached to its delivery; or the sends first."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,6 +16,19 @@ class Effects:
     def __init__(self, app: StrictApp, tables: Mapping[str, ConfirmedTable]) -> None:
         self._app = app
         self._tables = tables
+
+    async def told(self, work: Work, delivery: Delivery) -> bool:
+        """Send what is to be sent, and wait until the broker has confirmed it: `apply` has the writes left.
+
+        False where the partition is somebody else's by then.
+        """
+        confirmations = []
+        while work.sends:
+            confirmations.append(await self._send(work.sends.pop(0)))
+            delivery.attach(confirmations[-1])
+        await asyncio.gather(*confirmations)
+        await self._app.fence.opened(lambda: delivery.is_current)
+        return delivery.is_current
 
     async def apply(self, work: Work, delivery: Delivery) -> None:
         """Enqueue everything. The delivery is not sealed."""

@@ -120,11 +120,14 @@ class Guard:
             for table in sorted(self._tables):
                 await turns.enter_async_context(self._locks.of(table, message.partition))
             views = {name: table.partition(message.partition) for name, table in self._tables.items()}
-            work = Work(message, views, self._step, self._partition_of)
+            work = Work(message, views, self._step, self._partition_of, delivery)
             await self._run(work)
             await self._app.fence.opened(lambda: delivery.is_current)
             if not delivery.is_current:  # somebody else has it by now
                 delivery.release()
+                return
+            if work.sends_first and not await self._effects.told(work, delivery):
+                self._app.fatal(f"step {self._step.name}: its partition was given away between its effects")
                 return
             await self._effects.apply(work, delivery)
         delivery.seal()

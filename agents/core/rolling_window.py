@@ -5,9 +5,13 @@ two as near the earlier one; of two at the same time with different values the o
 Up to two missing slots (gaps to 15 minutes) are interpolated linearly. So the slots do not depend on the order in
 which readings arrive, corrections aside.
 
-Messages are delivered at least once, and a table write may survive where what should have been sent did not. So a slot
-remembers the offset of its message, and a message is judged by the slots of its own offset and lower ones: delivered
-again, it has the effects it had.
+Messages are delivered at least once, and what a message wrote or sent may survive while the rest of it did not. So a
+slot remembers the offset of its message, and what left a slot is kept with the offset of the message that displaced
+it, until that one can never be delivered again. At offset `o` those readings were known which came before `o` and were
+not displaced before `o`: a message delivered again is judged by them, and has exactly the effects it had.
+
+That holds for as long as a message's offset is not committed. After an operator has set the group's offsets back, what
+was displaced is gone: such a message may find ``too_old``, ``gap`` or ``warming_up`` where there was a forecast.
 """
 
 import dataclasses
@@ -21,14 +25,18 @@ from agents.core.plausibility import implausible_change
 from schemas.grid import PAST_POINTS, STEP_SECONDS
 
 FURTHEST_STEP = 3  # slots between two readings that still make one stretch
-REDELIVERY_SLOTS = 20  # kept beyond what windows need, so that messages delivered again find their window
+SPARE_SLOTS = 20  # kept beyond what windows need
+MOST_UNSETTLED = 64
+"""Displaced readings, not yet committed, from which on a reading waits for a commit: so a row is bounded."""
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _STEP_MICROSECONDS = STEP_SECONDS * 1_000_000
-_VERSION = 1
+_VERSION = 2  # rows of version 1 have no displaced readings
 _HEAD = struct.Struct("<Bq")  # version, first slot
+_COUNT = struct.Struct("<H")  # slots
 _ROW = struct.Struct("<Hiiqh")  # slot - first slot, microseconds from the slot's time, hundredths, offset, zone minutes
+_DISPLACED = struct.Struct("<iiiqhq")  # slot, and as above; the offset that displaced it
 
 
 class Held(NamedTuple):
@@ -61,6 +69,18 @@ class Verdict(NamedTuple):
     issues: list[Issue]
     code: str | None = None
     reason: str | None = None
+    kept: bool = True
+    """Whether the reading takes a slot."""
+    newest: int = 0
+    """The newest slot, this reading's included."""
+
+
+class Displaced(NamedTuple):
+    """A reading that has left its slot, and the offset of the message that made it leave."""
+
+    slot: int
+    held: Held
+    by_offset: int
 
 
 Slots = dict[int, Held]
@@ -86,56 +106,102 @@ class RollingWindow:
 
     slots: Slots
     late_slots: int
+    displaced: list[Displaced] = dataclasses.field(default_factory=list)
 
     @property
     def capacity(self) -> int:
         """Slots kept before the newest: a window that ended `late_slots` ago, what it leans on, a margin."""
-        return self.late_slots + PAST_POINTS + FURTHEST_STEP - 1 + REDELIVERY_SLOTS
+        return self.late_slots + PAST_POINTS + FURTHEST_STEP - 1 + SPARE_SLOTS
 
     @classmethod
     def from_bytes(cls, data: bytes | None, late_slots: int) -> "RollingWindow":
-        """Inverse of `to_bytes`. Raises ValueError for another version's bytes."""
+        """Inverse of `to_bytes`; reads version 1 too. Raises ValueError for another version's bytes."""
         if not data:
             return cls({}, late_slots)
         version, first = _HEAD.unpack_from(data)
-        if version != _VERSION:
+        rest = memoryview(data)[_HEAD.size :]
+        left: list[Displaced] = []
+        if version == _VERSION:
+            (count,) = _COUNT.unpack_from(rest)
+            end = _COUNT.size + count * _ROW.size
+            left = [Displaced(row[0], Held._make(row[1:5]), row[5]) for row in _DISPLACED.iter_unpack(rest[end:])]
+            rest = rest[_COUNT.size : end]
+        elif version != 1:
             raise ValueError(f"rolling window of version {version}, this is version {_VERSION}")
-        rows = _ROW.iter_unpack(memoryview(data)[_HEAD.size :])
-        return cls({first + row[0]: Held._make(row[1:]) for row in rows}, late_slots)
+        return cls({first + row[0]: Held._make(row[1:]) for row in _ROW.iter_unpack(rest)}, late_slots, left)
 
     def to_bytes(self) -> bytes:
-        """20 bytes a slot, oldest first."""
+        """20 bytes a slot, oldest first, then 30 bytes a displaced reading."""
         ordered = sorted(self.slots.items())
         first = ordered[0][0] if ordered else 0
-        return _HEAD.pack(_VERSION, first) + b"".join([_ROW.pack(slot - first, *held) for slot, held in ordered])
+        rows = [_ROW.pack(slot - first, *held) for slot, held in ordered]
+        left = [_DISPLACED.pack(each.slot, *each.held, each.by_offset) for each in self.displaced]
+        return b"".join([_HEAD.pack(_VERSION, first), _COUNT.pack(len(rows)), *rows, *left])
 
-    def accept(self, slot: int, reading: Held) -> tuple[Verdict, bool]:
-        """What becomes of a reading, and whether the slots changed by it."""
-        newest = max(self.slots, default=slot)
-        if slot < newest - self.capacity:
-            return _too_old(newest - slot), False
-        known = {s: held for s, held in self.slots.items() if held.message_offset < reading.message_offset}
-        verdict = self._judge(known, slot, reading)
-        holder = self.slots.get(slot)
-        delivered_again = holder is not None and holder.message_offset >= reading.message_offset
-        if delivered_again or verdict.code in ("duplicate", "superseded"):
+    def must_settle(self, message_offset: int, committed: int) -> bool:
+        """Whether a new message had better wait until those before it are committed: the row holds much for them."""
+        unsettled = sum(each.by_offset >= committed for each in self.displaced)
+        return unsettled > MOST_UNSETTLED and message_offset > self._reached
+
+    def accept(self, slot: int, reading: Held, committed: int = 0) -> tuple[Verdict, bool]:
+        """What becomes of a reading, and whether the slots changed by it.
+
+        Messages of lower offsets than `committed` are never delivered again: what they displaced is let go.
+        """
+        offset = reading.message_offset
+        verdict = self._judge(self._known(offset), slot, reading)
+        if not verdict.kept or (offset <= self._reached and self._has_seen(slot, reading)):
             return verdict, False
-        self.slots[slot] = reading
+        newest = max(self.slots, default=slot)
+        leaving = [slot] if slot in self.slots else []
         if slot > newest:
-            oldest = slot - self.capacity
-            self.slots = {s: held for s, held in self.slots.items() if s >= oldest}
+            leaving += [other for other in self.slots if other < slot - self.capacity]
+        self.displaced = [each for each in self.displaced if each.by_offset >= committed]
+        self.displaced += [Displaced(other, self.slots.pop(other), offset) for other in sorted(leaving)]
+        self.slots[slot] = reading
         return verdict, True
+
+    @property
+    def _reached(self) -> int:
+        """The offset of the latest message that changed the slots: nothing can have displaced its reading."""
+        return max((held.message_offset for held in self.slots.values()), default=-1)
+
+    def _known(self, offset: int) -> Slots:
+        """The slots as the message of this offset found them when it was delivered first."""
+        if offset > self._reached:
+            return self.slots
+        known = {each.slot: each.held for each in self.displaced if each.held.message_offset < offset <= each.by_offset}
+        return known | {slot: held for slot, held in self.slots.items() if held.message_offset < offset}
+
+    def _has_seen(self, slot: int, reading: Held) -> bool:
+        """Whether later messages build on this one, or leave no place for it.
+
+        The latter only where offsets were set back, or its step failed when it was delivered first.
+        """
+        offset = reading.message_offset
+        if any(each.held.message_offset == offset for each in self.displaced):
+            return True
+        holder = self.slots.get(slot)
+        return slot < max(self.slots) - self.capacity or (holder is not None and holder.message_offset >= offset)
 
     def _judge(self, known: Slots, slot: int, reading: Held) -> Verdict:
         """The verdict where `known` is all that came before."""
+        newest = max(known, default=slot)
+        if slot < newest - self.capacity:
+            return _too_old(newest - slot)._replace(kept=False, newest=newest)
         holder = known.get(slot)
         if holder is not None:
             if holder[:2] == reading[:2]:
-                return Verdict("duplicate", [], "duplicate", "the same value at the same time is known")
+                return Verdict("duplicate", [], "duplicate", "the same value at the same time is known", kept=False)
             if holder[0] != reading[0] and _nearness(holder) < _nearness(reading):
-                return Verdict("no_forecast", [], "superseded", "another reading is nearer to this 5-minute slot")
+                reason = "another reading is nearer to this 5-minute slot"
+                return Verdict("no_forecast", [], "superseded", reason, kept=False)
         after = known | {slot: reading}
-        newest = max(after)
+        newest = max(newest, slot)
+        return self._forecasts(known, after, slot, newest)._replace(newest=newest)
+
+    def _forecasts(self, known: Slots, after: Slots, slot: int, newest: int) -> Verdict:
+        """Which windows the reading of `slot` makes or changes, or why none."""
         issues = []
         for end in range(max(slot, newest - self.late_slots), min(slot + PAST_POINTS + 1, newest) + 1):
             issue = window(after, end)

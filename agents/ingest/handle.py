@@ -96,13 +96,15 @@ def _store(tail: Tail, series: Series) -> StoredSeries:
 
 def _evict(work: Work, tail: Tail, series_key: str) -> None:
     """Forget the oldest of too many series of one tail, and say so to whoever looks their uploads up."""
-    surplus = sorted(tail.series, key=lambda series: series.began_ms)[: max(0, len(tail.series) - MOST_ENTRIES)]
+    oldest_first = sorted(tail.series, key=lambda series: (series.began_ms, series.handle))
+    surplus = oldest_first[: max(0, len(tail.series) - MOST_ENTRIES)]
     retract(work, tail, {series.handle for series in surplus}, series_key)
 
 
 def retract(work: Work, tail: Tail, handles: set[str], series_key: str) -> None:
     """Remove series; tombstones for their uploads, new outcomes for those that they served."""
     removed, orphans = tail.remove(handles)
+    work.sends_first = work.sends_first or bool(removed)  # delivered again, it would find nothing to remove
     for series in removed:
         for upload_id in series.upload_ids:
             work.send(UPLOAD_OUTCOMES, upload_id, None)

@@ -14,6 +14,7 @@ def build(_: object) -> StepFunction:
 
     async def step(work: Work) -> None:
         command = CacheCommand.from_json(work.message.value)
+        work.sends_first = True  # once the rows have gone, nothing tells whose outcomes went with them
         if command.action == "flush":
             for key in [key for key in work.keys(TABLE, "") if "/" not in key]:  # deletion markers have a slash
                 _forget(work, key, None, command.up_to_ms)

@@ -61,7 +61,9 @@ def build(settings: WindowSettings) -> StepFunction:
             _reject(work, outcome_id, reading.subject_id, *refusal, reading)
             return
         window = RollingWindow.from_bytes(work.get(TABLE, reading.subject_id), late_slots)
-        verdict, changed = window.accept(*place(reading.time, reading.glucose_mgdl, message.offset))
+        if window.must_settle(message.offset, work.committed):
+            await work.settled()
+        verdict, changed = window.accept(*place(reading.time, reading.glucose_mgdl, message.offset), work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
         outcome = ReadingOutcome(
@@ -75,11 +77,10 @@ def build(settings: WindowSettings) -> StepFunction:
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
         )
         work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
-        newest = max(window.slots, default=0)
         for issue in verdict.issues:
             request = _request(reading, issue, message.timestamp_ms)
             # A late reading changes up to two hours of forecasts. Nobody waits for any but the last of them.
-            work.send(LIVE if issue.slot == newest else BACKFILL, reading.subject_id, request.to_arrow())
+            work.send(LIVE if issue.slot == verdict.newest else BACKFILL, reading.subject_id, request.to_arrow())
 
     def _refusal(reading: Reading, timestamp_ms: int) -> tuple[str, str] | None:
         if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:

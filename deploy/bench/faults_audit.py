@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from agents.core.fingerprint import forecast_id
+from agents.core.rolling_window import RollingWindow, Slots
 from agents.ingest import window
 from agents.memory import MemoryTables
 from schemas.fan_chart import FanChart
@@ -38,7 +39,7 @@ class Reference:
     """What a run without faults leaves of the readings that were published."""
 
     published: int = 0
-    outcomes: set[str] = dataclasses.field(default_factory=set)
+    outcomes: dict[str, set[bytes]] = dataclasses.field(default_factory=dict)
     requests: dict[str, ForecastRequest] = dataclasses.field(default_factory=dict)
     windows: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
@@ -50,6 +51,7 @@ class Audit:
     published: int
     outcomes_lost: int
     outcomes_twice: int
+    outcomes_contradicted: int
     requests_lost: int
     requests_twice: int
     charts_lost: int
@@ -63,11 +65,11 @@ class Audit:
 
     @property
     def wrong(self) -> int:
-        return self.window_rows_wrong + self.chart_rows_wrong
+        return self.outcomes_contradicted + self.window_rows_wrong + self.chart_rows_wrong
 
     def lines(self) -> Iterator[str]:
         yield f"{self.published} readings published"
-        yield f"outcomes: {self.outcomes_lost} lost, {self.outcomes_twice} again"
+        yield f"outcomes: {self.outcomes_lost} lost, {self.outcomes_twice} again, {self.outcomes_contradicted} unlike"
         yield f"requests: {self.requests_lost} lost, {self.requests_twice} again"
         yield f"fan charts: {self.charts_lost} lost, {self.charts_twice} again"
         yield f"table rows unlike a faultless run: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts"
@@ -100,7 +102,8 @@ async def reference_of(settings: Settings) -> Reference:
         reference.published += 1
         for send in tables.apply(work):
             if send.topic == READING_OUTCOMES:
-                reference.outcomes.add(ReadingOutcome.from_json(send.value).outcome_id)
+                outcome_id = ReadingOutcome.from_json(send.value).outcome_id
+                reference.outcomes.setdefault(outcome_id, set()).add(send.value or b"")
             elif send.topic in REQUESTS:
                 request = ForecastRequest.from_arrow(send.value)
                 reference.requests[request.request_id] = request
@@ -111,9 +114,13 @@ async def reference_of(settings: Settings) -> Reference:
 async def audit(settings: Settings, *, whole_pipeline: bool) -> Audit:
     """Compare what the topics hold with the reference; without `whole_pipeline` charts are not expected."""
     reference = await reference_of(settings)
-    outcomes = Counter(
-        ReadingOutcome.from_json(record.value).outcome_id for record in await read_all(settings, READING_OUTCOMES.name)
-    )
+    outcomes: Counter[str] = Counter()
+    contradicted = set()
+    for record in await read_all(settings, READING_OUTCOMES.name):
+        outcome_id = ReadingOutcome.from_json(record.value).outcome_id
+        outcomes[outcome_id] += 1
+        if record.value not in reference.outcomes.get(outcome_id, ()):
+            contradicted.add(outcome_id)
     asked = [record for topic in REQUESTS for record in await read_all(settings, topic.name)]
     requests = Counter(ForecastRequest.from_arrow(record.value).request_id for record in asked)
     windows = _latest(await read_all(settings, WINDOWS.name))
@@ -131,15 +138,23 @@ async def audit(settings: Settings, *, whole_pipeline: bool) -> Audit:
         chart_rows_wrong = _wrong_charts(settings, reference, model, rows)
     return Audit(
         published=reference.published,
-        outcomes_lost=len(reference.outcomes - outcomes.keys()),
+        outcomes_lost=len(reference.outcomes.keys() - outcomes.keys()),
         outcomes_twice=_again(outcomes),
+        outcomes_contradicted=len(contradicted),
         requests_lost=len(reference.requests.keys() - requests.keys()),
         requests_twice=_again(requests),
         charts_lost=charts_lost,
         charts_twice=_again(charts),
-        window_rows_wrong=sum(windows.get(key) != value for key, value in reference.windows.items()),
+        window_rows_wrong=sum(
+            _slots(settings, windows.get(key)) != _slots(settings, value) for key, value in reference.windows.items()
+        ),
         chart_rows_wrong=chart_rows_wrong,
     )
+
+
+def _slots(settings: Settings, row: bytes | None) -> Slots:
+    """What a row says of its subject; what it remembers for messages to come again differs from run to run."""
+    return RollingWindow.from_bytes(row, settings.max_late_minutes * 60 // STEP_SECONDS).slots
 
 
 def _wrong_charts(settings: Settings, reference: Reference, model: str, rows: dict[str, bytes]) -> int:

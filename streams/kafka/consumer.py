@@ -24,6 +24,7 @@ from streams.kafka.recovery import PromptTables
 from streams.kafka.tables import ConfirmedTable
 
 REWIND_AFTER_SECONDS = 5.0
+COMMIT_AGAIN_SECONDS = 0.02
 
 _log = logging.getLogger("faust.strict")
 
@@ -205,6 +206,25 @@ class StrictConsumer(Consumer):
             return False
         self._committed_offset.update(offsets)
         return True
+
+    def committed(self, tp: TP) -> int:
+        """The offset from which on the group would be given messages again, by what the broker has confirmed."""
+        return self._committed_offset.get(tp) or 0
+
+    async def settled(self, tp: TP, offset: int, while_true: Callable[[], bool]) -> None:
+        """Commit until all messages before `offset`, which is in flight, are committed, or as long as this holds.
+
+        Returns too where an earlier message was lost inside Faust: it comes again, behind the one that waits here.
+        """
+        while while_true() and (before := self.committed(tp)) < offset and (ledger := self.ledgers.get(tp)) is not None:
+            if ledger.low > before:
+                await self.commit({tp})
+                if self.committed(tp) == before:  # another commit was on its way, or the broker is away
+                    await asyncio.sleep(COMMIT_AGAIN_SECONDS)
+            elif self.app.in_flight.was_passed(tp, ledger.low):
+                return
+            else:
+                await self.app.in_flight.changed(REWIND_AFTER_SECONDS)
 
     # rebalances
 

@@ -1,6 +1,7 @@
 """One message from its delivery to its ack: everything it causes is attached to it, and confirmed before the ack."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -38,6 +39,12 @@ class InFlight:
         self._begun[tp] = max(offset, self._begun.get(tp, -1))
         self._count += 1
 
+    async def changed(self, timeout_seconds: float) -> None:
+        """Wait until a delivery ends, or for so long."""
+        self._changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+
     def leave(self, tp: TP, offset: int) -> None:
         """The delivery of this message has ended."""
         self._open[tp].discard(offset)
@@ -59,11 +66,9 @@ class InFlight:
         """Wait until nothing is in flight; False if the time was not enough."""
         deadline = time.monotonic() + timeout_seconds
         while self._count > 0:
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
-            except TimeoutError:
+            if time.monotonic() >= deadline:
                 return False
+            await self.changed(deadline - time.monotonic())
         return True
 
 
@@ -73,6 +78,8 @@ class AckingConsumer(Protocol):
     app: Any  # with its deliveries `in_flight` and its `consumer_generation_id`
     ledgers: dict[TP, Any]
 
+    def committed(self, tp: TP) -> int: ...
+    async def settled(self, tp: TP, offset: int, while_true: Callable[[], bool]) -> None: ...
     def ack(self, message: Any) -> object: ...
     def forget(self, message: Any) -> None: ...
 
@@ -113,6 +120,15 @@ class Delivery:
         """False when the partition was revoked since: the message will be delivered again, here or elsewhere."""
         consumer = self._consumer
         return self._raw.generation_id == consumer.app.consumer_generation_id and self._raw.tp in consumer.ledgers
+
+    @property
+    def committed(self) -> int:
+        """Messages of its partition with lower offsets are never delivered again."""
+        return self._consumer.committed(self._raw.tp)
+
+    async def settled(self) -> None:
+        """Return once all messages before it are committed, or it is no longer current."""
+        await self._consumer.settled(self._raw.tp, self._raw.offset, lambda: self.is_current)
 
     def attach(self, future: "asyncio.Future[Any]") -> None:
         """The ack waits for this future too."""

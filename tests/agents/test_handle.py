@@ -4,6 +4,7 @@ import pytest
 
 from agents.core import fingerprint
 from agents.ingest.stored_series import MOST_ENTRIES, Tail
+from agents.work import Message
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
@@ -229,6 +230,14 @@ async def test_deleting_the_longer_series_frees_those_it_served() -> None:
     (outcome,) = outcomes(sends)
     assert (outcome.handle, outcome.served_by) == (shorter.handle, None)
     assert len(requests(await store(bench, shorter, offset=2))) == 122 - 67
+
+
+async def test_who_is_retracted_is_told_before_the_row_forgets_whom_to_tell() -> None:
+    bench, series = Workbench(), series_of(POINTS)
+    await store(bench, series)
+    work = await bench.tables.run(*FORGET, Message(topic="t", key=None, value=command_of("delete", series)))
+    assert [(send.key, send.value) for send in work.sends] == [(series.upload_id.encode(), None)]
+    assert work.sends_first
 
 
 async def test_a_delete_names_what() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,21 @@ class FakeConsumer:
         self.ledgers: dict[TP, Ledger] = {}
         self.acked: list[int] = []
         self.forgotten: list[int] = []
+        self.commits = 0
 
     def deliver(self, message: RawMessage) -> None:
         ledger = self.ledgers.setdefault(message.tp, Ledger(message.offset))
         ledger.admit(message.offset)
         ledger.delivered(message.offset)
+
+    def committed(self, tp: TP) -> int:
+        return self.commits
+
+    async def settled(self, tp: TP, offset: int, while_true: Callable[[], bool]) -> None:
+        """Commit what is acked as soon as that is everything before `offset`."""
+        while while_true() and self.ledgers[tp].low < offset:
+            await self.app.in_flight.changed(1.0)
+        self.commits = self.ledgers[tp].low
 
     def ack(self, message: RawMessage) -> None:
         if self.ledgers[message.tp].ack(message.offset):

@@ -2,6 +2,7 @@
 
 import datetime
 import random
+import struct
 
 import pytest
 from hypothesis import given, settings
@@ -23,12 +24,12 @@ def readings(count: int, seed: int, missing: float) -> list[tuple[datetime.datet
     ]
 
 
-def play(messages: list[tuple[int, tuple[datetime.datetime, float]]], state: bytes | None = None):
+def play(messages: list[tuple[int, tuple[datetime.datetime, float]]], state: bytes | None = None, committed: int = 0):
     """State after the messages, and what each issued: (offset, [(slot, hash), ...])."""
     issued = []
     for offset, (time, value) in messages:
         rolling = RollingWindow.from_bytes(state, LATE_SLOTS)
-        verdict, changed = rolling.accept(*place(time, value, offset))
+        verdict, changed = rolling.accept(*place(time, value, offset), committed)
         issued.append((offset, [(issue.slot, issue.input_hash) for issue in verdict.issues]))
         if changed:
             state = rolling.to_bytes()
@@ -145,11 +146,23 @@ def test_gap_and_warm_up_are_told_apart() -> None:
 
 
 def test_state_is_small_and_keeps_its_version() -> None:
-    state, _ = play(list(enumerate(readings(400, 1, 0.0))))
+    state, _ = play(list(enumerate(readings(400, 1, 0.0))), committed=400)
     assert state is not None
     assert len(state) <= 3000
     with pytest.raises(ValueError, match="version 9"):
         RollingWindow.from_bytes(b"\x09" + state[1:], LATE_SLOTS)
+
+
+def test_rows_of_version_1_are_read_and_go_on() -> None:
+    state, _ = play(list(enumerate(readings(150, 1, 0.0))), committed=150)
+    assert state is not None
+    slots = RollingWindow.from_bytes(state, LATE_SLOTS).slots
+    first = min(slots)
+    rows = [struct.pack("<Hiiqh", slot - first, *held) for slot, held in sorted(slots.items())]
+    old = struct.pack("<Bq", 1, first) + b"".join(rows)
+    assert RollingWindow.from_bytes(old, LATE_SLOTS).slots == slots
+    late = readings(151, 1, 0.0)[-1:]
+    assert play([(150, late[0])], old, committed=150) == play([(150, late[0])], state, committed=150)
 
 
 def test_reading_older_than_everything_kept_is_too_old() -> None:

@@ -257,3 +257,61 @@ async def test_a_message_whose_key_and_headers_do_not_fit_a_letter_becomes_a_bar
     assert len(sent.key or b"") + len(sent.value or b"") < 10_000
     await app.producer.confirm()
     assert app.strict.acked == [0]
+
+
+async def test_what_has_to_be_told_first_is_confirmed_before_the_table_is_written(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def telling(work: Work) -> None:
+        work.sends_first = True
+        await counting(work)
+
+    consuming = asyncio.create_task(consume(app, tmp_path, telling, messages(1)))
+    await idle()
+    assert [sent.topic for sent in app.producer.sent] == ["cgm.reading-outcomes"]
+    await app.producer.confirm()
+    await consuming
+    assert [sent.topic for sent in app.producer.sent[1:]] == ["glucast-ingest-subjects-changelog"]
+    assert app.strict.acked == []
+    await app.producer.confirm()
+    assert app.strict.acked == [0]
+
+
+async def test_nothing_is_written_when_what_was_told_first_is_not_confirmed_or_the_partition_has_gone(
+    tmp_path: Path,
+) -> None:
+    async def telling(work: Work) -> None:
+        work.sends_first = True
+        await counting(work)
+
+    for number, refused in enumerate((True, False)):
+        app = FakeApp()
+        consuming = asyncio.create_task(consume(app, tmp_path / str(number), telling, messages(1)))
+        await idle()
+        if refused:
+            app.producer.sent[0].future.set_exception(RuntimeError("refused"))
+        else:
+            app.consumer_generation_id += 1
+            await app.producer.confirm()
+        await consuming
+        assert len(app.producer.sent) == 1
+        assert app.ended
+        assert app.strict.acked == []
+
+
+async def test_a_step_may_wait_until_what_came_before_is_committed(tmp_path: Path) -> None:
+    app = FakeApp()
+    seen = []
+
+    async def settling(work: Work) -> None:
+        if work.message.offset == 3:
+            await work.settled()
+        seen.append((work.message.offset, work.committed))
+        await counting(work)
+
+    consuming = asyncio.create_task(consume(app, tmp_path, settling, messages(4)))
+    await idle()
+    assert seen == [(0, 0), (1, 0), (2, 0)]
+    await app.producer.confirm()
+    await consuming
+    assert seen[-1] == (3, 3)
