@@ -12,10 +12,8 @@ from typing import Any
 
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
-from schemas.grid import STEP
+from schemas.grid import PRESENT, STEP
 from schemas.reading import ReadingOutcome
-
-VALID = datetime.timedelta(minutes=15)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,15 +45,15 @@ def present(row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime
     if newest is not None and newest.status == "no_forecast" and newest_time and newest_time - issued > STEP / 2:
         raise NoForecastError(f"no forecast of the reading of {_clock(newest_time)}: {newest.reason}")
     counted = issued
-    if now - issued > VALID and row.chart.simulated:
+    if now - issued > PRESENT and row.chart.simulated:
         counted = row.chart.computed_at
     age = now - counted
-    if age > VALID:
+    if age > PRESENT:
         raise NoForecastError(
             f"the latest forecast is of {_clock(issued)}, {_spoken(age)} ago, and no longer holds; the newest reading "
             f"is of {_clock(newest_time or issued)}: the next brings a forecast where 8 gap-free hours lie before it"
         )
-    return Present(row, max(0, int(age.total_seconds())), counted + VALID, newest_time)
+    return Present(row, max(0, int(age.total_seconds())), counted + PRESENT, newest_time)
 
 
 def _clock(time: datetime.datetime) -> str:

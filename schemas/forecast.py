@@ -59,16 +59,21 @@ class ForecastRequest(ForecastWindow):
     `past_centi_mgdl` has 96 values, the last at `end_seconds` (local time of `timezone`, an IANA name or an offset
     like ``+02:00``); `truth_centi_mgdl` up to 12 values that follow, None where unknown. `request_id` hashes whose
     window it is and the window itself, so that a repeated delivery is the same request.
+
+    `deadline_ms` is the Unix time from which on nobody waits for a sample, or a live forecast is no longer the present
+    one. Of a subject's live requests for one time the one of the highest `revision` counts.
     """
 
     arrow_name: ClassVar[str] = "forecast-request"
     arrow_fields: ClassVar[dict[str, pa.DataType]] = ForecastWindow.arrow_fields | {
         "force": pa.bool_(),
         "deadline_ms": pa.int64(),
+        "revision": pa.int64(),
     }
 
     force: bool = False
     deadline_ms: int | None = None
+    revision: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,9 @@ WINDOW_POINTS = PAST_POINTS + HORIZON_STEPS
 FIRST_SAMPLES = (0, HORIZON_STEPS)
 """Samples that every new upload asks for at once: the last recorded hour with its truth, and the real forecast."""
 
+PRESENT = datetime.timedelta(minutes=15)
+"""How long after its last known point a forecast is the present one: two further readings should have come by then."""
+
 QUANTILE_LEVELS = (0.025, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.975)
 THRESHOLDS_MGDL = (54.0, 70.0, 180.0, 250.0)
 """Event probabilities are published for them."""

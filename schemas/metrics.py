@@ -14,8 +14,8 @@ EventOutcome = Literal["processed", "rejected", "dead_lettered", "retried"]
 
 Rejected and dead_lettered messages are both in ``cgm.dead-letters``: the one for its sender to mend, the other for us.
 """
-LaneOutcome = Literal["answered", "expired", "failed", "rejected", "malformed"]
-"""How a forecast request ended."""
+LaneOutcome = Literal["answered", "expired", "superseded", "deferred", "failed", "rejected", "malformed"]
+"""How a forecast request ended; deferred is a live one that goes on in the backfill lane."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

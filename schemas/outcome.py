@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schemas.record import Record
 
-RequestStatus = Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped", "implausible"]
+RequestStatus = Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped", "implausible", "superseded"]
 
 
 class RequestOutcome(Record):

@@ -7,11 +7,13 @@ the Apps: what has begun is answered and acked while they stop; what has not is 
 
 import asyncio
 import dataclasses
+import enum
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Literal
 
 import structlog
 from faust.types import TP
@@ -56,12 +58,16 @@ class Model:
         self.cost = MeasuredCost(settings.model.num_samples, seconds)
 
 
-class Expired:
-    """Nobody waits for the answer any more."""
+class Unanswered(enum.Enum):
+    """How a request leaves the batcher without having been computed."""
+
+    EXPIRED = "its deadline passed before its turn came"
+    SUPERSEDED = "a newer request for the same time took its place"
+    DEFERRED = "its forecast is no longer the present one: it goes on as backfill"
 
 
-Answer = bytes | NoAnswer | Expired
-"""How a request ends: a forecast record in Arrow, words on why there is none, or too late."""
+Answer = bytes | NoAnswer | Unanswered
+"""How a request ends: a forecast record in Arrow, words on why there is none, or not computed at all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -134,9 +140,14 @@ class InferenceRole:
         if isinstance(answer, bytes):
             work.send(topics.FORECASTS[lane], request.series_key, answer)
             return "answered"
-        if isinstance(answer, Expired):
-            _end(work, request, "expired", "its deadline passed before its turn came")
-            return "expired"
+        if answer is Unanswered.DEFERRED:
+            # Back to Kafka, so that it takes no room in this lane from those that are urgent.
+            work.send(topics.BACKFILL, request.series_key, work.message.value, work.message.headers)
+            return "deferred"
+        if isinstance(answer, Unanswered):
+            status: Literal["expired", "superseded"] = "expired" if answer is Unanswered.EXPIRED else "superseded"
+            _end(work, request, status, answer.value)
+            return status
         _end(work, request, "failed", answer.reason)
         work.failure = Failure(FAILED, answer.reason, self._settings.step_attempts)
         return "failed"
@@ -153,7 +164,9 @@ class InferenceRole:
             self._unnamed[lane].discard(ticket)
         if self._model is not None and not ticket.answer.done():
             fingerprint = self._model.forecaster.fingerprint
-            self.batcher.add(intake.entry_of(request, lane, ticket, fingerprint, time.time()))
+            entry = intake.entry_of(request, lane, ticket, fingerprint, time.time())
+            for superseded in self.batcher.add(entry):
+                superseded.origin.settle(Unanswered.SUPERSEDED)
             self._arrived.set()
         return await ticket.answer
 
@@ -197,7 +210,9 @@ class InferenceRole:
 
     async def _answer_batch(self, model: Model, batch: Batch[Ticket]) -> None:
         for entry in batch.expired:
-            entry.origin.settle(Expired())
+            entry.origin.settle(Unanswered.EXPIRED)
+        for entry in batch.deferred:
+            entry.origin.settle(Unanswered.DEFERRED)
         if not batch.groups:
             return
         now = time.time()

@@ -82,7 +82,7 @@ STEPS: tuple[Step, ...] = (
     Step("series_commands", "ingest", (topics.CACHE_COMMANDS,), (topics.UPLOAD_OUTCOMES,), (SERIES_TABLE,),
          "deletes series and the outcomes that point to them"),
     Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),
-         (*FORECASTS, topics.REQUEST_OUTCOMES), (),
+         (*FORECASTS, topics.REQUEST_OUTCOMES, topics.BACKFILL), (),
          "samples in micro-batches, lanes by priority and a share for each"),
     Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), CHART_TABLES,
          "turns samples into calibrated fan charts and event probabilities"),

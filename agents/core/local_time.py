@@ -44,6 +44,15 @@ def wall_seconds(time: datetime.datetime) -> int:
     return (time.replace(tzinfo=None) - _WALL_EPOCH) // datetime.timedelta(seconds=1)
 
 
+def utc_seconds(local_seconds: int, timezone: str) -> int:
+    """The Unix time of what the wall clock of a timezone shows. Raises `ImplausibleError` where it has no such time."""
+    try:
+        shift = zone(timezone).utcoffset(wall_clock(local_seconds)) or datetime.timedelta()
+    except OverflowError:
+        raise ImplausibleError("the time is before the year 1 or after 9999") from None
+    return local_seconds - int(shift.total_seconds())
+
+
 def spoken(minutes: int) -> str:
     """A duration for a person: ``8 h 55 min``."""
     hours, rest = divmod(minutes, 60)

@@ -5,9 +5,14 @@ Pure and synchronous: the clock is passed in, and whoever owns the model asks fo
 Each window of a batch is one slot. The highest lane that holds requests takes it, except that a lane that has been
 passed over for 7 slots takes the next one (the lowest such lane first): each waiting lane gets at least an eighth of
 the slots in the long run, the lowest one at least one of any 8 in a row.
+
+Within a lane those whose windows wait, subjects and series, take turns, one slot each: nobody waits behind another
+one's backlog. Of the requests for one time of one subject the newest counts; it takes the place of an older one that
+still waits. A live request that waits until its forecast can no longer be the present one leaves its lane.
 """
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -25,6 +30,7 @@ class Entry(Generic[Origin]):
     """A request in a lane. `origin` says where it came from (a partition); the batcher never looks into it.
 
     `forecast_id` names its computation: entries of one id share the samples. `arrived` is in the clock's seconds.
+    `slot` is the 5-minute slot that a live window ends in; None for others.
     """
 
     request: ForecastRequest
@@ -32,14 +38,24 @@ class Entry(Generic[Origin]):
     lane: Lane
     origin: Origin
     arrived: float
+    slot: int | None = None
+
+    @property
+    def owner(self) -> str:
+        """Whose turn it takes: a subject's or a series'."""
+        return self.request.series_key
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch(Generic[Origin]):
-    """What to compute now, `groups` of entries that share their samples, and what nobody waits for any more."""
+    """What to compute now, `groups` of entries that share their samples, and what leaves without.
+
+    `expired`: nobody waits for it any more. `deferred`: live requests that are wanted and no longer urgent.
+    """
 
     groups: tuple[tuple[Entry[Origin], ...], ...]
     expired: tuple[Entry[Origin], ...]
+    deferred: tuple[Entry[Origin], ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,13 +90,21 @@ class MeasuredCost:
 
 
 class Batcher(Generic[Origin]):
-    """Bounded lanes of requests. Every entry leaves exactly once: in a batch, as expired, or released."""
+    """Bounded lanes of requests.
+
+    Every entry leaves exactly once: in a batch, as expired or deferred, superseded, or released.
+    """
 
     def __init__(self, capacity: int, clock: Callable[[], float]) -> None:
         """`capacity`: entries a lane holds. `clock`: Unix time in seconds, which deadlines are compared with."""
         self._capacity = capacity
         self._clock = clock
-        self._lanes: dict[Lane, dict[str, list[Entry[Origin]]]] = {lane: {} for lane in LANES}
+        # Ordered dictionaries: a plain one is searched from its beginning again after every removal there.
+        self._lanes: dict[Lane, OrderedDict[str, OrderedDict[Entry[Origin], None]]] = {
+            lane: OrderedDict() for lane in LANES
+        }
+        self._computations: dict[str, dict[Entry[Origin], None]] = {}
+        self._places: dict[tuple[str, int], dict[Entry[Origin], None]] = {}
         self._depths: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._passed_over: dict[Lane, int] = dict.fromkeys(LANES, 0)
 
@@ -95,58 +119,83 @@ class Batcher(Generic[Origin]):
         return sum(self._depths.values())
 
     def __iter__(self) -> Iterator[Entry[Origin]]:
-        for lane in self._lanes.values():
-            for entries in lane.values():
+        for owners in self._lanes.values():
+            for entries in owners.values():
                 yield from entries
 
-    def add(self, entry: Entry[Origin]) -> None:
-        """Queue an entry. Raises `OverloadedError` where its lane is full: whoever adds waits for `has_room`."""
+    def add(self, entry: Entry[Origin]) -> list[Entry[Origin]]:
+        """Queue an entry. Returns those that are superseded by it, or itself where a newer one waits.
+
+        Raises `OverloadedError` where its lane is full: whoever adds waits for `has_room`.
+        """
         if not self.has_room(entry.lane):
             raise OverloadedError(f"the {entry.lane} lane holds {self._capacity} requests already")
-        self._lanes[entry.lane].setdefault(entry.forecast_id, []).append(entry)
+        others = [each for each in self._at(entry) if each.forecast_id != entry.forecast_id]
+        if any(each.request.revision > entry.request.revision for each in others):
+            return [entry]
+        for other in others:
+            self._remove(other)
+        self._lanes[entry.lane].setdefault(entry.owner, OrderedDict())[entry] = None
+        self._computations.setdefault(entry.forecast_id, {})[entry] = None
+        if entry.slot is not None:
+            self._places.setdefault((entry.owner, entry.slot), {})[entry] = None
         self._depths[entry.lane] += 1
+        return others
 
     def next_batch(self, budget: Budget) -> Batch[Origin] | None:
         """The next entries in order of priority, or None where nothing waits."""
         groups: list[tuple[Entry[Origin], ...]] = []
         expired: list[Entry[Origin]] = []
+        deferred: list[Entry[Origin]] = []
         samples, now_ms = 0, self._clock() * 1000
         while lane := self._next_lane():
-            first, *_ = next(iter(self._lanes[lane].values()))
+            owner, waiting = next(iter(self._lanes[lane].items()))
+            first = next(iter(waiting))
             if groups and not budget.allows(len(groups) + 1, samples + first.request.num_samples):
                 break
-            entries = self._take(first.forecast_id)
-            late = [entry for entry in entries if _is_late(entry, now_ms)]
-            expired += late
-            if len(late) < len(entries):
-                groups.append(tuple(entry for entry in entries if not _is_late(entry, now_ms)))
+            sharers = list(self._computations[first.forecast_id])
+            late = {entry for entry in sharers if _is_late(entry, now_ms)}
+            # Late live requests are wanted: they ride along where the window is computed anyway.
+            served = [entry for entry in sharers if entry not in late or entry.request.kind == "live"]
+            if len(late) < len(sharers):
+                groups.append(tuple(served))
                 samples += first.request.num_samples
+            else:
+                deferred += served
+            expired += [entry for entry in sharers if entry in late and entry.request.kind != "live"]
+            for entry in sharers:
+                self._remove(entry)
+            if len(late) < len(sharers):
+                if owner in self._lanes[lane]:
+                    self._lanes[lane].move_to_end(owner)
                 self._count_slot(lane)
-        return Batch(tuple(groups), tuple(expired)) if groups or expired else None
+        return Batch(tuple(groups), tuple(expired), tuple(deferred)) if groups or expired or deferred else None
 
     def release(self, concerns: Callable[[Entry[Origin]], bool]) -> list[Entry[Origin]]:
         """Remove and return the waiting entries that `concerns` holds for: their partition is somebody else's now."""
         released = [entry for entry in self if concerns(entry)]
         for entry in released:
-            siblings = self._lanes[entry.lane][entry.forecast_id]
-            siblings.remove(entry)
-            if not siblings:
-                del self._lanes[entry.lane][entry.forecast_id]
-            self._depths[entry.lane] -= 1
+            self._remove(entry)
         return released
+
+    def _at(self, entry: Entry[Origin]) -> list[Entry[Origin]]:
+        """What waits for the same time of the same subject."""
+        return [] if entry.slot is None else list(self._places.get((entry.owner, entry.slot), ()))
+
+    def _remove(self, entry: Entry[Origin]) -> None:
+        owners = self._lanes[entry.lane]
+        del owners[entry.owner][entry]
+        if not owners[entry.owner]:
+            del owners[entry.owner]
+        _discard(self._computations, entry.forecast_id, entry)
+        if entry.slot is not None:
+            _discard(self._places, (entry.owner, entry.slot), entry)
+        self._depths[entry.lane] -= 1
 
     def _next_lane(self) -> Lane | None:
         waiting = [lane for lane in LANES if self._depths[lane]]
         owed = [lane for lane in waiting if self._passed_over[lane] >= SLOTS_PER_SHARE - 1]
         return owed[-1] if owed else waiting[0] if waiting else None
-
-    def _take(self, forecast_id: str) -> list[Entry[Origin]]:
-        taken = []
-        for lane, entries in self._lanes.items():
-            found = entries.pop(forecast_id, [])
-            self._depths[lane] -= len(found)
-            taken += found
-        return taken
 
     def _count_slot(self, taken: Lane) -> None:
         for lane in LANES:
@@ -154,6 +203,18 @@ class Batcher(Generic[Origin]):
             self._passed_over[lane] = self._passed_over[lane] + 1 if waits else 0
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
+def _discard(index: dict[Key, dict[Entry[Origin], None]], key: Key, entry: Entry[Origin]) -> None:
+    del index[key][entry]
+    if not index[key]:
+        del index[key]
+
+
 def _is_late(entry: Entry[Origin], now_ms: float) -> bool:
+    """Of the lowest lane no live request is: it waits for nothing but its turn there."""
     deadline = entry.request.deadline_ms
-    return deadline is not None and deadline < now_ms
+    if deadline is None or (entry.request.kind == "live" and entry.lane == LANES[-1]):
+        return False
+    return deadline < now_ms

@@ -96,7 +96,7 @@ class Inference:
     def forecast(self, request: ForecastRequest, forecast_id: str, sample: WindowSamples) -> Forecast:
         """The record that answers a request with the samples of its computation."""
         carried = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
-        del carried["force"], carried["deadline_ms"]
+        del carried["force"], carried["deadline_ms"], carried["revision"]
         return Forecast(
             **carried,
             forecast_id=forecast_id,

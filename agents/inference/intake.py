@@ -5,11 +5,12 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 from agents.core import fingerprint
+from agents.core.local_time import utc_seconds
 from agents.core.plausibility import implausible_change
 from agents.inference.batcher import Entry
 from schemas.errors import ImplausibleError, MalformedRecordError
 from schemas.forecast import ForecastRequest
-from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS
+from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS, STEP_SECONDS
 from schemas.lanes import Lane
 
 LONGEST_NAME = 512
@@ -50,6 +51,9 @@ def check_request(request: ForecastRequest) -> None:
         raise ImplausibleError(f"num_samples must lie in 2..{MOST_SAMPLES}")
     if request.seed is None or not -LATEST_SECONDS <= (request.end_seconds or 0) <= LATEST_SECONDS:
         raise ImplausibleError("the window's time or the seed is missing or out of range")
+    if type(request.revision) is not int or not isinstance(request.deadline_ms, int | None):
+        raise ImplausibleError("revision and deadline_ms are whole numbers")
+    utc_seconds(request.end_seconds, request.timezone)
     if reason := implausible_change(past):
         raise ImplausibleError(reason)
     if request.input_hash != fingerprint.input_hash(request.end_seconds, past):
@@ -59,4 +63,5 @@ def check_request(request: ForecastRequest) -> None:
 def entry_of(request: ForecastRequest, lane: Lane, origin: Origin, model_fingerprint: str, now: float) -> Entry[Origin]:
     """The batcher's entry of a checked request, for the model of this worker."""
     forecast_id = fingerprint.forecast_id(request.input_hash, model_fingerprint, request.num_samples, request.seed)
-    return Entry(request, forecast_id, lane, origin, now)
+    slot = utc_seconds(request.end_seconds, request.timezone) // STEP_SECONDS if request.kind == "live" else None
+    return Entry(request, forecast_id, lane, origin, now, slot)

@@ -3,6 +3,7 @@
 The present window's request goes to the live lane, those of windows in the past to backfill.
 """
 
+import datetime
 import json
 from typing import Protocol
 
@@ -10,10 +11,10 @@ from agents.core import fingerprint
 from agents.core.local_time import offset_text
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
-from agents.work import StepFunction, Work
+from agents.work import Message, StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
-from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS, STEP_SECONDS
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS, PRESENT, STEP_SECONDS
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import SubjectId
 from schemas.tables import SUBJECTS_TABLE as TABLE
@@ -78,9 +79,11 @@ def build(settings: WindowSettings) -> StepFunction:
         )
         work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
         for issue in verdict.issues:
-            request = _request(reading, issue, message.timestamp_ms)
-            # A late reading changes up to two hours of forecasts. Nobody waits for any but the last of them.
-            work.send(LIVE if issue.slot == verdict.newest else BACKFILL, reading.subject_id, request.to_arrow())
+            request = _request(reading, issue, message)
+            # A late reading changes up to two hours of forecasts. Nobody waits for any but the last of them, and for
+            # that only while it is the present one.
+            is_urgent = issue.slot == verdict.newest and message.timestamp_ms <= (request.deadline_ms or 0)
+            work.send(LIVE if is_urgent else BACKFILL, reading.subject_id, request.to_arrow())
 
     def _refusal(reading: Reading, timestamp_ms: int) -> tuple[str, str] | None:
         if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
@@ -103,8 +106,10 @@ def build(settings: WindowSettings) -> StepFunction:
             )
         return None
 
-    def _request(reading: Reading, issue: Issue, began_ms: int) -> ForecastRequest:
+    def _request(reading: Reading, issue: Issue, message: Message) -> ForecastRequest:
         subject_id = reading.subject_id
+        # A simulation has a clock of its own: what it says now is the present.
+        issued_ms = message.timestamp_ms if reading.simulated else issue.slot * STEP_SECONDS * 1000
         digest = issue.input_hash
         place_of_issue = fingerprint.slot_place(issue.slot)
         warnings = [f"IMPUTATION: {issue.interpolated} of {PAST_POINTS} points are interpolated"]
@@ -115,7 +120,7 @@ def build(settings: WindowSettings) -> StepFunction:
             kind="live",
             series_key=subject_id,
             subject_id=subject_id,
-            began_ms=began_ms,
+            began_ms=message.timestamp_ms,
             timezone=offset_text(slot_time(issue.slot, issue.zone_minutes)),
             end_seconds=issue.end_seconds,
             past_centi_mgdl=issue.past_centi,
@@ -125,6 +130,8 @@ def build(settings: WindowSettings) -> StepFunction:
             seed=settings.model.seed,
             simulated=reading.simulated,
             warnings=warnings if issue.interpolated else [],
+            deadline_ms=issued_ms + PRESENT // datetime.timedelta(milliseconds=1),
+            revision=message.offset,
         )
 
     return step

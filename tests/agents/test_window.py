@@ -11,7 +11,7 @@ from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.reading import ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE
-from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS
+from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS, Topic
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 from tests.kit.workbench import Workbench, built, of
@@ -206,3 +206,27 @@ async def test_late_readings_do_not_fill_the_live_lane() -> None:
     assert len(late) == 24
     assert len({request.end_seconds for request in [live, *late]}) == 25
     assert len(of(LIVE, bench.sent)) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("minutes_late", "fields", "lane"),
+    [
+        (0, {}, LIVE),
+        (15, {}, LIVE),
+        (16, {}, BACKFILL),
+        (60 * 24 * 30, {}, BACKFILL),
+        (60 * 24 * 30, {"simulated": True}, LIVE),
+    ],
+)
+async def test_a_forecast_that_is_no_longer_the_present_one_is_backfill(
+    minutes_late: int, fields: dict[str, object], lane: Topic
+) -> None:
+    bench = Workbench()
+    await publish(bench, range(100))
+    arrival = message(100)["timestamp_ms"] + minutes_late * 60_000  # type: ignore[operator]
+    sends = await bench.run(STEP, reading(100, **fields), **message(100) | {"timestamp_ms": arrival})  # type: ignore[arg-type]
+    (value,) = of(lane, sends)
+    request = ForecastRequest.from_arrow(value)
+    assert len(sends) == 2
+    issued = arrival if fields else message(100)["timestamp_ms"]
+    assert (request.deadline_ms, request.revision) == (issued + 15 * 60_000, 100)  # type: ignore[operator]

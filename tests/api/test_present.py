@@ -4,9 +4,10 @@ import datetime
 
 import pytest
 
-from query_api.present import VALID, present
+from query_api.present import present
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
+from schemas.grid import PRESENT
 from schemas.reading import ReadingOutcome
 from tests.kit.charts import ISSUE, fan_chart
 from tests.kit.query import Client
@@ -30,12 +31,12 @@ def outcome(minutes: int, status: str = "no_forecast", reason: str = "5 min of r
 
 def test_a_forecast_says_its_age_and_how_long_it_holds() -> None:
     found = present(row(), outcome(0, "forecast_requested"), ISSUE + 7 * MINUTE)
-    assert (found.age_seconds, found.valid_until, found.newest_reading) == (420, ISSUE + VALID, ISSUE)
+    assert (found.age_seconds, found.valid_until, found.newest_reading) == (420, ISSUE + PRESENT, ISSUE)
     assert found.fields()["age_seconds"] == 420
 
 
 def test_an_old_forecast_is_not_served_as_the_present_one() -> None:
-    assert present(row(), None, ISSUE + VALID).age_seconds == 900
+    assert present(row(), None, ISSUE + PRESENT).age_seconds == 900
     with pytest.raises(NoForecastError, match="13:05 UTC, 6 h ago, and no longer holds"):
         present(row(), None, ISSUE + 360 * MINUTE)
 

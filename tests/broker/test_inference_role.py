@@ -185,6 +185,31 @@ async def test_what_cannot_be_answered_ends_in_an_outcome_or_a_dead_letter(setti
     assert running.fatal == []
 
 
+async def test_live_requests_give_way_to_newer_ones_and_go_on_as_backfill_when_late(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def live(number: int, **changes: Any) -> ForecastRequest:
+        return request_of(number, kind="live", series_key="ada", subject_id="ada", handle=None, index=None, **changes)
+
+    end = 1_700_000_000
+    old, new = (live(number, end_seconds=end, revision=number) for number in (1, 2))
+    late = live(3, deadline_ms=1)
+    async with publishing(settings) as publish, Running(settings, tmp_path) as running:
+        await publish("live", [old, new, late], key="ada")
+        await asyncio.gather(*(app.start() for app in running.apps))
+        await until_async(lambda: len(running.role._unnamed["live"]) == 3, "all wait for the model")
+        running.role.serve(Model(RecordingForecaster(), settings))
+        running.answering = asyncio.create_task(running.role.answer())
+        await until_async(lambda: _answers(running) == 4, "everything ended")
+    assert {record.request_id for record in await forecasts(settings)} == {new.request_id, late.request_id}
+    (outcome,) = [
+        RequestOutcome.from_json(record.value) for record in await read_all(settings, topics.REQUEST_OUTCOMES.name)
+    ]
+    assert (outcome.request_id, outcome.status) == (old.request_id, "superseded")
+    assert [record.value for record in await read_all(settings, topics.BACKFILL.name)] == [late.to_arrow()]
+    assert running.fatal == []
+
+
 async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, tmp_path: Path) -> None:
     requests = [request_of(number) for number in range(600)]
 

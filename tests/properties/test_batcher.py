@@ -1,5 +1,6 @@
 """The batcher under any sequence of arrivals, batches and revocations: nothing lost, nothing twice, nobody starves."""
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -17,13 +18,22 @@ WIDE = Budget(windows=1000, seconds=1e9, seconds_per_sample=1e-3)
 
 
 def entry(
-    lane: Lane, computation: str, partition: int = 0, deadline_ms: int | None = None, num_samples: int = 10
+    lane: Lane,
+    computation: str,
+    partition: int = 0,
+    deadline_ms: int | None = None,
+    num_samples: int = 10,
+    owner: str = "s",
+    slot: int | None = None,
+    revision: int = 0,
 ) -> Entry[int]:
+    """A sample's request, or with a slot a live one."""
     request = ForecastRequest(
-        request_id="r", kind="sample", series_key="s", end_seconds=0, past_centi_mgdl=[10_000] * 96,
-        truth_centi_mgdl=[], input_hash="0" * 64, num_samples=num_samples, seed=0, deadline_ms=deadline_ms,
+        request_id="r", kind="sample" if slot is None else "live", series_key=owner, end_seconds=0,
+        past_centi_mgdl=[10_000] * 96, truth_centi_mgdl=[], input_hash="0" * 64, num_samples=num_samples, seed=0,
+        deadline_ms=deadline_ms, revision=revision,
     )  # fmt: skip
-    return Entry(request, computation, lane, partition, 0.0)
+    return Entry(request, computation, lane, partition, 0.0, slot)
 
 
 def filled(**depths: int) -> Batcher[int]:
@@ -49,14 +59,32 @@ class AnySequence(RuleBasedStateMachine):
         computation=st.sampled_from("abcdefgh"),
         partition=st.integers(0, 2),
         lifetime=st.none() | st.integers(-2, 5),
+        owner=st.sampled_from("xyz"),
+        slot=st.none() | st.integers(0, 2),
+        revision=st.integers(0, 3),
     )
-    def arrive(self, lane: Lane, computation: str, partition: int, lifetime: int | None) -> None:
+    def arrive(
+        self,
+        lane: Lane,
+        computation: str,
+        partition: int,
+        lifetime: int | None,
+        owner: str,
+        slot: int | None,
+        revision: int,
+    ) -> None:
         deadline = None if lifetime is None else int((self.now + lifetime) * 1000)
-        arriving = entry(lane, computation, partition, deadline)
+        arriving = entry(lane, computation, partition, deadline, owner=owner, slot=slot, revision=revision)
         if sum(each.lane == lane for each in self.waiting) < self.capacity:
             assert self.batcher.has_room(lane)
-            self.batcher.add(arriving)
-            self.waiting.append(arriving)
+            rivals = [each for each in self.waiting if _rivals(each, arriving)]
+            if any(each.request.revision > revision for each in rivals):
+                gone = [arriving]
+            else:
+                gone = rivals
+                self.waiting.append(arriving)
+            assert Counter(map(id, self.batcher.add(arriving))) == Counter(map(id, gone))
+            self.waiting = [each for each in self.waiting if each not in gone]
         else:
             assert not self.batcher.has_room(lane)
             with pytest.raises(OverloadedError):
@@ -69,10 +97,13 @@ class AnySequence(RuleBasedStateMachine):
             assert self.waiting == []
             return
         started = [each for group in batch.groups for each in group]
-        for each in (*started, *batch.expired):
+        for each in (*started, *batch.expired, *batch.deferred):
             self.waiting.remove(each)
-        assert all(_late(each, self.now) for each in batch.expired)
-        assert not any(_late(each, self.now) for each in started)
+        assert all(_late(each, self.now) and each.slot is None for each in batch.expired)
+        assert all(_late(each, self.now) and each.slot is not None for each in batch.deferred)
+        assert not any(each.lane == "backfill" for each in batch.deferred)
+        assert all(any(not _late(each, self.now) for each in group) for group in batch.groups)
+        assert not any(_late(each, self.now) and each.slot is None for each in started)
         computations = [{each.forecast_id for each in group} for group in batch.groups]
         assert all(len(names) == 1 for names in computations)
         assert len(set.union(set(), *computations)) == len(batch.groups), "a computation appears twice"
@@ -104,7 +135,15 @@ TestAnySequence = AnySequence.TestCase
 
 
 def _late(each: Entry[int], now: float) -> bool:
+    if each.slot is not None and each.lane == "backfill":
+        return False
     return each.request.deadline_ms is not None and each.request.deadline_ms < now * 1000
+
+
+def _rivals(one: Entry[int], other: Entry[int]) -> bool:
+    """Whether they are for one time of one subject, and not the same computation."""
+    same_place = one.slot is not None and (one.owner, one.slot) == (other.owner, other.slot)
+    return same_place and one.forecast_id != other.forecast_id
 
 
 def lanes_of(batch: Batch[int] | None) -> list[Lane]:
@@ -166,3 +205,50 @@ def test_sharers_of_a_computation_ride_along_for_free() -> None:
     assert batch is not None
     assert [each.lane for each in batch.groups[0]] == ["live", "backfill"]
     assert batcher.depth("backfill") == 0
+
+
+@given(
+    backlogs=st.dictionaries(st.sampled_from("uvwxyz"), st.integers(1, 30), min_size=2),
+    windows=st.integers(1, 9),
+    lane=st.sampled_from(LANES),
+)
+@settings(deadline=None)
+def test_nobody_waits_more_turns_than_there_are_owners(backlogs: dict[str, int], windows: int, lane: Lane) -> None:
+    batcher = Batcher[int](capacity=10_000, clock=lambda: 0.0)
+    for owner, count in backlogs.items():
+        for number in range(count):
+            batcher.add(entry(lane, f"{owner}-{number}", owner=owner))
+    order: list[str] = []
+    while batch := batcher.next_batch(Budget(windows, 1e9, 1e-3)):
+        order += [group[0].owner for group in batch.groups]
+    assert Counter(order) == Counter(backlogs)
+    for owner in backlogs:
+        turns = [-1] + [turn for turn, each in enumerate(order) if each == owner]
+        assert all(after - before <= len(backlogs) for before, after in itertools.pairwise(turns))
+
+
+def test_a_live_request_comes_before_another_persons_backlog() -> None:
+    batcher = Batcher[int](capacity=60_000, clock=lambda: 0.0)
+    for number in range(50_000):
+        batcher.add(entry("live", f"backlog-{number}", owner="ada", slot=number))
+    batcher.add(entry("live", "now", owner="eve", slot=1))
+    batch = batcher.next_batch(Budget(2, 1e9, 1e-3))
+    assert batch is not None
+    assert [group[0].owner for group in batch.groups] == ["ada", "eve"]
+
+
+def test_of_one_time_the_newest_request_counts_whichever_comes_first() -> None:
+    for order in ((1, 2), (2, 1)):
+        batcher = Batcher[int](capacity=10, clock=lambda: 0.0)
+        entries = {number: entry("live", f"c{number}", owner="ada", slot=7, revision=number) for number in order}
+        gone = [each for number in order for each in batcher.add(entries[number])]
+        assert gone == [entries[1]]
+        assert list(batcher) == [entries[2]]
+
+
+def test_a_live_request_that_waited_too_long_leaves_its_lane_and_is_never_late_in_the_lowest() -> None:
+    batcher = Batcher[int](capacity=10, clock=lambda: 100.0)
+    late, low = (entry(lane, lane, deadline_ms=99_000, slot=1, owner=lane) for lane in LANES[1:])
+    for each in (late, low):
+        batcher.add(each)
+    assert batcher.next_batch(WIDE) == Batch(((low,),), (), (late,))

@@ -181,6 +181,13 @@ def test_the_cost_follows_what_is_measured() -> None:
         {"end_seconds": -(10**12)},
         {"end_seconds": 2**60},
         {"input_hash": "b" * 64},
+        {"timezone": "Nowhere/Else"},
+        {"kind": "live", "timezone": "+23:00", "end_seconds": -62_135_596_800},
+        {"revision": None},
+        {"interpolated_points": None},
+        {"interpolated_points": [96 + 12]},
+        {"interpolated_points": [-1]},
+        {"interpolated_points": list(range(65))},
     ],
 )
 def test_a_request_that_no_model_can_answer_is_refused_in_words(changes: dict[str, Any]) -> None:
