@@ -1,14 +1,14 @@
 """A fan chart as a Plotly figure: plain dictionaries, so that neither pandas nor plotly is imported to serve one.
 
 The horizontal axis counts minutes from the last known point and is labelled with the clock of the data. True values
-are blue, the median is red and begins at the last known point, and each target step carries the density of its
-glucose as one closed shape, nearer ones darker.
+are blue, those interpolated between them grey and hollow; the median is red and begins at the last known point, and
+each target step carries the density of its glucose as one closed shape, nearer ones darker.
 """
 
 import dataclasses
 import datetime
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from agents.core.density_curves import DensityCurve, epistemic_curves, predictive_curves
 from agents.core.local_time import offset_text
@@ -26,6 +26,7 @@ LOW_MGDL, HIGH_MGDL = 54.0, 250.0
 _FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _INK, _MUTED, _GRID = "#1f2933", "#66727f", "#e8ecf0"
 _TRUTH, _MEDIAN = "#1f6fd1", "#d3322d"
+_INTERPOLATED = "#7b8794"
 _FAN_RGB = "88,86,160"
 _TARGET_FILL, _TARGET_LINE = "rgba(46,160,103,0.09)", "rgba(46,160,103,0.55)"
 _LOW_FILL, _HIGH_FILL = "rgba(211,50,45,0.06)", "rgba(230,150,30,0.06)"
@@ -59,7 +60,7 @@ def figure(chart: FanChart, style: Style | None = None) -> dict[str, Any]:
     curves = predictive_curves(chart) if style.fan == "total" else epistemic_curves(chart)
     low, high = _range(chart, curves)
     return {
-        "data": [*_fans(curves, style), _truth(chart, style), _median(chart, style)],
+        "data": [*_fans(curves, style), *_known(chart, style), _median(chart, style)],
         "layout": _layout(chart, style, low, high),
     }
 
@@ -95,20 +96,56 @@ def _fan(step: int, curve: DensityCurve, steps: int, style: Style, first: bool) 
     }
 
 
-def _truth(chart: FanChart, style: Style) -> dict[str, Any]:
-    past = chart.past_mgdl[-PAST_SHOWN:]
-    known = [(_minutes(step), value) for step, value in enumerate(chart.truth_mgdl, start=1) if value is not None]
-    points = [(_minutes(step - len(past) + 1), value) for step, value in enumerate(past)] + known
+class _Point(NamedTuple):
+    """A known point: minutes from the last known one, and whether somebody measured it."""
+
+    minute: int
+    mgdl: float
+    is_measured: bool
+
+
+def _known_points(chart: FanChart) -> list[_Point]:
+    """What is drawn of the past, and of the target hour what is known."""
+    values = [*chart.past_mgdl, *chart.truth_mgdl]
+    last = len(chart.past_mgdl) - 1
+    interpolated = set(chart.interpolated_points)
+    return [
+        _Point(_minutes(place - last), value, place not in interpolated)
+        for place, value in enumerate(values)
+        if value is not None and place > last - PAST_SHOWN
+    ]
+
+
+def _known(chart: FanChart, style: Style) -> list[dict[str, Any]]:
+    """Measured points on a solid line, and beneath it interpolated ones on a dotted line from reading to reading."""
+    points = _known_points(chart)
+    measured = _line(chart, style, "measured", [(each, each.is_measured) for each in points])
+    hollow = {each.minute for each in points if not each.is_measured}
+    if not hollow:
+        return [measured]
+    near = {minute + step for minute in hollow for step in (-STEP_MINUTES, 0, STEP_MINUTES)}
+    interpolated = _line(chart, style, "interpolated", [(each, each.minute in near) for each in points])
+    interpolated["line"] = {"color": _INTERPOLATED, "width": 1.5, "dash": "dot"}
+    sizes = [0 if each.is_measured else 6 for each in points]
+    interpolated["marker"] = {"symbol": "circle-open", "color": _INTERPOLATED, "size": sizes}
+    return [interpolated, measured]
+
+
+def _line(chart: FanChart, style: Style, name: str, points: Sequence[tuple[_Point, bool]]) -> dict[str, Any]:
+    """Points joined by a line, which breaks where one is not shown."""
+    kinds = ["measured" if each.is_measured else "interpolated" for each, _ in points]
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "x": [minute for minute, _ in points],
-        "y": [style.number(value) for _, value in points],
+        "x": [each.minute for each, _ in points],
+        "y": [style.number(each.mgdl) if is_shown else None for each, is_shown in points],
         "line": {"color": _TRUTH, "width": 2.5},
         "marker": {"color": _TRUTH, "size": 6},
-        "name": "measured",
-        "text": [_clock(chart.issue_time, minute) for minute, _ in points],
-        "hovertemplate": f"%{{text}}  <b>%{{y}}</b> {style.unit}<extra>measured</extra>",
+        "name": name,
+        "text": [
+            f"{_clock(chart.issue_time, each.minute)} {kind}" for (each, _), kind in zip(points, kinds, strict=True)
+        ],
+        "hovertemplate": f"%{{text}}  <b>%{{y}}</b> {style.unit}<extra></extra>",
     }
 
 

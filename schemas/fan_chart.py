@@ -55,7 +55,11 @@ class FanChart(Record):
     truth_mgdl: tuple[float | None, ...] = Field(
         min_length=HORIZON_STEPS,
         max_length=HORIZON_STEPS,
-        description="What was measured at the target times, where it is known.",
+        description="What the glucose was at the target times, where it is known.",
+    )
+    interpolated_points: tuple[int, ...] = Field(
+        default=(),
+        description="Places of points that were interpolated, not measured: 0..95 in past_mgdl, 96..107 in truth_mgdl.",
     )
     median_mgdl: OverHorizon
     quantile_levels: tuple[float, ...] = Field(

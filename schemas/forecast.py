@@ -10,7 +10,11 @@ from schemas.arrow_record import ArrowRecord
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastWindow(ArrowRecord):
-    """Whose window it is, and the window: what a request and its answer have in common."""
+    """Whose window it is, and the window: what a request and its answer have in common.
+
+    `interpolated_points` are the places of points that were interpolated and not measured: 0..95 in `past_centi_mgdl`,
+    96..107 in `truth_centi_mgdl`.
+    """
 
     arrow_attributes: ClassVar[dict[str, str]] = {"epoch_ms": "began_ms"}
     arrow_fields: ClassVar[dict[str, pa.DataType]] = {
@@ -31,6 +35,7 @@ class ForecastWindow(ArrowRecord):
         "seed": pa.int64(),
         "simulated": pa.bool_(),
         "warnings": pa.list_(pa.string()),
+        "interpolated_points": pa.list_(pa.int32()),
     }
 
     request_id: str
@@ -50,6 +55,7 @@ class ForecastWindow(ArrowRecord):
     seed: int
     simulated: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
+    interpolated_points: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

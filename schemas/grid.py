@@ -18,6 +18,10 @@ WINDOW_POINTS = PAST_POINTS + HORIZON_STEPS
 FIRST_SAMPLES = (0, HORIZON_STEPS)
 """Samples that every new upload asks for at once: the last recorded hour with its truth, and the real forecast."""
 
+MOST_INTERPOLATED = PAST_POINTS * 2 // 3
+"""Points of a window that may be interpolated: no more are of a sensor that shows a value every quarter of an hour,
+whose users get forecasts that say so. Beyond, readings lie further apart than trends are read from."""
+
 PRESENT = datetime.timedelta(minutes=15)
 """How long after its last known point a forecast is the present one: two further readings should have come by then."""
 

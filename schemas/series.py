@@ -14,6 +14,7 @@ class Series(ArrowRecord):
 
     `start_seconds` counts from 1970-01-01T00:00 in the file's own local time; `timezone` says which that is: an IANA
     name, or the offset at the last point where the clocks change between the first and the last.
+    `interpolated_points` are the places, oldest first from 0, of points that were interpolated and not measured.
     `warnings_json` is a `schemas.upload.ProcessingWarnings`.
     """
 
@@ -29,6 +30,7 @@ class Series(ArrowRecord):
         "warnings_json": pa.string(),
         "epoch_ms": pa.int64(),
         "force": pa.bool_(),
+        "interpolated_points": pa.list_(pa.int32()),
     }
 
     upload_id: str
@@ -40,3 +42,4 @@ class Series(ArrowRecord):
     warnings_json: str
     began_ms: int
     force: bool = False
+    interpolated_points: list[int] = dataclasses.field(default_factory=list)

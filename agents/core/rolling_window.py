@@ -49,13 +49,13 @@ class Held(NamedTuple):
 
 
 class Issue(NamedTuple):
-    """A window to be forecast: its last slot, local end time, 96 values, and how many of them are interpolated."""
+    """A window to be forecast: its last slot, local end time, 96 values, and the places of those interpolated."""
 
     slot: int
     zone_minutes: int
     end_seconds: int
     past_centi: list[int]
-    interpolated: int
+    interpolated_points: list[int]
 
     @property
     def input_hash(self) -> str:
@@ -236,8 +236,9 @@ def window(slots: Slots, end: int) -> Issue | None:
         values.append(held.centi)
         position, newer = position - step, held.centi
     past = values[PAST_POINTS - 1 :: -1]
-    interpolated = PAST_POINTS - len(slots.keys() & set(range(end - PAST_POINTS + 1, end + 1)))
-    return Issue(end, last.zone_minutes, end * STEP_SECONDS + last.zone_minutes * 60, past, interpolated)
+    first = end - PAST_POINTS + 1
+    interpolated_points = [place for place in range(PAST_POINTS) if first + place not in slots]
+    return Issue(end, last.zone_minutes, end * STEP_SECONDS + last.zone_minutes * 60, past, interpolated_points)
 
 
 def _nearness(held: Held) -> tuple[int, int]:

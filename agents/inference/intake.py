@@ -10,7 +10,16 @@ from agents.core.plausibility import implausible_change
 from agents.inference.batcher import Entry
 from schemas.errors import ImplausibleError, MalformedRecordError
 from schemas.forecast import ForecastRequest
-from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS, STEP_SECONDS
+from schemas.grid import (
+    CENTI,
+    HIGHEST_MGDL,
+    HORIZON_STEPS,
+    LOWEST_MGDL,
+    MOST_INTERPOLATED,
+    PAST_POINTS,
+    STEP_SECONDS,
+    WINDOW_POINTS,
+)
 from schemas.lanes import Lane
 
 LONGEST_NAME = 512
@@ -51,6 +60,7 @@ def check_request(request: ForecastRequest) -> None:
         raise ImplausibleError(f"num_samples must lie in 2..{MOST_SAMPLES}")
     if request.seed is None or not -LATEST_SECONDS <= (request.end_seconds or 0) <= LATEST_SECONDS:
         raise ImplausibleError("the window's time or the seed is missing or out of range")
+    _check_interpolated(request.interpolated_points)
     if type(request.revision) is not int or not isinstance(request.deadline_ms, int | None):
         raise ImplausibleError("revision and deadline_ms are whole numbers")
     utc_seconds(request.end_seconds, request.timezone)
@@ -58,6 +68,17 @@ def check_request(request: ForecastRequest) -> None:
         raise ImplausibleError(reason)
     if request.input_hash != fingerprint.input_hash(request.end_seconds, past):
         raise ImplausibleError("input_hash is not the hash of the window")
+
+
+def _check_interpolated(places: list[int] | None) -> None:
+    if places is None or not all(type(place) is int and 0 <= place < WINDOW_POINTS for place in places):
+        raise ImplausibleError(f"interpolated points have places from 0 to {WINDOW_POINTS - 1}")
+    past = sum(place < PAST_POINTS for place in set(places))
+    if past > MOST_INTERPOLATED:
+        raise ImplausibleError(
+            f"{past} of the last {PAST_POINTS} points are interpolated, {MOST_INTERPOLATED} may be: a forecast needs a "
+            "reading every quarter of an hour"
+        )
 
 
 def entry_of(request: ForecastRequest, lane: Lane, origin: Origin, model_fingerprint: str, now: float) -> Entry[Origin]:

@@ -5,18 +5,20 @@ One table row holds all series of one tail, so that a series and every longer on
 
 import dataclasses
 import json
+from bisect import bisect_left
 from typing import Any
 
 from agents.core import fingerprint
 from agents.core.local_time import wall_clock
 from schemas.errors import UnknownHandleError
 from schemas.forecast import ForecastRequest
-from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
+from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS, WINDOW_POINTS
 from schemas.series import Series
 from schemas.upload import ProcessingWarnings, UploadOutcome
 
 MOST_ENTRIES = 8
 MOST_UPLOADS = 32
+BETWEEN = "IMPUTATION: The last known point lies between two readings, of which this forecast has seen the later one"
 _VERSION = 1
 
 
@@ -33,6 +35,7 @@ class StoredSeries:
     warnings: dict[str, Any]
     asked: dict[str, int] = dataclasses.field(default_factory=dict)
     served_by: str | None = None
+    interpolated_points: list[int] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, series: Series) -> "StoredSeries":
@@ -44,6 +47,7 @@ class StoredSeries:
             began_ms=series.began_ms,
             upload_ids=[],
             warnings=ProcessingWarnings.from_json(series.warnings_json.encode()).model_dump(mode="json"),
+            interpolated_points=list(series.interpolated_points),
         )
 
     @property
@@ -100,10 +104,12 @@ class StoredSeries:
         if not self.first_index <= index <= HORIZON_STEPS:
             raise IndexError(f"index {index} is outside {self.first_index}..{HORIZON_STEPS}")
         end = len(self.centi) - 1 - HORIZON_STEPS + index
-        past = self.centi[end - PAST_POINTS + 1 : end + 1]
+        start = end - PAST_POINTS + 1
+        past = self.centi[start : end + 1]
         end_seconds = self.start_seconds + end * STEP_SECONDS
         digest = fingerprint.input_hash(end_seconds, past)
         place = fingerprint.handle_place(self.handle, index)
+        interpolated = self._interpolated_in(start, start + WINDOW_POINTS)
         return ForecastRequest(
             request_id=fingerprint.request_id("sample", series_key, place, digest, num_samples, seed, force),
             kind="sample",
@@ -118,9 +124,15 @@ class StoredSeries:
             input_hash=digest,
             num_samples=num_samples,
             seed=seed,
-            warnings=list(self.warnings.get("messages", ())),
+            warnings=[*self.warnings.get("messages", ()), *([BETWEEN] if PAST_POINTS - 1 in interpolated else [])],
+            interpolated_points=interpolated,
             force=force is not None,
         )
+
+    def _interpolated_in(self, start: int, stop: int) -> list[int]:
+        """Places counted from `start`, of the interpolated points up to `stop`."""
+        places = self.interpolated_points
+        return [place - start for place in places[bisect_left(places, start) : bisect_left(places, stop)]]
 
 
 def _row(series: StoredSeries) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class Unify:
             timezone=found.timezone,
             start_seconds=found.start_seconds,
             glucose_centi_mgdl=found.centi,
+            interpolated_points=found.interpolated_points,
             warnings_json=found.warnings.to_json().decode(),
             began_ms=message.timestamp_ms,
             force=message.headers.get("force", b"") == b"1",

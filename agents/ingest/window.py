@@ -112,7 +112,8 @@ def build(settings: WindowSettings) -> StepFunction:
         issued_ms = message.timestamp_ms if reading.simulated else issue.slot * STEP_SECONDS * 1000
         digest = issue.input_hash
         place_of_issue = fingerprint.slot_place(issue.slot)
-        warnings = [f"IMPUTATION: {issue.interpolated} of {PAST_POINTS} points are interpolated"]
+        interpolated = len(issue.interpolated_points)
+        warnings = [f"IMPUTATION: {interpolated} of {PAST_POINTS} points are interpolated"]
         return ForecastRequest(
             request_id=fingerprint.request_id(
                 "live", subject_id, place_of_issue, digest, settings.model.num_samples, settings.model.seed
@@ -129,7 +130,8 @@ def build(settings: WindowSettings) -> StepFunction:
             num_samples=settings.model.num_samples,
             seed=settings.model.seed,
             simulated=reading.simulated,
-            warnings=warnings if issue.interpolated else [],
+            warnings=warnings if interpolated else [],
+            interpolated_points=issue.interpolated_points,
             deadline_ms=issued_ms + PRESENT // datetime.timedelta(milliseconds=1),
             revision=message.offset,
         )

@@ -3,7 +3,7 @@
 import pytest
 
 from agents.core import fingerprint
-from agents.ingest.stored_series import MOST_ENTRIES, Tail
+from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, Tail
 from agents.work import Message
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import MalformedRecordError
@@ -73,6 +73,18 @@ async def test_windows_are_cut_where_the_index_says() -> None:
     assert found[12].end_seconds == END
     assert found[5].truth_centi_mgdl == POINTS[-7:]
     assert found[0].end_seconds == END - 3600
+
+
+async def test_each_window_names_its_points_that_nobody_measured() -> None:
+    bench = Workbench()
+    series = series_of(POINTS, interpolated_points=[0, 107, 108, 204, 216])
+    asked = {request.index: request for request in requests(await store(bench, series))}
+    assert asked[-109].interpolated_points == [0, 107]
+    assert asked[-108].interpolated_points == [106, 107]
+    assert asked[0].interpolated_points == [95, 107]
+    assert asked[12].interpolated_points == [83, 95]
+    assert BETWEEN in asked[12].warnings
+    assert BETWEEN not in asked[-109].warnings
 
 
 async def test_delivered_again_it_asks_again_sent_again_it_does_not() -> None:

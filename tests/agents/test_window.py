@@ -7,8 +7,10 @@ import random
 import pytest
 
 from agents.core import fingerprint
+from agents.inference.intake import check_request
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
+from schemas.grid import MOST_INTERPOLATED
 from schemas.reading import ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE
 from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS, Topic
@@ -230,3 +232,15 @@ async def test_a_forecast_that_is_no_longer_the_present_one_is_backfill(
     assert len(sends) == 2
     issued = arrival if fields else message(100)["timestamp_ms"]
     assert (request.deadline_ms, request.revision) == (issued + 15 * 60_000, 100)  # type: ignore[operator]
+
+
+async def test_a_sensor_of_every_quarter_of_an_hour_gets_forecasts_that_name_what_nobody_measured() -> None:
+    bench = Workbench()
+    for step in range(0, 100, 3):
+        sends = await bench.run(STEP, reading(step), **message(step))
+    (value,) = of(LIVE, sends)
+    request = ForecastRequest.from_arrow(value)
+    assert request.interpolated_points == [place for place in range(96) if place % 3 != 95 % 3]
+    assert len(request.interpolated_points) == MOST_INTERPOLATED
+    assert request.warnings == ["IMPUTATION: 64 of 96 points are interpolated"]
+    check_request(request)

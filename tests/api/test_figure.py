@@ -52,6 +52,26 @@ def test_the_median_begins_at_the_last_known_point_and_truth_goes_on_where_known
     assert measured["y"] == [*chart.past_mgdl[-12:], 111.0, 112.0]
 
 
+def test_what_nobody_measured_is_drawn_hollow_and_says_so() -> None:
+    chart = fan_chart(past_mgdl=[float(100 + step % 20) for step in range(96)], truth_mgdl=[111.0, 112.0, *[None] * 10],
+                      interpolated_points=[0, 90, 91, 96])  # fmt: skip
+    shown = figure(chart)
+    (measured,), (interpolated,) = traces(shown, "measured"), traces(shown, "interpolated")
+    known = [*chart.past_mgdl[-12:], 111.0, 112.0]
+    assert measured["x"] == interpolated["x"] == list(range(-55, 11, 5))
+    hollow = [90 - 84, 91 - 84, 96 - 84]
+    assert measured["y"] == [None if place in hollow else value for place, value in enumerate(known)]
+    assert [place for place, size in enumerate(interpolated["marker"]["size"]) if size] == hollow
+    joined = [place for place, value in enumerate(interpolated["y"]) if value is not None]
+    assert joined == [5, 6, 7, 8, 11, 12, 13], "from reading to reading"
+    assert interpolated["marker"]["symbol"] == "circle-open"
+    assert ["interpolated" in text for text in measured["text"]] == [place in hollow for place in range(14)]
+
+
+def test_nothing_is_called_interpolated_where_all_that_is_drawn_was_measured() -> None:
+    assert traces(figure(fan_chart(interpolated_points=[0, 50, 83])), "interpolated") == []
+
+
 def test_the_axis_shows_the_clock_of_the_data() -> None:
     axis = figure(fan_chart())["layout"]["xaxis"]
     labels = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))

@@ -49,6 +49,16 @@ def low() -> FanChart:
     )
 
 
+def quarters() -> FanChart:
+    """Of a sensor that shows a value every quarter of an hour, with its recorded hour."""
+    return swinging().model_copy(
+        update={
+            "truth_mgdl": tuple(152.0 + 8 * step for step in range(12)),
+            "interpolated_points": tuple(place for place in range(108) if place % 3 != 95 % 3),
+        }
+    )
+
+
 def without_width() -> FanChart:
     """Quantiles that lie on one point, as rounding may leave them."""
     return fan_chart(quantiles_mgdl=[[120.0] * 12] * len(OUTER_LEVELS), epistemic_sd_mgdl=[0.0] * 12)
@@ -59,6 +69,7 @@ CASES: dict[str, tuple[FanChart, Style]] = {
     "live-epistemic": (fan_chart(), Style(fan="epistemic")),
     "sample-with-truth": (swinging(), Style()),
     "sample-with-truth-mmol": (swinging(), Style(unit="mmol/L")),
+    "quarters": (quarters(), Style()),
     "low": (low(), Style()),
     "without-width": (without_width(), Style()),
 }

@@ -134,7 +134,7 @@ def test_gaps_up_to_15_minutes_are_interpolated(absent: int, expected: bool) -> 
     assert (found is not None) is expected
     if found:
         assert found.past_centi == [10000 + 300 * slot for slot in range(4, 100)]
-        assert found.interpolated == absent
+        assert found.interpolated_points == list(range(46, 46 + absent))
 
 
 def test_gap_and_warm_up_are_told_apart() -> None:

@@ -130,6 +130,7 @@ def test_gaps_to_15_minutes_are_interpolated_and_said_longer_ones_end_a_stretch(
     found = read(samples.dexcom([*ROWS[:50], *ROWS[52:]]))
     assert len(found.centi) == 150
     assert found.warnings.imputation
+    assert found.interpolated_points == [50, 51]
     with pytest.raises(TooShortError, match="gaps over 15 min end a stretch"):
         read(samples.dexcom([*ROWS[:50], *ROWS[53:]]))
 

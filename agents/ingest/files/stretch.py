@@ -24,6 +24,8 @@ class Stretch(NamedTuple):
     values_mgdl: list[float]
     flags: dict[str, str]
     """What the cleaning found: cgm-format's name of each warning and its description."""
+    interpolated_points: list[int]
+    """Places of points between readings, which nobody measured."""
     track: int = 0
 
     @property
@@ -119,4 +121,5 @@ def _on_grid(stretch: "pl.DataFrame", maximum_minutes: int) -> Stretch:
         ProcessingWarning.SYNCHRONIZATION: (used["datetime"] != used["original_datetime"]).any(),
     }
     flags = {str(flag.name): str(WarningDescription[str(flag.name)].value) for flag, seen in found.items() if seen}
-    return Stretch(int(seconds[-len(kept)]), values, flags)
+    places = ((kept["quality"] & Quality.IMPUTATION.value) != 0).arg_true().to_list()
+    return Stretch(int(seconds[-len(kept)]), values, flags, places)

@@ -32,6 +32,8 @@ class Rules:
 class UnifiedFile:
     """The newest usable stretch of a file: points 5 minutes apart, in hundredths of mg/dL, oldest first.
 
+    `interpolated_points` are the places of those that nobody measured.
+
     `start_seconds` is the file's own wall clock, counted from 1970-01-01T00:00; `timezone` says which that is. Where
     the clocks change between the first and the last point, it is the fixed offset in force at the last.
     """
@@ -40,6 +42,7 @@ class UnifiedFile:
     timezone: str
     start_seconds: int
     centi: list[int]
+    interpolated_points: list[int]
     warnings: ProcessingWarnings
 
 
@@ -72,6 +75,7 @@ def unify_file(
         timezone=timezone,
         start_seconds=start_seconds,
         centi=[to_centi(value) for value in stretch.values_mgdl],
+        interpolated_points=stretch.interpolated_points,
         warnings=_warnings(stretch.flags, notes),
     )
 
