@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents.core.forecaster import Forecaster, Samples, Windows
 from schemas.errors import UnavailableError
-from schemas.forecast import Forecast, ForecastRequest
+from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS
 
 
@@ -95,8 +95,7 @@ class Inference:
 
     def forecast(self, request: ForecastRequest, forecast_id: str, sample: WindowSamples) -> Forecast:
         """The record that answers a request with the samples of its computation."""
-        carried = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
-        del carried["force"], carried["deadline_ms"], carried["revision"]
+        carried = {field.name: getattr(request, field.name) for field in dataclasses.fields(ForecastWindow)}
         return Forecast(
             **carried,
             forecast_id=forecast_id,

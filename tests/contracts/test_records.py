@@ -16,7 +16,7 @@ from agents.calc.fan_chart import fan_chart
 from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
-from schemas.forecast import Forecast, ForecastRequest
+from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.reading import Reading
 from schemas.record import Record
 from streams.contracts.export import DIRECTORY
@@ -139,8 +139,7 @@ def test_a_fan_chart_of_any_forecast_matches_its_schema_and_stays_small(
     centre: float, spread: float, residual: float, seed: int
 ) -> None:
     samples = np.random.default_rng(seed).normal(centre, spread, 200 * 12).astype(np.float32)
-    identity = {field.name: getattr(request(), field.name) for field in dataclasses.fields(ForecastRequest)}
-    del identity["force"], identity["deadline_ms"]
+    identity = {field.name: getattr(request(), field.name) for field in dataclasses.fields(ForecastWindow)}
     identity |= {
         "kind": "sample",
         "handle": "a" * 64,
