@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.grid import HORIZON_STEPS, PAST_POINTS, QUANTILE_LEVELS, STEP, STEP_SECONDS
+from schemas.grid import HORIZON_STEPS, PAST_POINTS, QUANTILE_LEVELS, STEP, STEP_SECONDS, WINDOW_POINTS
 from schemas.record import BEGAN, HexDigest, Record, Time, UnixMilliseconds
 
 DISCLAIMER = "Not a medical device; not for treatment decisions."
@@ -57,8 +57,9 @@ class FanChart(Record):
         max_length=HORIZON_STEPS,
         description="What the glucose was at the target times, where it is known.",
     )
-    interpolated_points: tuple[int, ...] = Field(
+    interpolated_points: tuple[Annotated[int, Field(ge=0, le=WINDOW_POINTS - 1)], ...] = Field(
         default=(),
+        max_length=WINDOW_POINTS,
         description="Places of points that were interpolated, not measured: 0..95 in past_mgdl, 96..107 in truth_mgdl.",
     )
     median_mgdl: OverHorizon

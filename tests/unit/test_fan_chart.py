@@ -92,6 +92,13 @@ def test_the_record_is_complete_and_small() -> None:
     assert type(chart).from_json(chart.to_json()) == chart
 
 
+def test_what_nobody_measured_goes_into_the_record_and_its_row() -> None:
+    places = [place for place in range(108) if place % 3 != 95 % 3]
+    chart = fan_chart.fan_chart(forecast_of(draws_of(3), interpolated_points=places), NOW)
+    assert from_row(to_row(chart)).interpolated_points == chart.interpolated_points == tuple(places)
+    assert len(chart.to_json()) <= 4000
+
+
 def test_a_record_of_version_1_says_what_it_said() -> None:
     text = (Path(__file__).parents[1] / "contracts" / "fan-chart-version-1.json").read_bytes()
     before, now = json.loads(text), FanChart.from_json(text)
