@@ -10,8 +10,9 @@ slot remembers the offset of its message, and what left a slot is kept with the 
 it, until that one can never be delivered again. At offset `o` those readings were known which came before `o` and were
 not displaced before `o`: a message delivered again is judged by them, and has exactly the effects it had.
 
-That holds for as long as a message's offset is not committed. After an operator has set the group's offsets back, what
-was displaced is gone: such a message may find ``too_old``, ``gap`` or ``warming_up`` where there was a forecast.
+That holds for as long as a message's offset is not committed. Where the group's offsets are set back, by an operator or
+because Kafka has lost something, what was displaced is gone: a message from before may find ``too_old``, ``gap`` or
+``warming_up`` where there was a forecast.
 """
 
 import dataclasses
@@ -179,7 +180,7 @@ class RollingWindow:
         The latter only where offsets were set back, or its step failed when it was delivered first.
         """
         offset = reading.message_offset
-        if any(each.held.message_offset == offset for each in self.displaced):
+        if any(each.slot == slot and each.held == reading for each in self.displaced):
             return True
         holder = self.slots.get(slot)
         return slot < max(self.slots) - self.capacity or (holder is not None and holder.message_offset >= offset)
