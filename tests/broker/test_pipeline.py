@@ -178,5 +178,5 @@ def test_poison_left_dead_letters_that_name_their_source(pipeline: Pipeline) -> 
         if record.key == b"poison" and record.value and record.value.startswith(b'{"')  # the rest is poison itself
     ]
     sources = {letter.topic for letter in letters}
-    assert {"cgm.series", "cgm.forecast-demands", "cgm.cache-commands", "cgm.forecasts"} <= sources
+    assert {"cgm.series", "cgm.forecast-demands", "cgm.cache-commands", "cgm.forecasts.live"} <= sources
     assert all(letter.reason and letter.step for letter in letters)
