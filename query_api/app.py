@@ -61,7 +61,7 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["content-type", "x-api-key"],
         )
     return app

@@ -3,7 +3,7 @@
 import datetime
 from typing import Protocol
 
-from agents.core.deletions import is_deleted
+from agents.core.deletions import is_deleted, of_subject
 from agents.core.outcomes import ended
 from agents.work import StepFunction, Work
 from schemas.errors import ImplausibleError, RejectedError
@@ -27,8 +27,8 @@ def build(settings: History) -> StepFunction:
 
     async def step(work: Work) -> None:
         forecast = Forecast.from_arrow(work.message.value)
-        if forecast.handle is not None and is_deleted(work, TABLE, forecast.handle, forecast.began_ms):
-            _end(work, forecast, "dropped", "its series was deleted while the forecast was computed")
+        if is_deleted(work, TABLE, forecast.handle or of_subject(forecast.series_key), forecast.began_ms):
+            _end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
             return
         try:
             chart = fan_chart(forecast, _time_of(work.message.timestamp_ms))

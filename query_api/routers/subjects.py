@@ -12,14 +12,14 @@ from starlette.responses import Response
 from query_api.access import access
 from query_api.figure import Style
 from query_api.plots import SUBJECT_TYPES, preferred
-from query_api.present import Present, present
+from query_api.present import VALID, Present, check_clock, present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
 from query_api.units import document
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
 from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
-from schemas.reading import Reading, Unit
+from schemas.reading import Reading, ReadingOutcome, Unit
 from schemas.record import SubjectId
 
 router = APIRouter(tags=["subjects"])
@@ -113,6 +113,22 @@ def _reading(subject_id: str, item: Any) -> Reading:
     return reading
 
 
+class ResetAnswer(BaseModel):
+    message: str
+
+
+@router.delete("/subjects/{subject_id}/window")
+@access("key")
+async def reset_window(uses: Uses, subject_id: Subject) -> ResetAnswer:
+    """Let a subject begin anew: what is remembered of earlier readings goes, and the forecasts that were made of them.
+
+    For a subject whom a reading of a wrong clock, accepted far in the future, keeps from forecasts. Answers when the
+    worker has confirmed it; asked again it changes nothing more. Readings that shall count are published again.
+    """
+    await uses.submit.reset_subject(subject_id)
+    return ResetAnswer(message="the subject begins anew: a forecast needs 8 h of readings from here on")
+
+
 @router.get("/subjects")
 @access("key")
 async def subjects(uses: Uses) -> dict[str, list[str]]:
@@ -198,15 +214,27 @@ async def forecasts(
 
 
 def _present(uses: Services, subject_id: str) -> Present:
+    now = datetime.datetime.now(datetime.UTC)
+    readings = uses.read_model.readings
+    outcome, newest = readings.latest(subject_id), readings.newest(subject_id)
     row = uses.read_model.fan_charts.latest(subject_id)
+    if row is not None and outcome is not None and _was_reset_after(row, outcome):
+        row = None  # its removal is on the way
+    most_ahead = max(VALID, datetime.timedelta(seconds=uses.settings.max_clock_skew_seconds))
+    if newest is not None:
+        check_clock(newest.time, now, most_ahead)
     if row is not None:
-        return present(row, uses.read_model.readings.newest(subject_id), datetime.datetime.now(datetime.UTC))
+        check_clock(datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC), now, most_ahead)
+        return present(row, newest, now)
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
-    outcome = uses.read_model.readings.latest(subject_id)
     if outcome is None:
         raise NoForecastError("no readings of this subject have arrived: publish some")
     raise NoForecastError(f"no forecast yet: {outcome.reason or 'the first one is being computed'}")
+
+
+def _was_reset_after(row: ChartRow, outcome: ReadingOutcome) -> bool:
+    return outcome.status == "reset" and outcome.time is not None and row.began_ms <= outcome.time.timestamp() * 1000
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:
