@@ -6,9 +6,7 @@ its callers stands at the route: see `query_api.access`.
 
 import asyncio
 import dataclasses
-import ipaddress
 import time
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,6 +16,7 @@ from starlette.websockets import WebSocketClose
 
 from query_api.access import Access, access_for
 from query_api.auth import Keys
+from query_api.origins import Fault, Origins, is_loopback
 from query_api.problems import problem
 from query_api.rate_limit import RateLimit
 from query_api.request_metrics import RequestMetrics
@@ -40,16 +39,6 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 """Of every answer that does not say otherwise itself."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or name."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_exposure(settings: Settings) -> None:
@@ -77,6 +66,14 @@ class Refusal:
     retry_after_seconds: int | None = None
 
 
+_FAULTS: dict[Fault, tuple[int, str]] = {
+    "malformed_host": (400, "the header Host is not one host name or address, with or without a port"),
+    "malformed_origin": (400, "the header Origin is not scheme://host, with or without a port"),
+    "foreign_host": (403, "not served under this name: ask for localhost, or list it in GLUCAST_ALLOWED_HOSTS"),
+    "foreign_origin": (403, "this origin is not allowed: list it in GLUCAST_CORS_ORIGINS"),
+}
+
+
 class Callers:
     """Decides whether a request may go on, from its headers alone, before its body is read."""
 
@@ -86,15 +83,16 @@ class Callers:
             raise ConfigurationError("API keys are on and there are none: set GLUCAST_API_KEYS_FILE")
         self._keys = Keys(settings.api_keys_file) if settings.api_keys_file else None
         self._limit = RateLimit(settings.rate_limit) if self._keys or not is_loopback(settings.host) else None
-        self._only_local = self._keys is None and is_loopback(settings.host)
-        self._origins = frozenset(settings.cors_origins)
+        only_local = self._keys is None and is_loopback(settings.host)
+        self._origins = Origins((*settings.allowed_hosts, settings.host), settings.cors_origins, only_local)
 
     def refusal(self, scope: Scope, headers: Headers, access: Access) -> Refusal | None:
         """None where the request may go on; `scope["caller"]` then names who makes it."""
         scope["caller"] = "anonymous"
-        foreign = self._foreign(headers)
-        if foreign is not None:
-            return foreign
+        fault = self._origins.fault(headers, scope.get("http_version", "1.1"))
+        if fault is not None:
+            status, detail = _FAULTS[fault]
+            return Refusal(status, fault, detail)
         if self._keys is not None and access.audience == "key":
             key = headers.get("x-api-key")
             if not key:
@@ -114,16 +112,6 @@ class Callers:
         if seconds is None:
             return None
         return Refusal(429, "too_many_requests", f"too many requests; try again in {seconds} s", seconds)
-
-    def _foreign(self, headers: Headers) -> Refusal | None:
-        """Web pages of others must not use a service that trusts everybody on this machine."""
-        origin = headers.get("origin")
-        if origin and origin not in self._origins and urlsplit(origin).netloc != headers.get("host"):
-            return Refusal(403, "foreign_origin", "this origin is not allowed: list it in GLUCAST_CORS_ORIGINS")
-        host = urlsplit("//" + headers.get("host", "localhost")).hostname or ""
-        if self._only_local and not is_loopback(host):
-            return Refusal(403, "foreign_host", "without API keys only this machine is served: ask for localhost")
-        return None
 
 
 class Gate:
