@@ -48,8 +48,8 @@ def problem(status: int, detail: str, code: str, headers: Mapping[str, str] | No
     return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
 
 
-def status_of(error: GlucastError) -> int:
-    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+def status_of(kind: type[GlucastError]) -> int:
+    return next((status for known, status in STATUS if issubclass(kind, known)), 500)
 
 
 def install(app: FastAPI) -> None:
@@ -63,7 +63,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _glucast(_: Request, error: Any) -> Response:
-    status = status_of(error)
+    status = status_of(type(error))
     retry_after = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
     headers = {"Retry-After": str(retry_after)} if status == 503 else None
     return problem(status, str(error), error.code, headers)
