@@ -7,6 +7,7 @@ its callers stands at the route: see `query_api.access`.
 import asyncio
 import dataclasses
 import time
+import traceback
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,7 +18,7 @@ from starlette.websockets import WebSocketClose
 from query_api.access import Access, access_for
 from query_api.auth import Keys
 from query_api.origins import Fault, Origins, is_loopback
-from query_api.problems import problem
+from query_api.problems import problem, unexpected
 from query_api.rate_limit import RateLimit
 from query_api.request_metrics import RequestMetrics
 from schemas.errors import ConfigurationError
@@ -132,12 +133,12 @@ class Gate:
             return
         access = access_for(scope)
         begin = time.perf_counter()
-        status = 500
+        status, started = 500, False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -145,6 +146,13 @@ class Gate:
 
         try:
             await self._guarded(scope, access, receive, send_with_headers)
+        except Exception as error:
+            # Here, because whoever else caught it would log what it says, and that may be about a person.
+            stack = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request failed", error=type(error).__name__, stack=stack)
+            if started:
+                raise ConnectionAbortedError from None
+            await unexpected()(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - begin
             route = getattr(scope.get("route"), "path", "other")

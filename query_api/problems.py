@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,8 +13,6 @@ from starlette.responses import Response
 
 from schemas import errors
 from schemas.errors import ClientGoneError, GlucastError
-
-log = structlog.get_logger("query_api.problems")
 
 STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (errors.MessageTooLargeError, 413),
@@ -59,7 +56,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientGoneError, _gone)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _glucast(_: Request, error: Any) -> Response:
@@ -88,6 +84,6 @@ async def _gone(_: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
-    log.error("request failed", error=type(error).__name__)
+def unexpected() -> Response:
+    """The answer where a route raised what nobody expects."""
     return problem(500, "an error of glucast's own; the log says more", "internal")

@@ -5,10 +5,12 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
+from pydantic import StringConstraints, TypeAdapter
 from starlette.responses import Response
 
 from deploy.brokers.wire import LOOPBACK, free_port
@@ -76,6 +78,11 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         here.begun += 1
         await here.go_on.wait()
         return 1
+
+    @app.get("/broken")
+    @access("everybody")
+    async def broken(request: Request) -> None:
+        TypeAdapter(Annotated[str, StringConstraints(max_length=3)]).validate_python(request.headers["x-secret"])
 
     @app.get("/large")
     @access("everybody")
@@ -240,3 +247,16 @@ async def test_a_client_that_leaves_is_no_error(served: Served, first: bytes, ca
     served.go_on.set()
     await until_async(lambda: _nobody_writes(served), "the request has ended")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_an_error_of_our_own_says_where_and_not_whom_it_is_about(
+    served: Served, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = await served.answer(GET.replace(b"asked", b"broken")[:-2] + b"X-Secret: quillfeather 173.4567\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 500")
+    assert b"application/problem+json" in answer
+    said = caplog.text + "".join(capsys.readouterr())
+    assert "ValidationError" in said
+    assert "in broken" in said
+    assert "quillfeather" not in said
+    assert "173.4567" not in said
