@@ -142,7 +142,8 @@ class ForecastAnswer(BaseModel):
     chart_id: str
     subject_id: str
     issue_time: datetime.datetime
-    target_times: list[datetime.datetime]
+    first_target_time: datetime.datetime
+    step_seconds: int
     age_seconds: int
     valid_until: datetime.datetime
     newest_reading_time: datetime.datetime | None
