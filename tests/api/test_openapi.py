@@ -2,7 +2,7 @@
 
 The long form, thousands of cases, is one setting away:
 
-    GLUCAST_TEST_CASES=400 pytest tests/api/test_openapi.py
+    GLUCAST_TEST_CASES=400 pytest -s tests/api/test_openapi.py
 """
 
 import asyncio
@@ -52,4 +52,5 @@ async def test_the_api_answers_as_it_is_described(settings: Settings, pipeline: 
     finally:
         server.should_exit = True
         await task
+    print(said.decode()[-2000:])  # how many cases there were: shown by pytest -s
     assert asking.returncode == 0, said.decode()
