@@ -15,7 +15,7 @@ from schemas.topics import DEAD_LETTERS, Topic
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message as a step sees it. `timestamp_ms` is the broker's or producer's Unix time."""
+    """A message as a step sees it. `timestamp_ms` is its Unix time, of a topic that is `stamped` the broker's."""
 
     topic: str
     partition: int = 0
@@ -183,6 +183,9 @@ def check_size(topic: Topic, key: bytes | None, value: bytes | None, headers: Ma
             f"{size} bytes for {topic.name}, which takes {topic.max_message_bytes - ENVELOPE_BYTES} a message"
         )
 
+
+CLOCKS_DIFFER_MS = 600_000
+"""How far apart the clocks of machines may be: a message's time further ahead than that is no time at all."""
 
 ENVELOPE_BYTES = 16 * 1024
 """Room for the record batch around a message."""

@@ -1,11 +1,11 @@
-"""Who may use a route, whether its use counts, and how large a body it takes: said where the route stands.
+"""Who may use a route, whether its use counts, how large a body it takes and what it may raise: said where it stands.
 
     @router.post("/things")
-    @access("key", body_bytes=1 << 20)
+    @access("key", body_bytes=1 << 20, raises=(UnavailableError,))
     async def add_thing(...) -> ...:
 
-The gate looks it up before anything of the body is read. What declares nothing is closed: a route that somebody adds
-in a hurry needs a key, counts, and takes a small body.
+The gate looks it up before anything of the body is read, and the API's description tells it. What declares nothing is
+closed: a route that somebody adds in a hurry needs a key, counts, and takes a small body.
 """
 
 import sys
@@ -17,6 +17,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Match
 from starlette.types import Scope
 
+from schemas.errors import GlucastError
 from streams.settings import Settings
 
 Audience = Literal["everybody", "key"]
@@ -44,6 +45,8 @@ class Access:
     """The largest body; a function where it depends on the settings."""
     own_rate: OwnRate | None = None
     """A rate that counts the uses of this route alone, an address each; None: the caller's, which all routes share."""
+    raises: tuple[type[GlucastError] | int, ...] = ()
+    """Errors that its callers have to expect, or their status; those of the gate and of validation come with it."""
 
     def largest_body_bytes(self, settings: Settings) -> int:
         return self.body_bytes(settings) if callable(self.body_bytes) else self.body_bytes
@@ -61,9 +64,10 @@ def access(
     counted: bool = True,
     body_bytes: int | Callable[[Settings], int] = SMALL_BODY_BYTES,
     own_rate: OwnRate | None = None,
+    raises: tuple[type[GlucastError] | int, ...] = (),
 ) -> Callable[[Endpoint], Endpoint]:
     """Declares the access of the function that answers a route; above or below the route's own decorator alike."""
-    declared = Access(audience, counted, body_bytes, own_rate)
+    declared = Access(audience, counted, body_bytes, own_rate, raises)
 
     def declare(endpoint: Endpoint) -> Endpoint:
         # On the function itself: it is the one thing that a route keeps through every router that includes it.

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from query_api import problems
+from query_api.connections import most_connections, protocol
 from query_api.gate import Gate, check_exposure
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import cache, docs, operations, page, samples, subjects
@@ -61,7 +62,7 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["content-type", "x-api-key"],
         )
     return app
@@ -88,6 +89,21 @@ async def table_directory(settings: Settings) -> Path:
         await asyncio.sleep(0.5)
 
 
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn runs the application: without a log of its own, and with an end to every wait for a client."""
+    most = most_connections(4 * settings.waiters)
+    return uvicorn.Config(
+        app,
+        http=protocol(most),
+        ws="none",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        server_header=False,
+        limit_concurrency=most + 1,
+    )
+
+
 def serve(settings: Settings) -> int:
     """Run until SIGINT or SIGTERM; returns the exit code. Raises `GlucastError` for what an operator has to change."""
     logs.configure(settings)
@@ -95,15 +111,7 @@ def serve(settings: Settings) -> int:
     with _listening(settings) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         directory = asyncio.run(table_directory(settings))
-        config = uvicorn.Config(
-            create_app(settings, directory),
-            access_log=False,
-            log_config=None,
-            timeout_graceful_shutdown=STOP_SECONDS,
-            server_header=False,
-            h11_max_incomplete_event_size=64 << 10,
-            limit_concurrency=4 * settings.waiters,
-        )
+        config = server_config(create_app(settings, directory), settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         log.info("query API listens", url=f"http://{host}:{settings.port}", keys=_keys(settings))
         server = uvicorn.Server(config)

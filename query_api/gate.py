@@ -6,9 +6,8 @@ its callers stands at the route: see `query_api.access`.
 
 import asyncio
 import dataclasses
-import ipaddress
 import time
-from urllib.parse import urlsplit
+import traceback
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,7 +17,8 @@ from starlette.websockets import WebSocketClose
 
 from query_api.access import Access, OwnRate, access_for
 from query_api.auth import Keys
-from query_api.problems import problem
+from query_api.origins import Fault, Origins, is_loopback
+from query_api.problems import problem, unexpected
 from query_api.rate_limit import RateLimit
 from query_api.request_metrics import RequestMetrics
 from schemas.errors import ConfigurationError
@@ -40,16 +40,6 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 """Of every answer that does not say otherwise itself."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or name."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_exposure(settings: Settings) -> None:
@@ -77,6 +67,14 @@ class Refusal:
     retry_after_seconds: int | None = None
 
 
+_FAULTS: dict[Fault, tuple[int, str]] = {
+    "malformed_host": (400, "the header Host is not one host name or address, with or without a port"),
+    "malformed_origin": (400, "the header Origin is not scheme://host, with or without a port"),
+    "foreign_host": (403, "not served under this name: ask for localhost, or list it in GLUCAST_ALLOWED_HOSTS"),
+    "foreign_origin": (403, "this origin is not allowed: list it in GLUCAST_CORS_ORIGINS"),
+}
+
+
 class Callers:
     """Decides whether a request may go on, from its headers alone, before its body is read."""
 
@@ -88,15 +86,16 @@ class Callers:
         limited = self._keys is not None or not is_loopback(settings.host)
         self._limit = RateLimit(settings.rate_limit) if limited else None
         self._own_limits: dict[OwnRate, RateLimit] = {"convert_rate_limit": RateLimit(settings.convert_rate_limit)}
-        self._only_local = self._keys is None and is_loopback(settings.host)
-        self._origins = frozenset(settings.cors_origins)
+        only_local = self._keys is None and is_loopback(settings.host)
+        self._origins = Origins((*settings.allowed_hosts, settings.host), settings.cors_origins, only_local)
 
     def refusal(self, scope: Scope, headers: Headers, access: Access) -> Refusal | None:
         """None where the request may go on; `scope["caller"]` then names who makes it."""
         scope["caller"] = "anonymous"
-        foreign = self._foreign(headers)
-        if foreign is not None:
-            return foreign
+        fault = self._origins.fault(headers, scope.get("http_version", "1.1"))
+        if fault is not None:
+            status, detail = _FAULTS[fault]
+            return Refusal(status, fault, detail)
         if self._keys is not None and access.audience == "key":
             key = headers.get("x-api-key")
             if not key:
@@ -121,16 +120,6 @@ class Callers:
             return None
         return Refusal(429, "too_many_requests", f"too many requests; try again in {seconds} s", seconds)
 
-    def _foreign(self, headers: Headers) -> Refusal | None:
-        """Web pages of others must not use a service that trusts everybody on this machine."""
-        origin = headers.get("origin")
-        if origin and origin not in self._origins and urlsplit(origin).netloc != headers.get("host"):
-            return Refusal(403, "foreign_origin", "this origin is not allowed: list it in GLUCAST_CORS_ORIGINS")
-        host = urlsplit("//" + headers.get("host", "localhost")).hostname or ""
-        if self._only_local and not is_loopback(host):
-            return Refusal(403, "foreign_host", "without API keys only this machine is served: ask for localhost")
-        return None
-
 
 class Gate:
     """The ASGI application around the routes."""
@@ -150,12 +139,12 @@ class Gate:
             return
         access = access_for(scope)
         begin = time.perf_counter()
-        status = 500
+        status, started = 500, False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -163,6 +152,13 @@ class Gate:
 
         try:
             await self._guarded(scope, access, receive, send_with_headers)
+        except Exception as error:
+            # Here, because whoever else caught it would log what it says, and that may be about a person.
+            stack = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request failed", error=type(error).__name__, stack=stack)
+            if started:
+                raise ConnectionAbortedError from None
+            await unexpected()(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - begin
             route = getattr(scope.get("route"), "path", "other")

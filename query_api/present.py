@@ -35,6 +35,17 @@ class Present:
         }
 
 
+def check_clock(
+    time: datetime.datetime | None, now: datetime.datetime, most_ahead: datetime.timedelta = PRESENT
+) -> None:
+    """Raises `NoForecastError` where the newest reading lies ahead of now: it would outrank every one to come."""
+    if time is not None and time - now > most_ahead:
+        raise NoForecastError(
+            f"the newest reading is of {_clock(time)}, which lies ahead: a clock was wrong. Put it right, then let the "
+            "subject begin anew: DELETE /subjects/{subject_id}/window"
+        )
+
+
 def present(row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime) -> Present:
     """The forecast with its age, or `NoForecastError`: why it no longer holds, and what brings the next one.
 

@@ -4,17 +4,15 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from schemas import errors
 from schemas.errors import ClientGoneError, GlucastError
-
-log = structlog.get_logger("query_api.problems")
 
 STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (errors.MessageTooLargeError, 413),
@@ -47,8 +45,8 @@ def problem(status: int, detail: str, code: str, headers: Mapping[str, str] | No
     return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
 
 
-def status_of(error: GlucastError) -> int:
-    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+def status_of(kind: type[GlucastError]) -> int:
+    return next((status for known, status in STATUS if issubclass(kind, known)), 500)
 
 
 def install(app: FastAPI) -> None:
@@ -57,11 +55,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientGoneError, _gone)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(ClientDisconnect, _gone)
 
 
 async def _glucast(_: Request, error: Any) -> Response:
-    status = status_of(error)
+    status = status_of(type(error))
     retry_after = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
     headers = {"Retry-After": str(retry_after)} if status == 503 else None
     return problem(status, str(error), error.code, headers)
@@ -86,6 +84,6 @@ async def _gone(_: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
-    log.error("request failed", error=type(error).__name__)
+def unexpected() -> Response:
+    """The answer where a route raised what nobody expects."""
     return problem(500, "an error of glucast's own; the log says more", "internal")

@@ -14,7 +14,7 @@ from typing import TypeVar
 from agents.core.fingerprint import upload_id as upload_id_of
 from agents.core.local_time import zone
 from query_api.follow import Follower
-from query_api.projections.fan_charts import ChartRow, sample_key
+from query_api.projections.fan_charts import ChartRow, sample_key, subject_key
 from query_api.projections.requests import demand_key
 from query_api.projections.uploads import StoredHandle, handle_key, upload_key
 from query_api.publish import Publisher
@@ -25,7 +25,7 @@ from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
-from schemas.reading import Reading
+from schemas.reading import RESET, Reading, ReadingOutcome
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 
@@ -165,6 +165,13 @@ class Submit:
             *(self._publisher.send(topics.READINGS, reading.subject_id, reading.to_json()) for reading in readings)
         )
 
+    async def reset_subject(self, subject_id: str) -> None:
+        """Forget a subject's readings so far, and its forecasts. Raises `UnavailableError`."""
+        with self._model.subscriptions.subscribe(subject_key(subject_id)) as subscription:
+            await self._publisher.send(topics.READINGS, subject_id, None, {RESET: b"1"})
+            while not any(map(_is_reset, await self._until(subscription.next(), "reset"))):
+                pass
+
     # commands
 
     async def delete(self, handle: str) -> None:
@@ -251,6 +258,10 @@ def _answer(told: Sequence[object], demand_id: str, force: bool) -> ChartRow | N
         if isinstance(item, RequestOutcome) and _concerns(item, demand_id, force):
             raise _FAILURES[item.status](item.reason)
     return None
+
+
+def _is_reset(item: object) -> bool:
+    return isinstance(item, ReadingOutcome) and item.status == "reset"
 
 
 def _concerns(outcome: RequestOutcome, demand_id: str, force: bool) -> bool:

@@ -22,12 +22,16 @@ class ForecastDemand(Record):
 
 
 class CacheCommand(Record):
-    """A change of what the tables hold, on ``cgm.cache-commands``: by `series_key`, a flush to every partition."""
+    """A change of what the tables hold, on ``cgm.cache-commands``: by `series_key`, a flush to every partition.
 
-    action: Literal["delete", "flush", "restore"]
+    A ``reset`` removes the forecasts of the subject that `series_key` names: the window step sends it.
+    """
+
+    action: Literal["delete", "flush", "restore", "reset"]
     command_id: str
     up_to_ms: UnixMilliseconds = Field(
-        alias="epoch_ms", description="delete, flush: end what began up to here, and drop what is still under way."
+        alias="epoch_ms",
+        description="delete, flush, reset: end what began up to here, drop what is still under way.",
     )
     series_key: str | None = None
     handle: HexDigest | None = None

@@ -36,7 +36,10 @@ class Reading(Record):
         return self.glucose * MGDL_PER_MMOLL if self.unit == "mmol/L" else self.glucose
 
 
-ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected"]
+RESET = "reset"
+"""The header of a message on ``cgm.readings`` without a value: what is remembered of the subject in its key goes."""
+
+ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset"]
 
 
 class ReadingOutcome(Record):
@@ -45,6 +48,7 @@ class ReadingOutcome(Record):
     ``forecast_requested``: accepted, and `issue_times` name the last known points of the forecasts it asked for.
     ``no_forecast``: accepted, but `reason` says why there is none yet (warm-up, gap, later reading in the same slot).
     ``duplicate``: the same value at the same time was known. ``rejected``: not accepted, `reason` says why.
+    ``reset``: no reading but the order to begin anew with this subject; `time` is when it came.
     """
 
     outcome_id: HexDigest = Field(description="Hash of subject, time and value: equal for a reading delivered twice.")

@@ -37,7 +37,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", ser_json_inf_nan="null", allow_inf_nan=False,
-        populate_by_name=True, serialize_by_alias=True,
+        populate_by_name=True, serialize_by_alias=True, hide_input_in_errors=True,
     )  # fmt: skip
 
     def to_json(self) -> bytes:

@@ -21,7 +21,9 @@ the reading itself."""
 class Topic:
     """One topic. `record` is the class in ``schemas`` that its messages are; None for raw bytes.
 
-    `max_message_bytes` is checked before a message is sent and is the topic's ``max.message.bytes``.
+    `max_message_bytes` is checked before a message is sent and is the topic's ``max.message.bytes``. `stamped`: when a
+    message came is told by the broker's clock (``LogAppendTime``), whatever its sender says. Every topic whose
+    message times a step looks at has it.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Topic:
     about: str
     public: bool = False
     compacted: bool = False
+    stamped: bool = False
     retention_ms: int = DAY_MS
     max_message_bytes: int = 1 * MIB
 
@@ -42,6 +45,7 @@ READINGS = Topic(
     "subject id",
     "readings as devices publish them",
     public=True,
+    stamped=True,
     retention_ms=7 * DAY_MS,
 )
 UPLOADS = Topic(
@@ -51,11 +55,14 @@ UPLOADS = Topic(
     "upload id",
     "vendor exports: the file's bytes; headers timezone, force",
     public=True,
+    stamped=True,
     max_message_bytes=12 * MIB,
 )
 SERIES = Topic("cgm.series", "arrow", "Series", "series key", "unified series, on their way to their windows")
 DEMANDS = Topic("cgm.forecast-demands", "json", "ForecastDemand", "series key", "forecasts that somebody waits for")
-CACHE_COMMANDS = Topic("cgm.cache-commands", "json", "CacheCommand", "series key", "delete, flush, restore")
+CACHE_COMMANDS = Topic(
+    "cgm.cache-commands", "json", "CacheCommand", "series key", "delete, flush, restore, reset", stamped=True
+)
 INTERACTIVE = Topic(
     "cgm.forecast-requests.interactive", "arrow", "ForecastRequest", "series key", "requests that somebody waits for"
 )
@@ -64,7 +71,14 @@ BACKFILL = Topic(
     "cgm.forecast-requests.backfill", "arrow", "ForecastRequest", "series key", "the other windows of uploads"
 )
 FORECASTS: dict[Lane, Topic] = {
-    lane: Topic(f"cgm.forecasts.{lane}", "arrow", "Forecast", "series key", f"Monte Carlo samples of the {lane} lane")
+    lane: Topic(
+        f"cgm.forecasts.{lane}",
+        "arrow",
+        "Forecast",
+        "series key",
+        f"Monte Carlo samples of the {lane} lane",
+        stamped=True,
+    )
     for lane in LANES
 }
 FAN_CHARTS = Topic(

@@ -1,5 +1,8 @@
 """Reads ``cgm.dead-letters`` and sends chosen messages back to where they came from.
 
+Anybody may write a letter there, so a replay sends only to what a step reads: no letter reaches another topic of the
+cluster, or a changelog.
+
 A replay is recorded beside the letter (the same letter with the header `replayed`), so that the next replay skips it.
 Should that record be lost, the message is processed twice, which changes nothing: every step's effects have
 deterministic ids.
@@ -18,6 +21,7 @@ from aiokafka.structs import ConsumerRecord
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError, UndecodableError
 from schemas.topics import DEAD_LETTERS
+from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.log_ends import log_ends
 from streams.kafka.provision import ADVICE, partitions_of
@@ -85,6 +89,8 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
         return Replay(letter.letter_id, False, f"already replayed at {when}")
     if letter.code == UndecodableError.code:
         return Replay(letter.letter_id, False, "what lies there cannot be decoded, so nothing can be sent again")
+    if refusal := _refusal(settings, letter):
+        return Replay(letter.letter_id, False, refusal)
     try:
         key, value, headers = await _original(settings, letter)
     except UnavailableError as error:
@@ -95,6 +101,25 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
         DEAD_LETTERS.name, letter.to_json(), filed.key, headers=[(REPLAYED, str(int(time.time())).encode())]
     )
     return Replay(letter.letter_id, True, f"sent to {letter.topic}, partition {letter.partition}")
+
+
+def _refusal(settings: Settings, letter: DeadLetter) -> str | None:
+    """Why a letter is not replayed, whatever it says: no step could have failed at such a message."""
+    if letter.topic not in {topic.name for step in topology.STEPS if step.role != "query" for topic in step.reads}:
+        return f"not sent: no step reads the topic {letter.topic[:249]!r} that the letter names"
+    if not 0 <= letter.partition < settings.partitions:
+        return f"not sent: {letter.topic} has no partition {letter.partition}"
+    if letter.offset < 0 or not (_is_base64(letter.key_base64) and _is_base64(letter.value_base64)):
+        return "not sent: the letter is damaged"
+    return None
+
+
+def _is_base64(text: str | None) -> bool:
+    try:
+        base64.b64decode(text or "")
+    except ValueError:
+        return False
+    return True
 
 
 _Original = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]

@@ -13,6 +13,7 @@ from agents.models.catalogue import Kind
 from schemas.topics import TOPICS, UPLOADS
 
 MIB = 1 << 20
+_LISTS = ("allowed_hosts", "cors_origins")
 
 
 def _alias(glurpc_name: str) -> AliasChoices:
@@ -156,6 +157,11 @@ class Settings(BaseSettings):
     convert_rate_limit: str = Field(
         "20/minute", description="Conversions an address may ask for, where rates are limited: they need no key."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names that the API is asked under besides localhost, comma separated; * for all. Addresses of "
+        "this machine need none.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins that may call the API, comma separated."
     )
@@ -167,10 +173,9 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        origins = values.get("cors_origins")
-        if isinstance(origins, str):
-            return values | {"cors_origins": tuple(item.strip() for item in origins.split(",") if item.strip())}
-        return values
+        lists = {name: text for name in _LISTS if isinstance(text := values.get(name), str)}
+        split = {name: tuple(item.strip() for item in text.split(",") if item.strip()) for name, text in lists.items()}
+        return values | split
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Self:

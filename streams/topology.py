@@ -13,9 +13,10 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                          [calc] ─▶ fan-chart tables, one a lane ─▶ [query_api] (their changelogs)
                             └────▶ cgm.fan-charts ───────────────▶ everybody else
 
-cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore. A step that rejects writes
-an outcome, a step that fails writes to cgm.dead-letters. What stands here is enforced: `agents.work.Work` refuses any
-other topic or table. The diagram and the AsyncAPI document are generated from here.
+cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
+subject is reset. A step that rejects writes an outcome, a step that fails writes to cgm.dead-letters. What stands here
+is enforced: `agents.work.Work` refuses any other topic or table. The diagram and the AsyncAPI document are generated
+from here.
 """
 
 import dataclasses
@@ -74,7 +75,8 @@ STEPS: tuple[Step, ...] = (
     Step("handle", "ingest", (topics.SERIES,), (topics.UPLOAD_OUTCOMES, topics.INTERACTIVE, topics.BACKFILL),
          (SERIES_TABLE,), "stores the series under its content hash and asks for the forecasts that it lacks"),
     Step("window", "ingest", (topics.READINGS,),
-         (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL), (SUBJECTS_TABLE,),
+         (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL, topics.CACHE_COMMANDS),
+         (SUBJECTS_TABLE,),
          "keeps a rolling window a subject and asks for the forecast that each new reading allows"),
     Step("request", "ingest", (topics.DEMANDS,),
          (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL, topics.REQUEST_OUTCOMES), (SERIES_TABLE,),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from agents.calc.chart_rows import store
-from agents.core.deletions import is_deleted
+from agents.core.deletions import is_deleted, of_subject
 from agents.core.outcomes import ended
 from agents.work import Message, Work
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
@@ -50,8 +50,8 @@ class Calc:
         if isinstance(charted, MalformedRecordError):
             raise charted
         forecast, chart = charted
-        if forecast.handle is not None and is_deleted(work, DELETIONS_TABLE, forecast.handle, forecast.began_ms):
-            _end(work, forecast, "dropped", "its series was deleted while the forecast was computed")
+        if is_deleted(work, DELETIONS_TABLE, forecast.handle or of_subject(forecast.series_key), forecast.began_ms):
+            _end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
         elif isinstance(chart, RejectedError):
             _end(work, forecast, "implausible" if isinstance(chart, ImplausibleError) else "failed", str(chart))
         else:

@@ -2,12 +2,12 @@
 
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
-from agents.core.deletions import mark_deleted
+from agents.core.deletions import is_covered, mark_deleted, of_subject
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart_row import head_of
-from schemas.tables import ALL_HANDLES, DELETIONS_TABLE, FAN_CHART_TABLES, handle_prefix
+from schemas.tables import ALL_HANDLES, DELETIONS_TABLE, FAN_CHART_TABLES, handle_prefix, subject_prefix
 
 
 def build(settings: History) -> StepFunction:
@@ -22,6 +22,11 @@ def build(settings: History) -> StepFunction:
         elif command.action == "flush":
             _remove(work, ALL_HANDLES, command.up_to_ms)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms)
+        elif command.action == "reset":
+            if command.series_key is None:
+                raise MalformedRecordError("a reset names the subject as series_key")
+            _remove(work, subject_prefix(command.series_key), command.up_to_ms)
+            mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
         else:
             if command.handle is None:
                 raise MalformedRecordError("a delete names a handle")
@@ -38,6 +43,6 @@ def _remove(work: Work, prefix: str, up_to_ms: int) -> None:
             try:
                 began_ms = head_of(work.get(table, key) or b"").began_ms
             except MalformedRecordError:
-                began_ms = up_to_ms
-            if began_ms <= up_to_ms:
+                began_ms = -1
+            if is_covered(work, up_to_ms, began_ms):
                 work.delete(table, key)

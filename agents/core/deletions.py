@@ -4,24 +4,46 @@ A marker lies in the table of the data itself: ``gone/<handle>`` after a delete,
 up to the marker's time is not stored any more when it arrives. No message is older than a day, so older markers go; a
 second entry ``gone-since/<time>/<handle>`` keeps them in order of time, so that a delete costs what it removes and not
 what the table holds.
+
+A marker never lies ahead of the message that leaves it: it would reject what is sent until then. One that does, of a
+version that did not look, gives way to the next for the same. Of a subject whose window was reset the marker is
+``gone/subject:<subject id>``; a flush of all handles does not touch subjects.
 """
 
 import json
 
-from agents.work import Work
+from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.topics import DAY_MS
 
 _PREFIX, _BY_TIME = "gone/", "gone-since/"
 EVERYTHING = f"{_PREFIX}*"
+_SUBJECT = "subject:"
+
+
+def of_subject(subject_id: str) -> str:
+    """What stands for a subject where a handle is asked for. No handle has a colon."""
+    return _SUBJECT + subject_id
 
 
 def is_deleted(work: Work, table: str, handle: str, began_ms: int) -> bool:
     """Whether what began at `began_ms` (Unix time) for this handle has been deleted since."""
-    return began_ms <= max(_time(work, table, EVERYTHING), _time(work, table, _PREFIX + handle))
+    flushed_ms = -1 if handle.startswith(_SUBJECT) else _time(work, table, EVERYTHING)
+    return began_ms <= max(flushed_ms, _time(work, table, _PREFIX + handle))
+
+
+def is_covered(work: Work, up_to_ms: int, began_ms: int) -> bool:
+    """Whether the command in work, which ends what began up to `up_to_ms`, ends what began at `began_ms`.
+
+    A time that lies ahead of the command itself says nothing: what has it began before, because it is here. So what a
+    wrong clock stored can be deleted, and a command delivered again does not end what came after it.
+    """
+    latest_ms = work.message.timestamp_ms + CLOCKS_DIFFER_MS
+    return began_ms <= min(up_to_ms, latest_ms) or began_ms > latest_ms
 
 
 def mark_deleted(work: Work, table: str, up_to_ms: int, handle: str | None = None) -> None:
     """Mark a handle, or everything, as deleted as far as it began by then; markers that nothing needs any more go."""
+    up_to_ms = min(up_to_ms, work.message.timestamp_ms)
     for entry in work.keys(table, _BY_TIME):
         time, of_handle = entry.removeprefix(_BY_TIME).split("/")
         if int(time) > (up_to_ms if handle is None else up_to_ms - DAY_MS):
@@ -30,7 +52,8 @@ def mark_deleted(work: Work, table: str, up_to_ms: int, handle: str | None = Non
         if _time(work, table, _PREFIX + of_handle) <= int(time):  # not deleted again since
             work.delete(table, _PREFIX + of_handle)
     key = EVERYTHING if handle is None else _PREFIX + handle
-    latest = max(up_to_ms, _time(work, table, key))
+    earlier = _time(work, table, key)
+    latest = up_to_ms if earlier > work.message.timestamp_ms + CLOCKS_DIFFER_MS else max(up_to_ms, earlier)
     work.put(table, key, json.dumps({"epoch_ms": latest}).encode())
     if handle is not None:
         work.put(table, f"{_BY_TIME}{latest:015d}/{handle}", b"1")

@@ -110,6 +110,11 @@ def malformed_outcome_id(subject_id: str, value: bytes) -> str:
     return _digest("malformed-outcome", subject_id, hashlib.sha256(value).hexdigest())
 
 
+def reset_id(subject_id: str, partition: int, offset: int) -> str:
+    """Names the order to begin anew with a subject, by its place in ``cgm.readings``."""
+    return _digest("reset", subject_id, partition, offset)
+
+
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 

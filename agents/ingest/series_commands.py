@@ -1,6 +1,6 @@
 """Cache commands in, the ingest side: stored series and the outcomes that point to them go."""
 
-from agents.core.deletions import mark_deleted
+from agents.core.deletions import is_covered, mark_deleted
 from agents.ingest.handle import retract
 from agents.ingest.stored_series import Tail
 from agents.work import StepFunction, Work
@@ -34,7 +34,7 @@ def _forget(work: Work, series_key: str, handle: str | None, up_to_ms: int) -> N
     if row is None:
         return
     tail = Tail.from_bytes(row)
-    handles = {series.handle for series in tail.series if series.began_ms <= up_to_ms}
+    handles = {series.handle for series in tail.series if is_covered(work, up_to_ms, series.began_ms)}
     retract(work, tail, handles & {handle} if handle else handles, series_key)
     if tail.series:
         work.put(TABLE, series_key, tail.to_bytes())

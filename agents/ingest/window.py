@@ -1,6 +1,7 @@
 """Readings in; for each one outcome, and a forecast request for every window that it completes or changes.
 
-The present window's request goes to the live lane, those of windows in the past to backfill.
+The present window's request goes to the live lane, those of windows in the past to backfill. An order to begin anew
+with a subject comes among the readings: see `agents.ingest.subject_reset`.
 """
 
 import datetime
@@ -11,6 +12,7 @@ from agents.core import fingerprint
 from agents.core.local_time import offset_text
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
+from agents.ingest import subject_reset
 from agents.work import Message, StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
@@ -42,6 +44,11 @@ def build(settings: WindowSettings) -> StepFunction:
 
     async def step(work: Work) -> None:
         message = work.message
+        if subject_reset.is_reset(message):
+            whose = subject_reset.subject_of(message)
+            if not _rerouted(work, whose):
+                subject_reset.reset(work, whose, late_slots)
+            return
         try:
             reading = Reading.from_json(message.value)
         except MalformedRecordError as error:
@@ -51,13 +58,12 @@ def build(settings: WindowSettings) -> StepFunction:
             outcome_id = fingerprint.malformed_outcome_id(subject_id, message.value or b"")
             _reject(work, outcome_id, subject_id, error.code, str(error), None)
             return
-        key = reading.subject_id.encode()
-        home = message.key == key and work.partition_of(key) == message.partition
-        if not home and REROUTED not in message.headers:
-            work.send(READINGS, reading.subject_id, message.value, {**message.headers, REROUTED: b"1"})
+        if _rerouted(work, reading.subject_id):
             return
         outcome_id = fingerprint.outcome_id(reading.subject_id, reading.time, reading.glucose_mgdl)
         refusal = _refusal(reading, message.timestamp_ms)
+        if refusal is None and subject_reset.is_forgotten(work, reading.subject_id):
+            refusal = subject_reset.FORGOTTEN
         if refusal:
             _reject(work, outcome_id, reading.subject_id, *refusal, reading)
             return
@@ -137,6 +143,15 @@ def build(settings: WindowSettings) -> StepFunction:
         )
 
     return step
+
+
+def _rerouted(work: Work, subject_id: str) -> bool:
+    """Whether a message lay under another key or partition than its subject's, and was sent on to its own."""
+    message, key = work.message, subject_id.encode()
+    if REROUTED in message.headers or (message.key == key and work.partition_of(key) == message.partition):
+        return False
+    work.send(READINGS, subject_id, message.value, {**message.headers, REROUTED: b"1"})
+    return True
 
 
 def _reject(work: Work, outcome_id: str, subject_id: str, code: str, reason: str, reading: Reading | None) -> None:

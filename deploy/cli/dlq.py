@@ -19,9 +19,15 @@ def list_letters(broker: BrokerOption = None) -> None:
     for item in filed:
         letter = item.letter
         state = "replayed" if item.replayed_at else "open"
-        typer.echo(f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {state:<8}  {letter.letter_id}")
-        typer.echo(f"    {letter.code}: {letter.reason} ({letter.attempts} attempts, {letter.value_bytes} bytes)")
+        typer.echo(f"{letter.failed_at:%Y-%m-%d %H:%M:%S}  {state:<8}  {_printable(letter.letter_id)}")
+        reason = _printable(f"{letter.code}: {letter.reason}")
+        typer.echo(f"    {reason} ({letter.attempts} attempts, {letter.value_bytes} bytes)")
     typer.echo(f"{len(filed)} dead letters, {sum(item.replayed_at is None for item in filed)} of them open")
+
+
+def _printable(text: str) -> str:
+    """Anybody may write a letter: none of its text commands the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 @app.command()
@@ -38,7 +44,7 @@ def replay(
         raise typer.BadParameter("name letters, or say --all")
     done = asyncio.run(send_back(settings_with(broker), None if every else letter_ids, again))
     for item in done:
-        typer.echo(f"{item.letter_id}: {item.text}")
+        typer.echo(f"{_printable(item.letter_id)}: {item.text}")
     typer.echo(f"{sum(item.sent for item in done)} of {len(done)} replayed")
     skipped = [item for item in done if not item.sent and "already" not in item.text]
     raise typer.Exit(1 if skipped else 0)

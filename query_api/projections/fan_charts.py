@@ -10,6 +10,7 @@ Each lane's table has a changelog of its own, so for a moment a place may have a
 
 import dataclasses
 import datetime
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -83,7 +84,8 @@ class FanChartLog:
         self._store.stage(self._key("c", place), row.pack())
         if place.kind == "subject":
             latest = self._store.get(_latest_key(place.owner))
-            if latest is None or _ISSUED.unpack_from(latest)[0] <= issue_seconds:
+            outranked = latest is None or self._store.get(latest[_ISSUED.size :]) is None
+            if outranked or (latest and _ISSUED.unpack_from(latest)[0] <= issue_seconds):
                 self._store.stage(_latest_key(place.owner), _ISSUED.pack(issue_seconds) + self._key("c", place))
             yield subject_key(place.owner), row
         else:
@@ -138,7 +140,8 @@ class FanCharts:
     def subjects(self, limit: int = 100) -> list[str]:
         """Subjects with a forecast, the most recent first."""
         found = [(_ISSUED.unpack_from(value)[0], key[2:].decode()) for key, value in self._store.scan(b"l/")]
-        return [subject_id for _, subject_id in sorted(found, reverse=True)[:limit]]
+        there = (subject_id for _, subject_id in sorted(found, reverse=True) if self.latest(subject_id) is not None)
+        return list(itertools.islice(there, limit))
 
     def _scan(self, prefix: str) -> Iterator[ChartRow]:
         return (ChartRow.unpack(value) for _, value in self._store.scan(f"c/{prefix}".encode()))

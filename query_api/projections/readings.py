@@ -1,7 +1,7 @@
 """What became of the latest readings of each subject: why there is no forecast yet, or none any more.
 
-r/<subject>   the outcome of the reading that came last
-n/<subject>   of those that were accepted, the outcome of the newest by its own time
+r/<subject>   the outcome of the reading that came last, or of a reset after it
+n/<subject>   of those that were accepted since, the outcome of the newest by its own time
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,10 @@ class Readings:
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         outcome = ReadingOutcome.from_json(value)
+        if outcome.status == "reset":
+            self._store.stage(_newest_row(outcome.subject_id), None)
         about_window = outcome.status in ("forecast_requested", "no_forecast")
-        if about_window or self._store.get(_row(outcome.subject_id)) is None:
+        if about_window or outcome.status == "reset" or self._store.get(_row(outcome.subject_id)) is None:
             self._store.stage(_row(outcome.subject_id), value)
         newest = self.newest(outcome.subject_id)
         if about_window and outcome.time and not (newest and newest.time and newest.time > outcome.time):

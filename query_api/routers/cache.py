@@ -12,7 +12,7 @@ from query_api.access import access
 from query_api.restore import restore, snapshot
 from query_api.saved_handles import checked_handle, load, save, saved_count
 from query_api.services import Services, services_of
-from schemas.errors import RejectedError
+from schemas.errors import RejectedError, UnavailableError, UnknownHandleError
 
 router = APIRouter(tags=["operations"])
 log = structlog.get_logger("query_api.audit")
@@ -29,7 +29,7 @@ class CacheAnswer(BaseModel):
 
 
 @router.post("/cache_management", response_model=CacheAnswer)
-@access("key")
+@access("key", raises=(RejectedError, UnknownHandleError, UnavailableError))
 async def cache_management(
     request: Request,
     uses: Annotated[Services, Depends(services_of)],

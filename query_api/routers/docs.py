@@ -4,19 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import iter_route_contexts
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import FileResponse, JSONResponse
 
 from query_api.access import CLOSED, Access, access, declared_access
-from query_api.problems import MEDIA_TYPE, Problem
+from query_api.problems import MEDIA_TYPE, Problem, status_of
+from query_api.routers.page import DASHBOARD, SHORT
 
 router = APIRouter(include_in_schema=False)
-
-_PAGE_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; img-src 'self' data: https:; "
-    "style-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
-)
 
 
 @router.api_route("/openapi.json", methods=["GET", "HEAD"])
@@ -27,36 +22,57 @@ async def openapi(request: Request) -> JSONResponse:
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
 @access("everybody")
-async def docs(request: Request) -> HTMLResponse:
-    """Swagger's page, which loads its script from elsewhere and so has a policy of its own."""
-    prefix = request.scope.get("root_path", "").rstrip("/")
-    page = get_swagger_ui_html(openapi_url=f"{prefix}/openapi.json", title=f"{request.app.title} - Swagger UI")
-    page.headers["content-security-policy"] = _PAGE_POLICY
-    return page
+async def docs() -> FileResponse:
+    """Swagger's page, with all that it needs from here."""
+    return FileResponse(DASHBOARD / "docs.html", media_type="text/html", headers=SHORT)
 
 
 def described(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of the routes, with the problems that the gate answers before a route is reached."""
+    """The OpenAPI document of the routes, with every problem that each may answer.
+
+    Those are the refusals of the gate, what the route declares that it raises, and 422 wherever anything is validated:
+    with our own problem document, where FastAPI would describe its own.
+    """
     document = app.openapi()
-    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    schemas = document["components"]["schemas"]
+    schemas["Problem"] = Problem.model_json_schema()
+    for theirs in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(theirs, None)
     for route in iter_route_contexts(app.routes):
-        refusals = dict(_refusals(declared_access(route.endpoint) or CLOSED))
+        declared = declared_access(route.endpoint) or CLOSED
         for method in route.methods or ():
             operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
-                operation["responses"] |= refusals
+                validated = "422" in operation["responses"]
+                problems = {str(status): _problem(text) for status, text in _problems(declared, validated)}
+                operation["responses"] = operation["responses"] | problems
     return document
 
 
-def _refusals(declared: Access) -> Iterator[tuple[str, dict[str, Any]]]:
+_TEXTS = {
+    404: "There is nothing of the kind, or no forecast; the text says why.",
+    406: "`Accept` names nothing that this operation can answer with.",
+    413: "The body is larger than this operation takes.",
+    422: "The request makes no sense; the text says what to change.",
+    503: "The broker or the workers do not answer, or too many requests wait; `Retry-After` says when to try again.",
+}
+
+
+def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
+    yield 400, "The request, its header `Host` or `Origin`, or its body cannot be read at all."
+    yield 413, _TEXTS[413]
     if declared.audience == "key":
-        yield _refusal(401, "No API key was sent, where keys are on.")
-        yield _refusal(403, "The API key is unknown, or the page that asks is of a foreign origin.")
+        yield 401, "No API key was sent, where keys are on."
+        yield 403, "The API key is unknown, or the page that asks or the name that is asked for is foreign."
+    else:
+        yield 403, "The page that asks or the name that is asked for is foreign."
     if declared.counted:
-        yield _refusal(413, "The body is larger than this operation takes.")
-        yield _refusal(429, "Too many requests; `Retry-After` says in how many seconds there may be more.")
+        yield 429, "Too many requests; `Retry-After` says in how many seconds there may be more."
+    raised = {error if isinstance(error, int) else status_of(error) for error in declared.raises}
+    for status in sorted(raised | ({422} if validated else set())):
+        yield status, _TEXTS[status]
 
 
-def _refusal(status: int, description: str) -> tuple[str, dict[str, Any]]:
+def _problem(description: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
-    return str(status), {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}

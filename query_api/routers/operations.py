@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from query_api.access import access
 from query_api.services import Services, services_of
@@ -62,7 +62,24 @@ async def livez() -> dict[str, bool]:
     return {"alive": True}
 
 
-@router.get("/readyz")
+class NotReadyReason(BaseModel):
+    code: str
+    text: str
+    lag: int | None = None
+
+
+class Pictures(BaseModel):
+    ready: bool
+    reason: str | None
+
+
+class Readiness(BaseModel):
+    ready: bool
+    reasons: list[NotReadyReason]
+    pictures: Pictures
+
+
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 @access("everybody", counted=False)
 async def readyz(uses: Uses) -> Response:
     """200 when every answer can be given; 503 with reasons otherwise. Stored forecasts are served all the same."""
@@ -79,7 +96,7 @@ async def readyz(uses: Uses) -> Response:
     return JSONResponse(answer, 503 if reasons else 200)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse)
 @access("everybody", counted=False)
 async def metrics(uses: Uses) -> Response:
     """For Prometheus."""

@@ -12,17 +12,23 @@ from query_api.access import access
 
 router = APIRouter(include_in_schema=False)
 
-_DASHBOARD = Path(__file__).parent.parent / "dashboard"
-_FILES = {"page.css": "text/css", "page.js": "text/javascript"}
+DASHBOARD = Path(__file__).parent.parent / "dashboard"
+SHORT = {"cache-control": "no-cache"}
 _DAY = {"cache-control": "public, max-age=86400"}
-_SHORT = {"cache-control": "no-cache"}
+_TYPES = {".css": "text/css", ".js": "text/javascript"}
+_OWN = ("page.css", "page.js", "docs.js")
+_OF_PACKAGES = {
+    "plotly.min.js": ("plotly", "package_data"),
+    "swagger-ui-bundle.js": ("fastapi_swagger", "resources"),
+    "swagger-ui.css": ("fastapi_swagger", "resources"),
+}
 
 
 @router.get("/")
 @access("everybody")
 async def page() -> FileResponse:
     """Pick a subject or upload a file, and look at its forecasts."""
-    return FileResponse(_DASHBOARD / "page.html", media_type="text/html", headers=_SHORT)
+    return FileResponse(DASHBOARD / "page.html", media_type="text/html", headers=SHORT)
 
 
 @router.get("/favicon.ico")
@@ -35,17 +41,18 @@ async def favicon() -> FileResponse:
 @router.get("/static/{name:path}")
 @access("everybody")
 async def static(name: str) -> FileResponse:
-    if name == "plotly.min.js":
-        return FileResponse(_plotly(), media_type="text/javascript", headers=_DAY)
-    if name not in _FILES:
+    if name in _OF_PACKAGES:
+        return FileResponse(_of_package(name), media_type=_TYPES[Path(name).suffix], headers=_DAY)
+    if name not in _OWN:
         raise HTTPException(404, "no such file")
-    return FileResponse(_DASHBOARD / name, media_type=_FILES[name], headers=_SHORT)
+    return FileResponse(DASHBOARD / name, media_type=_TYPES[Path(name).suffix], headers=SHORT)
 
 
 @functools.cache
-def _plotly() -> Path:
-    """The script that the plotly package ships, found without importing the package."""
-    found = importlib.util.find_spec("plotly")
+def _of_package(name: str) -> Path:
+    """A file that a package ships, found without importing the package."""
+    package, folder = _OF_PACKAGES[name]
+    found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise HTTPException(404, "the plotly package is not installed")
-    return Path(found.origin).parent / "package_data" / "plotly.min.js"
+        raise HTTPException(404, f"the package {package} is not installed")
+    return Path(found.origin).parent / folder / name

@@ -15,7 +15,7 @@ from query_api.access import access
 from query_api.figure import Style
 from query_api.plots import SAMPLE_TYPES, preferred
 from query_api.services import Services, services_of, while_connected
-from schemas.errors import MessageTooLargeError, RejectedError
+from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.reading import Unit
 from schemas.upload import ProcessingWarnings, UploadOutcome
 from streams.settings import Settings
@@ -71,7 +71,7 @@ class QuickAnswer(BaseModel):
 
 
 @router.post("/convert_to_unified", response_model=ConvertAnswer)
-@access("everybody", body_bytes=upload_body_bytes, own_rate="convert_rate_limit")
+@access("everybody", body_bytes=upload_body_bytes, own_rate="convert_rate_limit", raises=(RejectedError,))
 async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
     """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored.
 
@@ -85,7 +85,7 @@ async def convert_to_unified(request: Request, uses: Uses, file: Annotated[Uploa
 
 
 @router.post("/process_unified", response_model=ProcessAnswer)
-@access("key", body_bytes=upload_body_bytes)
+@access("key", body_bytes=upload_body_bytes, raises=(RejectedError, UnavailableError, OverloadedError))
 async def process_unified(request: Request, uses: Uses, question: FileQuestion) -> ProcessAnswer:
     """Take a file in and say under which handle its forecasts will be found; they are computed meanwhile."""
     outcome = await while_connected(request, _accepted(uses, question, question.force_calculate))
@@ -97,9 +97,12 @@ async def process_unified(request: Request, uses: Uses, question: FileQuestion) 
     responses={200: {"content": {"image/png": {}, "application/json": {}}}},
     response_class=Response,
 )
-@access("key")
+@access("key", raises=(406, RejectedError, UnknownHandleError, UnavailableError, OverloadedError))
 async def draw_a_plot(
-    request: Request, uses: Uses, question: PlotQuestion, accept: Annotated[str | None, Header()] = None
+    request: Request,
+    uses: Uses,
+    question: PlotQuestion,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """One sample's forecast: a PNG, or for `Accept: application/json` the Plotly figure."""
     media_type = preferred(accept, SAMPLE_TYPES)
@@ -114,7 +117,9 @@ async def draw_a_plot(
 
 
 @router.post("/quick_plot", response_model=QuickAnswer)
-@access("key", body_bytes=upload_body_bytes)
+@access(
+    "key", body_bytes=upload_body_bytes, raises=(RejectedError, UnknownHandleError, UnavailableError, OverloadedError)
+)
 async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Response:
     """Take a file in and draw its last sample, in one call."""
 

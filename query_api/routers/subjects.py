@@ -5,27 +5,37 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
 from query_api.figure import Style
 from query_api.plots import SUBJECT_TYPES, preferred
-from query_api.present import Present, present
+from query_api.present import Present, check_clock, present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
 from query_api.units import document
-from schemas.errors import NoForecastError, RejectedError, UnavailableError
-from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
-from schemas.reading import Reading, Unit
+from schemas.errors import NoForecastError, OverloadedError, RejectedError, UnavailableError
+from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL, PRESENT
+from schemas.reading import Reading, ReadingOutcome, Unit
 from schemas.record import SubjectId
 
 router = APIRouter(tags=["subjects"])
 Uses = Annotated[Services, Depends(services_of)]
 Subject = Annotated[SubjectId, Path(description="Whose glucose it is, as the integration names them.")]
 InUnit = Annotated[Unit, Query(description="Unit of every glucose value in the answer.")]
+
+
+def _no_number(text: object) -> object:
+    """A bare number would be taken for seconds since 1970, or for milliseconds, by its size."""
+    if isinstance(text, str) and not {"-", ":"} & {*text[1:]}:
+        raise ValueError("a date and time as RFC 3339 has it, like 2026-01-01T08:00:00Z")
+    return text
+
+
+Moment = Annotated[datetime.datetime, BeforeValidator(_no_number)]
 
 MOST_READINGS = 2016
 """A week of 5-minute readings in one request."""
@@ -45,6 +55,14 @@ class ReadingsAnswer(BaseModel):
     rejected: list[Rejection]
 
 
+def _readings_schema() -> dict[str, Any]:
+    """Of one reading, several, or several in an object; the subject stands in the path already."""
+    one = Reading.model_json_schema()
+    one["required"] = [name for name in one["required"] if name != "subject_id"]
+    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_READINGS}
+    return {"anyOf": [one, many, {"type": "object", "required": ["readings"], "properties": {"readings": many}}]}
+
+
 @router.post(
     "/subjects/{subject_id}/readings",
     status_code=202,
@@ -54,12 +72,15 @@ class ReadingsAnswer(BaseModel):
             "required": True,
             "description": 'One reading, a list of them, or {"readings": [...]}; `subject_id` may be left out.',
             "content": {
-                "application/json": {"example": {"time": "2026-01-01T08:00:00+01:00", "glucose": 6.4, "unit": "mmol/L"}}
+                "application/json": {
+                    "schema": _readings_schema(),
+                    "example": {"time": "2026-01-01T08:00:00+01:00", "glucose": 6.4, "unit": "mmol/L"},
+                }
             },
         }
     },
 )
-@access("key", body_bytes=READINGS_BODY_BYTES)
+@access("key", body_bytes=READINGS_BODY_BYTES, raises=(RejectedError, UnavailableError))
 async def publish_readings(request: Request, uses: Uses, subject_id: Subject) -> Any:
     """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone."""
     items = _items(await request.body())
@@ -99,7 +120,8 @@ def _reading(subject_id: str, item: Any) -> Reading:
     if item.get("subject_id", subject_id) != subject_id:
         raise RejectedError("subject_id differs from the one in the path")
     try:
-        reading = Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}))
+        # Strictly: a number in quotes or a truth value may be anything.
+        reading = Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
     except ValidationError as error:
         reasons = [
             f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]
@@ -113,6 +135,42 @@ def _reading(subject_id: str, item: Any) -> Reading:
     return reading
 
 
+class ForecastAnswer(BaseModel):
+    """A FanChart (schemas/json) and its age; in mmol/L the names of glucose fields end in `_mmoll`."""
+
+    model_config = ConfigDict(extra="allow")
+    chart_id: str
+    subject_id: str
+    issue_time: datetime.datetime
+    first_target_time: datetime.datetime
+    step_seconds: int
+    age_seconds: int
+    valid_until: datetime.datetime
+    newest_reading_time: datetime.datetime | None
+
+
+class HistoryAnswer(BaseModel):
+    subject_id: str
+    forecasts: list[dict[str, Any]] = Field(description="FanCharts (schemas/json), in the unit that was asked for.")
+    next: str | None = Field(description="The address of the following page.")
+
+
+class ResetAnswer(BaseModel):
+    message: str
+
+
+@router.delete("/subjects/{subject_id}/window")
+@access("key", raises=(UnavailableError,))
+async def reset_window(uses: Uses, subject_id: Subject) -> ResetAnswer:
+    """Let a subject begin anew: what is remembered of earlier readings goes, and the forecasts that were made of them.
+
+    For a subject whom a reading of a wrong clock, accepted far in the future, keeps from forecasts. Answers when the
+    worker has confirmed it; asked again it changes nothing more. Readings that shall count are published again.
+    """
+    await uses.submit.reset_subject(subject_id)
+    return ResetAnswer(message="the subject begins anew: a forecast needs 8 h of readings from here on")
+
+
 @router.get("/subjects")
 @access("key")
 async def subjects(uses: Uses) -> dict[str, list[str]]:
@@ -120,8 +178,12 @@ async def subjects(uses: Uses) -> dict[str, list[str]]:
     return {"subjects": uses.read_model.fan_charts.subjects()}
 
 
-@router.get("/subjects/{subject_id}/forecast", response_class=Response)
-@access("key")
+@router.get(
+    "/subjects/{subject_id}/forecast",
+    response_class=Response,
+    responses={200: {"model": ForecastAnswer}, 304: {"description": "It is the one that `If-None-Match` names."}},
+)
+@access("key", raises=(NoForecastError, UnavailableError))
 async def forecast(
     uses: Uses,
     subject_id: Subject,
@@ -143,9 +205,12 @@ async def forecast(
 @router.get(
     "/subjects/{subject_id}/forecast/plot",
     response_class=Response,
-    responses={200: {"content": {media_type: {} for media_type in SUBJECT_TYPES}}},
+    responses={
+        200: {"content": {media_type: {} for media_type in SUBJECT_TYPES}},
+        304: {"description": "It is the one that `If-None-Match` names."},
+    },
 )
-@access("key")
+@access("key", raises=(406, NoForecastError, UnavailableError, OverloadedError))
 async def forecast_plot(
     request: Request,
     uses: Uses,
@@ -154,7 +219,7 @@ async def forecast_plot(
     epistemic: Annotated[
         bool, Query(description="Only what the model does not know: the spread of its draws.")
     ] = False,
-    accept: Annotated[str | None, Header()] = None,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The present forecast drawn: PNG, SVG or the Plotly figure, as `Accept` says."""
@@ -171,14 +236,14 @@ async def forecast_plot(
     return Response(await while_connected(request, drawn), media_type=media_type, headers=headers)
 
 
-@router.get("/subjects/{subject_id}/forecasts")
+@router.get("/subjects/{subject_id}/forecasts", response_class=Response, responses={200: {"model": HistoryAnswer}})
 @access("key")
 async def forecasts(
     request: Request,
     uses: Uses,
     subject_id: Subject,
-    first: Annotated[datetime.datetime | None, Query(alias="from", description="Earliest last known point.")] = None,
-    last: Annotated[datetime.datetime | None, Query(alias="to", description="Latest last known point.")] = None,
+    first: Annotated[Moment | None, Query(alias="from", description="Earliest last known point.")] = None,
+    last: Annotated[Moment | None, Query(alias="to", description="Latest last known point.")] = None,
     limit: Annotated[int, Query(ge=1, le=288)] = 24,
     unit: InUnit = "mg/dL",
 ) -> Response:
@@ -198,15 +263,27 @@ async def forecasts(
 
 
 def _present(uses: Services, subject_id: str) -> Present:
+    now = datetime.datetime.now(datetime.UTC)
+    readings = uses.read_model.readings
+    outcome, newest = readings.latest(subject_id), readings.newest(subject_id)
     row = uses.read_model.fan_charts.latest(subject_id)
+    if row is not None and outcome is not None and _was_reset_after(row, outcome):
+        row = None  # its removal is on the way
+    most_ahead = max(PRESENT, datetime.timedelta(seconds=uses.settings.max_clock_skew_seconds))
+    if newest is not None:
+        check_clock(newest.time, now, most_ahead)
     if row is not None:
-        return present(row, uses.read_model.readings.newest(subject_id), datetime.datetime.now(datetime.UTC))
+        check_clock(datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC), now, most_ahead)
+        return present(row, newest, now)
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
-    outcome = uses.read_model.readings.latest(subject_id)
     if outcome is None:
         raise NoForecastError("no readings of this subject have arrived: publish some")
     raise NoForecastError(f"no forecast yet: {outcome.reason or 'the first one is being computed'}")
+
+
+def _was_reset_after(row: ChartRow, outcome: ReadingOutcome) -> bool:
+    return outcome.status == "reset" and outcome.time is not None and row.began_ms <= outcome.time.timestamp() * 1000
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:

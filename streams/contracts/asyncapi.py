@@ -53,6 +53,8 @@ def _channel(topic: Topic) -> Node:
     if not topic.compacted:
         configuration["retention.ms"] = topic.retention_ms
     configuration["max.message.bytes"] = topic.max_message_bytes
+    if topic.stamped:
+        configuration["message.timestamp.type"] = "LogAppendTime"
     return {
         "address": topic.name,
         "description": f"{topic.about}; keyed by {topic.key}",

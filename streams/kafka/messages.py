@@ -1,10 +1,17 @@
-"""What Kafka delivers as steps see it: the same message, whether Faust has fetched it or a client of our own."""
+"""What Kafka delivers as steps see it: the same message, whether Faust has fetched it or a client of our own.
 
+A broker that stamps messages makes their times sound. Tansu takes the setting and keeps the sender's time all the
+same, so a time that lies further ahead than clocks differ counts as now. Such a message, delivered again, is judged by
+a later now: a reading that was refused as too early may then be taken, and none that was taken is ever refused. Every
+other message has the same time at every delivery.
+"""
+
+import time
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord
 
-from agents.work import Message
+from agents.work import CLOCKS_DIFFER_MS, Message
 
 
 def of_faust(raw: Any) -> Message:
@@ -25,5 +32,10 @@ def _message(raw: Any, headers: Any, timestamp_ms: int) -> Message:
         key=raw.key,
         value=raw.value,
         headers={name: value or b"" for name, value in headers},  # Kafka allows a header without a value
-        timestamp_ms=timestamp_ms,
+        timestamp_ms=_sound(timestamp_ms),
     )
+
+
+def _sound(timestamp_ms: int) -> int:
+    now_ms = int(time.time() * 1000)
+    return now_ms if timestamp_ms > now_ms + CLOCKS_DIFFER_MS else timestamp_ms

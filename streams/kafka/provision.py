@@ -84,6 +84,8 @@ def wanted_config(topic: Topic, copies: int) -> dict[str, str]:
         config["min.insync.replicas"] = "2"
     if copies > 1:
         config["unclean.leader.election.enable"] = "false"
+    if topic.stamped:
+        config["message.timestamp.type"] = "LogAppendTime"
     return config
 
 

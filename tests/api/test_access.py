@@ -216,9 +216,10 @@ async def test_openapi_tells_what_the_gate_answers(app: FastAPI, stranger: Clien
         for method, operation in operations.items():
             access = declared[method, path]
             assert access is not None
-            expected = {"401", "403"} if access.audience == "key" else set()
-            expected |= {"413", "429"} if access.counted else set()
-            assert expected == operation["responses"].keys() & {"401", "403", "413", "429"}, path
+            expected = {"400", "403", "413"} | ({"401"} if access.audience == "key" else set())
+            expected |= {"429"} if access.counted else set()
+            assert expected == operation["responses"].keys() & {"400", "401", "403", "413", "429"}, path
+            expected |= operation["responses"].keys() & {"404", "406", "422"}
             for status in expected:
                 (media_type,) = operation["responses"][status]["content"]
                 assert media_type == "application/problem+json"

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from query_api import auth
+from query_api.app import create_app
 from query_api.auth import Keys, new_key
-from query_api.gate import check_exposure, is_loopback
+from query_api.gate import check_exposure
+from query_api.origins import is_loopback
 from query_api.rate_limit import RateLimit
 from schemas.errors import ConfigurationError
 from streams.settings import Settings
 from tests.kit.query import Client, serving
 
+COMPOSE = {"host": "0.0.0.0", "allow_unauthenticated": True, "allowed_hosts": "api"}  # noqa: S104
 PROTECTED = ("/process_unified", "/draw_a_plot", "/quick_plot", "/cache_management", "/subjects/anna/readings")
 
 
@@ -173,3 +176,68 @@ async def test_every_answer_carries_protective_headers(client: Client) -> None:
 @pytest.mark.parametrize("name", ["../app.py", "..%2fapp.py", "page.html", "app.py", "plotly.min.js.map"])
 async def test_only_named_files_are_served(client: Client, name: str) -> None:
     assert (await client.get(f"/static/{name}")).status_code == 404
+
+
+MALFORMED = [
+    {"host": "[::1"},
+    {"host": "[::1]]:80"},
+    {"host": "local host"},
+    {"host": "localhost:port"},
+    {"host": "localhost/..//evil.example"},
+    {"host": "user@localhost"},
+    {"host": "\xff\xfe"},
+    {"host": ""},
+    {"host": "a" * 300},
+    {"origin": "http://[::1"},
+    {"origin": "http://[v1.x]"},
+    {"origin": "http://a b"},
+    {"origin": "\xff://x"},
+    {"origin": "http://127.0.0.1/path"},
+]
+
+
+@pytest.mark.parametrize("headers", MALFORMED, ids=str)
+async def test_names_that_are_none_are_refused_in_words(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with Client(create_app(Settings(), tmp_path)) as client:
+        for path in ("/livez", "/subjects/anna/forecast", "/nothing"):
+            raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+            answer = await client.get(path, headers=raw)
+            assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+            assert answer.json()["code"] == f"malformed_{next(iter(headers))}"
+
+
+async def test_two_hosts_are_none(tmp_path: Path) -> None:
+    async with Client(create_app(Settings(), tmp_path)) as client:
+        answer = await client.get("/livez", headers=[(b"host", b"localhost"), (b"host", b"evil.example")])
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_host")
+
+
+@pytest.mark.parametrize(
+    ("host", "settings", "served"),
+    [
+        ("localhost:8000", {}, True),
+        ("LOCALHOST", {}, True),
+        ("[::1]:8000", {}, True),
+        ("127.0.0.9", {}, True),
+        ("192.0.2.7", {}, False),
+        ("glucast.example", {"allowed_hosts": "glucast.example, b.example"}, True),
+        ("evil.example", {"allowed_hosts": "glucast.example"}, False),
+        ("localhost:8000", COMPOSE, True),
+        ("api:8000", COMPOSE, True),
+        ("192.0.2.7:8000", COMPOSE, True),
+        ("[2001:db8::7]", COMPOSE, True),
+        ("evil.example:8000", COMPOSE, False),
+        ("localhost.evil.example", COMPOSE, False),
+        ("anything.example", COMPOSE | {"allowed_hosts": "*"}, True),
+        ("glucast.lan", {"host": "glucast.lan", "allow_unauthenticated": True}, True),
+    ],
+)
+async def test_only_known_names_are_served(
+    tmp_path: Path, host: str, settings: dict[str, object], served: bool
+) -> None:
+    """Also in a container, which listens everywhere: a page whose name points here must not read what is answered."""
+    async with Client(create_app(Settings(**settings), tmp_path)) as client:  # type: ignore[arg-type]
+        for path in ("/livez", "/docs", "/nothing"):
+            answer = await client.get(path, headers={"host": host})
+            assert (answer.status_code != 403) == served, answer.text
+            assert served or answer.json()["code"] == "foreign_host"

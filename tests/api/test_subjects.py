@@ -1,11 +1,17 @@
 """Readings in, forecasts of subjects out."""
 
+import datetime
 from typing import Any
 
+import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
+from streams.kafka import messages
+from streams.kafka.connection import producer_options
+from streams.settings import Settings
 from tests.kit.query import Client
 from tests.kit.small_pipeline import SmallPipeline, at
 from tests.kit.waiting import until_async
@@ -133,3 +139,43 @@ async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline
     assert seen == sorted(set(seen))
     some = await client.get("/subjects/anna/forecasts", params={"from": at(5 * 97), "to": at(5 * 98)})
     assert len(some.json()["forecasts"]) == 2
+
+
+async def test_a_subject_whom_a_wrong_clock_blocks_begins_anew(
+    client: Client, pipeline: SmallPipeline, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone in the year 2099: its readings and messages say so, and an earlier version believed it."""
+    await publish(client, 96)
+    await forecast_of(client)
+    model = client.services.read_model
+    ahead = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
+    value = orjson.dumps(reading(0, subject_id="anna", time=ahead.isoformat()))
+    monkeypatch.setattr(messages, "_sound", lambda timestamp_ms: timestamp_ms)
+    async with AIOKafkaProducer(**producer_options(settings)) as producer:
+        await producer.send_and_wait("cgm.readings", value, b"anna", timestamp_ms=int(ahead.timestamp() * 1000))
+    await until_async(lambda: (it := model.readings.newest("anna")) and it.time == ahead, "the reading of 2099")
+    for path in ("forecast", "forecast/plot"):
+        answer = await client.get(f"/subjects/anna/{path}")
+        assert (answer.status_code, "DELETE /subjects/" in answer.json()["detail"]) == (404, True)
+    for _ in range(2):
+        answer = await client.delete("/subjects/anna/window")
+        assert (answer.status_code, "begins anew" in answer.json()["message"]) == (200, True)
+        answer = await client.get("/subjects/anna/forecast")
+        assert (answer.status_code, "was reset" in answer.json()["detail"]) == (404, True)
+    await until_async(lambda: not model.fan_charts.history("anna", None, None), "its forecasts go")
+    assert (await client.get("/subjects")).json() == {"subjects": []}
+    await publish(client, 97)
+    assert FanChart.model_validate(await forecast_of(client)).issue_time.isoformat() in (at(5 * 95), at(5 * 96))
+    assert (await client.get("/subjects")).json() == {"subjects": ["anna"]}
+
+
+async def test_a_reading_of_the_future_in_a_message_of_the_future_is_refused(
+    client: Client, pipeline: SmallPipeline, settings: Settings
+) -> None:
+    ahead = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
+    value = orjson.dumps(reading(0, subject_id="anna", time=ahead.isoformat()))
+    async with AIOKafkaProducer(**producer_options(settings)) as producer:
+        await producer.send_and_wait("cgm.readings", value, b"anna", timestamp_ms=int(ahead.timestamp() * 1000))
+    readings = client.services.read_model.readings
+    outcome = await until_async(lambda: readings.latest("anna"), "an outcome of the reading")
+    assert (outcome.status, outcome.code) == ("rejected", "future")

@@ -11,7 +11,7 @@ from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ConfigurationError, TopicMismatchError
 from schemas.topics import Topic
-from streams import dead_letters, dlq
+from streams import dead_letters, dlq, topology
 from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
 from streams.settings import Settings
@@ -109,6 +109,37 @@ async def test_an_unknown_letter_is_refused_before_anything_is_sent(
     with pytest.raises(ConfigurationError, match="no such letter: nothing"):
         await dlq.replay(settings, ["cgm.readings/1/1/window", "nothing"])
     assert await received(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"topic": "glucast-calc-fan-charts-changelog"}, "no step reads the topic 'glucast-calc-fan-charts-changelog'"),
+        ({"topic": topics.DEAD_LETTERS.name}, "no step reads"),
+        ({"topic": topics.FAN_CHARTS.name}, "no step reads"),
+        ({"topic": "somebody.elses"}, "no step reads"),
+        ({"topic": "\x1b[2J"}, r"no step reads the topic '\x1b[2J'"),
+        ({"partition": 2}, "cgm.readings has no partition 2"),
+        ({"partition": -1}, "cgm.readings has no partition -1"),
+        ({"offset": -1, "value_base64": None}, "damaged"),
+        ({"value_base64": "a"}, "damaged"),
+        ({"key_base64": "\u00e4"}, "damaged"),
+    ],
+)
+async def test_a_letter_reaches_no_topic_but_those_that_steps_read(
+    settings: Settings, producer: AIOKafkaProducer, changes: dict[str, object], words: str
+) -> None:
+    await send(producer, letter(1, b"one").model_copy(update=changes))
+    (refused,) = await dlq.replay(settings, None)
+    assert (refused.sent, words in refused.text) == (False, True), refused.text
+    assert await received(settings) == []
+    assert [item.replayed_at for item in await dlq.letters(settings)] == [None]
+
+
+def test_every_topic_at_which_a_step_can_fail_can_be_replayed_to() -> None:
+    for step in topology.STEPS:
+        for topic in step.reads if step.role != "query" else ():
+            assert dlq._refusal(Settings(), letter(1, b"one", topic=topic)) is None
 
 
 async def test_without_the_topic_it_says_what_to_run(settings: Settings) -> None:

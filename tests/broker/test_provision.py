@@ -64,7 +64,11 @@ async def test_no_broker_is_an_error_with_its_address() -> None:
 
 def test_numbers_are_lower_bounds_and_policies_exact() -> None:
     wanted = provision.wanted_config(topics.READINGS, 1)
-    assert wanted == {"cleanup.policy": "delete", "max.message.bytes": "1048576", "retention.ms": "604800000"}
+    assert wanted == {
+        "cleanup.policy": "delete", "max.message.bytes": "1048576", "retention.ms": "604800000",
+        "message.timestamp.type": "LogAppendTime",
+    }  # fmt: skip
+    assert "message.timestamp.type" not in provision.wanted_config(topics.FAN_CHARTS, 1)
     compacted = provision.wanted_config(topics.UPLOAD_OUTCOMES, 1)
     assert (compacted["cleanup.policy"], compacted["delete.retention.ms"]) == ("compact", "86400000")
     assert "retention.ms" not in compacted

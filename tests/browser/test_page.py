@@ -16,7 +16,7 @@ import uvicorn
 
 from deploy.brokers.wire import free_port
 from query_api import image
-from query_api.app import create_app
+from query_api.app import create_app, server_config
 from query_api.figure import figure
 from query_api.image import Images
 from schemas.errors import UnavailableError
@@ -38,9 +38,9 @@ PLOTTED = "document.querySelectorAll('#plot .scatterlayer .trace').length >= 14"
 async def url(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
     """The application behind a real server."""
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(settings, tmp_path / "query"), port=port, log_config=None, access_log=False)
-    )
+    config = server_config(create_app(settings, tmp_path / "query"), settings)
+    config.port = port
+    server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     await until_async(lambda: server.started, "the server listens")
     yield f"http://127.0.0.1:{port}/"
@@ -91,6 +91,35 @@ async def test_a_subject_is_shown_as_its_forecasts_come(url: str, pipeline: Smal
         assert "0 min, holds until" in facts
         assert "simulated" in facts
         assert "not for treatment decisions" in await tab.evaluate("document.body.textContent")
+
+
+async def test_the_docs_are_shown_without_asking_anybody_else(url: str) -> None:
+    async with window(f"{url}docs") as tab:
+        operations = "document.querySelectorAll('#swagger-ui .opblock').length"
+        await tab.until(f"{operations} >= 14")
+        assert "glucast" in await tab.evaluate("document.querySelector('#swagger-ui .title').textContent")
+        await tab.evaluate("document.querySelector('#swagger-ui .opblock-summary-control').click()")
+        await tab.until("document.querySelector('#swagger-ui .opblock-body .responses-table') !== null")
+        assert await tab.complaints() == []
+        asked = await tab.asked()
+        assert all(address.startswith((url, "data:")) for address in asked), asked
+        assert {f"{url}static/swagger-ui-bundle.js", f"{url}openapi.json"} <= {*asked}
+
+
+async def test_the_page_asks_nobody_else(url: str) -> None:
+    async with window(url) as tab:
+        await tab.until("document.getElementById('message').textContent.includes('publish readings')")
+        assert await tab.complaints() == []
+        assert all(address.startswith((url, "data:")) for address in await tab.asked())
+
+
+async def test_a_page_that_asks_elsewhere_is_found(url: str) -> None:
+    """The watch of the two tests above sees what it is there for."""
+    async with window(url) as tab:
+        await tab.evaluate(
+            "document.head.append(Object.assign(document.createElement('script'), {src: 'https://cdn.example/x.js'}))"
+        )
+        await tab.until("window.complaints.some((text) => text.includes('https://cdn.example'))")
 
 
 @pytest.fixture

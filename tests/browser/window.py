@@ -45,9 +45,32 @@ class Window:
         """Show a page, which asks for what is new every second at most: the tests need not wait for its leisure."""
         sooner = "((later) => { window.setInterval = (what, ms) => later(what, Math.min(ms, 1000)); })(setInterval)"
         await self._tab.send_command("Page.enable")
-        await self._tab.send_command("Page.addScriptToEvaluateOnNewDocument", params={"source": sooner})
+        for source in (sooner, _WATCH):
+            await self._tab.send_command("Page.addScriptToEvaluateOnNewDocument", params={"source": source})
         await self._tab.send_command("Page.navigate", params={"url": url})
         await self.until("document.readyState === 'complete'")
+
+    async def complaints(self) -> list[str]:
+        """What the page has written to the console as an error, could not load or was not allowed."""
+        found: list[str] = await self.evaluate("window.complaints")
+        return found
+
+    async def asked(self) -> list[str]:
+        """The addresses of everything that the page has loaded or tried to load."""
+        found: list[str] = await self.evaluate(
+            "[location.href, ...performance.getEntriesByType('resource').map((entry) => entry.name)]"
+        )
+        return found
+
+
+_WATCH = """
+window.complaints = [];
+addEventListener("error", (event) => complaints.push(event.message || `not loaded: ${event.target.outerHTML}`), true);
+addEventListener("unhandledrejection", (event) => complaints.push(String(event.reason)));
+document.addEventListener("securitypolicyviolation", (event) =>
+  complaints.push(`${event.violatedDirective}: ${event.blockedURI}`));
+console.error = (...words) => complaints.push(words.join(" "));
+"""
 
 
 @contextlib.asynccontextmanager

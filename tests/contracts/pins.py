@@ -32,6 +32,7 @@ _STORE = "faust.stores.rocksdb.Store"
 _AIOKAFKA = "aiokafka.consumer.consumer.AIOKafkaConsumer"
 _KALEIDO = "kaleido.Kaleido"
 _PIPE = "choreographer.channels.Pipe"
+_CONNECTION = "uvicorn.protocols.http.httptools_impl.HttpToolsProtocol"
 _RECORDER = "torch.utils._python_dispatch.TorchDispatchMode"
 
 PINS = [
@@ -220,4 +221,14 @@ PINS = [
         "The benchmark counts matrix products where torch carries them out; its classes have no other home."),
     Pin(_RECORDER, "__torch_dispatch__", "overridden", "(self, func, types, args=(), kwargs=None)",
         "Sees each of those products."),
+
+    # uvicorn's connections, with limits
+    Pin(_CONNECTION, "on_response_complete", "overridden", "(self)",
+        "Begins to wait for the next request; without it a silent connection keeps its place."),
+    Pin(_CONNECTION, "cycle", "used", "attribute",
+        "Tells whether a request is being answered; else connections would be ended in the middle of an answer."),
+    Pin(_CONNECTION, "pipeline", "used", "attribute",
+        "Tells whether requests wait behind one that is being answered; else its connection would be ended."),
+    Pin(_CONNECTION, "flow", "used", "attribute",
+        "Tells whether a body stands still because we do not read it; else its sender would be given up for it."),
 ]  # fmt: skip

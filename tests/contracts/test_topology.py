@@ -1,6 +1,7 @@
 """What a newcomer has to keep in mind when a topic, step or projection is added, and would not see fail at once."""
 
 import importlib
+import inspect
 from collections import Counter
 from pathlib import Path
 
@@ -35,3 +36,19 @@ def test_the_query_role_follows_what_the_page_says(tmp_path: Path) -> None:
     reads = [topic.name for topic in topology.step_of("query_api").reads]
     assert sorted(model.followed) == sorted(reads)
     model.close()
+
+
+def test_where_a_step_looks_at_a_messages_time_the_broker_says_it() -> None:
+    """A sender's own time would let it reach into the future of everybody."""
+    judged = {
+        topic
+        for role in ("ingest", "calc")
+        for step in topology.steps_of(role)
+        if any(word in inspect.getsource(importlib.import_module(module_of(step))) for word in TIMES)
+        for topic in step.reads
+    }
+    assert topics.READINGS in judged, "the search finds nothing"
+    assert {topic.name for topic in judged} == {topic.name for topic in TOPICS if topic.stamped}
+
+
+TIMES = ("timestamp_ms", "mark_deleted", "subject_reset")

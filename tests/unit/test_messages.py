@@ -1,9 +1,10 @@
+import time
 from types import SimpleNamespace
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord
 
-from agents.work import Message
+from agents.work import CLOCKS_DIFFER_MS, Message
 from streams.kafka import messages
 
 PLACE: dict[str, Any] = {"topic": "cgm.readings", "partition": 3, "offset": 7, "key": b"anna", "value": None}
@@ -23,3 +24,12 @@ def test_a_step_sees_the_same_message_whoever_fetched_it() -> None:
 def test_a_message_of_faust_may_have_neither_time_nor_headers() -> None:
     message = messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=None))
     assert message == Message(**PLACE, headers={}, timestamp_ms=0)
+
+
+def test_a_time_that_lies_ahead_is_no_time_and_counts_as_now() -> None:
+    now_ms = int(time.time() * 1000)
+    for ahead_ms, believed in ((CLOCKS_DIFFER_MS - 60_000, True), (CLOCKS_DIFFER_MS + 60_000, False)):
+        then = now_ms + ahead_ms
+        seen = messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=then / 1000)).timestamp_ms
+        assert (seen == then) == believed
+        assert believed or now_ms <= seen <= now_ms + 60_000

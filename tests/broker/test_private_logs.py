@@ -1,0 +1,193 @@
+"""No role logs a key, a name, a glucose value or a file's content, whatever goes wrong.
+
+Everything that can be provoked from outside is provoked, then the output of every process is searched, at the level
+that says the most.
+"""
+
+import asyncio
+import base64
+import contextlib
+import datetime
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from deploy.brokers.embedded import EmbeddedBroker
+from schemas import topics
+from schemas.dead_letter import DeadLetter
+from schemas.tables import SUBJECTS_TABLE
+from streams.kafka.provision import provision
+from streams.settings import Settings
+from streams.topology import STEPS, app_id, changelogs
+from tests.kit.brokers import overrides_of
+from tests.kit.clients import Client
+from tests.kit.pipeline import Pipeline, running
+from tests.kit.samples import dexcom, glucose_rows
+
+KEY = "k3y-Quetzalcoatl-0123456789"
+SUBJECT, BLOCKED = "quillfeather.anna@clinic", "quillfeather.blocked"
+GLUCOSE = 173.4567
+FILE = b"Quillfeather-Export;173.4567;wyvern"
+SECRETS = ("Quetzalcoatl", "quillfeather", "173.45", "9.6281", "wyvern", "VerySecretQuery")
+EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    home = tmp_path_factory.mktemp("logs")
+    keys = home / "keys"
+    keys.write_text(f"clinic {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    broker = EmbeddedBroker(home)
+    broker.start()
+    try:
+        poison_a_table(broker, home)
+        options = {"api_keys_file": keys, "log_level": "debug", "rate_limit": "100000/minute"}
+        with running(broker, home, EVERY_ROLE, **options, answer_timeout_seconds=5, step_attempts=2) as started:
+            yield started
+    finally:
+        broker.stop()
+
+
+def poison_a_table(broker: EmbeddedBroker, home: Path) -> None:
+    """A row that no worker can read, so that a step fails at each reading of one subject."""
+    settings = Settings(broker=broker.address, state_dir=home, **overrides_of(broker))
+    asyncio.run(provision(settings))
+    table = topics.changelog(app_id("ingest"), SUBJECTS_TABLE)
+    assert table in changelogs()
+    Client(settings).publish(table.name, [(BLOCKED.encode(), b"\xff wyvern 173.4567 quillfeather")])
+
+
+def reading(subject: str = SUBJECT, **changes: object) -> dict[str, object]:
+    time = datetime.datetime.now(datetime.UTC).isoformat()
+    return {"subject_id": subject, "time": time, "glucose": GLUCOSE, "unit": "mg/dL"} | changes
+
+
+def ask_everything(url: str) -> set[int]:
+    """Statuses of requests that are right, wrong, hostile and cut off."""
+    statuses = set()
+    file = base64.b64encode(FILE).decode()
+    good = base64.b64encode(dexcom(glucose_rows(121)).replace(b"Ada", b"quillfeather")).decode()
+    with httpx.Client(base_url=url, timeout=60) as anybody:
+        for headers in ({}, {"x-api-key": f"wrong-{KEY}"}, {"x-api-key": KEY}):
+            for method, path, body in (
+                ("GET", f"/subjects/{SUBJECT}/forecast?token=VerySecretQuery&key={KEY}", None),
+                ("GET", f"/subjects/{SUBJECT}/forecast/plot?unit=VerySecretQuery", None),
+                ("GET", f"/subjects/{SUBJECT}/forecasts?from=VerySecretQuery&limit=quillfeather", None),
+                ("GET", f"/subjects/{quote('quillfeather anna/…')}/forecast", None),
+                ("GET", f"/quillfeather/{GLUCOSE}?key={KEY}", None),
+                ("PUT", f"/subjects/{SUBJECT}/readings", None),
+                ("POST", f"/subjects/{SUBJECT}/readings", reading()),
+                ("POST", f"/subjects/{SUBJECT}/readings", reading(glucose=9.6281, unit="mmol/L")),
+                (
+                    "POST",
+                    f"/subjects/{SUBJECT}/readings",
+                    [reading(unit="quillfeather"), reading(time="wyvern"), 173.4567],
+                ),
+                ("POST", f"/subjects/{BLOCKED}/readings", reading(BLOCKED)),
+                ("POST", f"/subjects/{SUBJECT}/readings", "quillfeather " * 100_000),
+                ("DELETE", f"/subjects/{SUBJECT}/window", None),
+                ("POST", "/process_unified", {"csv_base64": good}),
+                ("POST", "/quick_plot", {"csv_base64": file, "timezone": "quillfeather/wyvern"}),
+                ("POST", "/process_unified", {"csv_base64": file}),
+                ("POST", "/process_unified", {"csv_base64": "wyvern!!", "force_calculate": "quillfeather"}),
+                ("POST", "/draw_a_plot", {"handle": "quillfeather", "index": "wyvern"}),
+                ("POST", "/cache_management?action=delete&handle=quillfeather", None),
+                ("POST", "/cache_management?action=VerySecretQuery", None),
+            ):
+                answer = anybody.request(method, path, json=body, headers=headers)
+                statuses.add(answer.status_code)
+            answer = anybody.post("/convert_to_unified", files={"file": ("quillfeather.csv", FILE)}, headers=headers)
+            statuses.add(answer.status_code)
+            for name in ("host", "origin", "accept", "if-none-match", "content-type"):
+                answer = anybody.get(f"/subjects/{SUBJECT}/forecast/plot", headers={**headers, name: "quillfeather["})
+                statuses.add(answer.status_code)
+    host, port = url.removeprefix("http://").split(":")
+    for text in (
+        f"GET /subjects/{SUBJECT} HTTP/9.9\r\n\r\n",
+        f"GE\x00T /quillfeather?{KEY}\r\n\r\n",
+        f"GET /subjects/{SUBJECT} HTTP/1.1\r\nX-Api-Key: {KEY}\x00\r\nHost: localhost\r\n\r\n",
+        "GET /quillfeather HTTP/1.1\r\nHost: localhost\r\nUpgrade: wyvern\r\nConnection: upgrade\r\n\r\n",
+        f"POST /subjects/{SUBJECT}/readings HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n"
+        "Content-Length: 999\r\n\r\n{\"subject_id\": \"quillfeather",
+    ):  # fmt: skip
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 5) as raw:
+            raw.sendall(text.encode("latin-1"))
+            raw.settimeout(1)
+            raw.recv(4096)
+    return statuses
+
+
+def send_everything(client: Client) -> int:
+    """Messages that are no records, on every topic that somebody reads, under the subject's key."""
+    values = [
+        json.dumps(reading()).encode(),
+        json.dumps(reading(unit="wyvern")).encode(),
+        json.dumps(reading(noise="quillfeather")).encode(),
+        json.dumps(reading(BLOCKED)).encode(),
+        b'{"subject_id": "quillfeather", "glucose": 173.4567',
+        b"quillfeather 173.4567 wyvern",
+        FILE * 1000,
+        b"\xff\xfewyvern",
+        None,
+    ]
+    sent = 0
+    for topic in {topic for step in STEPS for topic in step.reads}:
+        keys = (SUBJECT.encode(), BLOCKED.encode(), b"\xffquillfeather", None)
+        sent += client.publish(topic.name, [(key, value) for value in values for key in keys if key or value])
+    return sent
+
+
+def test_no_role_logs_what_is_nobodys_business(pipeline: Pipeline) -> None:
+    statuses = ask_everything(pipeline.url)
+    assert statuses >= {200, 202, 400, 401, 403, 404, 405, 406, 413, 422}, statuses
+    client = Client(pipeline.settings)
+    send_everything(client)
+
+    def failed(records: list) -> bool:
+        letters = [
+            DeadLetter.from_json(record.value) for record in records if record.value and record.value[:1] == b"{"
+        ]
+        codes = {(letter.step, letter.code) for letter in letters}
+        return codes >= {("window", "failed"), ("window", "malformed"), ("infer", "malformed"), ("calc", "malformed")}
+
+    client.until(topics.DEAD_LETTERS.name, failed)
+    pipeline.broker.stop()  # whoever waits for it says so
+    with httpx.Client(base_url=pipeline.url, timeout=60, headers={"x-api-key": KEY}) as late:
+        body = {"csv_base64": base64.b64encode(FILE).decode()}
+        assert late.post("/process_unified", json=body).status_code == 503
+        assert late.post(f"/subjects/{SUBJECT}/readings", json=reading()).status_code == 503
+    for process in pipeline.roles.all:
+        process.kill()
+    logs = {path.name: path.read_text(errors="replace") for path in pipeline.home.rglob("*.log")}
+    assert {name.split("-")[0] for name in logs} >= {"ingest", "inference", "calc", "api", "embedded"}
+    assert "step failed" in logs["ingest-0.log"]
+    variants = {variant for secret in SECRETS for variant in forms_of(secret)}
+    hits = [
+        f"{name}: {secret}: …{line[max(0, line.index(secret) - 200) : line.index(secret) + 100]}"
+        for name, text in sorted(logs.items())
+        for line in text.splitlines()
+        for secret in variants
+        if secret in line
+    ]
+    assert hits == []
+
+
+def forms_of(secret: str) -> Iterator[str]:
+    """As it is, and as base64 shows its middle, wherever in a text it begins."""
+    yield secret
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + secret.encode() + bytes(3)).decode()
+        yield text[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
+
+
+def test_a_secret_is_found_in_any_form() -> None:
+    for secret in SECRETS:
+        for before in range(4):
+            text = base64.b64encode(b"x" * before + secret.encode() + b"yy").decode()
+            assert sum(form in text for form in forms_of(secret)) == 1
