@@ -5,6 +5,7 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from agents.work import Message
+from schemas.record import LATEST_MS
 
 
 def of_faust(raw: Any) -> Message:
@@ -25,5 +26,5 @@ def _message(raw: Any, headers: Any, timestamp_ms: int) -> Message:
         key=raw.key,
         value=raw.value,
         headers={name: value or b"" for name, value in headers},  # Kafka allows a header without a value
-        timestamp_ms=timestamp_ms,
+        timestamp_ms=min(max(timestamp_ms, 0), LATEST_MS),  # the producer's: Kafka allows any, and -1 for none
     )

@@ -4,6 +4,7 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from agents.work import Message
+from schemas.record import LATEST_MS
 from streams.kafka import messages
 
 PLACE: dict[str, Any] = {"topic": "cgm.readings", "partition": 3, "offset": 7, "key": b"anna", "value": None}
@@ -18,6 +19,11 @@ def test_a_step_sees_the_same_message_whoever_fetched_it() -> None:
         serialized_key_size=4, serialized_value_size=-1,
     )  # fmt: skip
     assert messages.of_faust(faust) == messages.of_record(record) == wanted
+
+
+def test_a_message_has_a_time_that_can_be_named_whatever_its_producer_says() -> None:
+    for said, found in ((-1, 0), (2**62, LATEST_MS), (5, 5)):
+        assert messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=said / 1000)).timestamp_ms == found
 
 
 def test_a_message_of_faust_may_have_neither_time_nor_headers() -> None:
