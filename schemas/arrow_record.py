@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import struct
 from typing import Any, ClassVar, Self
 
 import pyarrow as pa
@@ -37,22 +38,68 @@ class ArrowRecord:
         if not data:
             raise MalformedRecordError(f"empty message where a {cls.arrow_name} in Arrow IPC was expected")
         try:
-            with pa.ipc.open_stream(data) as reader:
-                metadata = reader.schema.metadata or {}
-                if metadata.get(b"record") != cls.arrow_name.encode():
-                    raise MalformedRecordError(f"not a {cls.arrow_name}: the Arrow schema names another record")
-                row: dict[str, Any] = reader.read_next_batch().slice(0, 1).to_pylist()[0]
-            attributes = _attributes(cls)  # type: ignore[arg-type]  # mypy takes it for an instance
-            return cls(**{attributes[name]: value for name, value in row.items() if name in attributes})
-        except (pa.ArrowException, OSError, IndexError, TypeError, ValueError, KeyError, StopIteration) as error:
-            raise MalformedRecordError(f"not a {cls.arrow_name} in Arrow IPC ({type(error).__name__})") from None
+            row = cls._known(_one_row(data))
+        except (pa.ArrowException, OSError, StopIteration, ValueError, struct.error):
+            raise MalformedRecordError(f"not a {cls.arrow_name}: no whole Arrow IPC stream of one row") from None
+        return cls(**{cls.arrow_attributes.get(name, name): value for name, value in row.items()})
+
+    @classmethod
+    def _known(cls, batch: pa.RecordBatch) -> dict[str, Any]:
+        """What a batch of one row holds in our columns, as far as they are there."""
+        if (batch.schema.metadata or {}).get(b"record") != cls.arrow_name.encode():
+            raise MalformedRecordError(f"not a {cls.arrow_name}: the Arrow schema names another record")
+        names = batch.schema.names
+        required = {each.name for each in dataclasses.fields(cls) if _is_required(each)}
+        for name, kind in cls.arrow_fields.items():
+            times = names.count(name)
+            if times > 1 or (not times and cls.arrow_attributes.get(name, name) in required):
+                raise MalformedRecordError(f"not a {cls.arrow_name}: it has the column {name} {times} times")
+            if times and batch.schema.field(name).type != kind:
+                raise MalformedRecordError(f"not a {cls.arrow_name}: its column {name} is no {kind}")
+        known = batch.select([name for name in names if name in cls.arrow_fields])
+        known.validate(full=True)  # the offsets of lists and texts may point anywhere: reading there ends the process
+        row: dict[str, Any] = known.to_pylist()[0]
+        return row
 
 
-@functools.cache
-def _attributes(cls: type[ArrowRecord]) -> dict[str, str]:
-    """Column to attribute, of every field that there is."""
-    columns = {attribute: column for column, attribute in cls.arrow_attributes.items()}
-    return {columns.get(field.name, field.name): field.name for field in dataclasses.fields(cls)}
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _one_row(data: bytes) -> pa.RecordBatch:
+    """The first row of a stream that begins with a schema and an uncompressed batch of one row, not validated.
+
+    Arrow trusts what a compressed buffer says of its size: some kilobytes unpack to any number of gigabytes.
+    """
+    messages = pa.ipc.MessageReader.open_stream(data)
+    schema, batch = messages.read_next_message(), messages.read_next_message()
+    if (schema.type, batch.type) != ("schema", "record batch") or _is_compressed(batch.metadata.to_pybytes()):
+        raise ValueError("a schema and an uncompressed batch were expected")
+    rows = pa.ipc.read_record_batch(batch, pa.ipc.read_schema(schema))
+    if rows.num_rows != 1:
+        raise ValueError("one row was expected")
+    return rows
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether the flatbuffer of a record batch names a compression (Message.fbs: header 2, RecordBatch: compression 3).
+
+    Raises struct.error for what is no such flatbuffer.
+    """
+    message = struct.unpack_from("<I", metadata)[0]
+    header = _field(metadata, message, 2)
+    if header is None:
+        raise ValueError("a message without its header")
+    return _field(metadata, header + struct.unpack_from("<I", metadata, header)[0], 3) is not None
+
+
+def _field(flatbuffer: bytes, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table lies; None where it is not set."""
+    layout = table - struct.unpack_from("<i", flatbuffer, table)[0]
+    if 4 + 2 * number >= struct.unpack_from("<H", flatbuffer, layout)[0]:
+        return None
+    place = struct.unpack_from("<H", flatbuffer, layout + 4 + 2 * number)[0]
+    return table + place if place else None
 
 
 @functools.cache

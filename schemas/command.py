@@ -6,19 +6,21 @@ from pydantic import Field
 
 from schemas.fan_chart import FanChart
 from schemas.lanes import Lane
-from schemas.record import HexDigest, Record, UnixMilliseconds
+from schemas.record import HexDigest, Name, Record, SmallInteger, UnixMilliseconds
 
 
 class ForecastDemand(Record):
     """Forecasts of stored windows, on ``cgm.forecast-demands``, keyed by `series_key`."""
 
-    demand_id: str
-    series_key: str
+    demand_id: Name
+    series_key: Name
     handle: HexDigest
-    indexes: tuple[int, ...] = Field(min_length=1, max_length=4096)
+    indexes: tuple[SmallInteger, ...] = Field(min_length=1, max_length=4096)
     lane: Lane = "interactive"
     force: bool = Field(default=False, description="Compute again even where the result is known.")
-    deadline_ms: int | None = Field(default=None, description="Unix time after which nobody waits for it any more.")
+    deadline_ms: UnixMilliseconds | None = Field(
+        default=None, description="Unix time after which nobody waits for it any more."
+    )
 
 
 class CacheCommand(Record):
@@ -28,11 +30,11 @@ class CacheCommand(Record):
     """
 
     action: Literal["delete", "flush", "restore", "reset"]
-    command_id: str
+    command_id: Name
     up_to_ms: UnixMilliseconds = Field(
         alias="epoch_ms",
         description="delete, flush, reset: end what began up to here, drop what is still under way.",
     )
-    series_key: str | None = None
+    series_key: Name | None = None
     handle: HexDigest | None = None
     chart: FanChart | None = Field(default=None, description="restore: one fan chart to be stored again.")

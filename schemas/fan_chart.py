@@ -1,12 +1,21 @@
 """The forecast as people and other teams read it: a fan chart of the next hour."""
 
 import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.grid import HORIZON_STEPS, PAST_POINTS, QUANTILE_LEVELS, STEP, STEP_SECONDS, WINDOW_POINTS
-from schemas.record import BEGAN, HexDigest, Record, Time, UnixMilliseconds
+from schemas.grid import (
+    HIGHEST_MGDL,
+    HORIZON_STEPS,
+    LOWEST_MGDL,
+    PAST_POINTS,
+    QUANTILE_LEVELS,
+    STEP,
+    STEP_SECONDS,
+    WINDOW_POINTS,
+)
+from schemas.record import BEGAN, HexDigest, LongInteger, Name, Record, SmallInteger, Time, UnixMilliseconds
 
 DISCLAIMER = "Not a medical device; not for treatment decisions."
 MEDIAN = QUANTILE_LEVELS.index(0.50)
@@ -29,10 +38,12 @@ class FanChart(Record):
     chart_id: HexDigest = Field(description="Hash of forecast id and of whose it is: the id to drop repeats by.")
     forecast_id: HexDigest = Field(description="Hash of window, model, number of samples and seed.")
     kind: Literal["live", "sample"] = Field(description="live: of a subject's readings; sample: of an upload's handle.")
-    series_key: str
+    series_key: Name
     subject_id: str | None = None
     handle: HexDigest | None = None
-    index: int | None = Field(default=None, description="Sample of the handle: 0 last, negative earlier, 1..12 beyond.")
+    index: SmallInteger | None = Field(
+        default=None, description="Sample of the handle: 0 last, negative earlier, 1..12 beyond."
+    )
     began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms", description=BEGAN)
     demand_id: str | None = None
     input_hash: HexDigest
@@ -41,8 +52,8 @@ class FanChart(Record):
     model_serves: bool = Field(
         default=True, description="False for a model on trial beside the served one: no query is answered with it."
     )
-    num_samples: int
-    seed: int
+    num_samples: SmallInteger
+    seed: LongInteger
     simulated: bool = Field(
         default=False,
         description="Of a simulation or a replay, with a clock of its own: its age is judged by its arrival.",
@@ -85,8 +96,32 @@ class FanChart(Record):
     def _of_version_1(cls, document: Any) -> Any:
         """A record of version 1 had every time, every level and the curves: what it says is kept."""
         if isinstance(document, dict) and "target_times" in document and "first_target_time" not in document:
-            return _upgraded(document)
+            try:
+                return _upgraded(document)
+            except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
+                raise ValueError("a fan chart of version 1 whose times, levels or curves are incomplete") from None
         return document
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        """Glucose, probabilities and spreads that can be: checked when it is read, and not in its schema."""
+        glucose = (self.past_mgdl, self.truth_mgdl, self.median_mgdl, *self.quantiles_mgdl)
+        known = [value for row in glucose for value in row if value is not None]
+        if min(known) < LOWEST_MGDL or max(known) > HIGHEST_MGDL:
+            raise ValueError(f"glucose lies within {LOWEST_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL")
+        if self.quantile_levels != OUTER_LEVELS:  # rows of the table do not repeat them
+            raise ValueError("the levels of the quantiles are others than this version knows")
+        if any(list(step) != sorted(step) for step in zip(*(row for _, row in self.levels()), strict=True)):
+            raise ValueError("quantiles rise with their level")
+        chances = (*self.p_below_54, *self.p_below_70, *self.p_above_180, *self.p_above_250)
+        if min(chances) < 0.0 or max(chances) > 1.0:
+            raise ValueError("a probability lies within 0 to 1")
+        far = 2.0 * HIGHEST_MGDL
+        if max(map(abs, self.mean_mgdl)) > far or not all(
+            0.0 <= spread <= far for spread in (*self.epistemic_sd_mgdl, *self.total_sd_mgdl)
+        ):
+            raise ValueError(f"means and spreads of samples lie within {far:.0f} mg/dL")
+        return self
 
     def target_time(self, step: int) -> datetime.datetime:
         """The time of a target step; steps count from 1."""

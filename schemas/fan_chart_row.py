@@ -12,12 +12,13 @@ import sys
 from array import array
 from typing import Any, NamedTuple
 
-from schemas.errors import MalformedRecordError
+from schemas.errors import MalformedRecordError, MessageTooLargeError
 from schemas.fan_chart import OUTER_LEVELS, FanChart
 from schemas.grid import HORIZON_STEPS, PAST_POINTS
 
 VERSION = 2
 _START = struct.Struct("<BH")
+LONGEST_HEAD = 0xFFFF
 
 
 class _List(NamedTuple):
@@ -56,10 +57,14 @@ class Head(NamedTuple):
 
 
 def to_row(chart: FanChart) -> bytes:
-    """The row of a chart."""
+    """The row of a chart. Raises `MessageTooLargeError` for one of too long texts."""
     import numpy as np  # who only reads rows needs none of it
 
     head = chart.model_dump_json(exclude=set(_NAMES), exclude_defaults=True).encode()
+    if len(head) > LONGEST_HEAD:
+        raise MessageTooLargeError(
+            f"{len(head)} bytes of warnings and ids in a chart, which has room for {LONGEST_HEAD}"
+        )
     parts = [_START.pack(VERSION, len(head)), head]
     for names, kind, scales in _blocks():
         numbers: list[float | None] = []

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.record import Record
+from schemas.record import Record, SmallInteger
 
 RequestStatus = Literal["expired", "unknown_handle", "out_of_range", "failed", "dropped", "implausible", "superseded"]
 
@@ -18,5 +18,5 @@ class RequestOutcome(Record):
     reason: str = Field(description="Why, for a person.")
     subject_id: str | None = None
     handle: str | None = None
-    index: int | None = None
+    index: SmallInteger | None = None
     demand_id: str | None = None

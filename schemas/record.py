@@ -1,12 +1,14 @@
 """The base of every record that travels as JSON: frozen, strict in writing, tolerant of unknown fields."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from schemas.errors import MalformedRecordError
 
-SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*$")]
+SUBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@-]*$"
+SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=SUBJECT_PATTERN)]
 """Whose glucose it is: letters, digits and ``. _ : @ -``, at most 128, chosen by the integration."""
 
 HexDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -29,7 +31,34 @@ LATEST_MS = 253_402_300_799_999
 """The end of the year 9999 in Unix milliseconds, the last that a date can name."""
 
 UnixMilliseconds = Annotated[int, AfterValidator(_possible)]
-"""Checked when a record is read, and not in its schema: older readers' schemas stay valid."""
+"""Checked when a record is read, and not in its schema: older readers' schemas stay valid. So are the next ones."""
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= LONGEST_NAME or "/" in text or not text.isprintable():
+        raise ValueError(f"a name has 1 to {LONGEST_NAME} printable characters and no slash")
+    return text
+
+
+LONGEST_NAME = 512
+
+Name = Annotated[str, AfterValidator(_name)]
+"""An id or key that others chose: it becomes part of the keys of tables and is repeated in every outcome."""
+
+
+def _fits(bits: int) -> Callable[[int], int]:
+    def check(number: int) -> int:
+        if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+            raise ValueError(f"the number does not fit {bits} bits")
+        return number
+
+    return check
+
+
+SmallInteger = Annotated[int, AfterValidator(_fits(32))]
+"""A count or an index: larger ones are none of ours, and not every reader of JSON knows them."""
+LongInteger = Annotated[int, AfterValidator(_fits(64))]
+"""A seed."""
 
 
 class Record(BaseModel):

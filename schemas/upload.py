@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.record import BEGAN, HexDigest, Record, UnixMilliseconds
+from schemas.record import BEGAN, HexDigest, Record, SmallInteger, UnixMilliseconds
 
 
 class ProcessingWarnings(Record):
@@ -32,8 +32,8 @@ class UploadOutcome(Record):
         default=None, description="The partition key of everything that belongs to the handle."
     )
     began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms", description=BEGAN)
-    points: int = 0
-    total_samples: int = 0
+    points: SmallInteger = 0
+    total_samples: SmallInteger = 0
     first_time: str | None = Field(default=None, description="Local time of the first point, as in the file.")
     last_time: str | None = None
     timezone: str = "UTC"

@@ -96,7 +96,7 @@ class InferenceRole:
         self._served = asyncio.Event()
         self._arrived = asyncio.Event()
         self.lanes: Mapping[Lane, StrictApp] = {
-            lane: apps.lane_app(lane, STEP, self._infer(lane), host, partial(self._give_back, lane)) for lane in LANES
+            lane: apps.lane_app(lane, STEP, self.step_of(lane), host, partial(self._give_back, lane)) for lane in LANES
         }
 
     @property
@@ -112,7 +112,7 @@ class InferenceRole:
 
     # lanes
 
-    def _infer(self, lane: Lane) -> StepFunction:
+    def step_of(self, lane: Lane) -> StepFunction:
         """The step of one lane: a request in, a forecast or an outcome out."""
 
         async def step(work: Work) -> None:

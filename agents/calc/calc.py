@@ -7,6 +7,7 @@ from typing import Protocol
 from agents.calc.chart_rows import store
 from agents.core.deletions import is_deleted, of_subject
 from agents.core.outcomes import ended
+from agents.core.record_checks import check_names
 from agents.work import Message, Work
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import FanChart
@@ -50,10 +51,10 @@ class Calc:
         if isinstance(charted, MalformedRecordError):
             raise charted
         forecast, chart = charted
-        if is_deleted(work, DELETIONS_TABLE, forecast.handle or of_subject(forecast.series_key), forecast.began_ms):
-            _end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
-        elif isinstance(chart, RejectedError):
+        if isinstance(chart, RejectedError):
             _end(work, forecast, "implausible" if isinstance(chart, ImplausibleError) else "failed", str(chart))
+        elif is_deleted(work, DELETIONS_TABLE, forecast.handle or of_subject(forecast.series_key), forecast.began_ms):
+            _end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
         else:
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.send(FAN_CHARTS, chart.series_key, chart.to_json())
@@ -79,7 +80,9 @@ def _charted(messages: Sequence[Message]) -> list[Charted | MalformedRecordError
 
 def _decoded(message: Message) -> Forecast | MalformedRecordError:
     try:
-        return Forecast.from_arrow(message.value)
+        forecast = Forecast.from_arrow(message.value)
+        check_names(forecast)
+        return forecast
     except MalformedRecordError as error:
         return error
 

@@ -16,6 +16,7 @@ from agents.calc.chart_rows import slot_of
 from agents.core import fingerprint, predictive
 from agents.core.local_time import wall_clock, zone
 from agents.core.predictive import Calibration
+from agents.core.record_checks import check_window, is_digest
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import MEDIAN, FanChart
 from schemas.forecast import Forecast
@@ -23,6 +24,7 @@ from schemas.grid import HORIZON_STEPS, STEP, THRESHOLDS_MGDL
 
 Array = NDArray[np.float64]
 
+FARTHEST_MGDL = (-600.0, 1200.0)  # one sample beyond, and the spread of all says nothing of a body
 LEAST_INSIDE = 0.01  # of the probability at any step: a model that says less has left what it knows
 
 
@@ -43,6 +45,8 @@ def fan_charts(ready: Sequence[Ready]) -> list[FanChart | RejectedError]:
     alike: defaultdict[tuple[int, str], list[tuple[int, Array, Array]]] = defaultdict(list)
     for place, (forecast, _) in enumerate(ready):
         try:
+            check_window(forecast)
+            _check_ids(forecast)
             samples, residual = _numbers(forecast)
             _calibration(forecast.calibration_json)
             alike[forecast.num_samples, forecast.calibration_json].append((place, samples, residual))
@@ -100,11 +104,7 @@ def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _S
 
 def _chart(forecast: Forecast, computed_at: datetime.datetime, of: _Statistics, row: int) -> FanChart:
     if of.inside[row] < LEAST_INSIDE:
-        low, high = predictive.SENSOR_RANGE_MGDL
-        raise ImplausibleError(
-            f"the forecast leaves the {low:.0f} to {high:.0f} mg/dL that a sensor can show: nothing can be said of the "
-            "next hour from these readings"
-        )
+        raise _leaves_range()
     issue = wall_clock(forecast.end_seconds).replace(tzinfo=zone(forecast.timezone))
     truth = [None if value is None else value / 100 for value in forecast.truth_centi_mgdl[:HORIZON_STEPS]]
     quantiles = of.quantiles[row]
@@ -146,12 +146,27 @@ def _chart(forecast: Forecast, computed_at: datetime.datetime, of: _Statistics, 
     )
 
 
+def _leaves_range() -> ImplausibleError:
+    low, high = predictive.SENSOR_RANGE_MGDL
+    return ImplausibleError(
+        f"the forecast leaves the {low:.0f} to {high:.0f} mg/dL that a sensor can show: nothing can be said of the "
+        "next hour from these readings"
+    )
+
+
 def _place(forecast: Forecast, issue: datetime.datetime) -> str:
     if forecast.kind == "live":
         return fingerprint.slot_place(slot_of(issue))
     if forecast.handle is None or forecast.index is None:
         raise MalformedRecordError("a sample's forecast needs handle and index")
     return fingerprint.handle_place(forecast.handle, forecast.index)
+
+
+def _check_ids(forecast: Forecast) -> None:
+    if not all(map(is_digest, (forecast.forecast_id, forecast.model_fingerprint, forecast.input_hash))):
+        raise MalformedRecordError("not a valid forecast: its hashes are no SHA-256 digests")
+    if not forecast.model or forecast.model_serves is None:
+        raise MalformedRecordError("not a valid forecast: it does not say which model made it")
 
 
 def _numbers(forecast: Forecast) -> tuple[Array, Array]:
@@ -163,6 +178,11 @@ def _numbers(forecast: Forecast) -> tuple[Array, Array]:
         )
     if not (np.isfinite(samples).all() and np.isfinite(residual).all()):
         raise MalformedRecordError("the forecaster's numbers are not all finite")
+    if residual.min() < 0.0:
+        raise MalformedRecordError("the forecaster's residual spread is negative")
+    low, high = FARTHEST_MGDL
+    if samples.min() < low or samples.max() > high or residual.max() > high:
+        raise _leaves_range()
     return samples.reshape(forecast.num_samples, HORIZON_STEPS), residual
 
 
@@ -171,9 +191,12 @@ def _calibration(text: str) -> Calibration:
     if not text:
         return Calibration.identity()
     try:
-        return Calibration.from_json(text)
-    except (ValueError, KeyError, TypeError) as error:
-        raise MalformedRecordError(f"the forecast's calibration cannot be read: {error}") from None
+        calibration = Calibration.from_json(text)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise MalformedRecordError("the forecast's calibration cannot be read") from None
+    if calibration.horizon != HORIZON_STEPS:
+        raise MalformedRecordError(f"the forecast's calibration is of {calibration.horizon} steps")
+    return calibration
 
 
 def _rows(values: Array, decimals: int) -> list[tuple[float, ...]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from agents.core.deletions import is_deleted
+from agents.core.record_checks import check_series
 from agents.core.sampling import Sampling
 from agents.ingest.stored_series import MOST_ENTRIES, MOST_UPLOADS, StoredSeries, Tail
 from agents.work import StepFunction, Work
@@ -34,12 +35,13 @@ class HandleSettings(Protocol):
 
 
 def build(settings: HandleSettings) -> StepFunction:
-    """The step of ``cgm.series``. Raises `MalformedRecordError` for a message that is no series."""
+    """The step of ``cgm.series``. Raises `RejectedError` for a message that is no series."""
     model = settings.model
     recipe = "/".join(map(str, (model.forecaster, _identity(model), model.num_samples, model.seed)))
 
     async def step(work: Work) -> None:
         series = Series.from_arrow(work.message.value)
+        check_series(series)
         if work.message.key != series.series_key.encode():
             raise MalformedRecordError("the message's key is not the series key of its record")
         tail = Tail.from_bytes(work.get(TABLE, series.series_key))

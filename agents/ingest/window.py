@@ -35,7 +35,7 @@ class WindowSettings(Protocol):
 
 
 REROUTED = "rerouted"
-EARLIEST_YEAR = 1900
+EARLIEST_YEAR, LATEST_YEAR = 1900, 9998
 
 
 def build(settings: WindowSettings) -> StepFunction:
@@ -102,8 +102,10 @@ def build(settings: WindowSettings) -> StepFunction:
                 f"{reading.glucose:g} {reading.unit} is an error code or below what a sensor shows "
                 f"({LOWEST_SENSOR_MGDL:.0f} mg/dL), and no glucose; check the unit of the reading"
             )
-        if reading.time.year < EARLIEST_YEAR:
-            return "implausible", f"the time is before {EARLIEST_YEAR}: check the clock of the device"
+        if not EARLIEST_YEAR <= reading.time.year <= LATEST_YEAR:
+            return "implausible", (
+                f"the time is not within {EARLIEST_YEAR} to {LATEST_YEAR}: check the clock of the device"
+            )
         ahead = reading.time.timestamp() - timestamp_ms / 1000
         if ahead > settings.max_clock_skew_seconds:
             return "future", (

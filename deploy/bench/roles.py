@@ -94,6 +94,10 @@ class RoleProcess:
             self._process = self._start()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def returncode(self) -> int | None:
         return self._process.poll()
 

@@ -34,6 +34,10 @@ class Broker(Protocol):
     def returncode(self) -> int | None:
         """None while the broker runs, or is not ours to watch."""
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None for a broker that is not ours, or not started."""
+
     def stop(self, timeout_seconds: float = ...) -> None:
         """Stop it cleanly; kill it after the timeout. Safe to call twice."""
 

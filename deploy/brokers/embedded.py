@@ -60,6 +60,10 @@ class EmbeddedBroker:
         self.spawn(report)
         self.wait_until_ready(report)
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def returncode(self) -> int | None:
         return None if self._process is None else self._process.poll()
 

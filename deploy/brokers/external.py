@@ -45,6 +45,10 @@ class ExternalBroker:
     def start(self, report: Report = quiet) -> None:
         self.wait_until_ready(report)
 
+    @property
+    def pid(self) -> int | None:
+        return None
+
     def returncode(self) -> int | None:
         return None
 

@@ -101,6 +101,10 @@ class LocalKafka:
         self.spawn(report)
         self.wait_until_ready(report)
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def returncode(self) -> int | None:
         return None if self._process is None else self._process.poll()
 

@@ -77,3 +77,62 @@ def deletes() -> None:
     from deploy.bench.deletes import run
 
     run(typer.echo)
+
+
+@app.command("fuzz")
+def fuzz(
+    cases: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="Messages in all, broken in one way or another.")
+    ] = (100_000),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same cases.")] = 1,
+    case: Annotated[int | None, typer.Option(min=0, help="Reproduce this one, after those of its block.")] = None,
+    pipeline: Annotated[
+        int, typer.Option(min=0, max=100_000, help="Cases that also go through all roles on the embedded broker.")
+    ] = 3000,
+) -> None:
+    """Send everything that anybody could send to the real steps; ends with 1 where anything does not hold."""
+    import asyncio
+
+    from deploy.bench import fuzz as bench
+    from deploy.bench import fuzz_pipeline
+
+    report = asyncio.run(bench.run(seed, range(max(cases, (case or 0) + 1)), case, typer.echo))
+    for line in report.lines():
+        typer.echo(line)
+    whole = report.clean
+    if pipeline and case is None:
+        through = asyncio.run(fuzz_pipeline.run(seed, range(cases, cases + pipeline), typer.echo))
+        for line in through.lines():
+            typer.echo(line)
+        whole = whole and through.clean
+    if not whole:
+        raise typer.Exit(1)
+
+
+@app.command("soak")
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.5, max=2880, help="Of steady load.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=2000, help="Readings a second, of all people together.")] = 40.0,
+    people: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated people.")] = 40,
+    broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "embedded",
+    samples: Annotated[float, typer.Option(min=1, max=600, help="Seconds between two measurements.")] = 30.0,
+    checkpoint: Annotated[str, typer.Option(help="As GLUCAST_CHECKPOINT.")] = "bundled",
+) -> None:
+    """Load every role for long; say what grows, what was lost and what came in two versions. Ends with 1 if any."""
+    import asyncio
+
+    from deploy.bench import soak as bench
+
+    plan = bench.SoakPlan(
+        minutes=minutes,
+        rate=rate,
+        people=people,
+        broker=broker,
+        sample_seconds=samples,
+        environment={"GLUCAST_CHECKPOINT": checkpoint},
+    )
+    report = asyncio.run(bench.run(plan, typer.echo))
+    for line in report.lines():
+        typer.echo(line)
+    if not report.clean:
+        raise typer.Exit(1)

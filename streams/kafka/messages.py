@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from agents.work import CLOCKS_DIFFER_MS, Message
+from schemas.record import LATEST_MS
 
 
 def of_faust(raw: Any) -> Message:
@@ -37,5 +38,6 @@ def _message(raw: Any, headers: Any, timestamp_ms: int) -> Message:
 
 
 def _sound(timestamp_ms: int) -> int:
+    """A producer may have said anything, and -1 for nothing."""
     now_ms = int(time.time() * 1000)
-    return now_ms if timestamp_ms > now_ms + CLOCKS_DIFFER_MS else timestamp_ms
+    return min(now_ms if timestamp_ms > now_ms + CLOCKS_DIFFER_MS else max(timestamp_ms, 0), LATEST_MS)

@@ -1,12 +1,13 @@
 """calc and chart_commands: charts into table and topic, and no chart of what was deleted."""
 
 import dataclasses
+import json
 
 import pytest
 
 from agents.work import Message
 from schemas.command import CacheCommand
-from schemas.errors import MalformedRecordError
+from schemas.errors import MalformedRecordError, MessageTooLargeError
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
 from schemas.lanes import LANES, Lane
@@ -46,6 +47,52 @@ async def test_delivered_again_it_is_the_same_chart() -> None:
     assert await bench.run(CALC, SAMPLE.to_arrow()) == first
     assert len(of(FAN_CHARTS, first)) == len(rows) == 1
     assert bench.rows(FAN_CHARTS_TABLE) == rows
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"began_ms": None}, {"began_ms": -1}, {"timezone": None}, {"end_seconds": 2**62}, {"truth_centi_mgdl": [-1]},
+        {"past_centi_mgdl": [12000] * 95}, {"samples_mgdl": [120.0] * 119 + [1e30]}, {"residual_sd_mgdl": [1e9] * 12},
+        {"warnings": [None]},
+    ],
+)  # fmt: skip
+async def test_a_forecast_that_cannot_be_is_told_and_leaves_nothing(broken: dict[str, object]) -> None:
+    bench = Workbench()
+    sends = await bench.run(CALC, dataclasses.replace(SAMPLE, **broken).to_arrow())
+    (outcome,) = [RequestOutcome.from_json(value) for value in of(REQUEST_OUTCOMES, sends)]
+    assert outcome.status == "implausible"
+    assert len(sends) == 1
+    assert bench.rows(FAN_CHARTS_TABLE) == {}
+
+
+@pytest.mark.parametrize("broken", [{"kind": "other"}, {"index": None}, {"series_key": None}, {"request_id": "a\0"}])
+async def test_a_forecast_that_does_not_say_whose_it_is_is_malformed(broken: dict[str, object]) -> None:
+    with pytest.raises(MalformedRecordError):
+        await Workbench().run(CALC, dataclasses.replace(SAMPLE, **broken).to_arrow())
+
+
+@pytest.mark.parametrize("text", ["[" * 40_000, '{"levels": [], "scores": []}', "[]", "NaN"])
+async def test_a_calibration_that_is_none_fails_its_request_in_words(text: str) -> None:
+    sends = await Workbench().run(CALC, dataclasses.replace(SAMPLE, calibration_json=text).to_arrow())
+    (outcome,) = [RequestOutcome.from_json(value) for value in of(REQUEST_OUTCOMES, sends)]
+    assert (outcome.status, "calibration" in outcome.reason) == ("failed", True)
+
+
+async def test_a_chart_of_endless_warnings_is_too_large_in_words() -> None:
+    with pytest.raises(MessageTooLargeError, match="warnings"):
+        await Workbench().run(CALC, dataclasses.replace(SAMPLE, warnings=["w" * 300_000]).to_arrow())
+
+
+async def test_a_restored_chart_of_glucose_that_cannot_be_is_malformed() -> None:
+    bench = Workbench()
+    (value,) = of(FAN_CHARTS, await bench.run(CALC, SAMPLE.to_arrow()))
+    good = command_of("restore", chart=FanChart.from_json(value))
+    for broken in ({"median_mgdl": [1e6] * 12}, {"past_mgdl": []}, {"p_below_54": [2.0] * 12}):
+        document = json.loads(good)
+        document["chart"] |= broken
+        with pytest.raises(MalformedRecordError):
+            await bench.run(COMMANDS, json.dumps(document).encode())
 
 
 async def test_the_same_computation_for_two_people_is_two_charts() -> None:

@@ -1,12 +1,14 @@
 """handle, request and series_commands: what is stored, asked, reused, deleted, and whose it is."""
 
+import json
+
 import pytest
 
 from agents.core import fingerprint
 from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, Tail
 from agents.work import Message
 from schemas.command import CacheCommand, ForecastDemand
-from schemas.errors import MalformedRecordError
+from schemas.errors import MalformedRecordError, RejectedError
 from schemas.forecast import ForecastRequest
 from schemas.outcome import RequestOutcome
 from schemas.series import Series
@@ -170,6 +172,35 @@ async def test_poison_is_a_dead_letter(value: bytes | None) -> None:
 async def test_a_key_that_is_not_the_series_key_is_a_dead_letter() -> None:
     with pytest.raises(MalformedRecordError):
         await store(Workbench(), series_of(POINTS), key=b"another")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"handle": "f" * 64}, {"handle": None}, {"glucose_centi_mgdl": [12000] * 217}, {"timezone": "Mars/Olympus"},
+        {"glucose_centi_mgdl": [*POINTS[:-1], 2**31 - 1]}, {"glucose_centi_mgdl": [12000] * 250_000},
+        {"start_seconds": 2**62}, {"began_ms": None}, {"warnings_json": None}, {"upload_id": "x"},
+    ],
+)  # fmt: skip
+async def test_a_series_that_is_not_what_its_handle_names_is_refused(broken: dict[str, object]) -> None:
+    bench = Workbench()
+    with pytest.raises(RejectedError):
+        await store(bench, series_of(POINTS, **broken))
+    assert bench.rows(SERIES_TABLE) == {}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"series_key": "gone/*"}, {"series_key": "k" * 100_000}, {"demand_id": "d" * 100_000}, {"demand_id": ""},
+        {"deadline_ms": 2**70}, {"indexes": [2**70]},
+    ],
+)  # fmt: skip
+async def test_a_demand_of_what_cannot_be_is_malformed(broken: dict[str, object]) -> None:
+    """A name is repeated in as many outcomes as there are indexes: 4096 times 100 kB is too much for a message."""
+    document = json.loads(demand_of(series_of(POINTS), 0)) | broken
+    with pytest.raises(MalformedRecordError):
+        await Workbench().run(REQUEST, json.dumps(document).encode())
 
 
 def demand_of(series: Series, *indexes: int, **fields: object) -> bytes:

@@ -50,6 +50,15 @@ def test_a_broken_entry_is_skipped_and_the_next_one_is_read(model: ReadModel, br
         assert list(model.fan_charts.history("anna", None, None)) == []
 
 
+def test_an_outcome_of_numbers_that_no_reader_knows_does_not_spoil_its_handle(model: ReadModel) -> None:
+    good = UploadOutcome(upload_id="a" * 64, status="accepted", handle="b" * 64, series_key="k", points=112)
+    bad = good.to_json().replace(b'"points":112', b'"points":%d' % 10**400)
+    topic = topics.UPLOAD_OUTCOMES.name
+    model.apply([entry("a" * 64, bad, topic), entry("a" * 64, good.to_json(), topic)], {})
+    stored = model.uploads.handle("b" * 64)
+    assert (model.skipped, stored and stored.outcome.points) == (1, 112)
+
+
 def test_a_time_that_no_clock_shows_is_no_record(model: ReadModel) -> None:
     outcome = UploadOutcome(upload_id="a" * 64, status="rejected", reason="no")
     value = json.dumps(json.loads(outcome.to_json()) | {"epoch_ms": 2**70}).encode()

@@ -13,7 +13,9 @@ from pydantic import AfterValidator, AwareDatetime, StringConstraints
 from pydantic.fields import FieldInfo
 
 from schemas.arrow_record import ArrowRecord
-from schemas.record import LATEST_MS, Record
+from schemas.fan_chart import OUTER_LEVELS, FanChart
+from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS
+from schemas.record import Record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -26,11 +28,39 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     type(None): st.none(),
     AwareDatetime: TIMES,
 }
+NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
+MGDL = st.floats(LOWEST_MGDL, HIGHEST_MGDL)
+
+
+def exactly(count: int, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Tuples of so many times the same."""
+    return values.map(lambda value: (value,) * count)
+
+
+SHAPES: dict[type[Record], dict[str, st.SearchStrategy[Any]]] = {
+    FanChart: {
+        "past_mgdl": exactly(PAST_POINTS, MGDL),
+        "truth_mgdl": exactly(HORIZON_STEPS, MGDL | st.none()),
+        "median_mgdl": exactly(HORIZON_STEPS, st.just(120.0)),
+        "quantile_levels": st.just(OUTER_LEVELS),
+        "quantiles_mgdl": exactly(len(OUTER_LEVELS), exactly(HORIZON_STEPS, st.just(120.0))),
+        **{
+            name: exactly(HORIZON_STEPS, st.floats(0, 1))
+            for name in ("p_below_54", "p_below_70", "p_above_180", "p_above_250")
+        },
+        **{
+            name: exactly(HORIZON_STEPS, st.floats(0, 2 * HIGHEST_MGDL))
+            for name in ("mean_mgdl", "epistemic_sd_mgdl", "total_sd_mgdl")
+        },
+    }
+}
+"""What the type of a field does not say: how long its lists are and which numbers can be."""
 
 
 def records(kind: type[Record]) -> st.SearchStrategy[Any]:
     """Any valid record of this class, with each optional field present or left to its default."""
     fields = {name: _field(field.annotation, field.metadata) for name, field in kind.model_fields.items()}
+    fields |= SHAPES.get(kind, {})
     required = {name: fields[name] for name, field in kind.model_fields.items() if field.is_required()}
     optional = {name: fields[name] for name in fields if name not in required}
     return st.fixed_dictionaries(required, optional=optional).map(lambda values: kind(**values))
@@ -49,8 +79,8 @@ def _field(annotation: Any, metadata: list[Any]) -> st.SearchStrategy[Any]:
     for constraint in metadata:
         if isinstance(constraint, StringConstraints) and isinstance(constraint.pattern, str):
             return st.from_regex(constraint.pattern, fullmatch=True).filter(_no_longer_than(constraint.max_length))
-        if isinstance(constraint, AfterValidator):  # UnixMilliseconds is the only one
-            return st.integers(0, LATEST_MS)
+        if isinstance(constraint, AfterValidator):
+            return NAMES if annotation is str else st.integers(0, 2**31 - 1)
     sizes = {
         "min_size": max((item.min_length for item in metadata if isinstance(item, MinLen)), default=0),
         "max_size": min((item.max_length for item in metadata if isinstance(item, MaxLen)), default=6),

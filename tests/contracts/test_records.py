@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -22,6 +23,7 @@ from schemas.record import Record
 from streams.contracts.export import DIRECTORY
 from streams.contracts.records import ARROW_RECORDS, JSON_RECORDS
 from tests.contracts.generated import arrow_records, records
+from tests.kit.charts import fan_chart as fan_chart_of_tests
 
 examples = settings(max_examples=20, deadline=None)
 json_records = pytest.mark.parametrize("kind", JSON_RECORDS, ids=lambda kind: kind.__name__)
@@ -121,6 +123,33 @@ def test_a_missing_column_or_another_records_name_is_refused(damage: dict[str, s
         ForecastRequest.from_arrow(rewritten(request().to_arrow(), **damage))
 
 
+@pytest.mark.parametrize("byte", [0x00, 0x7F, 0xFF])
+def test_no_damaged_byte_of_an_arrow_message_ends_the_process(byte: int) -> None:
+    """Arrow does not check where the offsets of lists and texts point before it reads there."""
+    data, read = request().to_arrow(), 0
+    for position in range(len(data)):
+        damaged = data[:position] + bytes([byte]) + data[position + 1 :]
+        try:
+            ForecastRequest.from_arrow(damaged)
+        except MalformedRecordError:
+            continue
+        read += 1
+    assert 0 < read < len(data)
+
+
+def test_an_arrow_message_cannot_unpack_to_more_than_it_is() -> None:
+    data = dataclasses.replace(request(), past_centi_mgdl=[0] * 5_000_000).to_arrow()
+    with pa.ipc.open_stream(data) as reader:
+        table = reader.read_all()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    packed = bytes(sink.getvalue())
+    assert len(packed) * 1000 < len(data)
+    with pytest.raises(MalformedRecordError, match="forecast-request"):
+        ForecastRequest.from_arrow(packed)
+
+
 def test_a_truncated_message_is_refused_wherever_it_ends() -> None:
     data = request().to_arrow()
     for end in range(0, len(data) - 8, 97):
@@ -154,3 +183,29 @@ def test_a_fan_chart_of_any_forecast_matches_its_schema_and_stays_small(
     text = fan_chart(forecast, datetime(2026, 1, 1, tzinfo=UTC)).to_json()
     assert len(text) <= 40_000
     committed(FanChart).validate(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"epistemic_fan": None}, {"epistemic_fan": [5]}, {"target_times": []}, {"quantiles_mgdl": 5},
+        {"quantile_levels": "x"}, {"quantile_levels": [None]}, {"epistemic_fan": [{"glucose_mgdl": []}]},
+    ],
+)  # fmt: skip
+def test_a_broken_chart_of_version_1_is_malformed_and_nothing_else(broken: dict[str, object]) -> None:
+    document = json.loads((Path(__file__).parent / "fan-chart-version-1.json").read_text()) | broken
+    with pytest.raises(MalformedRecordError, match="FanChart"):
+        FanChart.from_json(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"past_mgdl": [700.0] * 96}, {"median_mgdl": [-1.0] * 12}, {"p_below_54": [1.5] * 12},
+        {"quantiles_mgdl": [[140.0] * 12, *[[120.0] * 12] * 7]}, {"quantile_levels": [0.1 * step for step in range(8)]},
+        {"total_sd_mgdl": [1e9] * 12}, {"mean_mgdl": [1e300] * 12}, {"series_key": "a/b"}, {"index": 2**70},
+    ],
+)  # fmt: skip
+def test_a_chart_of_what_cannot_be_is_malformed(broken: dict[str, object]) -> None:
+    with pytest.raises(MalformedRecordError, match="FanChart"):
+        FanChart.from_json(json.dumps(fan_chart_of_tests().model_dump(mode="json") | broken).encode())

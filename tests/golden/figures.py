@@ -43,7 +43,7 @@ def low() -> FanChart:
     return fan_chart(
         past_mgdl=[74.0] * 96,
         median_mgdl=[normal.mean for normal in normals],
-        quantiles_mgdl=[[normal.inv_cdf(level) for normal in normals] for level in OUTER_LEVELS],
+        quantiles_mgdl=[[max(20.0, normal.inv_cdf(level)) for normal in normals] for level in OUTER_LEVELS],
         p_below_70=[normal.cdf(70) for normal in normals],
         p_above_180=[0.0] * 12,
     )

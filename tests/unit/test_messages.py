@@ -21,6 +21,11 @@ def test_a_step_sees_the_same_message_whoever_fetched_it() -> None:
     assert messages.of_faust(faust) == messages.of_record(record) == wanted
 
 
+def test_a_message_has_a_time_that_can_be_named_whatever_its_producer_says() -> None:
+    for said, found in ((-1, 0), (5, 5)):
+        assert messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=said / 1000)).timestamp_ms == found
+
+
 def test_a_message_of_faust_may_have_neither_time_nor_headers() -> None:
     message = messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=None))
     assert message == Message(**PLACE, headers={}, timestamp_ms=0)
@@ -33,3 +38,4 @@ def test_a_time_that_lies_ahead_is_no_time_and_counts_as_now() -> None:
         seen = messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=then / 1000)).timestamp_ms
         assert (seen == then) == believed
         assert believed or now_ms <= seen <= now_ms + 60_000
+    assert messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=2.0**62)).timestamp_ms <= now_ms + 60_000

@@ -1,0 +1,60 @@
+"""The fuzzing bench in short: whatever is sent, each message ends in a way that can be told, and the next one works."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deploy.bench import fuzz
+from deploy.bench.fuzz_cases import KINDS, case_of
+from deploy.bench.fuzz_checks import RECORDS, unfit_reason
+from deploy.bench.fuzz_values import broken_arrow, broken_json
+from schemas.arrow_record import ArrowRecord
+from schemas.errors import MalformedRecordError
+from schemas.record import Record
+
+OF_RECORDS = [kind for kind in KINDS if kind.topic.record in RECORDS]
+
+
+async def test_nothing_that_is_sent_breaks_what_must_hold() -> None:
+    report = await fuzz.run(seed=1, numbers=range(1500), say=lambda line: None)
+    assert report.clean, "\n".join(report.lines())
+    assert report.cases == 1500
+    assert report.ends.keys() == {kind.topic.name for kind in KINDS}
+    for topic, ends in report.ends.items():
+        assert ends["processed"] > 0, f"{topic}: of what is broken in one place some is whole enough"
+        assert ends["processed"] < ends.total(), f"{topic}: not everything is"
+
+
+def test_a_case_is_the_same_again_and_no_other_seeds() -> None:
+    assert [case_of(3, number) for number in range(40)] == [case_of(3, number) for number in range(40)]
+    assert [case_of(3, number) for number in range(40)] != [case_of(4, number) for number in range(40)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(OF_RECORDS), st.integers(0, 2**20), st.integers(0, 2**64))
+def test_a_broken_record_is_read_whole_or_refused_in_words(kind: object, number: int, seed: int) -> None:
+    assert isinstance(kind, type(KINDS[0]))
+    record, chance = kind.good(number, True), random.Random(seed)
+    if isinstance(record, ArrowRecord):
+        value, about = broken_arrow(record, chance)
+        read = type(record).from_arrow
+    else:
+        assert isinstance(record, Record)
+        value, about = broken_json(record.model_dump(mode="json"), chance)
+        read = type(record).from_json  # type: ignore[assignment]
+    try:
+        found = read(value)
+    except MalformedRecordError as error:
+        reason = str(error)
+    else:
+        again = found.to_arrow() if isinstance(found, ArrowRecord) else found.to_json()
+        assert repr(read(again)) == repr(found)  # a NaN of Arrow is not equal to itself
+        return
+    assert not list(unfit_reason(reason)), about
+
+
+@pytest.mark.parametrize("reason", ["", "bad", "ValueError: x is not what it should be", "a b c NoneType d"])
+def test_words_for_nobody_are_noticed(reason: str) -> None:
+    assert list(unfit_reason(reason))
