@@ -51,6 +51,9 @@ ODD_HEADERS: tuple[Mapping[str, bytes], ...] = (
 ODD_TIMES_MS: tuple[int, ...] = (0, -1, 1, 2**31, 253_402_300_799_999, 2**62, -(2**62))
 
 
+OFFSET_OF_0 = 1_000_000
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Case:
     """One message and what is wrong with it."""
@@ -79,8 +82,8 @@ class Kind:
 
 
 def message_of(topic: Topic, key: bytes | None, value: bytes | None, number: int, time_ms: int = NOW_MS) -> Message:
-    """A message at its place in the log."""
-    return Message(topic=topic.name, key=key, value=value, offset=number, timestamp_ms=time_ms)
+    """A message at its place in the log; numbers below 0 are of those that come before the first case."""
+    return Message(topic=topic.name, key=key, value=value, offset=number + OFFSET_OF_0, timestamp_ms=time_ms)
 
 
 def bytes_of(record: Record | ArrowRecord | bytes) -> bytes:
