@@ -200,7 +200,8 @@ async def forecasts(
 def _present(uses: Services, subject_id: str) -> Present:
     row = uses.read_model.fan_charts.latest(subject_id)
     if row is not None:
-        return present(row, uses.read_model.readings.newest(subject_id), datetime.datetime.now(datetime.UTC))
+        newest, now = uses.read_model.readings.newest(subject_id), datetime.datetime.now(datetime.UTC)
+        return present(row, newest, now, datetime.timedelta(seconds=uses.settings.max_clock_skew_seconds))
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
     outcome = uses.read_model.readings.latest(subject_id)
