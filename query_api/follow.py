@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from query_api.read_model import Entry, ReadModel
-from schemas.errors import RebuildError, UnavailableError
-from schemas.topics import DELETIONS_READ_WITHIN_SECONDS
+from schemas.errors import RebuildError, StorageError, UnavailableError
+from schemas.topics import may_lack_deletions
 from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
@@ -24,8 +24,6 @@ POLL_RECORDS = 200
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 STUCK_SECONDS = 10.0
-
-
 _Batches = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
 
 
@@ -43,7 +41,10 @@ class Follower:
         self._moved = time.monotonic()
         self._has_caught_up = False
         self._urgent = _urgent(model.followed)
+        self._said = ""
         self.connected = False
+        self.storage_problem: str | None = None
+        """Why the table on disk takes nothing more; None while it does."""
 
     @property
     def caught_up(self) -> bool:
@@ -55,7 +56,6 @@ class Follower:
         return sum(max(0, end - self._next.get(partition, 0)) for partition, end in self._ends.items())
 
     async def run(self) -> None:
-        said = ""
         while True:
             try:
                 await self._follow()
@@ -63,15 +63,23 @@ class Follower:
                 log.warning("read model is rebuilt", reason=str(reason))
                 self._model.wipe()
             except (KafkaError, OSError, UnavailableError) as error:
-                if said != str(error):
-                    said = str(error)
-                    log.warning("no Kafka for the read model, trying again", broker=self._settings.broker, reason=said)
+                self._say(log.warning, "no Kafka for the read model, trying again", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except StorageError as error:
+                self.storage_problem = str(error)
+                self._say(log.error, "the read model stands still", error)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
                 log.exception("the read model's reader failed, starting it again")
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
                 self.connected = False
+
+    def _say(self, how: Callable[..., object], what: str, error: Exception) -> None:
+        """Once, until something could be read again or there is another reason."""
+        if self._said != str(error):
+            self._said = str(error)
+            how(what, broker=self._settings.broker, reason=self._said)
 
     async def _follow(self) -> None:
         consumer = new_consumer(self._settings, client_id="glucast-query")
@@ -86,7 +94,7 @@ class Follower:
                         await self._read(consumer)
                 finally:
                     watch.cancel()
-        except* RebuildError as errors:
+        except* (RebuildError, StorageError) as errors:
             raise errors.exceptions[0] from None
         except* (KafkaError, OSError, UnavailableError) as errors:
             raise errors.exceptions[0] from None
@@ -105,8 +113,8 @@ class Follower:
         await self._check_cluster()
         known = self._model.positions()
         touched = self._model.touched_seconds()
-        if touched and time.time() - touched > DELETIONS_READ_WITHIN_SECONDS:
-            raise RebuildError("the table is older than Kafka keeps deletions")
+        if touched and may_lack_deletions(time.time() - touched):
+            raise RebuildError("the table is older than Kafka keeps deletions, or the clock was set back")
         self._ends = await log_ends(consumer, partitions)
         begins = await consumer.beginning_offsets(partitions)
         for partition in partitions:
@@ -134,6 +142,9 @@ class Follower:
         positions = {(partition.topic, partition.partition): self._next[partition] for partition in batches}
         self._moved = time.monotonic()
         self._model.apply(_entries(record for records in batches.values() for record in records), positions)
+        if self.storage_problem is not None:
+            log.info("the read model goes on")
+        self._said, self.storage_problem = "", None
         await self._advance()
 
     async def _fetched(self, consumer: AIOKafkaConsumer) -> _Batches:

@@ -3,7 +3,8 @@
 A forecast speaks of the hour after its last known point. It is served as the present one for a quarter of an hour, in
 which two further readings should have come; after that, or once a newer reading was accepted without a forecast, it
 is history. Readings that say of themselves that they are simulated have a clock of their own: of those forecasts the
-age counts from their computation.
+age counts from their computation. A forecast from further ahead than readings are taken from has no age that could be
+known: this machine's clock, or the one that it was made by, is wrong.
 """
 
 import dataclasses
@@ -14,6 +15,9 @@ from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
 from schemas.grid import PRESENT, STEP
 from schemas.reading import ReadingOutcome
+
+AHEAD = datetime.timedelta(minutes=10)
+"""How far in the future readings are taken from, where the settings say nothing else."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,10 +50,12 @@ def check_clock(
         )
 
 
-def present(row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime) -> Present:
+def present(
+    row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime, ahead: datetime.timedelta = AHEAD
+) -> Present:
     """The forecast with its age, or `NoForecastError`: why it no longer holds, and what brings the next one.
 
-    `newest` is what became of the subject's newest accepted reading.
+    `newest` is what became of the subject's newest accepted reading; `ahead` how far in the future one may be.
     """
     issued = datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC)
     newest_time = newest.time if newest is not None else None
@@ -59,6 +65,11 @@ def present(row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime
     if now - issued > PRESENT and row.chart.simulated:
         counted = row.chart.computed_at
     age = now - counted
+    if -age > ahead + STEP / 2:  # the last known point is a reading's time on the five-minute grid
+        raise NoForecastError(
+            f"the latest forecast is of {_clock(counted)}, {_spoken(-age)} ahead of this machine's clock: one of the "
+            "clocks is wrong"
+        )
     if age > PRESENT:
         raise NoForecastError(
             f"the latest forecast is of {_clock(issued)}, {_spoken(age)} ago, and no longer holds; the newest reading "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.errors import MessageSizeTooLargeError as BrokerSizeError
 
 from agents.work import check_size
@@ -81,6 +81,10 @@ class Publisher:
                 )
         except BrokerSizeError as error:
             raise MessageTooLargeError(f"Kafka refused the message for {topic.name} as too large") from error
+        except InvalidTimestampError as error:
+            raise UnavailableError(
+                f"Kafka refused a message for {topic.name}: this machine's clock is over an hour ahead of the broker's"
+            ) from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise UnavailableError(
                 f"Kafka did not confirm a message for {topic.name}; it may still arrive, so try again"

@@ -8,11 +8,17 @@ from typing import Any
 
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
+from schemas.errors import StorageError
+
+ROOM_BYTES = 1 << 20
+"""What has to fit on the disk before a table that could not be written is opened again."""
+
 
 class Store:
     """RocksDB with staged writes: `get` sees what is staged, `scan` and a restart see what was committed.
 
-    What is staged inside `entry` counts only if nothing is raised there.
+    What is staged inside `entry` counts only if nothing is raised there. Where the disk takes no more, what was
+    committed stays readable.
     """
 
     def __init__(self, path: Path, block_cache_bytes: int, write_buffer_bytes: int) -> None:
@@ -21,6 +27,7 @@ class Store:
         self._write_buffer_bytes = write_buffer_bytes
         self._staged: dict[bytes, bytes | None] = {}
         self._of_entry: dict[bytes, bytes | None] = {}
+        self._refused = False
         self._db = self._open()
 
     def _open(self) -> Rdict:
@@ -68,6 +75,10 @@ class Store:
         self._of_entry.clear()
 
     def commit(self) -> None:
+        """Write what is staged; all of it or nothing.
+
+        Raises `StorageError` where the disk does not take it: it is staged no more then, and to be staged again.
+        """
         self._staged.update(self._of_entry)
         self._of_entry.clear()
         batch = WriteBatch(raw_mode=True)
@@ -76,8 +87,26 @@ class Store:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        self._db.write(batch)
         self._staged.clear()
+        try:
+            if self._refused:
+                self._open_again()
+            self._db.write(batch)
+        except Exception as error:  # the library has no type for it
+            self._refused = True
+            raise StorageError(f"the table {self.path} could not be written: {error}; free some room there") from error
+
+    def _open_again(self) -> None:
+        """RocksDB refuses every write after one that failed, room or not, until it is opened again."""
+        probe = self.path.with_suffix(".room")
+        try:
+            probe.write_bytes(bytes(ROOM_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
+        with contextlib.suppress(Exception):  # it says again that it could not write
+            self._db.close()
+        self._db = self._open()
+        self._refused = False
 
     def wipe(self) -> None:
         """Forget everything."""
@@ -88,4 +117,8 @@ class Store:
     def close(self) -> None:
         self._staged.clear()
         self._of_entry.clear()
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:
+            if not self._refused:
+                raise StorageError(f"the table {self.path} could not be closed: {error}") from error

@@ -18,6 +18,7 @@ GlucastError
 ├── NoForecastError           a subject has no forecast yet; the text says why
 ├── OverloadedError           a lane is full; try again after `retry_after_seconds`
 ├── UnavailableError          the broker or a worker cannot answer now; the work may still be under way
+├── StorageError             a disk takes no more; what could not be written is done again when it does
 ├── ClientGoneError           whoever asked has hung up: nobody reads the answer any more
 └── RebuildError              the log is not the one that a read model was built from: it has to be read anew
 """
@@ -133,6 +134,12 @@ class UnavailableError(GlucastError):
     """The broker or a worker cannot answer now; accepted work may still be under way."""
 
     code = "unavailable"
+
+
+class StorageError(GlucastError):
+    """A disk takes no more. What could not be written is done again when it does."""
+
+    code = "storage"
 
 
 class ClientGoneError(GlucastError):

@@ -16,6 +16,17 @@ DELETIONS_READ_WITHIN_SECONDS = 20 * 3600
 """A copy of a compacted topic that is older is read anew: it could keep what was deleted. The rest of the day is for
 the reading itself."""
 
+CLOCK_SLACK_SECONDS = 600
+"""So far clocks may be set back without a doubt about how old such a copy is."""
+
+
+def may_lack_deletions(age_seconds: float) -> bool:
+    """Whether a copy of a compacted topic that was complete so long ago has to be read anew.
+
+    A clock that was set back makes the age negative, and hides how long the copy slept.
+    """
+    return not -CLOCK_SLACK_SECONDS <= age_seconds <= DELETIONS_READ_WITHIN_SECONDS
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Topic:

@@ -1,25 +1,33 @@
 """Disturb a pipeline on a real Kafka in every way that operations do, then count what was lost and what came twice.
 
 The acts: ``join:ROLE`` a further worker, ``term:ROLE`` SIGTERM and restart, ``kill:ROLE`` SIGKILL and restart,
-``pause:ROLE`` SIGSTOP beyond the session timeout, ``broker:stop`` and ``broker:kill`` with a restart.
-Workers are started again as `glucast up` does it: a spare process with its code loaded takes the place of a dead one.
+``pause:ROLE`` SIGSTOP beyond the session timeout, ``freeze:ROLE`` for three of them, ``full:ROLE`` no room on its disk,
+``clock:ROLE:SECONDS`` its clock jumps ahead or back and returns, ``cut:ROLE:SECONDS`` no network meanwhile.
+``broker:stop``, ``broker:kill``, ``broker:pause`` and ``broker:full`` the same of a broker, of three the one whose
+number follows; ``broker:disk`` one that comes back with an empty disk, ``broker:roll`` all of them in turn. Workers are
+started again as `glucast up` does it: a spare process with its code loaded takes the place of a dead one.
 """
 
 import asyncio
 import dataclasses
-import signal
+import itertools
+import os
+import re
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from deploy import spare_order
 from deploy.bench import faults_audit, faults_load
-from deploy.bench.roles import Roles
-from deploy.brokers.local_kafka import LocalKafka
-from schemas.errors import ConfigurationError
+from deploy.bench.faults_acts import API, Act, Props, Reviver, Stage, act_of
+from deploy.bench.faults_load import Key
+from deploy.bench.faults_watch import Person, Watch, longest_pause
+from deploy.bench.roles import Place, Roles
+from deploy.brokers.local_cluster import LocalCluster
 from schemas.grid import PAST_POINTS
+from schemas.reading import Reading
 from schemas.topics import FAN_CHARTS, READING_OUTCOMES
 from streams.kafka.provision import provision
 from streams.settings import Settings
@@ -31,21 +39,32 @@ PIPELINE_ACTS = (
     "term:ingest", "term:inference", "term:calc", "join:calc", "kill:ingest", "kill:inference", "kill:calc",
     "pause:calc", "broker:stop", "broker:kill",
 )  # fmt: skip
+CLUSTER_ACTS = (
+    *(f"broker:{verb}:{number}" for verb in ("kill", "stop", "pause") for number in (1, 2, 3)),
+    "broker:disk:2", "broker:roll", "kill:ingest", "kill:inference", "kill:calc", "kill:api", "pause:calc",
+)  # fmt: skip
+TOLD = ("freeze", "full", "clock", "cut")
+_BAD = re.compile(r"\[(error|warning) +\]|\b(ERROR|FATAL)\b")
 HISTORY_READINGS = PAST_POINTS - 1
 WORKERS = {"ingest": 2, "inference": 1, "calc": 2}
+WARM_SECONDS = 3.0
+BACK_SECONDS = 90.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FaultRun:
-    """One run: what is disturbed, under which load, with whose consumer."""
+    """One run: what is disturbed, under which load, with whose consumer, on how many brokers."""
 
     acts: Sequence[str]
     rate: float
     whole_pipeline: bool
+    brokers: int = 1
     consumer: Literal["strict", "plain"] = "strict"
     subjects: int = 200
     seconds_an_act: float = 14.0
-    settle_seconds: float = 180.0
+    settle_seconds: float = 600.0
+    away_seconds: float | None = None
+    hold_seconds: float = 20.0
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -55,142 +74,228 @@ class FaultRun:
 
 
 @dataclasses.dataclass(slots=True)
-class Stall:
-    """Longest pause of each partition's output after one act, seconds."""
+class Seen:
+    """What was seen of one act. Unix times: when it `began`, was `over`, and all was back.
+
+    What clients saw, in seconds: the longest `pause` of a partition's results, how long after its end all was `back`,
+    and of a person at the query API the longest pause between readings that were `taken` and between `fresh` forecasts.
+    """
 
     act: str
-    seconds: dict[int, float]
+    began: float
+    over: float
+    until: float
+    restarted: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    """What the victim said to an operator."""
+    pause: float = 0.0
+    back: float = 0.0
+    taken: float | None = None
+    fresh: float | None = None
 
     def line(self) -> str:
-        pauses = "  ".join(f"p{number} {pause:.1f} s" for number, pause in sorted(self.seconds.items()))
-        return f"{self.act:<16} longest pause: {pauses}"
+        person = "".join(f"{'' if seconds is None else f'{seconds:.1f}':>9}" for seconds in (self.taken, self.fresh))
+        return f"{self.act:<20}{self.pause:>9.1f}{self.back:>9.1f}{person}  {' '.join(self.restarted)}".rstrip()
+
+
+def told(log: Path, since: int) -> tuple[str, ...]:
+    """The different errors and warnings that stand in a log behind so many bytes, without their times; five at most."""
+    with log.open("rb") as file:
+        file.seek(since)
+        text = file.read().decode(errors="replace")
+    lines = [line.partition(" ")[2].strip()[:300] for line in text.splitlines() if _BAD.search(line)]
+    return tuple(dict.fromkeys(lines))[:5]
 
 
 @dataclasses.dataclass(slots=True)
 class FaultReport:
-    """What a run found."""
+    """What a run found. `refusals`: how often the query API said what instead of an answer."""
 
     audit: faults_audit.Audit
-    stalls: list[Stall]
-    published: int
+    seen: list[Seen]
+    sent: int
+    refusals: dict[str, int]
 
     @property
     def clean(self) -> bool:
-        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.published
+        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent
 
 
 async def run(plan: FaultRun, say: Callable[[str], None] = print) -> FaultReport:
-    """Start a Kafka and the workers, disturb them under load, and count. Raises `ConfigurationError` without Kafka."""
-    unknown = [act for act in plan.acts if act.partition(":")[0] not in ("join", "term", "kill", "pause", "broker")]
-    if unknown:
-        raise ConfigurationError(
-            f"unknown acts {', '.join(unknown)}; known: join term kill pause :ROLE, broker:stop|kill"
-        )
+    """Start a Kafka and the roles, disturb them under load, and count. Raises `ConfigurationError` without Kafka."""
+    acts = [act_of(name, plan.brokers) for name in plan.acts]
+    for act in acts:
+        if act.missing:
+            say(f"{act.name} is skipped: {act.missing}")
+    acts = [act for act in acts if not act.missing]
     with tempfile.TemporaryDirectory(prefix="glucast-faults-") as directory:
         home = Path(directory)
-        broker = LocalKafka(home)
-        broker.start()
-        try:
-            settings = Settings(broker=broker.address, state_dir=home)
-            await provision(settings)
-            with Roles(broker.address, home / "roles", plan.environment) as roles:
-                return await _disturb(plan, settings, broker, roles, say)
-        finally:
-            broker.stop()
+        with Props(acts, home) as props:
+            return await _on_cluster(plan, acts, props, home, say)
 
 
-async def _disturb(
-    plan: FaultRun, settings: Settings, broker: LocalKafka, roles: Roles, say: Callable[[str], None]
+async def _on_cluster(
+    plan: FaultRun, acts: Sequence[Act], props: Props, home: Path, say: Callable[[str], None]
 ) -> FaultReport:
-    counts = WORKERS if plan.whole_pipeline else {"ingest": WORKERS["ingest"]}
-    for role, count in counts.items():
-        for ordinal in range(count):
-            roles.worker(role, ordinal, *plan.options)
-    await asyncio.to_thread(roles.wait_until_ready)
-    roles.spares.prepare()
-    history = HISTORY_READINGS if plan.whole_pipeline else 0
-    published = 0
-    if history:
+    cluster = LocalCluster(home, plan.brokers, second_host=props.second_host)
+    try:
+        cluster.start()
+        overrides: dict[str, Any] = dict(cluster.settings_overrides)
+        settings = Settings(broker=cluster.address, state_dir=home, **overrides)
+        await provision(settings)
+        with Roles(cluster.address, home / "roles", plan.environment) as roles:
+            places = {role: props.place_of(role, cluster.second_address) for role in (*WORKERS, API)}
+            stage = Stage(
+                settings, cluster.nodes, roles, props, plan.options, plan.away_seconds, plan.hold_seconds, say
+            )
+            return await _Run(plan, settings, roles, stage, places, say).disturbed(acts)
+    finally:
+        cluster.stop()
+
+
+class _Run:
+    """The run of one plan on a started cluster."""
+
+    def __init__(
+        self,
+        plan: FaultRun,
+        settings: Settings,
+        roles: Roles,
+        stage: Stage,
+        places: Mapping[str, Place | None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._plan, self._settings, self._roles, self._say = plan, settings, roles, say
+        self._stage, self._places = stage, places
+        self._reviver = Reviver(roles)
+        self._watch = Watch(settings, FAN_CHARTS.name if plan.whole_pipeline else READING_OUTCOMES.name)
+        self._sent: dict[Key, float] = {}
+        self._enough = asyncio.Event()
+        self._person: Person | None = None
+
+    async def disturbed(self, acts: Sequence[Act]) -> FaultReport:
+        """Start the roles, perform the acts under load, wait until all is done, and count."""
+        plan = self._plan
+        await self._start_roles()
+        history = HISTORY_READINGS if plan.whole_pipeline else 0
         early = faults_load.readings_of(plan.subjects, history)
-        published += await faults_load.publish(settings, early, rate=500)
-    each = 1 + int(plan.rate * (plan.seconds_an_act * len(plan.acts) + 3) / plan.subjects)
-    say(f"{plan.consumer} consumer: {each * plan.subjects} readings of {plan.subjects} subjects at {plan.rate:.0f}/s")
-    steady = faults_load.readings_of(plan.subjects, each, first=history)
-    load = asyncio.create_task(faults_load.publish(settings, steady, plan.rate))
-    await asyncio.sleep(3)
-    marks: list[tuple[str, int, int]] = []
-    for act in plan.acts:
-        began = time.time()
-        say(f"{act}")
-        await asyncio.to_thread(_perform, act, plan, settings, broker, roles)
-        while time.time() - began < plan.seconds_an_act:
-            _revive(roles, say)
+        await faults_load.publish(self._settings, early, rate=500, sent=self._sent)
+        self._say(f"{plan.consumer} consumer, {plan.brokers} broker(s): {plan.subjects} subjects, {plan.rate:.0f}/s")
+        load = asyncio.create_task(faults_load.publish(self._settings, self._steady(history), plan.rate, self._sent))
+        clients = [asyncio.create_task(client.run()) for client in (self._watch, self._person) if client is not None]
+        await self._until_back(time.time())
+        if self._person is not None:
+            deadline = time.time() + BACK_SECONDS
+            while not self._person.fresh and time.time() < deadline:  # noqa: ASYNC110 - seen by polling, as by people
+                await asyncio.sleep(0.2)
+            self._person.refusals.clear()  # what there was no forecast for yet
+        await asyncio.sleep(WARM_SECONDS)
+        acts_seen = [await self._act(act, load) for act in acts]
+        self._enough.set()
+        await load
+        if self._person is not None:
+            clients.pop().cancel()
+        await self._settled()
+        for client in clients:
+            client.cancel()
+        await asyncio.wait(clients)
+        audit = await faults_audit.audit(
+            self._settings,
+            sent=self._sent.keys(),
+            whole_pipeline=plan.whole_pipeline,
+            query_url=self._query_url,
+        )
+        refusals = self._person.refusals if self._person is not None else {}
+        for seen in acts_seen:
+            self._measure(seen)
+        return FaultReport(audit, acts_seen, len(self._sent), refusals)
+
+    async def _start_roles(self) -> None:
+        plan = self._plan
+        counts = WORKERS if plan.whole_pipeline else {"ingest": WORKERS["ingest"]}
+        for role, count in counts.items():
+            for ordinal in range(count):
+                place = self._places[role] if ordinal == 0 else None
+                self._roles.worker(role, ordinal, *plan.options, place=place)
+        if plan.whole_pipeline:
+            self._person = Person(self._roles.api(place=self._places[API]).url, self._sent)
+        await asyncio.to_thread(self._roles.wait_until_ready, 120)
+        self._roles.spares.prepare()
+
+    @property
+    def _query_url(self) -> str | None:
+        return next((process.url for process in self._roles.all if process.name.startswith("api")), None)
+
+    def _steady(self, first: int) -> Iterator[Reading]:
+        for number in itertools.count(first):
+            if self._enough.is_set():
+                return
+            yield from faults_load.readings_of(self._plan.subjects, 1, number)
+
+    async def _act(self, act: Act, load: asyncio.Task[None]) -> Seen:
+        """Perform it and see how it went on until all was back."""
+        began, restarted = time.time(), list[str]()
+        log = self._stage.log_of(act)
+        before = log.stat().st_size if log.exists() else 0
+        self._say(f"{act.name}  (load average {os.getloadavg()[0]:.1f})")
+        doing = asyncio.create_task(asyncio.to_thread(self._stage.perform, act))
+        while not doing.done() or time.time() - began < self._plan.seconds_an_act:
+            restarted += self._revive()
             if time.time() - began > spare_order.DELAY_SECONDS:
-                roles.spares.prepare()
+                self._roles.spares.prepare()
             await asyncio.sleep(0.05)
-        marks.append((act, int(began * 1000), int(time.time() * 1000)))
-    published += await load
-    await _settled(plan, settings, roles, say)
-    if marks:  # a pause after the last act may end after the load
-        marks[-1] = (*marks[-1][:2], int(time.time() * 1000))
-    audit = await faults_audit.audit(settings, whole_pipeline=plan.whole_pipeline)
-    watched = FAN_CHARTS if plan.whole_pipeline else READING_OUTCOMES
-    records = await faults_audit.read_all(settings, watched.name)
-    found = [Stall(act, faults_audit.stalls(records, settings.partitions, since, until)) for act, since, until in marks]
-    return FaultReport(audit, found, published)
+        over = doing.result()
+        if load.done():
+            await load  # raises what ended it
+        restarted += await self._until_back(over)
+        seen = Seen(act.name, began, over, time.time(), tuple(restarted))
+        if act.verb in TOLD:
+            seen.told = told(log, before)
+        return seen
 
+    async def _until_back(self, over: float) -> list[str]:
+        restarted, deadline = list[str](), time.time() + BACK_SECONDS
+        while self._watch.back(over, self._sent) == float("inf") and time.time() < deadline:
+            restarted += self._revive()
+            await asyncio.sleep(0.2)
+        return restarted
 
-def _perform(act: str, plan: FaultRun, settings: Settings, broker: LocalKafka, roles: Roles) -> None:
-    kind, _, target = act.partition(":")
-    if kind == "broker":
-        broker.stop() if target == "stop" else broker.kill()
-        time.sleep(2)
-        broker.restart()
-        return
-    workers = [process for process in roles.all if process.name.startswith(f"{target}-")]
-    if kind == "join":
-        roles.worker(target, len(workers), *plan.options)
-        return
-    victim = workers[0]
-    if kind == "term":
-        victim.stop(30)
-        victim.start_again()
-    elif kind == "kill":
-        victim.kill()
-        victim.start_again()
-    elif kind == "pause":
-        victim.signal(signal.SIGSTOP)
-        time.sleep(settings.session_timeout_seconds + 2.5)
-        victim.signal(signal.SIGCONT)
+    def _revive(self) -> list[str]:
+        return [f"{name}({code})" for name, code in self._reviver.revive(but=self._stage.victim).items()]
 
+    def _measure(self, seen: Seen) -> None:
+        seen.pause = max(self._watch.pauses(seen.began, seen.until).values())
+        seen.back = self._watch.back(seen.over, self._sent)
+        if self._person is not None:
+            seen.taken = longest_pause(self._person.accepted, seen.began, seen.until)
+            seen.fresh = longest_pause(self._person.fresh, seen.began, seen.until)
 
-def _revive(roles: Roles, say: Callable[[str], None]) -> None:
-    """What the supervisor does: a worker that has ended is started again."""
-    for process in roles.all:
-        if process.returncode is not None:
-            say(f"{process.name} ended with {process.returncode}; started again")
-            process.start_again()
-
-
-async def _settled(plan: FaultRun, settings: Settings, roles: Roles, say: Callable[[str], None]) -> None:
-    """Wait until nothing more comes out for longer than a lost session would take to move."""
-    deadline, before, still_since = time.monotonic() + plan.settle_seconds, -1, time.monotonic()
-    quiet_seconds = settings.session_timeout_seconds + settings.commit_interval_seconds + 3
-    while time.monotonic() < deadline:
-        _revive(roles, say)
-        now = await faults_audit.processed_so_far(settings)
-        if now != before:
-            before, still_since = now, time.monotonic()
-        elif time.monotonic() - still_since > quiet_seconds:
-            return
-        await asyncio.sleep(0.5)
-    say(f"still busy after {plan.settle_seconds:.0f} s; counting what there is")
+    async def _settled(self) -> None:
+        """Wait until nothing more comes out for longer than a lost session would take to move."""
+        plan, settings = self._plan, self._settings
+        deadline, before, still_since = time.monotonic() + plan.settle_seconds, -1, time.monotonic()
+        quiet_seconds = settings.session_timeout_seconds + settings.commit_interval_seconds + 3
+        while time.monotonic() < deadline:
+            self._revive()
+            now = await faults_audit.processed_so_far(settings)
+            if now != before:
+                before, still_since = now, time.monotonic()
+            elif time.monotonic() - still_since > quiet_seconds:
+                return
+            await asyncio.sleep(0.5)
+        self._say(f"still busy after {plan.settle_seconds:.0f} s; counting what there is")
 
 
 def print_report(report: FaultReport, say: Callable[[str], None] = print) -> None:
-    """The counts and the pauses, as sentences."""
+    """The counts and the pauses, as a table and sentences."""
+    say(f"{'act':<20}{'pause s':>9}{'back s':>9}{'taken s':>9}{'fresh s':>9}  restarted")
+    for seen in report.seen:
+        say(seen.line())
+    for seen in report.seen:
+        for text in seen.told:
+            say(f"{seen.act}: {text}")
+    for text, count in sorted(report.refusals.items()):
+        say(f"{count:>5} x {text}")
     for line in report.audit.lines():
         say(line)
-    for stall in report.stalls:
-        say(stall.line())
     say("nothing lost, nothing wrong" if report.clean else "LOST OR WRONG: see above")

@@ -1,14 +1,16 @@
 """What a fault run left behind, counted by id from the topics and compared with what a run without faults leaves.
 
 The reference is not another run: the recorded ``cgm.readings`` are put through the pure window step again, partition
-by partition, over tables in memory. Outcomes, requests and tables of the run must then be exactly those.
+by partition, over tables in memory. Outcomes, requests, tables and what the query API shows must then be exactly those.
 """
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+import httpx
+import orjson
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
@@ -16,10 +18,11 @@ from agents.core.fingerprint import forecast_id
 from agents.core.rolling_window import RollingWindow, Slots
 from agents.ingest import window
 from agents.memory import MemoryTables
+from deploy.bench.faults_load import Key, key_of
 from schemas.fan_chart import FanChart
 from schemas.forecast import ForecastRequest
 from schemas.grid import STEP_SECONDS
-from schemas.reading import ReadingOutcome
+from schemas.reading import Reading, ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE, ChartKey, subject_key
 from schemas.topics import BACKFILL, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
 from streams import topology
@@ -38,8 +41,9 @@ WINDOWS = changelog(app_id("ingest"), SUBJECTS_TABLE)
 class Reference:
     """What a run without faults leaves of the readings that were published."""
 
-    published: int = 0
-    outcomes: dict[str, set[bytes]] = dataclasses.field(default_factory=dict)
+    published: set[Key] = dataclasses.field(default_factory=set)
+    outcomes: dict[str, set[bytes]] = dataclasses.field(default_factory=lambda: defaultdict(set))
+    """By id: a reading that was published twice has two, its own and that of a duplicate."""
     requests: dict[str, ForecastRequest] = dataclasses.field(default_factory=dict)
     windows: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
@@ -49,30 +53,37 @@ class Audit:
     """Counts of one run. Lost and wrong have to be 0; twice is what a consumer that drops repeated ids never sees."""
 
     published: int
+    readings_lost: int
     outcomes_lost: int
     outcomes_twice: int
-    outcomes_contradicted: int
     requests_lost: int
     requests_twice: int
     charts_lost: int
     charts_twice: int
+    results_unlike: int
+    """Outcomes, requests and forecasts that say something else than their reference, or their first, under one id."""
     window_rows_wrong: int
     chart_rows_wrong: int
+    read_model_rows_wrong: int
 
     @property
     def lost(self) -> int:
-        return self.outcomes_lost + self.requests_lost + self.charts_lost
+        return self.readings_lost + self.outcomes_lost + self.requests_lost + self.charts_lost
 
     @property
     def wrong(self) -> int:
-        return self.outcomes_contradicted + self.window_rows_wrong + self.chart_rows_wrong
+        return self.results_unlike + self.window_rows_wrong + self.chart_rows_wrong + self.read_model_rows_wrong
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.published} readings published"
-        yield f"outcomes: {self.outcomes_lost} lost, {self.outcomes_twice} again, {self.outcomes_contradicted} unlike"
+        yield f"readings: {self.published} published, {self.readings_lost} lost"
+        yield f"outcomes: {self.outcomes_lost} lost, {self.outcomes_twice} again"
         yield f"requests: {self.requests_lost} lost, {self.requests_twice} again"
         yield f"fan charts: {self.charts_lost} lost, {self.charts_twice} again"
-        yield f"table rows unlike a faultless run: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts"
+        yield f"records that say something else under the same id: {self.results_unlike}"
+        yield (
+            f"rows unlike a faultless run: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts, "
+            f"{self.read_model_rows_wrong} of the query API"
+        )
 
 
 async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
@@ -99,11 +110,10 @@ async def reference_of(settings: Settings) -> Reference:
     reference, tables = Reference(), MemoryTables(partial(partition_of, partitions=settings.partitions))
     for record in await read_all(settings, READINGS.name):
         work = await tables.run(step, function, messages.of_record(record))
-        reference.published += 1
+        reference.published.add(key_of(Reading.from_json(record.value)))
         for send in tables.apply(work):
             if send.topic == READING_OUTCOMES:
-                outcome_id = ReadingOutcome.from_json(send.value).outcome_id
-                reference.outcomes.setdefault(outcome_id, set()).add(send.value or b"")
+                reference.outcomes[ReadingOutcome.from_json(send.value).outcome_id].add(send.value or b"")
             elif send.topic in REQUESTS:
                 request = ForecastRequest.from_arrow(send.value)
                 reference.requests[request.request_id] = request
@@ -111,44 +121,52 @@ async def reference_of(settings: Settings) -> Reference:
     return reference
 
 
-async def audit(settings: Settings, *, whole_pipeline: bool) -> Audit:
-    """Compare what the topics hold with the reference; without `whole_pipeline` charts are not expected."""
+async def audit(
+    settings: Settings, *, sent: Collection[Key], whole_pipeline: bool, query_url: str | None = None
+) -> Audit:
+    """Compare what the topics, and the query API at `query_url`, hold with the reference of what was sent.
+
+    Without `whole_pipeline` charts are not expected.
+    """
     reference = await reference_of(settings)
-    outcomes: Counter[str] = Counter()
-    contradicted = set()
-    for record in await read_all(settings, READING_OUTCOMES.name):
-        outcome_id = ReadingOutcome.from_json(record.value).outcome_id
-        outcomes[outcome_id] += 1
-        if record.value not in reference.outcomes.get(outcome_id, ()):
-            contradicted.add(outcome_id)
+    outcomes = _by_id(
+        (ReadingOutcome.from_json(record.value).outcome_id, record.value)
+        for record in await read_all(settings, READING_OUTCOMES.name)
+    )
     asked = [record for topic in REQUESTS for record in await read_all(settings, topic.name)]
-    requests = Counter(ForecastRequest.from_arrow(record.value).request_id for record in asked)
+    requests = _by_id((ForecastRequest.from_arrow(record.value).request_id, record.value) for record in asked)
     windows = _latest(await read_all(settings, WINDOWS.name))
-    charts: Counter[str] = Counter()
-    charts_lost = chart_rows_wrong = 0
+    charts: dict[str, list[bytes]] = {}
+    charts_lost = chart_rows_wrong = read_model_rows_wrong = 0
     if whole_pipeline:
         published = [FanChart.from_json(record.value) for record in await read_all(settings, FAN_CHARTS.name)]
-        charts.update(chart.chart_id for chart in published)
+        charts = _by_id((chart.chart_id, _lasting(chart)) for chart in published)
         model = published[0].model_fingerprint if published else ""
         expected = {forecast_id(r.input_hash, model, r.num_samples, r.seed) for r in reference.requests.values()}
         charts_lost = len(expected - {chart.forecast_id for chart in published})
         rows: dict[str, bytes] = {}
         for changelog in CHART_CHANGELOGS.values():
             rows |= _latest(await read_all(settings, changelog.name))
-        chart_rows_wrong = _wrong_charts(settings, reference, model, rows)
+        wanted = _chart_rows(settings, reference, model)
+        chart_rows_wrong = _wrong_charts(wanted, rows)
+        if query_url is not None:
+            read_model_rows_wrong = await _wrong_answers(wanted, query_url)
+    outcomes_unlike = sum(len(set(said) - reference.outcomes[name]) for name, said in outcomes.items())
     return Audit(
-        published=reference.published,
+        published=len(reference.published),
+        readings_lost=len(set(sent) - reference.published),
         outcomes_lost=len(reference.outcomes.keys() - outcomes.keys()),
         outcomes_twice=_again(outcomes),
-        outcomes_contradicted=len(contradicted),
         requests_lost=len(reference.requests.keys() - requests.keys()),
         requests_twice=_again(requests),
         charts_lost=charts_lost,
         charts_twice=_again(charts),
+        results_unlike=outcomes_unlike + _unlike(requests) + _unlike(charts),
         window_rows_wrong=sum(
             _slots(settings, windows.get(key)) != _slots(settings, value) for key, value in reference.windows.items()
         ),
         chart_rows_wrong=chart_rows_wrong,
+        read_model_rows_wrong=read_model_rows_wrong,
     )
 
 
@@ -157,12 +175,38 @@ def _slots(settings: Settings, row: bytes | None) -> Slots:
     return RollingWindow.from_bytes(row, settings.max_late_minutes * 60 // STEP_SECONDS).slots
 
 
-def _wrong_charts(settings: Settings, reference: Reference, model: str, rows: dict[str, bytes]) -> int:
+def _by_id(records: Iterable[tuple[str, bytes | None]]) -> dict[str, list[bytes]]:
+    """What was said under each id, in order."""
+    found: dict[str, list[bytes]] = defaultdict(list)
+    for name, value in records:
+        found[name].append(value or b"")
+    return found
+
+
+def _again(said: Mapping[str, Sequence[bytes]]) -> int:
+    return sum(len(contents) - 1 for contents in said.values())
+
+
+def _unlike(said: Mapping[str, Sequence[bytes]]) -> int:
+    return sum(len(set(contents)) - 1 for contents in said.values())
+
+
+def _lasting(chart: FanChart) -> bytes:
+    """All but the time of its computation, which another computation has for itself."""
+    return chart.model_copy(update={"computed_at": chart.issue_time}).to_json()
+
+
+def _chart_rows(settings: Settings, reference: Reference, model: str) -> dict[str, str]:
+    """The forecast under each key of the chart table."""
     expected: dict[str, str] = {}
     for request in reference.requests.values():  # in the order of the readings: the last one of a slot stays
         slot = request.end_seconds // STEP_SECONDS
         key = subject_key(request.subject_id or "", slot, settings.subject_history_steps, model)
         expected[str(key)] = forecast_id(request.input_hash, model, request.num_samples, request.seed)
+    return expected
+
+
+def _wrong_charts(expected: dict[str, str], rows: dict[str, bytes]) -> int:
     held = {
         key: FanChart.from_json(value).forecast_id
         for key, value in rows.items()
@@ -171,18 +215,19 @@ def _wrong_charts(settings: Settings, reference: Reference, model: str, rows: di
     return sum(held.get(key) != wanted for key, wanted in expected.items())
 
 
-def stalls(
-    records: Iterable[ConsumerRecord[bytes, bytes]], partitions: int, since_ms: float, until_ms: float
-) -> dict[int, float]:
-    """Longest pause in seconds of each partition's output, of those whose middle lies in a stretch of time."""
-    longest = dict.fromkeys(range(partitions), 0)
-    last: dict[int, int] = {}
-    for record in sorted(records, key=lambda item: item.timestamp):
-        before = last.get(record.partition, record.timestamp)
-        last[record.partition] = record.timestamp
-        if since_ms <= (before + record.timestamp) / 2 < until_ms:
-            longest[record.partition] = max(longest[record.partition], record.timestamp - before)
-    return {partition: pause / 1000 for partition, pause in longest.items()}
+async def _wrong_answers(expected: dict[str, str], url: str) -> int:
+    """Forecasts that the query API shows and should not, or does not show and should."""
+    wanted: dict[str, Counter[str]] = defaultdict(Counter)
+    for key, forecast in expected.items():
+        if place := ChartKey.parse(key):
+            wanted[place.owner][forecast] += 1
+    wrong = 0
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        for subject, forecasts in wanted.items():
+            answer = await client.get(f"/subjects/{subject}/forecasts", params={"limit": 288})
+            shown = Counter(chart["forecast_id"] for chart in orjson.loads(answer.content).get("forecasts", ()))
+            wrong += (shown - forecasts).total() + (forecasts - shown).total()
+    return wrong
 
 
 async def processed_so_far(settings: Settings) -> int:
@@ -195,10 +240,6 @@ async def processed_so_far(settings: Settings) -> int:
         return sum((await log_ends(consumer, parts)).values())
     finally:
         await consumer.stop()
-
-
-def _again(counts: Counter[str]) -> int:
-    return sum(counts.values()) - len(counts)
 
 
 def _latest(records: Iterable[ConsumerRecord[bytes, bytes]]) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
@@ -16,28 +16,47 @@ from streams.settings import Settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
+Key = tuple[str, int]
+"""A reading, its outcome and its forecast: whose, and of when in Unix seconds."""
+
+
+def reading_of(subject_id: str, place: float, number: int) -> Reading:
+    """Reading `number` of a subject, whose wave begins at `place`: five minutes after the one before."""
+    return Reading(
+        subject_id=subject_id,
+        time=START + number * STEP,
+        glucose=round(130 + 50 * math.sin(number / 20 + place), 1),
+        unit="mg/dL",
+        simulated=True,
+        reading_id=f"{subject_id}-{number}",
+    )
+
 
 def readings_of(subjects: int, each: int, first: int = 0) -> Iterator[Reading]:
     """`each` readings of every subject, five minutes apart, the subjects in turn, beginning with reading `first`."""
     for number in range(first, first + each):
         for subject in range(subjects):
-            wave = math.sin(number / 20 + subject)
-            yield Reading(
-                subject_id=f"fault-{subject:04d}",
-                time=START + number * STEP,
-                glucose=round(130 + 50 * wave, 1),
-                unit="mg/dL",
-                reading_id=f"{subject}-{number}",
-            )
+            yield reading_of(f"fault-{subject:04d}", subject, number)
 
 
-async def publish(settings: Settings, readings: Iterator[Reading], rate: float) -> int:
-    """Publish at `rate` a second, confirmed in the end; a broker that goes away is waited for. Returns the count."""
-    producer = AIOKafkaProducer(**producer_options(settings), enable_idempotence=True, request_timeout_ms=60_000)
+def key_of(reading: Reading) -> Key:
+    """What its outcome and its forecast are found by."""
+    return reading.subject_id, int(reading.time.timestamp())
+
+
+async def publish(
+    settings: Settings, readings: Iterator[Reading], rate: float, sent: MutableMapping[Key, float]
+) -> None:
+    """Publish at `rate` a second, confirmed in the end; a broker that goes away is waited for.
+
+    `sent` gets the Unix time of each.
+    """
+    producer = AIOKafkaProducer(**producer_options(settings), enable_idempotence=True, request_timeout_ms=120_000)
     await producer.start()
     began, confirmations = time.monotonic(), []
     try:
         for number, reading in enumerate(readings):
+            sent[key_of(reading)] = time.time()
             confirmations.append(
                 await producer.send(READINGS.name, key=reading.subject_id.encode(), value=reading.to_json())
             )
@@ -46,4 +65,3 @@ async def publish(settings: Settings, readings: Iterator[Reading], rate: float) 
         await asyncio.gather(*confirmations)
     finally:
         await producer.stop()
-    return len(confirmations)

@@ -1,19 +1,21 @@
 """Roles as real processes for benchmarks and tests: each alone, started, paused, killed and stopped by pid."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from deploy import spare_order
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.orphans import die_with_parent
 from schemas.errors import UnavailableError
 
 
@@ -42,7 +44,13 @@ class Spares:
             log = self._home / f"spare-{self._made}.log"
             self._home.mkdir(parents=True, exist_ok=True)
             with log.open("w") as out:
-                process = subprocess.Popen(spare_order.COMMAND, stdin=subprocess.PIPE, stdout=out, stderr=out)
+                process = subprocess.Popen(
+                    spare_order.COMMAND,
+                    stdin=subprocess.PIPE,
+                    stdout=out,
+                    stderr=out,
+                    preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - see there
+                )
             self._waiting = process, log
 
     def take(self, arguments: list[str], environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], Path] | None:
@@ -66,29 +74,55 @@ def _tell(process: subprocess.Popen[bytes], text: bytes) -> None:
             stdin.write(text)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """Where one process runs, if not like the others: with more in its environment, behind a command, elsewhere."""
+
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    host: str = LOOPBACK
+
+
 class RoleProcess:
     """One role; its output goes to a file that a failing run can show."""
 
     def __init__(
-        self, name: str, arguments: list[str], home: Path, environment: dict[str, str], port: int, spares: Spares
+        self,
+        name: str,
+        arguments: list[str],
+        home: Path,
+        environment: dict[str, str],
+        port: int,
+        spares: Spares,
+        place: Place | None = None,
     ) -> None:
         self.name = name
-        self.url = f"http://127.0.0.1:{port}"
+        self._place = place
+        self.url = f"http://{place.host if place else LOOPBACK}:{port}"
         self.log = home / f"{name}.log"
         home.mkdir(parents=True, exist_ok=True)
         self._arguments = arguments
-        self._environment = os.environ | {"GLUCAST_STATE_DIR": str(home)} | environment
+        more = dict(place.environment) if place else {}
+        self._environment = os.environ | {"GLUCAST_STATE_DIR": str(home)} | environment | more
         self._spares = spares
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "deploy.cli.main", *self._arguments]
+        prefix = self._place.prefix if self._place else ()
+        command = [*prefix, sys.executable, "-m", "deploy.cli.main", *self._arguments]
         with self.log.open("a") as out:
-            return subprocess.Popen(command, env=self._environment, stdout=out, stderr=out)
+            return subprocess.Popen(
+                command,
+                env=self._environment,
+                stdout=out,
+                stderr=out,
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - see there
+            )
 
     def start_again(self) -> None:
         """Under the same identity, as what it was; a spare process if one is waiting."""
-        if (taken := self._spares.take(self._arguments, self._environment)) is not None:
+        # A spare process has begun elsewhere already.
+        if self._place is None and (taken := self._spares.take(self._arguments, self._environment)) is not None:
             self._process, self.log = taken
         else:
             self._process = self._start()
@@ -137,17 +171,19 @@ class Roles:
         self.all: list[RoleProcess] = []
         self.spares = Spares(home)
 
-    def worker(self, role: str, ordinal: int = 0, *options: str) -> RoleProcess:
+    def worker(self, role: str, ordinal: int = 0, *options: str, place: Place | None = None) -> RoleProcess:
         port = free_port()
         extra = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
-        return self._add(f"{role}-{ordinal}", ["worker", role, *options], extra, port)
+        return self._add(f"{role}-{ordinal}", ["worker", role, *options], extra, port, place)
 
-    def api(self, replica: int = 0) -> RoleProcess:
+    def api(self, replica: int = 0, place: Place | None = None) -> RoleProcess:
         port = free_port()
-        return self._add(f"api-{replica}", ["api"], {"GLUCAST_PORT": str(port)}, port)
+        return self._add(f"api-{replica}", ["api"], {"GLUCAST_PORT": str(port)}, port, place)
 
-    def _add(self, name: str, arguments: list[str], extra: dict[str, str], port: int) -> RoleProcess:
-        process = RoleProcess(name, arguments, self._home, self._environment | extra, port, self.spares)
+    def _add(
+        self, name: str, arguments: list[str], extra: dict[str, str], port: int, place: Place | None
+    ) -> RoleProcess:
+        process = RoleProcess(name, arguments, self._home, self._environment | extra, port, self.spares, place)
         self.all.append(process)
         return process
 

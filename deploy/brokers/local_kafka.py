@@ -1,9 +1,11 @@
 """One node of Apache Kafka in KRaft mode from ``KAFKA_HOME``: durable, loopback only, data in the state directory."""
 
 import base64
+import dataclasses
 import os
 import re
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Mapping
@@ -15,87 +17,137 @@ from schemas.errors import ConfigurationError
 
 _CONFIG = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+node.id={node}
+controller.quorum.voters={voters}
+listeners={advertised},CONTROLLER://{host}:{controller_port}
+advertised.listeners={advertised}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECOND:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 message.max.bytes=16777216
+broker.session.timeout.ms={session_milliseconds}
+broker.heartbeat.interval.ms={heartbeat_milliseconds}
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=16777216
-# a broker that was killed comes back when its session has ended: 9 s by default, and nobody else could lead meanwhile
-broker.session.timeout.ms=4000
-broker.heartbeat.interval.ms=1000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=3000
-offsets.topic.replication.factor=1
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
 """
 
 _OLDEST_JAVA = 17
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Membership:
+    """A node's place in a cluster of several: its number from 1, the controllers' ports of all, whose cluster it is."""
+
+    number: int
+    controller_ports: tuple[int, ...]
+    cluster_id: str
+    second_address: str | None = None
+    """host:port of this machine where clients of another network find the node."""
+
+    @property
+    def heap_mib(self) -> int:
+        """Several have to fit where one has room."""
+        return 512 if len(self.controller_ports) == 1 else 256
+
+
 class LocalKafka:
-    """Formats its storage once, and finds it again at the next start."""
+    """Formats its storage once, and finds it again at the next start. Alone, or with `membership` one of several."""
 
     name = "local"
     durable = True
     settings_overrides: Mapping[str, object] = {"replication_factor": 1}
 
-    def __init__(self, state_dir: Path, kafka_home: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, state_dir: Path, kafka_home: Path | None = None, port: int = 0, membership: Membership | None = None
+    ) -> None:
         """Raises `ConfigurationError` where `kafka_home` (default: KAFKA_HOME) or Java is missing or unfit."""
         self._home = _checked_home(kafka_home)
         self._java = _checked_java()
         self.port = free_port(port)
         self.address = f"{LOOPBACK}:{self.port}"
         self._root = (state_dir / "kafka").absolute()
-        self._log = state_dir.absolute() / "logs" / "kafka.log"
+        self.log = state_dir.absolute() / "logs" / "kafka.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._membership = membership
         self.about = f"Apache Kafka from {self._home}, durable: data in {self._root}"
 
     @property
     def _config(self) -> Path:
         return self._root / "server.properties"
 
+    @property
+    def data(self) -> Path:
+        """All that the node keeps."""
+        return self._root / "data"
+
     def _command(self, *arguments: str) -> list[str]:
         quiet_logs = Path(__file__).with_name("log4j2.properties")
         # The quick compiler alone: half the processor time of a start, and far more throughput than one machine needs.
-        return [self._java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        heap_mib = 512 if self._membership is None else self._membership.heap_mib
+        return [self._java, f"-Xmx{heap_mib}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                 f"-Dlog4j2.configurationFile={quiet_logs}",
                 "-cp", f"{self._home}/libs/*", *arguments]  # fmt: skip
 
     def spawn(self, report: Report = quiet) -> None:
         """Write the configuration, format the storage if it is new, start the server."""
-        data = self._root / "data"
         self._root.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(
-            _CONFIG.format(host=LOOPBACK, port=self.port, controller_port=free_port(), data=data), encoding="utf-8"
-        )
-        if not (data / "meta.properties").exists():
+        self._config.write_text(self._properties(), encoding="utf-8")
+        if not (self.data / "meta.properties").exists():
             report("formatting Kafka's storage (once)")
-            self._format(data)
-        self._process = launch(self._command("kafka.Kafka", str(self._config)), self._log)
+            self.format_storage()
+        self._process = launch(self._command("kafka.Kafka", str(self._config)), self.log)
 
-    def _format(self, data: Path) -> None:
+    def _properties(self) -> str:
+        member = self._membership or Membership(1, (free_port(),), "")
+        voters = [f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(member.controller_ports, 1)]
+        copies = min(3, len(voters))
+        advertised = f"PLAINTEXT://{LOOPBACK}:{self.port}"
+        if member.second_address is not None:
+            advertised += f",SECOND://{member.second_address}"
+        return _CONFIG.format(
+            host=LOOPBACK,
+            advertised=advertised,
+            node=member.number,
+            controller_port=member.controller_ports[member.number - 1],
+            voters=",".join(voters),
+            copies=copies,
+            in_sync=copies // 2 + 1,
+            # A broker that was killed comes back when its session has ended. The default is 9 s, and where it is alone
+            # nobody else could lead meanwhile.
+            session_milliseconds=4000 if len(voters) == 1 else 9000,
+            heartbeat_milliseconds=1000 if len(voters) == 1 else 2000,
+            data=self.data,
+        )
+
+    def format_storage(self) -> None:
+        """An empty storage, whatever was there; while the node is down.
+
+        Raises `ConfigurationError` with what Kafka's tool says.
+        """
         # A format that was cut off leaves files without meta.properties; nothing of value can be there yet.
-        shutil.rmtree(data, ignore_errors=True)
-        command = self._command("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", str(self._config))
+        for entry in self.data.glob("*"):  # the directory itself may be a disk
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        cluster_id = new_cluster_id() if self._membership is None else self._membership.cluster_id
+        command = self._command("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._config))
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode != 0:
             raise ConfigurationError(f"Kafka's storage tool failed: {(done.stderr or done.stdout).strip()[-800:]}")
 
     def wait_until_ready(self, report: Report = quiet, timeout_seconds: float = 90.0) -> None:
-        wait_until_answers(self.address, self._process, "Apache Kafka", self._log, report, timeout_seconds)
+        wait_until_answers(self.address, self._process, "Apache Kafka", self.log, report, timeout_seconds)
 
     def start(self, report: Report = quiet) -> None:
         self.spawn(report)
@@ -118,13 +170,19 @@ class LocalKafka:
             self._process.kill()
             self._process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """To the process, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def restart(self, timeout_seconds: float = 90.0) -> None:
         """Start again with the same ports and data, after `stop` or `kill`."""
-        self._process = launch(self._command("kafka.Kafka", str(self._config)), self._log)
+        self._process = launch(self._command("kafka.Kafka", str(self._config)), self.log)
         self.wait_until_ready(timeout_seconds=timeout_seconds)
 
 
-def _new_cluster_id() -> str:
+def new_cluster_id() -> str:
+    """As Kafka's tools make one."""
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass  # the tool would take it for an option
     return text

@@ -1,5 +1,6 @@
 """Loopback ports, and the one Kafka request that tells whether a broker answers: no client library needed."""
 
+import contextlib
 import socket
 import struct
 import subprocess
@@ -23,6 +24,15 @@ def free_port(preferred: int = 0, tries: int = 20) -> int:
         if is_free(port):
             return port
     raise ConfigurationError(f"ports {preferred} to {preferred + tries - 1} are all in use; choose another one")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ones, all free now."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

@@ -29,18 +29,24 @@ def faults(
     rate: Annotated[float | None, typer.Option(help="Readings a second; 500 for ingest, 40 for all roles.")] = None,
     acts: Annotated[str | None, typer.Option(help="Comma separated, e.g. kill:calc,broker:stop; default: all.")] = None,
     seconds: Annotated[float, typer.Option(min=3, max=120, help="Seconds of load after each act.")] = 14.0,
+    brokers: Annotated[int, typer.Option(min=1, max=5, help="Brokers: one, or a cluster with three copies.")] = 1,
 ) -> None:
     """Disturb workers and broker on a real Kafka under load; count what was lost and what came twice."""
     import asyncio
+    import signal
 
     from deploy.bench import faults as bench
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped, and no disk stays mounted
+
     whole = load == "pipeline"
-    chosen = tuple(acts.split(",")) if acts else (bench.PIPELINE_ACTS if whole else bench.INGEST_ACTS)
+    all_acts = bench.CLUSTER_ACTS if brokers > 1 else bench.PIPELINE_ACTS if whole else bench.INGEST_ACTS
+    chosen = tuple(acts.split(",")) if acts else all_acts
     plan = bench.FaultRun(
         acts=chosen,
         rate=rate or (40 if whole else 500),
         whole_pipeline=whole,
+        brokers=brokers,
         consumer=consumer,
         subjects=40 if whole else 200,
         seconds_an_act=seconds,

@@ -84,7 +84,9 @@ class Readiness(BaseModel):
 async def readyz(uses: Uses) -> Response:
     """200 when every answer can be given; 503 with reasons otherwise. Stored forecasts are served all the same."""
     reasons: list[dict[str, Any]] = []
-    if not uses.follower.connected:
+    if problem := uses.follower.storage_problem:
+        reasons.append({"code": "disk", "text": problem})
+    elif not uses.follower.connected:
         reasons.append({"code": "no_broker", "text": f"no Kafka answers at {uses.settings.broker}"})
     elif not uses.follower.caught_up:
         lag = uses.follower.lag()

@@ -274,7 +274,7 @@ def _present(uses: Services, subject_id: str) -> Present:
         check_clock(newest.time, now, most_ahead)
     if row is not None:
         check_clock(datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC), now, most_ahead)
-        return present(row, newest, now)
+        return present(row, newest, now, most_ahead)
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
     if outcome is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import rocksdict
 
-from schemas.topics import DELETIONS_KEPT_MS, DELETIONS_READ_WITHIN_SECONDS
+from schemas.topics import DELETIONS_KEPT_MS, may_lack_deletions
 
 OFFSET_KEY = b"__faust\0offset__"
 """Where Faust's RocksDB store keeps the changelog offset that a partition has reached."""
@@ -61,9 +61,10 @@ class Disk:
         complete = self._database.get(COMPLETE_KEY)
         if complete is None:
             return Fault("nobody knows how old the table on disk is", False)
-        if now - int(complete) > DELETIONS_READ_WITHIN_SECONDS:
+        if may_lack_deletions(now - int(complete)):
             hours = DELETIONS_KEPT_MS // 3_600_000
-            return Fault(f"the table on disk is older than deletions are kept ({hours} hours)", False)
+            old = f"the table on disk is older than deletions are kept ({hours} hours)"
+            return Fault(old if now > int(complete) else "the table on disk is of a time that has not come", False)
         return None
 
     def stamp(self, now: float) -> None:

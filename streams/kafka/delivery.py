@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from aiokafka.errors import InvalidTimestampError
 from faust.types import TP
 
 from streams.kafka import messages
@@ -151,7 +152,7 @@ class Delivery:
         if future.cancelled():
             self._fatal(f"a confirmation was cancelled, for a message of {self.message.topic}")
         elif (error := future.exception()) is not None:
-            self._fatal(f"the broker did not confirm an effect of a message of {self.message.topic}: {error!r}")
+            self._fatal(f"the broker did not confirm an effect of a message of {self.message.topic}: {_words(error)}")
         else:
             self._countdown()
 
@@ -166,3 +167,9 @@ class Delivery:
         self._in_flight.leave(self._raw.tp, self._raw.offset)
         if self._on_done is not None:
             self._on_done(self)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, InvalidTimestampError):  # Kafka's limit, message.timestamp.after.max.ms
+        return "this machine's clock is over an hour ahead of the broker's"
+    return repr(error)

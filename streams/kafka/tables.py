@@ -69,6 +69,13 @@ class ConfirmedTable:
         future: Confirmation = await self._app.producer.send(self.changelog.name, key, value, partition, None, None)
         return future
 
+    def not_stored(self, error: Exception) -> None:
+        """End the process before the ack: a table on disk must not lack a row that its offset has passed."""
+        self._app.fatal(
+            f"the table {self.name} could not be written to the disk: {error}; free some room in GLUCAST_STATE_DIR; "
+            "what is missing is read again from Kafka"
+        )
+
     def holds(self, view: "PartitionView") -> bool:
         """Whether this view is still the current one of its partition, and the partition ours."""
         return self._views.get(view.partition) is view and TP(self.changelog.name, view.partition) in (
@@ -124,7 +131,11 @@ class PartitionView:
     def _confirmed(self, sent: Confirmation, key: bytes, value: bytes | None, number: int) -> None:
         if sent.cancelled() or sent.exception() is not None or not self._table.holds(self):
             return  # the delivery ends the process, or the partition has gone
-        self._store(key, value, sent.result().offset)
+        try:
+            self._store(key, value, sent.result().offset)
+        except Exception as error:  # the next row that fits would carry the offset past this one
+            self._table.not_stored(error)
+            return
         if self._unconfirmed.get(key, (0, None))[0] == number:
             del self._unconfirmed[key]
 

@@ -1,5 +1,6 @@
 """Health, readiness and metrics."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from deploy.brokers.embedded import EmbeddedBroker
 from query_api import follow
 from schemas.metrics import QUERY
 from streams.settings import Settings
+from streams.topology import CHART_CHANGELOGS
+from tests.kit.charts import fan_chart
+from tests.kit.clients import Client as Publisher
+from tests.kit.disks import full_disk
 from tests.kit.exposition import buckets, declared, exposed, labels
 from tests.kit.query import Client, serving
 from tests.kit.waiting import until_async
@@ -61,3 +66,24 @@ async def test_readiness_falls_and_says_why_when_the_broker_goes(
         assert (await client.get("/livez")).status_code == 200
         missing = await client.post("/draw_a_plot", json={"handle": "0" * 64, "index": 0})
         assert (missing.status_code, "retry-after" in missing.headers) == (503, True)
+
+
+async def test_readiness_says_when_the_disk_takes_no_more_and_recovers_when_it_does(
+    settings: Settings, tmp_path: Path
+) -> None:
+    charts = [
+        (b"subject/eve/%d/m" % number, fan_chart(series_key="eve", subject_id="eve").to_json()) for number in range(40)
+    ]
+    async with serving(settings, tmp_path / "query") as client:
+        follower = client.services.follower
+        with full_disk():
+            await asyncio.to_thread(Publisher(settings).publish, CHART_CHANGELOGS["live"].name, charts)
+            await until_async(lambda: follower.storage_problem is not None, "the disk is noticed")
+            answer = await client.get("/readyz")
+            (reason,) = answer.json()["reasons"]
+            assert (answer.status_code, reason["code"]) == (503, "disk")
+            assert "free some room" in reason["text"]
+        await until_async(lambda: follower.storage_problem is None and follower.lag() == 0, "all is read")
+        assert (await client.get("/readyz")).status_code == 200
+        shown = (await client.get("/subjects/eve/forecasts", params={"limit": 288})).json()["forecasts"]
+        assert len(shown) == len(charts)

@@ -57,6 +57,18 @@ def test_a_simulated_forecast_has_the_age_of_its_computation() -> None:
         present(simulated, None, computed + 16 * MINUTE)
 
 
+def test_a_clock_that_went_back_makes_no_old_forecast_the_present_one() -> None:
+    """An hour after the forecast the clock goes back a day: for it the forecast is of tomorrow."""
+    assert present(row(), None, ISSUE - 10 * MINUTE).age_seconds == 0, "so far ahead readings are taken"
+    words = "of 2026-03-01 13:05 UTC, 23 h ahead of this machine's clock: one of the clocks is wrong"
+    with pytest.raises(NoForecastError, match=words):
+        present(row(), None, ISSUE - 23 * 60 * MINUTE)
+    assert present(row(), None, ISSUE - 30 * MINUTE, ahead=40 * MINUTE), "where readings are taken from further ahead"
+    computed = ISSUE + datetime.timedelta(days=7)
+    with pytest.raises(NoForecastError, match="ahead of this machine's clock"):
+        present(row(simulated=True, computed_at=computed), None, computed - 23 * 60 * MINUTE)
+
+
 async def test_six_hours_later_nothing_is_served_as_the_present(client: Client, pipeline: SmallPipeline) -> None:
     """110 mg/dL until six hours ago, a gap, five hours at 45: the last forecast says 110, and is not shown."""
     now = datetime.datetime.now(UTC).replace(second=0, microsecond=0)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import InvalidTimestampError
 
 from query_api.publish import Publisher
 from schemas.errors import MessageTooLargeError, UnavailableError, UndeclaredEffectError
@@ -60,3 +61,13 @@ async def test_what_is_too_large_is_refused_before_anything_is_sent(publisher: P
     with pytest.raises(MessageTooLargeError):
         await publisher.send(topic, "key", bytes(topic.max_message_bytes))
     assert producer.sent == []
+
+
+async def test_a_clock_that_kafka_refuses_is_named(publisher: Publisher) -> None:
+    class Refusing(Producer):
+        async def send_and_wait(self, *_: Any, **__: Any) -> SimpleNamespace:
+            raise InvalidTimestampError
+
+    publisher._producer = Refusing()  # type: ignore[assignment]
+    with pytest.raises(UnavailableError, match="this machine's clock is over an hour ahead of the broker's"):
+        await publisher.send(QUERY.writes[0], "key", b"value")

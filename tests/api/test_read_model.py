@@ -11,11 +11,12 @@ from query_api.read_model import Entry, ReadModel
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
 from schemas import topics
-from schemas.errors import MalformedRecordError
+from schemas.errors import MalformedRecordError, StorageError
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 from streams.topology import CHART_CHANGELOGS
 from tests.kit.charts import fan_chart
+from tests.kit.disks import LARGEST_BYTES, full_disk
 
 
 @pytest.fixture
@@ -76,3 +77,21 @@ def test_standing_still_behind_kafka_is_not_caught_up(model: ReadModel) -> None:
     assert follower.caught_up, "it has only just fallen behind"
     follower._moved -= follow.STUCK_SECONDS + 1
     assert not follower.caught_up
+
+
+def test_a_full_disk_leaves_what_was_committed_and_what_failed_is_applied_again_when_there_is_room(
+    model: ReadModel,
+) -> None:
+    model.apply([entry("subject/anna/1/m", fan_chart().to_json())], {("t", 0): 1})
+    large = fan_chart(series_key="eve", subject_id="eve", warnings=("x" * 2 * LARGEST_BYTES,)).to_json()
+    with full_disk():
+        for _ in range(2):
+            with pytest.raises(StorageError, match=r"could not be written: .* free some room"):
+                model.apply([entry("subject/eve/1/m", large)], {("t", 0): 2})
+            assert (model.positions(), model.fan_charts.latest("eve")) == ({("t", 0): 1}, None)
+            assert model.fan_charts.latest("anna") is not None
+    model.apply([entry("subject/eve/1/m", large)], {("t", 0): 2})
+    assert model.positions() == {("t", 0): 2}
+    for subject in ("anna", "eve"):
+        assert len(model.fan_charts.history(subject, None, None)) == 1
+    model.close()

@@ -1,6 +1,7 @@
 """Any replica answers, a restart resumes, and a log that is not the table's own makes it start anew."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
 from streams.settings import Settings
 from streams.topology import CHART_CHANGELOGS
+from tests.kit.charts import fan_chart
 from tests.kit.query import Client, body_of, samples_of, serving
 from tests.kit.samples import dexcom, glucose_rows
 from tests.kit.small_pipeline import SmallPipeline
@@ -99,6 +101,25 @@ async def test_a_table_ahead_of_its_log_is_built_again(
     async with serving(settings, tmp_path / "query") as client:
         assert client.services.read_model.positions().get((CHART_CHANGELOGS["interactive"].name, 0), 0) < 10**6
         assert (await client.post("/draw_a_plot", json={"handle": handle, "index": 0})).status_code == 200
+
+
+@pytest.mark.parametrize("hours", [-21, 2])
+async def test_a_table_that_slept_for_long_or_says_so_of_no_time_that_was_is_built_again(
+    settings: Settings, tmp_path: Path, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was deleted while it slept, Kafka has forgotten by now; a clock that went back hides how long that was."""
+    directory = tmp_path / "query"
+    async with serving(settings, directory) as client:
+        await client.services.follower.catch_up()
+    deleted = Entry(CHART_CHANGELOGS["live"].name, 0, 0, b"subject/anna/1/m", fan_chart().to_json())
+    with monkeypatch.context() as patch:
+        written = time.time() + 3600 * hours
+        patch.setattr(time, "time", lambda: written)
+        model = ReadModel(Store(directory / "read-model", MIB, MIB), Subscriptions())
+        model.apply([deleted], {})
+        model.close()
+    async with serving(settings, directory) as client:
+        assert client.services.read_model.fan_charts.latest("anna") is None
 
 
 async def test_messages_that_are_no_records_are_skipped_and_counted(settings: Settings, tmp_path: Path) -> None:

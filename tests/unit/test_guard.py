@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import InvalidTimestampError
 
 from agents.work import ENVELOPE_BYTES, StepFunction, Work
 from schemas import topics
@@ -82,13 +83,22 @@ async def test_no_more_events_than_allowed_are_in_flight(tmp_path: Path) -> None
     assert app.strict.acked == [0, 1, 2, 3]
 
 
-async def test_a_failed_confirmation_ends_the_process_without_an_ack(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("not enough replicas"), "not enough replicas"),
+        (InvalidTimestampError(), "this machine's clock is over an hour ahead of the broker's"),
+    ],
+)
+async def test_a_failed_confirmation_ends_the_process_without_an_ack(
+    tmp_path: Path, error: Exception, words: str
+) -> None:
     app = FakeApp()
     await consume(app, tmp_path, counting, messages(1))
-    app.producer.sent[1].future.set_exception(RuntimeError("not enough replicas"))
+    app.producer.sent[1].future.set_exception(error)
     await asyncio.sleep(0)
     assert len(app.ended) == 1
-    assert "not enough replicas" in app.ended[0]
+    assert words in app.ended[0]
     assert app.strict.acked == []
 
 

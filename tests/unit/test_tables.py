@@ -8,6 +8,7 @@ from faust.types import TP
 
 from schemas.topics import DELETIONS_READ_WITHIN_SECONDS
 from streams.kafka.continuity import OFFSET_KEY
+from tests.kit.disks import LARGEST_BYTES, full_disk
 from tests.kit.guarded import FakeApp, table_of
 
 NOW = 1_700_000_000
@@ -114,6 +115,15 @@ async def test_a_table_that_slept_longer_than_deletions_are_kept_is_thrown_away(
     assert (list(table.partition(0).keys("")), disk.reached, disk.wants_reread) == ([], None, False)
 
 
+async def test_a_clock_that_was_set_back_hides_how_old_a_table_is(tmp_path: Path) -> None:
+    table = table_of(FakeApp(), tmp_path)
+    disk = table.disk(0)
+    disk.stamp(NOW + DAY)
+    table.database(0)[OFFSET_KEY] = b"7"
+    assert disk.fault(9, NOW) == ("the table on disk is of a time that has not come", False)
+    assert disk.fault(9, NOW + DAY - 60) is None
+
+
 async def test_a_table_of_an_unknown_age_is_thrown_away(tmp_path: Path) -> None:
     table = table_of(FakeApp(), tmp_path)
     table.database(0)[OFFSET_KEY] = b"7"
@@ -138,3 +148,22 @@ async def test_a_table_ahead_of_its_changelog_is_thrown_away_and_its_sources_are
     assert table.disk(0).wants_reread, "it is remembered until the group's offsets have been set back"
     disk.reread_began()
     assert not table.disk(0).wants_reread
+
+
+async def test_a_row_that_the_disk_does_not_take_ends_the_process_before_anything_passes_over_it(
+    tmp_path: Path,
+) -> None:
+    app = FakeApp()
+    table = table_of(app, tmp_path)
+    table.database(0)
+    confirmation = await table.partition(0).write("anna", b"1" * 2 * LARGEST_BYTES)
+    acked: list[list[str]] = []
+    confirmation.add_done_callback(lambda _: acked.append(list(app.ended)))
+    with full_disk():
+        await app.producer.confirm()
+    (reason,) = app.ended
+    assert acked == [[reason]]  # whoever acks on the confirmation comes after the end
+    assert reason.startswith("the table subjects could not be written to the disk: ")
+    assert "anna" not in reason
+    assert reason.endswith("free some room in GLUCAST_STATE_DIR; what is missing is read again from Kafka")
+    assert table.database(0).get(OFFSET_KEY) is None
