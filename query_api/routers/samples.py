@@ -71,7 +71,9 @@ class QuickAnswer(BaseModel):
 
 
 @router.post("/convert_to_unified", response_model=ConvertAnswer)
-@access("everybody", body_bytes=upload_body_bytes, own_rate="convert_rate_limit", raises=(RejectedError,))
+@access(
+    "everybody", body_bytes=upload_body_bytes, own_rate="convert_rate_limit", raises=(RejectedError, OverloadedError)
+)
 async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
     """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored.
 
