@@ -277,7 +277,7 @@ async def run(
                 block.close()
                 if start <= warm_up or not report.warm_mib:
                     report.warm_mib = _resident_mib(process)
-                if start % (20 * block_size) == 0 and start:
+                if start % (4 * block_size) == 0 and start:
                     speed = report.cases / (time.monotonic() - began)
                     say(f"{report.cases} cases, {speed:.0f} a second, {len(report.violations)} violations")
             report.end_mib = _resident_mib(process)
