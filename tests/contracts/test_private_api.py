@@ -24,8 +24,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.record.memory_records import MemoryRecords
 from packaging.utils import canonicalize_name
 
+from streams.kafka import decoding
 from tests.contracts.pins import PINS, Pin
 from tests.kit.sources import PACKAGES, Source, library_of, requirements, sources
 
@@ -34,6 +37,14 @@ DOCUMENTED = {"_exit", "_fields", "_make", "_replace", "_asdict"}
 
 WITHOUT_PROMISE = {"faust", "mode", "aiokafka", "kaleido", "choreographer"}
 """Not made to be inherited from: whatever we override of these is listed, with an underscore or without."""
+
+
+@pytest.fixture(autouse=True)
+def as_the_libraries_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever made a consumer in this process before has put our classes in the place of two of theirs."""
+    theirs = next(kind for kind in decoding.LenientRecords.__mro__ if kind.__module__ == fetcher.__name__)
+    monkeypatch.setattr(fetcher, "PartitionRecords", theirs)
+    monkeypatch.setattr(fetcher, "MemoryRecords", MemoryRecords)
 
 
 # what the libraries have
