@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from agents.calc.chart_rows import slot_of
 from agents.core import fingerprint, predictive
@@ -63,6 +64,8 @@ def fan_charts(ready: Sequence[Ready]) -> list[FanChart | RejectedError]:
                 found[place] = _chart(*ready[place], statistics, row)
             except RejectedError as error:
                 found[place] = error
+            except ValidationError:  # it must not take along those that are charted with it
+                found[place] = MalformedRecordError("the forecast's fields make no fan chart that can be")
     return found
 
 

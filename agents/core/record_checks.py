@@ -50,6 +50,8 @@ def check_names(window: ForecastWindow) -> None:
     names = (window.request_id, window.series_key, window.subject_id or "-", window.demand_id or "-")
     if not all(isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable() for name in names):
         raise MalformedRecordError(f"not a valid {what}: its ids are missing or too long")
+    if "/" in window.series_key:  # it separates the parts of keys
+        raise MalformedRecordError(f"not a valid {what}: its series_key holds a slash")
     if window.handle is not None and not is_digest(window.handle):
         raise MalformedRecordError(f"not a valid {what}: handle is no SHA-256 digest")
     if window.kind == "live":

@@ -66,7 +66,9 @@ async def test_a_forecast_that_cannot_be_is_told_and_leaves_nothing(broken: dict
     assert bench.rows(FAN_CHARTS_TABLE) == {}
 
 
-@pytest.mark.parametrize("broken", [{"kind": "other"}, {"index": None}, {"series_key": None}, {"request_id": "a\0"}])
+@pytest.mark.parametrize(
+    "broken", [{"kind": "other"}, {"index": None}, {"series_key": None}, {"series_key": "a/b"}, {"request_id": "a\0"}]
+)
 async def test_a_forecast_that_does_not_say_whose_it_is_is_malformed(broken: dict[str, object]) -> None:
     with pytest.raises(MalformedRecordError):
         await Workbench().run(CALC, dataclasses.replace(SAMPLE, **broken).to_arrow())
