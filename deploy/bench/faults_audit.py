@@ -20,6 +20,7 @@ from agents.ingest import window
 from agents.memory import MemoryTables
 from deploy.bench.faults_load import Key, key_of
 from schemas.fan_chart import FanChart
+from schemas.fan_chart_row import from_row
 from schemas.forecast import ForecastRequest
 from schemas.grid import STEP_SECONDS
 from schemas.reading import Reading, ReadingOutcome
@@ -208,7 +209,7 @@ def _chart_rows(settings: Settings, reference: Reference, model: str) -> dict[st
 
 def _wrong_charts(expected: dict[str, str], rows: dict[str, bytes]) -> int:
     held = {
-        key: FanChart.from_json(value).forecast_id
+        key: from_row(value).forecast_id
         for key, value in rows.items()
         if (ours := ChartKey.parse(key)) and ours.kind == "subject"
     }
