@@ -43,7 +43,12 @@ class Counts:
 def environment(broker: str, state_dir: Path, overrides: Mapping[str, object]) -> dict[str, str]:
     """What every child finds in its environment; what the user has set there stays."""
     ours = {"broker": broker, "state_dir": state_dir.absolute(), **overrides}
-    return _LEAN | dict(os.environ) | {f"GLUCAST_{name.upper()}": str(value) for name, value in ours.items()}
+    return _LEAN | dict(os.environ) | variables(ours)
+
+
+def variables(settings: Mapping[str, object]) -> dict[str, str]:
+    """Settings as the environment of a process has them."""
+    return {f"GLUCAST_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> list[Child]:

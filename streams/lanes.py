@@ -51,10 +51,10 @@ class Lanes:
     def release(self, revoked: set[TP]) -> None:
         """Give back what has not begun: its partitions go to somebody else, or the App stops."""
         for lane, deliveries in self._waiting.items():
-            gone = [each for each in deliveries if TP(each.message.topic, each.message.partition) in revoked]
-            self._waiting[lane] = deque(each for each in deliveries if each not in gone)
-            for delivery in gone:
-                delivery.release()
+            self._waiting[lane] = deque(each for each in deliveries if each.tp not in revoked)
+            for delivery in deliveries:
+                if delivery.tp in revoked:
+                    delivery.release()
 
     async def serve(self) -> None:
         """Round after round until cancelled."""

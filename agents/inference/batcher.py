@@ -2,11 +2,9 @@
 
 Pure and synchronous: the clock is passed in, and whoever owns the model asks for a batch when it is free.
 
-Each window of a batch is one slot. The highest lane that holds requests takes it, except that a lane that has been
-passed over for 7 slots takes the next one (the lowest such lane first): each waiting lane gets at least an eighth of
-the slots in the long run, the lowest one at least one of any 8 in a row.
+Each window of a batch is one turn of its lane, in the order of `agents.core.turns`.
 
-Within a lane those whose windows wait, subjects and series, take turns, one slot each: nobody waits behind another
+Within a lane those whose windows wait, subjects and series, take turns, one window each: nobody waits behind another
 one's backlog. Of the requests for one time of one subject the newest counts; it takes the place of an older one that
 still waits. A live request that waits until its forecast can no longer be the present one leaves its lane.
 """
@@ -16,11 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
+from agents.core.turns import Turns
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest
 from schemas.lanes import LANES, Lane
-
-SLOTS_PER_SHARE = 8
 
 Origin = TypeVar("Origin", bound=Hashable)
 
@@ -106,7 +103,7 @@ class Batcher(Generic[Origin]):
         self._computations: dict[str, dict[Entry[Origin], None]] = {}
         self._places: dict[tuple[str, int], dict[Entry[Origin], None]] = {}
         self._depths: dict[Lane, int] = dict.fromkeys(LANES, 0)
-        self._passed_over: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._turns = Turns()
 
     def depth(self, lane: Lane) -> int:
         """Entries that wait in a lane."""
@@ -148,7 +145,7 @@ class Batcher(Generic[Origin]):
         expired: list[Entry[Origin]] = []
         deferred: list[Entry[Origin]] = []
         samples, now_ms = 0, self._clock() * 1000
-        while lane := self._next_lane():
+        while lane := self._turns.next(self._lanes_waiting()):
             owner, waiting = next(iter(self._lanes[lane].items()))
             first = next(iter(waiting))
             if groups and not budget.allows(len(groups) + 1, samples + first.request.num_samples):
@@ -168,7 +165,7 @@ class Batcher(Generic[Origin]):
             if len(late) < len(sharers):
                 if owner in self._lanes[lane]:
                     self._lanes[lane].move_to_end(owner)
-                self._count_slot(lane)
+                self._turns.taken(lane, self._lanes_waiting())
         return Batch(tuple(groups), tuple(expired), tuple(deferred)) if groups or expired or deferred else None
 
     def release(self, concerns: Callable[[Entry[Origin]], bool]) -> list[Entry[Origin]]:
@@ -192,15 +189,8 @@ class Batcher(Generic[Origin]):
             _discard(self._places, (entry.owner, entry.slot), entry)
         self._depths[entry.lane] -= 1
 
-    def _next_lane(self) -> Lane | None:
-        waiting = [lane for lane in LANES if self._depths[lane]]
-        owed = [lane for lane in waiting if self._passed_over[lane] >= SLOTS_PER_SHARE - 1]
-        return owed[-1] if owed else waiting[0] if waiting else None
-
-    def _count_slot(self, taken: Lane) -> None:
-        for lane in LANES:
-            waits = self._depths[lane] > 0 and lane != taken
-            self._passed_over[lane] = self._passed_over[lane] + 1 if waits else 0
+    def _lanes_waiting(self) -> list[Lane]:
+        return [lane for lane in LANES if self._depths[lane]]
 
 
 Key = TypeVar("Key", bound=Hashable)

@@ -22,7 +22,7 @@ from agents.work import Message, check_size
 from deploy.bench.faults_audit import read_all
 from deploy.bench.fuzz_cases import GOOD_SUBJECT, KINDS, case_of
 from deploy.bench.fuzz_checks import unfit_reason
-from deploy.bench.roles import RoleProcess, Roles
+from deploy.bench.roles import RoleProcess, Roles, provisioned
 from deploy.bench.soak_audit import ends_of
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas import topics
@@ -32,7 +32,6 @@ from schemas.fan_chart import FanChart
 from schemas.grid import PAST_POINTS
 from schemas.topics import Topic
 from streams.kafka.connection import producer_options
-from streams.kafka.provision import provision
 from streams.middlewares import FAILED
 from streams.settings import Settings
 from streams.topology import WORKER_ROLES, steps_of
@@ -74,23 +73,14 @@ async def run(seed: int, numbers: range, say: Callable[[str], None] = print) -> 
     """Start the roles, send the cases with good readings in between, wait for the end of every message, stop all."""
     with tempfile.TemporaryDirectory(prefix="glucast-fuzz-", ignore_cleanup_errors=True) as directory:
         home = Path(directory)
-        broker = EmbeddedBroker(home)
-        broker.start()
-        try:
-            overrides = dict(broker.settings_overrides)
-            settings = Settings(broker=broker.address, state_dir=home, **overrides)  # type: ignore[arg-type]
-            await provision(settings)
-            environment = {f"GLUCAST_{name.upper()}": str(value) for name, value in overrides.items()}
-            environment |= {"GLUCAST_FORECASTER": "persistence", "GLUCAST_LOG_LEVEL": "warning"}
-            with Roles(broker.address, home / "roles", environment) as roles:
-                for role in WORKER_ROLES:
-                    roles.worker(role)
-                roles.api()
-                await asyncio.to_thread(roles.wait_until_ready)
-                say(f"{len(numbers)} cases through all roles")
-                return await _fuzzed(seed, numbers, settings, roles)
-        finally:
-            broker.stop()
+        environment = {"GLUCAST_FORECASTER": "persistence", "GLUCAST_LOG_LEVEL": "warning"}
+        async with provisioned(EmbeddedBroker(home), home, environment) as (settings, roles):
+            for role in WORKER_ROLES:
+                roles.worker(role)
+            roles.api()
+            await asyncio.to_thread(roles.wait_until_ready)
+            say(f"{len(numbers)} cases through all roles")
+            return await _fuzzed(seed, numbers, settings, roles)
 
 
 async def _fuzzed(seed: int, numbers: range, settings: Settings, roles: Roles) -> PipelineReport:

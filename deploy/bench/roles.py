@@ -7,16 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from deploy import spare_order
+from deploy.brokers.broker import Broker
 from deploy.brokers.wire import LOOPBACK, free_port
 from deploy.orphans import die_with_parent
+from deploy.roles import variables
 from schemas.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -160,6 +165,24 @@ class RoleProcess:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def provisioned(
+    broker: Broker, home: Path, environment: Mapping[str, str]
+) -> "AsyncIterator[tuple[Settings, Roles]]":
+    """The broker with all topics and no role yet; everything is stopped on leaving the block."""
+    from streams.kafka.provision import provision
+    from streams.settings import Settings
+
+    broker.start()
+    try:
+        settings = Settings(broker=broker.address, state_dir=home, **broker.settings_overrides)  # type: ignore[arg-type]
+        await provision(settings)
+        with Roles(broker.address, home / "roles", variables(broker.settings_overrides) | dict(environment)) as roles:
+            yield settings, roles
+    finally:
+        broker.stop()
 
 
 class Roles:

@@ -22,10 +22,9 @@ import psutil
 from scipy.stats import theilslopes
 
 from deploy.bench import soak_audit, soak_load
-from deploy.bench.roles import Roles
+from deploy.bench.roles import Roles, provisioned
 from deploy.brokers.broker import Broker
 from deploy.brokers.choice import choose
-from streams.kafka.provision import provision
 from streams.settings import Settings
 
 WARM_UP_SHARE = 1 / 3
@@ -196,17 +195,9 @@ async def run(plan: SoakPlan, say: Callable[[str], None] = print) -> SoakReport:
     with tempfile.TemporaryDirectory(prefix="glucast-soak-", ignore_cleanup_errors=True) as directory:
         home = Path(directory)
         broker = choose(plan.broker, home)
-        broker.start()
-        try:
-            overrides = dict(broker.settings_overrides)
-            settings = Settings(broker=broker.address, state_dir=home, **overrides)  # type: ignore[arg-type]
-            await provision(settings)
-            environment = {f"GLUCAST_{name.upper()}": str(value) for name, value in overrides.items()}
-            environment |= {"GLUCAST_RATE_LIMIT": "100000/minute"} | plan.environment
-            with Roles(broker.address, home / "roles", environment) as roles:
-                return await _soaked(plan, settings, broker, roles, home, say)
-        finally:
-            broker.stop()
+        environment = {"GLUCAST_RATE_LIMIT": "100000/minute"} | plan.environment
+        async with provisioned(broker, home, environment) as (settings, roles):
+            return await _soaked(plan, settings, broker, roles, home, say)
 
 
 async def _soaked(

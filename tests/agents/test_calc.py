@@ -12,7 +12,6 @@ from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
 from schemas.lanes import LANES, Lane
 from schemas.outcome import RequestOutcome
-from schemas.tables import DELETIONS_TABLE as FAN_CHARTS_TABLE
 from schemas.tables import FAN_CHART_TABLES
 from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES
 from tests.kit.forecasts import LIVE
@@ -35,7 +34,7 @@ async def test_a_chart_goes_into_the_table_and_onto_the_topic() -> None:
     bench = Workbench()
     for forecast, key in ((LIVE, f"subject/ada/{SLOT % 288}/{MODEL}"), (SAMPLE, f"handle/{HANDLE}/-3/{MODEL}")):
         (value,) = of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))
-        assert from_row(bench.rows(FAN_CHARTS_TABLE)[key]) == FanChart.from_json(value)
+        assert from_row(bench.rows(FAN_CHART_TABLES["backfill"])[key]) == FanChart.from_json(value)
     chart = FanChart.from_json(value)
     assert (chart.handle, chart.index, chart.demand_id, chart.series_key) == (HANDLE, -3, "d1", "tail")
 
@@ -43,10 +42,10 @@ async def test_a_chart_goes_into_the_table_and_onto_the_topic() -> None:
 async def test_delivered_again_it_is_the_same_chart() -> None:
     bench = Workbench()
     first = await bench.run(CALC, SAMPLE.to_arrow())
-    rows = dict(bench.rows(FAN_CHARTS_TABLE))
+    rows = dict(bench.rows(FAN_CHART_TABLES["backfill"]))
     assert await bench.run(CALC, SAMPLE.to_arrow()) == first
     assert len(of(FAN_CHARTS, first)) == len(rows) == 1
-    assert bench.rows(FAN_CHARTS_TABLE) == rows
+    assert bench.rows(FAN_CHART_TABLES["backfill"]) == rows
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ async def test_a_forecast_that_cannot_be_is_told_and_leaves_nothing(broken: dict
     (outcome,) = [RequestOutcome.from_json(value) for value in of(REQUEST_OUTCOMES, sends)]
     assert outcome.status == "implausible"
     assert len(sends) == 1
-    assert bench.rows(FAN_CHARTS_TABLE) == {}
+    assert bench.rows(FAN_CHART_TABLES["backfill"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -105,16 +104,16 @@ async def test_the_same_computation_for_two_people_is_two_charts() -> None:
         (value,) = of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow()))
         ids.add(FanChart.from_json(value).chart_id)
     assert len(ids) == 2
-    assert len(bench.rows(FAN_CHARTS_TABLE)) == 2
+    assert len(bench.rows(FAN_CHART_TABLES["backfill"])) == 2
 
 
 async def test_a_backlog_does_not_put_an_old_chart_over_a_newer_one() -> None:
     bench = Workbench()
     await bench.run(CALC, LIVE.to_arrow())
-    before = dict(bench.rows(FAN_CHARTS_TABLE))
+    before = dict(bench.rows(FAN_CHART_TABLES["backfill"]))
     yesterday = dataclasses.replace(LIVE, end_seconds=LIVE.end_seconds - 288 * 300)
     assert of(FAN_CHARTS, await bench.run(CALC, yesterday.to_arrow()))
-    assert dict(bench.rows(FAN_CHARTS_TABLE)) == before
+    assert dict(bench.rows(FAN_CHART_TABLES["backfill"])) == before
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ async def test_deleted_charts_go_and_late_results_are_dropped(action: str) -> No
     await bench.run(CALC, SAMPLE.to_arrow())
     await bench.run(CALC, LIVE.to_arrow())
     assert await bench.run(COMMANDS, command_of(action, handle=HANDLE)) == []
-    kinds = {key.split("/")[0] for key in bench.rows(FAN_CHARTS_TABLE)}
+    kinds = {key.split("/")[0] for key in bench.rows(FAN_CHART_TABLES["backfill"])}
     assert kinds - {"gone-since"} == {"subject", "gone"}
     (value,) = of(REQUEST_OUTCOMES, await bench.run(CALC, SAMPLE.to_arrow()))
     outcome = RequestOutcome.from_json(value)
@@ -165,7 +164,7 @@ async def test_only_what_began_before_the_command_goes() -> None:
     for forecast in (SAMPLE, other, newer):
         await bench.run(CALC, forecast.to_arrow())
     await bench.run(COMMANDS, command_of("delete", handle=HANDLE))
-    assert {key for key in bench.rows(FAN_CHARTS_TABLE) if key.startswith("handle")} == {
+    assert {key for key in bench.rows(FAN_CHART_TABLES["backfill"]) if key.startswith("handle")} == {
         f"handle/{'f' * 64}/-3/{MODEL}",
         f"handle/{HANDLE}/0/{MODEL}",
     }
@@ -176,10 +175,10 @@ async def test_markers_do_not_pile_up() -> None:
     for number in range(5):
         then = NOW_MS + number * 86_400_000
         await bench.run(COMMANDS, command_of("delete", then, handle=f"{number:064x}"), timestamp_ms=then)
-    assert len(bench.rows(FAN_CHARTS_TABLE)) <= 2 * 2  # the last day's, and their order in time
+    assert len(bench.rows(FAN_CHART_TABLES["backfill"])) <= 2 * 2  # the last day's, and their order in time
     then = NOW_MS + 10 * 86_400_000
     await bench.run(COMMANDS, command_of("flush", then), timestamp_ms=then)
-    assert set(bench.rows(FAN_CHARTS_TABLE)) == {"gone/*"}
+    assert set(bench.rows(FAN_CHART_TABLES["backfill"])) == {"gone/*"}
 
 
 async def test_a_saved_chart_comes_back() -> None:

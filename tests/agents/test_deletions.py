@@ -8,7 +8,7 @@ from agents.work import CLOCKS_DIFFER_MS
 from schemas.command import CacheCommand
 from schemas.fan_chart import FanChart
 from schemas.outcome import RequestOutcome
-from schemas.tables import DELETIONS_TABLE as FAN_CHARTS_TABLE
+from schemas.tables import FAN_CHART_TABLES
 from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
 from tests.kit.forecasts import LIVE
 from tests.kit.workbench import NOW_MS, Workbench, built, of
@@ -26,7 +26,7 @@ def command(action: str, up_to_ms: int, **fields: object) -> bytes:
 
 
 def charts(bench: Workbench) -> set[str]:
-    return {key for key in bench.rows(FAN_CHARTS_TABLE) if not key.startswith("gone")}
+    return {key for key in bench.rows(FAN_CHART_TABLES["backfill"]) if not key.startswith("gone")}
 
 
 @pytest.mark.parametrize("action", ["delete", "flush"])
@@ -64,7 +64,7 @@ async def test_what_a_wrong_clock_stored_can_be_deleted(action: str) -> None:
 @pytest.mark.parametrize(("action", "marker"), [("delete", f"gone/{HANDLE}"), ("flush", "gone/*")])
 async def test_a_marker_that_lies_ahead_gives_way_to_the_next(action: str, marker: str) -> None:
     bench = Workbench()
-    bench.tables.table(FAN_CHARTS_TABLE).rows[marker] = b'{"epoch_ms": %d}' % (NOW_MS + YEAR_MS)
+    bench.tables.table(FAN_CHART_TABLES["backfill"]).rows[marker] = b'{"epoch_ms": %d}' % (NOW_MS + YEAR_MS)
     later = dataclasses.replace(SAMPLE, began_ms=NOW_MS + 1)
     assert not of(FAN_CHARTS, await bench.run(CALC, later.to_arrow()))
     await bench.run(COMMANDS, command(action, NOW_MS, handle=HANDLE))

@@ -1,11 +1,12 @@
 """An embedded broker without topics for each test, and one real Kafka with topics for those that only add to it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from streams.settings import Settings
-from tests.kit.brokers import local_kafka
+from tests.kit.brokers import embedded, local_kafka
 from tests.kit.fixtures import broker  # noqa: F401 - a fixture
 
 
@@ -14,3 +15,13 @@ def shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     """Each test that asks for it has topics of its own there, and disturbs the broker in no way."""
     with local_kafka(tmp_path_factory.mktemp("kafka")) as (_, settings):
         yield settings
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """On either broker, with all topics; a module that needs something else has a fixture of this name."""
+    if request.param == "kafka":
+        yield request.getfixturevalue("shared_kafka")
+    else:
+        with embedded(tmp_path) as settings:
+            yield settings

@@ -11,10 +11,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from agents.core.forecaster import Forecaster
-from agents.inference.batcher import SLOTS_PER_SHARE
+from agents.core.turns import TURNS_PER_SHARE
 from deploy.bench.faults_audit import read_all
 from deploy.bench.roles import Roles
 from deploy.brokers.embedded import EmbeddedBroker
+from deploy.roles import variables
 from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.forecast import Forecast, ForecastRequest
@@ -29,7 +30,6 @@ from streams.model_thread import ModelThread
 from streams.settings import Settings
 from tests.kit.brokers import QUICK, overrides_of
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
-from tests.kit.pipeline import environment_of
 from tests.kit.requests import forecast_id_of, request_of
 from tests.kit.waiting import until_async
 
@@ -124,7 +124,7 @@ async def test_somebody_who_waits_overtakes_a_backlog(settings: Settings, tmp_pa
     places = [place for place, seed in enumerate(forecaster.drawn) if seed in names]
     assert len(places) == 20
     passed_by = places[-1] + 1 - 20 - held  # besides the batch that was under way
-    assert passed_by <= 20 // (SLOTS_PER_SHARE - 1) + 1, f"{passed_by} of the backlog went before the urgent ones"
+    assert passed_by <= 20 // (TURNS_PER_SHARE - 1) + 1, f"{passed_by} of the backlog went before the urgent ones"
     assert running.fatal == []
     found = await forecasts(settings)
     assert {record.request_id for record in found} == {request.request_id for request in backlog + urgent}
@@ -244,7 +244,7 @@ async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_
     async def answered() -> set[str]:
         return {record.request_id for record in await forecasts(settings)}
 
-    with Roles(settings.broker, tmp_path / "roles", environment_of(light)) as roles:
+    with Roles(settings.broker, tmp_path / "roles", variables(light)) as roles:
         victim, survivor = roles.worker("inference", 0), roles.worker("inference", 1)
         await asyncio.to_thread(roles.wait_until_ready)
         async with publishing(settings) as publish:

@@ -1,29 +1,16 @@
 """The end of a log is the offset after its last record, however the records were batched, on both brokers."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from schemas.topics import DEMANDS
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.log_ends import log_ends
 from streams.settings import Settings
-from tests.kit.brokers import embedded
 
 TOPIC = DEMANDS
 """Nobody else writes to it on a shared broker."""
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    if request.param == "kafka":
-        yield request.getfixturevalue("shared_kafka")
-    else:
-        with embedded(tmp_path) as settings:
-            yield settings
 
 
 async def test_ends_count_every_record_of_the_last_batch(settings: Settings) -> None:

@@ -10,12 +10,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
 from deploy.bench.roles import Roles
+from deploy.roles import variables
 from schemas import topics
 from schemas.reading import ReadingOutcome
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
 from tests.kit.clients import Client
-from tests.kit.pipeline import environment_of
 from tests.kit.waiting import until
 
 SUBJECT = b"ada"
@@ -44,7 +44,7 @@ async def publish(settings: Settings, minutes: range, commit: bool) -> None:
 def test_aborted_readings_are_not_read_and_markers_are_no_lag(shared_kafka: Settings, tmp_path: Path) -> None:
     """The worker ends itself after 3 s of lag without progress: it must not, though a marker is the log's last."""
     settings = shared_kafka
-    environment = environment_of({"stall_seconds": STALL_SECONDS})
+    environment = variables({"stall_seconds": STALL_SECONDS})
     with Roles(settings.broker, tmp_path / "roles", environment) as roles:
         client, worker = Client(settings), roles.worker("ingest")
         roles.wait_until_ready()

@@ -1,7 +1,6 @@
 """What nobody can decode, stored by either broker: it costs itself alone, is told, and stops neither worker nor API."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,6 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from deploy.bench.roles import Roles
+from deploy.roles import variables
 from query_api.follow import Follower
 from query_api.read_model import ReadModel
 from query_api.store import Store
@@ -26,9 +26,8 @@ from streams.kafka.unfolding import MOST_UNFOLDED_BYTES
 from streams.settings import Settings
 from streams.topology import app_id
 from tests.kit.batches import batch, record, store
-from tests.kit.brokers import QUICK, embedded
+from tests.kit.brokers import QUICK
 from tests.kit.clients import Client
-from tests.kit.pipeline import environment_of
 from tests.kit.waiting import until, until_async
 
 CHANGELOG = topics.changelog(app_id("ingest"), SUBJECTS_TABLE).name
@@ -51,15 +50,6 @@ LAG_ZERO = 'glucast_lag{partition="0",topic="cgm.readings"} 0.0'
 
 def reading(subject: str) -> bytes:
     return b'{"subject_id": "%s", "time": "2026-01-01T08:00:00Z", "glucose": 110, "unit": "mg/dL"}' % subject.encode()
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    if request.param == "kafka":
-        yield request.getfixturevalue("shared_kafka")
-    else:
-        with embedded(tmp_path) as settings:
-            yield settings
 
 
 async def spoil(settings: Settings, topic: str, good: str) -> list[str]:
@@ -88,7 +78,7 @@ def test_what_cannot_be_decoded_is_a_dead_letter_and_all_else_is_processed(setti
     taken = asyncio.run(spoil(settings, topics.READINGS.name, "reading"))
     assert taken
     client = Client(settings)
-    with Roles(settings.broker, tmp_path / "roles", environment_of(QUICK)) as roles:
+    with Roles(settings.broker, tmp_path / "roles", variables(QUICK)) as roles:
         worker = roles.worker("ingest")
         roles.wait_until_ready()
         wanted = {f"reading-{what}" for what in (*taken, "odd")}

@@ -16,6 +16,7 @@ import pytest
 import rocksdict
 
 from deploy.brokers.wire import free_port
+from deploy.roles import variables
 from schemas.dead_letter import DeadLetter
 from streams.kafka.continuity import COMPLETE_KEY
 from streams.settings import Settings
@@ -39,7 +40,7 @@ def worker(
     chosen = {
         "broker": settings.broker, "state_dir": home, "health_port": port, "log_format": "json",
     } | QUICK | changes  # fmt: skip
-    environment = os.environ | {f"GLUCAST_{name.upper()}": str(value) for name, value in chosen.items()}
+    environment = os.environ | variables(chosen)
     command = [sys.executable, "-m", "tests.kit.step_worker", behaviour]
     with (home / "worker.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

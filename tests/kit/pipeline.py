@@ -10,15 +10,11 @@ from aiokafka.structs import ConsumerRecord
 from deploy.bench.faults_audit import read_all
 from deploy.bench.roles import Roles
 from deploy.brokers.broker import Broker
+from deploy.roles import variables
 from schemas.topics import Topic
 from streams.kafka.provision import provision
 from streams.settings import Settings
 from tests.kit.brokers import overrides_of
-
-
-def environment_of(overrides: Mapping[str, object]) -> dict[str, str]:
-    """Settings as the environment of a child process."""
-    return {f"GLUCAST_{name.upper()}": str(value) for name, value in overrides.items()}
 
 
 class Pipeline:
@@ -42,7 +38,7 @@ def running(broker: Broker, home: Path, counts: Mapping[str, int], **settings: o
     """Provision the topics and run so many processes of each role; ready when entered, stopped when left."""
     overrides = overrides_of(broker) | settings
     asyncio.run(provision(Settings(broker=broker.address, state_dir=home, **overrides_of(broker))))
-    with Roles(broker.address, home / "roles", environment_of(overrides)) as roles:
+    with Roles(broker.address, home / "roles", variables(overrides)) as roles:
         for role, count in counts.items():
             for number in range(count):
                 if role == "api":

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agents.inference.batcher import SLOTS_PER_SHARE, Batch, Batcher, Budget, Entry
+from agents.core.turns import TURNS_PER_SHARE
+from agents.inference.batcher import Batch, Batcher, Budget, Entry
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest
 from schemas.lanes import LANES, Lane
@@ -160,17 +161,17 @@ def test_the_lowest_lane_gets_one_of_any_eight_slots(windows: int, upper: tuple[
     while batcher.depth("backfill"):
         order += lanes_of(batcher.next_batch(budget))
     order = order[: len(order) - order[::-1].index("backfill")]  # what follows the last one says nothing
-    for start in range(len(order) - SLOTS_PER_SHARE + 1):
-        assert "backfill" in order[start : start + SLOTS_PER_SHARE]
+    for start in range(len(order) - TURNS_PER_SHARE + 1):
+        assert "backfill" in order[start : start + TURNS_PER_SHARE]
 
 
 def test_each_waiting_lane_gets_its_share_and_the_highest_the_rest() -> None:
     batcher = filled(interactive=1000, live=1000, backfill=1000)
     order = [lane for _ in range(400) for lane in lanes_of(batcher.next_batch(ONE_WINDOW))]
     counts = Counter(order)
-    assert counts["live"] >= 400 // SLOTS_PER_SHARE - 1
-    assert counts["backfill"] >= 400 // SLOTS_PER_SHARE - 1
-    assert counts["interactive"] >= 400 * (SLOTS_PER_SHARE - 2) // SLOTS_PER_SHARE - 2
+    assert counts["live"] >= 400 // TURNS_PER_SHARE - 1
+    assert counts["backfill"] >= 400 // TURNS_PER_SHARE - 1
+    assert counts["interactive"] >= 400 * (TURNS_PER_SHARE - 2) // TURNS_PER_SHARE - 2
 
 
 def test_a_newcomer_of_a_higher_lane_is_next() -> None:

@@ -17,6 +17,7 @@ class Delivery:
 
     def __init__(self, lane: Lane, offset: int) -> None:
         self.message = Message(topic=lane, partition=0, offset=offset, key=None, value=None)
+        self.tp = TP(lane, 0)
         self.released = False
 
     def release(self) -> None:
