@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from deploy.bench.faults_audit import read_all
-from schemas.topics import FORECASTS
+from schemas.errors import UnavailableError
+from schemas.topics import FAN_CHARTS, FORECASTS
 from streams.kafka.connection import connection_options, new_consumer, producer_options
 from streams.kafka.provision import provision
 from streams.kafka.upgrade import FORECASTS_BEFORE_LANES
@@ -52,3 +53,21 @@ async def test_only_what_calc_had_not_read_is_moved_and_only_once(settings: Sett
     moved = await read_all(settings, FORECASTS["backfill"].name)
     assert sorted(record.value or b"" for record in moved) == [b"6", b"7", b"8", b"9"]
     assert {record.key for record in moved} == {b"ada"}
+
+
+# Not on the embedded broker, which outlives no version and takes no commit for a group that ever had a member.
+@pytest.mark.parametrize("settings", [pytest.param("kafka", marks=pytest.mark.kafka)], indirect=True)
+async def test_a_calc_worker_that_runs_is_named_and_nothing_is_passed_over(settings: Settings) -> None:
+    await written_by_0_1_0(settings, read=3)
+    running = new_consumer(settings, group_id=app_id("calc"), session_timeout_ms=6000)
+    running.subscribe([FAN_CHARTS.name])
+    await running.start()
+    try:
+        with pytest.raises(UnavailableError, match="while no calc worker runs"):
+            await provision(settings)
+        assert await read_all(settings, FORECASTS["backfill"].name) == []
+    finally:
+        await running.stop()
+    await provision(settings)
+    moved = await read_all(settings, FORECASTS["backfill"].name)
+    assert sorted(record.value or b"" for record in moved) == [b"6", b"7", b"8", b"9"]
