@@ -34,20 +34,23 @@ class Calc:
     """The step of ``cgm.forecasts.<lane>``. What it is told ahead it charts together, at a third of the cost."""
 
     def __init__(self, settings: History) -> None:
+        from agents.calc import fan_chart  # numpy and scipy: loaded with the step, not with its first message
+
         self._history_steps = settings.subject_history_steps
         self._ahead: dict[tuple[str, int, int], Charted | MalformedRecordError] = {}
+        self._maths = fan_chart
 
     def prepare(self, messages: Sequence[Message]) -> None:
         """Chart the forecasts that come next. What was prepared earlier and did not come is forgotten."""
         self._ahead = {
             (message.topic, message.partition, message.offset): charted
-            for message, charted in zip(messages, _charted(messages), strict=True)
+            for message, charted in zip(messages, self._charted(messages), strict=True)
         }
 
     async def __call__(self, work: Work) -> None:
         """Raises `MalformedRecordError` for a message that is no forecast."""
         message = work.message
-        charted = self._ahead.get((message.topic, message.partition, message.offset)) or _charted([message])[0]
+        charted = self._ahead.get((message.topic, message.partition, message.offset)) or self._charted([message])[0]
         if isinstance(charted, MalformedRecordError):
             raise charted
         forecast, chart = charted
@@ -59,23 +62,20 @@ class Calc:
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.send(FAN_CHARTS, chart.series_key, chart.to_json())
 
+    def _charted(self, messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:
+        decoded = [_decoded(message) for message in messages]
+        ready = [
+            self._maths.Ready(forecast, _time_of(message.timestamp_ms))
+            for message, forecast in zip(messages, decoded, strict=True)
+            if isinstance(forecast, Forecast)
+        ]
+        charts = iter(self._maths.fan_charts(ready))
+        return [(each, next(charts)) if isinstance(each, Forecast) else each for each in decoded]
+
 
 def build(settings: History) -> Calc:
     """The step of ``cgm.forecasts.<lane>``."""
     return Calc(settings)
-
-
-def _charted(messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:
-    from agents.calc.fan_chart import Ready, fan_charts
-
-    decoded = [_decoded(message) for message in messages]
-    ready = [
-        Ready(forecast, _time_of(message.timestamp_ms))
-        for message, forecast in zip(messages, decoded, strict=True)
-        if isinstance(forecast, Forecast)
-    ]
-    charts = iter(fan_charts(ready))
-    return [(each, next(charts)) if isinstance(each, Forecast) else each for each in decoded]
 
 
 def _decoded(message: Message) -> Forecast | MalformedRecordError:
