@@ -25,7 +25,10 @@ class ModelSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="GLUCAST_", frozen=True, extra="ignore", populate_by_name=True)
 
-    forecaster: Kind = "gluformer"
+    forecaster: Kind = Field(
+        "network",
+        description="network: the kind that the checkpoint declares, gluformer or mlp; or another forecaster.",
+    )
     checkpoint: str = Field("bundled", description="bundled, huggingface, or the path of a .safetensors or .pth file.")
     checkpoint_config: Path | None = Field(None, description="JSON config of a .pth checkpoint.")
     huggingface_repository: str = "Livia-Zaharia/gluformer_models"

@@ -78,7 +78,7 @@ def _identity(model: ModelChoice) -> str:
         return ""
     if model.checkpoint == "huggingface":
         return str(model.huggingface_sha256)
-    from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
+    from agents.models.checkpoint_file import checkpoint_fingerprint
 
     return checkpoint_fingerprint(model.checkpoint)
 

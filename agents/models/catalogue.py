@@ -5,12 +5,12 @@ To add one: a file here with a function that takes a `Choice` and returns a `For
 
 from typing import Literal
 
-Kind = Literal["gluformer", "persistence", "ridge", "darts"]
+Kind = Literal["network", "persistence", "ridge", "darts"]
 
 LOADERS: dict[Kind, str] = {
-    "gluformer": "agents.models.gluformer.serve:load",
+    "network": "agents.models.network:load",
     "persistence": "agents.models.persistence:load",
-    "ridge": "agents.models.gluformer.ridge:load",
+    "ridge": "agents.models.ridge:load",
     "darts": "agents.models.darts_model:load",
 }
 """``module:function`` of each."""

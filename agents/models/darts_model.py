@@ -12,8 +12,8 @@ import numpy as np
 
 from agents.core.forecaster import Samples, Windows
 from agents.core.predictive import Calibration
+from agents.models.checkpoint_file import read_bounded
 from agents.models.choice import Choice
-from agents.models.gluformer.checkpoint_file import read_bounded
 from schemas.errors import CheckpointError, ConfigurationError
 from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
 

@@ -40,7 +40,7 @@ class ModelSettings(Protocol):
     def torch_threads(self) -> int: ...
 
 
-def load_forecaster(kind: Kind = "gluformer", choice: Choice | None = None) -> Forecaster:
+def load_forecaster(kind: Kind = "network", choice: Choice | None = None) -> Forecaster:
     """The forecaster `kind`, ready for `warm_up`.
 
     CheckpointError for a file that cannot be served, ConfigurationError for a choice that cannot work.

@@ -57,6 +57,7 @@ def served(forecaster: Forecaster, data: Examples, num_samples: int = SERVED_SAM
 def evaluate(
     *,
     checkpoint: str | Path = "bundled",
+    beside: Path | None = None,
     data: Path | None = None,
     out: Path | None = None,
     num_samples: int = SERVED_SAMPLES,
@@ -67,8 +68,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores a checkpoint and its baselines on the held-out parts: {"results": {part: {forecaster: figures}}, ...}.
 
-    `virtual_days` of ten virtual people are a part of their own; 0 leaves it out. With `out`, writes report.json,
-    report.md and figures there. FileNotFoundError where the data is missing.
+    `beside`: another checkpoint, scored as "beside". `virtual_days` of ten virtual people are a part of their own; 0
+    leaves it out. With `out`, writes report.json, report.md and figures there. FileNotFoundError where data is missing.
     """
     cut = splits(data_directory(data))
     together = joined(*cut.values())
@@ -85,9 +86,12 @@ def evaluate(
     for name, forecast in points.items():
         progress(f"calibrating {name}")
         answers[name] = with_spread(forecast, calibrate)
-    forecaster = load_forecaster("gluformer", Choice(checkpoint=str(checkpoint)))
+    forecaster = load_forecaster("network", Choice(checkpoint=str(checkpoint)))
     forecaster.warm_up()
     answers["glucast"] = lambda part: served(forecaster, part, num_samples)
+    if beside is not None:
+        other = load_forecaster("network", Choice(checkpoint=beside))
+        answers["beside"] = lambda part: served(other, part, num_samples)
 
     tests = {part[5:].upper(): examples(getattr(together, part)) for part in PARTS}
     if virtual_days:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.models.gluformer.regression import WIDTHS, regressors
+from agents.models.regression import WIDTHS, regressors
 from agents.training.splits import Examples
 from schemas.grid import PAST_POINTS
 

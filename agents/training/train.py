@@ -20,7 +20,7 @@ from agents.models.gluformer.checkpoint import Scaler, save_checkpoint
 from agents.models.gluformer.config import GluformerConfig
 from agents.models.gluformer.marks import marks_of
 from agents.models.gluformer.network import Gluformer
-from agents.models.gluformer.regression import Regression
+from agents.models.regression import Regression
 from agents.training.calibrate import even_weight, fit_calibration
 from agents.training.data import DATA_SETS, data_directory, virtual_series
 from agents.training.evaluate import SERVED_SAMPLES, served, splits
@@ -147,7 +147,7 @@ def calibrate_as_served(checkpoint: Path, part: Examples) -> Any:
     from agents.models.choice import Choice
     from agents.models.load import load_forecaster
 
-    answer = served(load_forecaster("gluformer", Choice(checkpoint=str(checkpoint))), part, SERVED_SAMPLES)
+    answer = served(load_forecaster("network", Choice(checkpoint=str(checkpoint))), part, SERVED_SAMPLES)
     weight = even_weight(part.data_set)
     return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, weight)
 

@@ -27,7 +27,7 @@ PACKAGES = {"deploy", "query_api", "streams", "agents", "schemas"}
 PAPERS = sorted(name for name in TOP if name.endswith(".md"))
 OF_TODAY = [name for name in PAPERS if name != "CHANGELOG.md"] + ["deploy/kafka.md"]
 """A changelog names what is gone, too."""
-ALL = [*PAPERS, "deploy/kafka.md", "agents/models/gluformer/bundled/MODEL_CARD.md"]
+ALL = [*PAPERS, "deploy/kafka.md", "agents/models/bundled/MODEL_CARD.md"]
 
 LINK = r"\]\(([^)\s]+)\)"
 PATH = rf"`((?:{'|'.join((*sorted(PACKAGES), 'tests'))})/[\w./-]*)`"

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.models.dropout import SAMPLING_VERSION, HostMasks, threshold_of
 from agents.models.gluformer.checkpoint import Scaler, load_checkpoint, save_checkpoint
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.dropout import SAMPLING_VERSION, HostMasks, threshold_of
 from agents.models.gluformer.marks import calendar_marks, marks_of
-from agents.models.gluformer.regression import Regression
+from agents.models.regression import Regression
 from schemas.errors import CheckpointError
 
 TIMES = st.datetimes(datetime(1970, 1, 3), datetime(2200, 1, 1)).map(lambda at: at.replace(microsecond=0))

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from agents.models.checkpoint_file import BUNDLED
 from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import load_checkpoint
-from agents.models.gluformer.checkpoint_file import BUNDLED
 from agents.models.load import load_forecaster
 
 REPORT = json.loads((BUNDLED.parent / "report" / "report.json").read_text(encoding="utf-8"))

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from agents.core.predictive import Calibration
+from agents.models.checkpoint_file import checkpoint_fingerprint
 from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import Checkpoint, Scaler, load_checkpoint, save_checkpoint
-from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.models.gluformer.config import GluformerConfig
 from agents.models.gluformer.network import Gluformer
-from agents.models.gluformer.regression import Regression
 from agents.models.gluformer.state_dict import load_state_dict_checkpoint
 from agents.models.load import load_forecaster
+from agents.models.regression import Regression
 from schemas.errors import CheckpointError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from agents.core.forecaster import Windows
+from agents.models.engine import chosen_devices
 from agents.models.gluformer.checkpoint import Checkpoint, Scaler
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.engine import GluformerEngine, chosen_devices
+from agents.models.gluformer.engine import GluformerEngine
 from agents.models.gluformer.network import Gluformer
-from agents.models.gluformer.regression import Regression
+from agents.models.regression import Regression
 from schemas.errors import ConfigurationError
 
 TINY = GluformerConfig(d_model=16, n_heads=2, d_fcn=24)

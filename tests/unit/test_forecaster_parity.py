@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from agents.models.dropout import HostMasks, NoDropout, threshold_of
 from agents.models.gluformer.checkpoint import expected_shapes
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.dropout import HostMasks, NoDropout, threshold_of
 from agents.models.gluformer.network import Gluformer
 from agents.models.gluformer.served_network import ServedNetwork
 from deploy.bench.inference import reference_available, reference_network

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from agents.core.forecaster import Forecaster, Windows
+from agents.models.checkpoint_file import checkpoint_fingerprint
 from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import Scaler, save_checkpoint
-from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.regression import Regression, regressors
 from agents.models.load import choice_of, load_forecaster
 from agents.models.persistence import Persistence
+from agents.models.regression import Regression, regressors
 from schemas.errors import CheckpointError, ConfigurationError
 from streams.settings import Settings
 from tests.kit.processes import printed
@@ -101,7 +101,7 @@ def test_settings_say_which_forecaster(tmp_path: Path, monkeypatch: pytest.Monke
 def test_telling_models_apart_needs_neither_torch_nor_darts(tmp_path: Path) -> None:
     program = (
         "import sys; from agents.models.choice import Choice; from agents.models.load import load_forecaster; "
-        "from agents.models.gluformer.checkpoint_file import checkpoint_fingerprint; "
+        "from agents.models.checkpoint_file import checkpoint_fingerprint; "
         "checkpoint_fingerprint(sys.argv[1]); load_forecaster('persistence'); "
         "load_forecaster('ridge', Choice(checkpoint=sys.argv[1])); "
         "print(' '.join({'torch', 'darts', 'pandas', 'huggingface_hub', 'polars'} & set(sys.modules)))"

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from agents.models.gluformer.regression import Regression
+from agents.models.regression import Regression
 from agents.training.data import DATA_SETS, DataSet, Series, data_directory, read_series
 from agents.training.ridge import fit_bent_ridge, fit_ridge
 from agents.training.splits import examples, split

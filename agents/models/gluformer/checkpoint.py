@@ -1,12 +1,11 @@
-"""One model in one file: a `.safetensors` file whose metadata says everything that serving needs. No code in it runs.
+"""A Gluformer in one file (sealed_file.py), whose metadata says everything that serving needs.
 
 Tensors (float32 or float16):
     member.<i>.<name>   the networks of an ensemble, i = 0.., names and shapes of network.Gluformer; tables of positions
                         and counters of batches are left out, they follow from the configuration
     skip.weight         (12, 96) or (12, 106), skip.bias (12,): a regression of the level on the past, or on it and
                         its bends (regression.py), mg/dL in and out
-Metadata, key `glucast`, JSON:
-    format        1
+Metadata:
     config        GluformerConfig
     scaler        {"kind": "fixed", "mean_mgdl": m, "scale_mgdl": s}: scaled = (mgdl - m) / s
                   {"kind": "window"}: min-max over the past 96 points alone
@@ -15,14 +14,12 @@ Metadata, key `glucast`, JSON:
     log_variance  true: that spread times exp(log-variance of the network / 2), one value a window
     calibration   agents.core.predictive.Calibration or null
     provenance    where the weights come from; licence: SPDX name
-    checksum      hex SHA-256 over all of the above and every tensor
 
 Draws are dealt to the members in turn: sample s belongs to member s mod members. No torch is imported here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,14 +30,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agents.core.predictive import Calibration
-from agents.models.gluformer.checkpoint_file import read_bounded
+from agents.models.checkpoint_file import read_bounded
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.regression import WIDTHS, Regression
-from schemas.errors import CheckpointError
+from agents.models.regression import WIDTHS, Regression
+from agents.models.sealed_file import opened, sealed, write_whole
 
-FORMAT = 1
-
-_KEY = "glucast"
 _DERIVED = ("pos_emb", "num_batches_tracked")
 
 Array = NDArray[np.float32]
@@ -128,8 +122,6 @@ def save_checkpoint(
     `members`: state dicts (torch or numpy) of the network; `residual_sd` (12,) or (members, 12), scaled units; `half`
     stores float16. CheckpointError when the parts do not fit.
     """
-    from safetensors.numpy import save
-
     kind = np.float16 if half else np.float32
     tensors: dict[str, NDArray[Any]] = {}
     for place, member in enumerate(members):
@@ -141,7 +133,6 @@ def save_checkpoint(
         tensors["skip.bias"] = np.ascontiguousarray(regression.bias, dtype=np.float32)
     spread = np.broadcast_to(np.asarray(residual_sd, dtype=np.float64), (max(1, len(members)), config.len_pred))
     document: dict[str, Any] = {
-        "format": FORMAT,
         "config": config.to_dict(),
         "members": len(members),
         "scaler": asdict(scaler),
@@ -152,58 +143,17 @@ def save_checkpoint(
         "provenance": dict(provenance),
         "licence": licence,
     }
-    document["checksum"] = _checksum(document, tensors)
-    raw: bytes = save(tensors, metadata={_KEY: json.dumps(document, sort_keys=True)})
-    _parse(raw, str(path))
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(raw)
-    part.replace(path)
-    return hashlib.sha256(raw).hexdigest()
+    raw = sealed(document, tensors)
+    opened(raw, str(path), "gluformer", _assemble)
+    return write_whole(path, raw)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads and verifies a `.safetensors` checkpoint. CheckpointError says what is wrong with the file."""
-    return _parse(read_bounded(path), str(path))
+    return opened(read_bounded(path), str(path), "gluformer", _assemble)
 
 
-def _parse(raw: bytes, name: str) -> Checkpoint:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        metadata = _metadata(raw)
-        tensors: dict[str, NDArray[Any]] = load(raw)
-        document = json.loads(metadata[_KEY])
-        if document.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{name} has checkpoint format {document.get('format')!r}; this version reads {FORMAT}"
-            )
-        checksum = document.pop("checksum", None)
-        if checksum != _checksum(document, tensors):
-            raise CheckpointError(f"{name} is damaged or was changed: its checksum does not match its content")
-        return _assemble(document, tensors, hashlib.sha256(raw).hexdigest())
-    except SafetensorError as error:
-        raise CheckpointError(f"{name} is truncated or not a .safetensors file: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{name} is not a valid checkpoint: {error}") from error
-
-
-def _metadata(raw: bytes) -> dict[str, str]:
-    size = int.from_bytes(raw[:8], "little")
-    if len(raw) < 8 or size > len(raw) - 8:
-        raise ValueError("it is truncated or not a .safetensors file")
-    header = json.loads(raw[8 : 8 + size])
-    metadata = header.get("__metadata__", {})
-    if _KEY not in metadata:
-        raise ValueError(f"its metadata has no entry {_KEY!r}; only files written by glucast carry one")
-    return dict(metadata)
-
-
-def _assemble(document: dict[str, Any], tensors: dict[str, NDArray[Any]], fingerprint: str) -> Checkpoint:
-    single = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
-    for name, value in single.items():
-        if tensors[name].dtype not in (np.float32, np.float16) or not np.all(np.isfinite(value)):
-            raise ValueError(f"tensor {name} must be float32 or float16 and finite")
+def _assemble(document: dict[str, Any], single: dict[str, Array], fingerprint: str) -> Checkpoint:
     count = document["members"]
     if type(count) is not int or not 0 <= count <= 64:
         raise ValueError(f"members must be within 0..64, not {count!r}")
@@ -228,16 +178,6 @@ def _assemble(document: dict[str, Any], tensors: dict[str, NDArray[Any]], finger
         provenance=document["provenance"],
         licence=str(document["licence"]),
     )
-
-
-def _checksum(document: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256(b"glucast-checkpoint-v1\n")
-    digest.update(json.dumps(document, sort_keys=True).encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"\n{name} {value.dtype.str} {value.shape}\n".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()
 
 
 def check_shapes(config: GluformerConfig, state: Mapping[str, Array]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from agents.models.checkpoint_file import checkpoint_path
 from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import Checkpoint, load_checkpoint
-from agents.models.gluformer.checkpoint_file import checkpoint_path
 
 
 def chosen_checkpoint(choice: Choice) -> Checkpoint:

@@ -1,21 +1,9 @@
-"""Serves a checkpoint: fixed chunks, seeded dropout, several copies of the model on one or more devices.
-
-A chunk always holds the same number of windows on a path (one on a CPU, which is the live case and fits its cache;
-several on a GPU, the last one padded), so every matrix product has the same shape whoever is in the batch, and a
-window's bits depend on its own values, seed and number of samples alone. A chunk is also where work can be interrupted:
-`stream` yields after each.
-"""
+"""Serves a Gluformer checkpoint: scaling, seeded dropout, the members of an ensemble, the spread around each."""
 
 from __future__ import annotations
 
-import hashlib
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,36 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.core.forecaster import Samples, Windows
-from agents.core.predictive import Calibration
+from agents.models.choice import Precision
+from agents.models.dropout import SAMPLING_VERSION, DeviceMasks, HostMasks, Masks, NoDropout, threshold_of
+from agents.models.engine import SAMPLES_A_PASS, WINDOWS_A_CHUNK, Engine, chosen_devices, padded
 from agents.models.gluformer.checkpoint import Checkpoint
-from agents.models.gluformer.dropout import SAMPLING_VERSION, DeviceMasks, HostMasks, Masks, NoDropout, threshold_of
 from agents.models.gluformer.marks import marks_of
 from agents.models.gluformer.served_network import ServedNetwork
-from schemas.errors import ConfigurationError
 
-Precision = Literal["auto", "fp32", "bf16"]
-
-SAMPLES_A_PASS = 16  # more run in several passes: memory stays bounded, and S samples are always cut the same way
-_WINDOWS_A_CHUNK = {"cpu": 1, "cuda": 8}
 _NARROWEST_BF16 = 256  # below this width the conversions cost more than the products gain
-_FORGET = 0.2  # weight of the newest chunk in the measured cost
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Windows start..stop of the batch are done."""
-
-    start: int
-    stop: int
-    samples: Samples
-
-
-class Copy:
+class GluformerCopy:
     """One copy of every member on one device. `sample` runs on one thread at a time."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
-        self.windows_a_chunk = _WINDOWS_A_CHUNK.get(device.type, 1)
+        self.windows_a_chunk = WINDOWS_A_CHUNK.get(device.type, 1)
         self._checkpoint = checkpoint
         self._threshold = threshold_of(checkpoint.config.r_drop)
         self._members = [ServedNetwork(checkpoint.config, state, device, dtype) for state in checkpoint.members]
@@ -67,10 +41,8 @@ class Copy:
 
     def _sample(self, windows: Windows, seeds: Sequence[bytes] | None, num_samples: int) -> Samples:
         config, count = self._checkpoint.config, len(windows)
-        short = self.windows_a_chunk - count
-        past_mgdl = np.pad(windows.past_mgdl, ((0, short), (0, 0)), mode="edge").astype(np.float32, copy=False)
-        ends = np.pad(windows.end_times, (0, short), mode="edge")
-        chunk_seeds = None if seeds is None else [*seeds, *[seeds[-1]] * short]
+        whole, chunk_seeds = padded(windows, seeds, self.windows_a_chunk)
+        past_mgdl, ends = whole.past_mgdl, whole.end_times
         offset, scale = self._checkpoint.scaler.fitted(past_mgdl)
         past = self._sent((past_mgdl - offset) / scale)
         marks = self._sent(marks_of(ends, config.len_seq, config.len_pred)[:, :, : config.num_dynamic_features])
@@ -134,10 +106,8 @@ class Copy:
         return host.copy_(values, non_blocking=True)
 
 
-class GluformerEngine:
-    """The Gluformer forecaster; see agents.core.forecaster. ConfigurationError for a device that is not there."""
-
-    name = "gluformer"
+class GluformerEngine(Engine[GluformerCopy]):
+    """The Gluformer forecaster. ConfigurationError for a device that is not there."""
 
     def __init__(
         self,
@@ -151,106 +121,12 @@ class GluformerEngine:
         self.precision = chosen_precision(precision, devices[0], checkpoint.config.d_model)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.checkpoint = checkpoint
-        self.copies = [Copy(checkpoint, one, dtype) for one in devices for _ in range(copies_per_device)]
-        path = f"{checkpoint.fingerprint} {devices[0].type} {self.precision} {SAMPLING_VERSION}"
-        self.fingerprint = hashlib.sha256(b"glucast-forecaster-v1\n" + path.encode()).hexdigest()
-        self._turn = cycle(self.copies)
-        self._pool = ThreadPoolExecutor(len(self.copies), "gluformer") if len(self.copies) > 1 else None
-        self._lock = threading.Lock()
-        self._seconds_a_sample: float | None = None
-        self._windows = self._samples = 0
-        self._busy_seconds = 0.0
-
-    @property
-    def calibration(self) -> Calibration | None:
-        return self.checkpoint.calibration
-
-    def warm_up(self, num_samples: int = 10) -> None:
-        """Runs each copy twice, the second time measured, so that the first batch has a cost to be planned with."""
-        windows = Windows(
-            np.full((self.copies[0].windows_a_chunk, self.checkpoint.config.len_seq), 120.0, dtype=np.float32),
-            np.full(self.copies[0].windows_a_chunk, np.datetime64("2026-01-01T12:00:00", "s")),
+        super().__init__(
+            "gluformer",
+            [GluformerCopy(checkpoint, one, dtype) for one in devices for _ in range(copies_per_device)],
+            f"{checkpoint.fingerprint} {devices[0].type} {self.precision} {SAMPLING_VERSION}",
+            checkpoint.calibration,
         )
-        for copy in self.copies:
-            copy.sample(windows, [bytes(32)] * len(windows), num_samples)
-            self._timed(copy, windows, [bytes(32)] * len(windows), num_samples, count=False)
-
-    def sample(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Samples:
-        """See the interface. Chunks go to the copies in turn."""
-        parts = [chunk.samples for chunk in self.stream(windows, seeds, num_samples)]
-        steps = self.checkpoint.config.len_pred
-        if not parts:
-            return Samples(np.empty((0, num_samples, steps), np.float32), np.empty((0, steps), np.float32))
-        return Samples(
-            np.concatenate([part.samples_mgdl for part in parts]),
-            np.concatenate([part.residual_sd_mgdl for part in parts]),
-        )
-
-    def stream(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Iterator[Chunk]:
-        """The same samples chunk by chunk, in order; whoever stops iterating leaves the rest undone.
-
-        ValueError when seeds and windows differ in number or no sample is asked for.
-        """
-        if len(seeds) != len(windows) or num_samples < 1:
-            raise ValueError(f"{len(windows)} windows need as many seeds, not {len(seeds)}, and at least one sample")
-        size = self.copies[0].windows_a_chunk
-        pending: deque[tuple[int, Callable[[], Samples]]] = deque()
-        for start in range(0, len(windows), size):
-            part = Windows(windows.past_mgdl[start : start + size], windows.end_times[start : start + size])
-            pending.append((start, self._started(part, seeds[start : start + size], num_samples)))
-            if len(pending) >= len(self.copies):
-                yield self._finished(pending.popleft())
-        while pending:
-            yield self._finished(pending.popleft())
-
-    def _started(self, part: Windows, seeds: Sequence[bytes], num_samples: int) -> Callable[[], Samples]:
-        copy = next(self._turn)
-        if self._pool is None:
-            samples = self._timed(copy, part, seeds, num_samples)
-            return lambda: samples
-        future: Future[Samples] = self._pool.submit(self._timed, copy, part, seeds, num_samples)
-        return future.result
-
-    @staticmethod
-    def _finished(entry: tuple[int, Callable[[], Samples]]) -> Chunk:
-        samples = entry[1]()
-        return Chunk(entry[0], entry[0] + samples.samples_mgdl.shape[0], samples)
-
-    def _timed(
-        self, copy: Copy, part: Windows, seeds: Sequence[bytes], num_samples: int, count: bool = True
-    ) -> Samples:
-        began = time.perf_counter()
-        samples = copy.sample(part, seeds, num_samples)
-        seconds = time.perf_counter() - began
-        with self._lock:
-            cost = seconds / (copy.windows_a_chunk * num_samples)
-            known = self._seconds_a_sample
-            self._seconds_a_sample = cost if known is None else known + _FORGET * (cost - known)
-            if count:
-                self._windows += len(part)
-                self._samples += len(part) * num_samples
-                self._busy_seconds += seconds
-        return samples
-
-    def seconds_per_window(self, num_samples: int) -> float:
-        """Measured cost of one window with `num_samples` samples, all copies at work; 0 before anything has run."""
-        return (self._seconds_a_sample or 0.0) * num_samples / len(self.copies)
-
-    def stats(self) -> dict[str, float]:
-        """Plain numbers for metrics. Memory of the GPUs is 0 where there are none."""
-        gpus = {copy.device for copy in self.copies if copy.device.type == "cuda"}
-        with self._lock:
-            busy = self._busy_seconds
-            return {
-                "copies": float(len(self.copies)),
-                "windows_total": float(self._windows),
-                "samples_total": float(self._samples),
-                "busy_seconds_total": busy,
-                "windows_per_busy_second": self._windows / busy if busy else 0.0,
-                "seconds_per_sample": self._seconds_a_sample or 0.0,
-                "vram_allocated_bytes": float(sum(torch.cuda.memory_allocated(gpu) for gpu in gpus)),
-                "vram_peak_bytes": float(sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus)),
-            }
 
     def mean(self, windows: Windows) -> NDArray[np.float32]:
         """The forecast without dropout, (B, members, 12) mg/dL."""
@@ -263,19 +139,6 @@ class GluformerEngine:
             for at in range(len(windows))
         ]
         return np.concatenate(rows) if rows else np.empty((0, members, self.checkpoint.config.len_pred), np.float32)
-
-
-def chosen_devices(device: str) -> list[torch.device]:
-    """auto: every GPU, else the CPU; cuda: every GPU; cuda:N; cpu. ConfigurationError when it is not there."""
-    gpus = torch.cuda.device_count() if device != "cpu" else 0
-    if device == "cpu" or (device == "auto" and not gpus):
-        return [torch.device("cpu")]
-    if device in ("auto", "cuda") and gpus:
-        return [torch.device("cuda", place) for place in range(gpus)]
-    kind, _, number = device.partition(":")
-    if kind == "cuda" and number.isdigit() and int(number) < gpus:
-        return [torch.device("cuda", int(number))]
-    raise ConfigurationError(f"device {device!r} is not available: {gpus} GPUs found; use auto, cpu, cuda or cuda:N")
 
 
 def chosen_precision(precision: Precision, device: torch.device, d_model: int) -> Literal["fp32", "bf16"]:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from agents.models.dropout import Masks, threshold_of
 from agents.models.gluformer.config import GluformerConfig
-from agents.models.gluformer.dropout import Masks, threshold_of
 
 State = Mapping[str, Tensor]
 

@@ -18,8 +18,8 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
+from agents.models.checkpoint_file import read_bounded
 from agents.models.gluformer.checkpoint import Checkpoint, Scaler
-from agents.models.gluformer.checkpoint_file import read_bounded
 from agents.models.gluformer.config import GluformerConfig
 from schemas.errors import CheckpointError
 

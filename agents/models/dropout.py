@@ -24,6 +24,11 @@ def threshold_of(probability: float) -> int:
     return round(probability * _LEVELS)
 
 
+def kept_share(threshold: int) -> float:
+    """Of the elements, on average: what a kept one is divided by."""
+    return 1.0 - threshold / _LEVELS
+
+
 class Masks(Protocol):
     """Where the network takes its masks from, layer after layer."""
 
@@ -35,7 +40,7 @@ class NoDropout:
     """Every element at the share of the time it is kept, which undoes the folded factor: the network in eval mode."""
 
     def __init__(self, threshold: int) -> None:
-        self._share = 1.0 - threshold / _LEVELS
+        self._share = kept_share(threshold)
 
     def apply(self, x: Tensor) -> Tensor:
         return x.mul_(self._share)

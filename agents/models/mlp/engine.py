@@ -1,0 +1,100 @@
+"""Serves an MLP checkpoint: every sample is one pass with dropout masks of the window's own seed.
+
+A sample is a pass's location; the residual spread is the standard deviation of the Laplace noise around it, sqrt(2)
+times its scale, as the root of its mean square over the passes. Spread is all that travels: which shape lies between
+the quantiles is learnt by the conformal step, per horizon (agents/core/predictive.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.core.forecaster import Samples, Windows
+from agents.models.dropout import SAMPLING_VERSION, DeviceMasks, HostMasks, Masks, kept_share, threshold_of
+from agents.models.engine import SAMPLES_A_PASS, WINDOWS_A_CHUNK, Engine, chosen_devices, padded
+from agents.models.mlp.checkpoint import MlpCheckpoint
+from agents.models.mlp.features import FURTHEST, features
+from agents.models.mlp.network import Mlp
+from schemas.grid import HORIZON_STEPS
+
+
+class MlpCopy:
+    """One copy of the network on one device, in single precision: its products are too few to gain by less."""
+
+    def __init__(self, checkpoint: MlpCheckpoint, device: torch.device, windows_a_chunk: int | None = None) -> None:
+        self.device = device
+        self.windows_a_chunk = windows_a_chunk or WINDOWS_A_CHUNK.get(device.type, 1)
+        self._checkpoint = checkpoint
+        self._threshold = threshold_of(checkpoint.config.dropout)
+        self._network = Mlp(checkpoint.config).eval().to(device)
+        self._network.load_state_dict({name: torch.from_numpy(value) for name, value in checkpoint.network.items()})
+        self._lock = threading.Lock()
+
+    def sample(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Samples:
+        """One chunk."""
+        with self._lock, torch.inference_mode():
+            whole, chunk_seeds = padded(windows, seeds, self.windows_a_chunk)
+            made = self._checkpoint
+            read = (features(whole.past_mgdl, whole.end_times) - made.feature_centre) / made.feature_scale
+            stem = self._network.stem(torch.from_numpy(np.clip(read, -FURTHEST, FURTHEST)).to(self.device))
+            masks = self._masks(chunk_seeds or [])
+            passes = [
+                self._pass(stem, masks, min(SAMPLES_A_PASS, num_samples - start))
+                for start in range(0, num_samples, SAMPLES_A_PASS)
+            ]
+            change, scale = (torch.cat(parts, dim=1).cpu().numpy() for parts in zip(*passes, strict=True))
+        samples = whole.past_mgdl[:, None, -1:] + made.step_scale_mgdl * change
+        spread = made.step_scale_mgdl * np.sqrt(2.0 * np.mean(np.square(scale), axis=1))
+        count = len(windows)
+        return Samples(
+            np.ascontiguousarray(samples[:count], dtype=np.float32), np.ascontiguousarray(spread[:count], np.float32)
+        )
+
+    def _pass(self, stem: Tensor, masks: Masks | None, samples: int) -> tuple[Tensor, Tensor]:
+        """Changes and scales (W, samples, 12) in units of each step; rows of a window stand together, as masks do."""
+        rows = stem.repeat_interleave(samples, dim=0)
+        change, log_scale = self._network.heads(rows, self._drop(masks))
+        shape = (stem.shape[0], samples, HORIZON_STEPS)
+        return change.reshape(shape), log_scale.exp().reshape(shape)
+
+    def _drop(self, masks: Masks | None) -> Callable[[Tensor], Tensor]:
+        if masks is None:
+            return lambda x: x
+        kept = kept_share(self._threshold)
+        return lambda x: masks.apply(x).div_(kept)
+
+    def _masks(self, seeds: Sequence[bytes]) -> Masks | None:
+        if not self._threshold:
+            return None
+        if self.device.type == "cpu":
+            return HostMasks(seeds, 0, self._threshold)
+        return DeviceMasks(seeds, 0, self._threshold, self.device)
+
+
+class MlpEngine(Engine[MlpCopy]):
+    """The MLP forecaster. ConfigurationError for a device that is not there.
+
+    `windows_a_chunk`: more than the device's own for much at once, as in an evaluation; the last bits may then differ.
+    """
+
+    def __init__(
+        self,
+        checkpoint: MlpCheckpoint,
+        *,
+        device: str = "auto",
+        copies_per_device: int = 1,
+        windows_a_chunk: int | None = None,
+    ) -> None:
+        devices = chosen_devices(device)
+        self.checkpoint = checkpoint
+        super().__init__(
+            "mlp",
+            [MlpCopy(checkpoint, one, windows_a_chunk) for one in devices for _ in range(copies_per_device)],
+            f"{checkpoint.fingerprint} {devices[0].type} fp32 {SAMPLING_VERSION}",
+            checkpoint.calibration,
+        )
