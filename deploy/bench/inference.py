@@ -1,4 +1,4 @@
-"""How fast the engine serves the published architecture, beside the reference network served its own way.
+"""How fast checkpoints are served, and the published architecture beside the reference network served its own way.
 
 The reference (PyPI glucosedao-glucobench 0.4.1) runs as its `predict` does: module in train mode, autograd on, every
 sample of every window in one batch. Engine and reference get the same random weights. Each measurement has a process of
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _REFERENCE = "glucobench.lib.gluformer.model"
 _TIMEOUT_SECONDS = 900
+_CHECKPOINT = "checkpoint "
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,49 @@ def run(
             timings.append(_in_child(what, windows, samples, precision, threads, repeats))
         found.append(Comparison(windows, samples, *timings))
     return found
+
+
+@dataclass(frozen=True)
+class Served:
+    """One checkpoint under one load."""
+
+    checkpoint: str
+    windows: int
+    samples: int
+    timing: Timing
+
+
+def run_checkpoints(
+    checkpoints: Sequence[str],
+    loads: tuple[tuple[int, int], ...] = ((32, 10), (1, 10)),
+    *,
+    precision: str = "auto",
+    threads: int = 1,
+    repeats: int = 3,
+    progress: Callable[[str], None] = lambda _text: None,
+) -> list[Served]:
+    """Measures every checkpoint ("bundled" or a file) under every load, as the inference role serves it."""
+    found = []
+    for checkpoint in checkpoints:
+        for windows, samples in loads:
+            progress(f"{windows} windows x {samples} samples: {checkpoint}")
+            what = f"{_CHECKPOINT}{checkpoint}"
+            found.append(
+                Served(checkpoint, windows, samples, _in_child(what, windows, samples, precision, threads, repeats))
+            )
+    return found
+
+
+def describe_checkpoints(found: list[Served]) -> str:
+    """A table for people."""
+    lines = [f"{'load':>8} {'wall':>10} {'CPU':>10} {'CPU/window':>11} {'peak RSS':>10}  checkpoint"]
+    lines += [
+        f"{one.windows:>4}x{one.samples:<3} {1e3 * one.timing.wall_seconds:>7,.1f} ms "
+        f"{1e3 * one.timing.cpu_seconds:>7,.1f} ms {1e3 * one.timing.cpu_seconds / one.windows:>8,.2f} ms "
+        f"{one.timing.peak_rss_bytes / 2**20:>6,.0f} MiB  {one.checkpoint}"
+        for one in found
+    ]
+    return "\n".join(lines)
 
 
 def describe(found: list[Comparison]) -> str:
@@ -170,7 +214,9 @@ def _measure(what: str, windows: int, samples: int, precision: str, threads: int
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     used = "fp32"
-    if what == "reference":
+    if what.startswith(_CHECKPOINT):
+        work = _checkpoint_work(what.removeprefix(_CHECKPOINT), windows, samples, precision, threads)
+    elif what == "reference":
         work = _reference_work(windows, samples)
         repeats = min(repeats, 2) if windows > 1 else repeats
     else:
@@ -191,6 +237,18 @@ def _measure(what: str, windows: int, samples: int, precision: str, threads: int
         cpus.append(time.process_time() - cpu)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Timing(min(walls), min(cpus), peak, used)
+
+
+def _checkpoint_work(checkpoint: str, windows: int, samples: int, precision: Any, threads: int) -> Callable[[], object]:
+    from agents.models.choice import Choice
+    from agents.models.load import load_forecaster
+
+    forecaster = load_forecaster(
+        "network", Choice(checkpoint=checkpoint, device="cpu", precision=precision, torch_threads=threads)
+    )
+    forecaster.warm_up()
+    batch, seeds = _batch(windows), [bytes([place]) * 32 for place in range(windows)]
+    return lambda: forecaster.sample(batch, seeds, samples)
 
 
 def _reference_work(windows: int, samples: int) -> Callable[[], object]:

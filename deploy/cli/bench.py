@@ -62,10 +62,18 @@ def inference(
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the engine.")] = "auto",
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one matrix product.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, max=20, help="The best of so many runs counts.")] = 3,
+    checkpoint: Annotated[list[str], typer.Option(help="A checkpoint to be timed; may be repeated.")] = ["bundled"],  # noqa: B006
+    published: Annotated[
+        bool, typer.Option("--published/--no-published", help="The published architecture beside its reference, too.")
+    ] = True,
 ) -> None:
-    """The engine beside the reference network served its own way, published architecture, and the floor of both."""
-    from deploy.bench.inference import describe, run
+    """Checkpoints as they are served; the published architecture beside the reference network served its own way."""
+    from deploy.bench.inference import describe, describe_checkpoints, run, run_checkpoints
 
+    served = run_checkpoints(checkpoint, precision=precision, threads=threads, repeats=repeats, progress=typer.echo)
+    typer.echo(describe_checkpoints(served))
+    if not published:
+        return
     typer.echo(describe(run(precision=precision, threads=threads, repeats=repeats, progress=typer.echo)))
 
 

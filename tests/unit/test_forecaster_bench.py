@@ -40,3 +40,18 @@ def test_the_floor_repeats_every_matrix_product_of_a_chunk() -> None:
         inference._products_alone(engine, windows=1, samples=1)()
     alone = counter.get_total_flops()
     assert 1.1e9 < alone / 2 < 1.4e9  # recorded once while drawing, once when repeated
+
+
+def test_a_checkpoint_is_timed_as_it_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(what: str, windows: int, samples: int, *_: object) -> Timing:
+        asked.append((what, windows, samples))
+        return Timing(0.064, 0.032, 1 << 28)
+
+    monkeypatch.setattr(inference, "_in_child", measured)
+    found = inference.run_checkpoints(["bundled", "other.safetensors"], ((32, 10),))
+    assert asked == [("checkpoint bundled", 32, 10), ("checkpoint other.safetensors", 32, 10)]
+    assert "1.00 ms    256 MiB  other.safetensors" in inference.describe_checkpoints(found)
+    work = inference._checkpoint_work("bundled", 2, 3, "fp32", torch.get_num_threads())
+    assert work().samples_mgdl.shape == (2, 3, 12)

@@ -1,0 +1,166 @@
+"""Fits the MLP to a pool of windows: Laplace likelihood per step, so the errors count by their size, not by its square.
+
+    loss = mean over measured targets of |y - m_h| / b_h + log b_h        Laplace, m: location, b: scale
+
+Both are learnt together: what cannot be foreseen widens b and pulls less on m. Weights kept are an exponential moving
+average over a fixed number of steps. Every step draws its windows and its dropout from (seed, step), so a run that was
+stopped goes on to the same result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.models.dropout import HostMasks, kept_share, threshold_of
+from agents.models.mlp.checkpoint import MlpCheckpoint
+from agents.models.mlp.config import MlpConfig
+from agents.models.mlp.features import FURTHEST, features
+from agents.models.mlp.network import Mlp
+from agents.training.table import Pool
+
+_SCALING_WINDOWS = 100_000
+
+
+@dataclass(frozen=True)
+class MlpSchedule:
+    """How long and how hard to train."""
+
+    steps: int = 4000
+    batch_size: int = 1024
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    average: float = 0.999
+    warm_up: float = 0.05  # share of the steps
+
+
+class MlpFit:
+    """Training of one network that goes on from `path` where it was stopped; one seed, one result on one machine."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        config: MlpConfig,
+        schedule: MlpSchedule,
+        seed: int,
+        path: Path | None = None,
+        saved_every: int = 500,
+    ) -> None:
+        self.saved_every = saved_every
+        self.pool, self.config, self.schedule, self.seed, self.path = pool, config, schedule, seed, path
+        torch.manual_seed(seed)
+        self.network = Mlp(config)
+        with torch.no_grad():
+            self.network.head.weight.mul_(0.1)
+            self.network.head.bias.zero_()
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.step = 0
+        self._centre, self._scale, self._unit = self._scaling()
+        if path is not None and path.exists():
+            self._resume(path)
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        """Trains to the end of the schedule; yields (step, loss) now and then, after each the state is saved."""
+        self.network.train()
+        losses: list[float] = []
+        while self.step < self.schedule.steps:
+            losses.append(self._one_step())
+            self.step += 1
+            if self.step % self.saved_every == 0 or self.step == self.schedule.steps:
+                if self.path is not None:
+                    self._save(self.path)
+                yield self.step, float(np.mean(losses))
+                losses = []
+
+    def checkpoint(self) -> MlpCheckpoint:
+        """The averaged network, uncalibrated."""
+        return MlpCheckpoint(
+            config=self.config,
+            network={name: value.numpy().copy() for name, value in self.average.items()},
+            feature_centre=self._centre,
+            feature_scale=self._scale,
+            step_scale_mgdl=self._unit,
+        )
+
+    def _scaling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(self.seed)
+        rows = np.sort(rng.choice(len(self.pool), min(len(self.pool), _SCALING_WINDOWS), replace=False))
+        past = self.pool.past(rows)
+        read = features(past, self.pool.end_times(rows)).astype(np.float64)
+        change = np.abs(self.pool.future(rows) - past[:, -1:]).astype(np.float64)
+        spread = np.maximum(read.std(axis=0), 1e-3)
+        unit = np.maximum(np.nanmean(change, axis=0), 0.5)
+        return read.mean(axis=0).astype(np.float32), spread.astype(np.float32), unit.astype(np.float32)
+
+    def _one_step(self) -> float:
+        rng = np.random.default_rng([self.seed, self.step])
+        rows = rng.integers(len(self.pool), size=self.schedule.batch_size)
+        past = self.pool.past(rows)
+        read = np.clip((features(past, self.pool.end_times(rows)) - self._centre) / self._scale, -FURTHEST, FURTHEST)
+        target = torch.from_numpy((self.pool.future(rows) - past[:, -1:]) / self._unit)
+        change, log_scale = self.network(torch.from_numpy(read), self._dropout(rng.bytes(32)))
+        loss = laplace_loss(target, change, log_scale)
+        self._set_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self._follow()
+        return float(loss.detach())
+
+    def _dropout(self, seed: bytes) -> Callable[[Tensor], Tensor]:
+        """The masks of serving: the framework's own would take a third of the training time."""
+        threshold = threshold_of(self.config.dropout)
+        if not threshold:
+            return lambda x: x
+        masks = HostMasks([seed], 0, threshold)
+        return lambda x: x * masks.apply(torch.full_like(x, 1.0 / kept_share(threshold)))
+
+    def _set_rate(self) -> None:
+        done = self.step / self.schedule.steps
+        shape = min(1.0, done / self.schedule.warm_up) * 0.5 * (1.0 + math.cos(math.pi * done))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.learning_rate * shape
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        pace = 1.0 - min(self.schedule.average, (self.step + 1) / (self.step + 10))
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, pace)
+
+    def _save(self, path: Path) -> None:
+        part = path.with_suffix(".part")
+        torch.save(
+            {
+                "step": self.step,
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average,
+            },
+            part,
+        )
+        part.replace(path)
+
+    def _resume(self, path: Path) -> None:
+        document = torch.load(path, weights_only=True)
+        self.step = document["step"]
+        self.network.load_state_dict(document["network"])
+        self.optimizer.load_state_dict(document["optimizer"])
+        self.average = document["average"]
+
+
+def laplace_loss(target: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+    """Mean negative log likelihood, less log 2, over the targets that are there; a missing one is NaN. All (B, 12)."""
+    there = torch.isfinite(target)
+    error = (torch.where(there, target, 0.0) - location).abs()
+    loss = error * torch.exp(-log_scale) + log_scale
+    return (loss * there).sum() / there.sum()

@@ -1,0 +1,129 @@
+"""Leave one study out: for each of HELD_OUT_STUDIES a network trained on all others, beside its baselines.
+
+Nothing of the study that is held out touches features, fit, spread or calibration: the scaling of the features, the
+network, every baseline and every conformal step come from the people of other studies. A study that is done is kept in
+the work directory, so a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.models.mlp.checkpoint import load_mlp
+from agents.models.mlp.config import MlpConfig
+from agents.models.mlp.engine import MlpEngine
+from agents.training.baselines import PointForecast, persistence, with_spread
+from agents.training.evaluate import SERVED_SAMPLES, served
+from agents.training.fit_mlp import MlpSchedule
+from agents.training.lags import fit_boosted, fit_lag_ridge
+from agents.training.metrics import Predictive
+from agents.training.splits import Examples
+from agents.training.studies import HELD_OUT_STUDIES, cut, judged_by
+from agents.training.study_metrics import Scored, bootstrap, figures, lows_seen, scored
+from agents.training.study_report import write_study_report
+from agents.training.table import Person, Pool, read_people
+from agents.training.train_mlp import BULK, calibration_windows, train_mlp
+from schemas.errors import ConfigurationError
+
+Progress = Callable[[str], None]
+STRIDE = 3
+SERVED = "glucast"
+ANCHOR = "ridge, 96 lags"
+_LAYOUT = 1
+
+
+def evaluate_studies(
+    *,
+    data: Path,
+    out: Path,
+    work: Path,
+    config: MlpConfig = MlpConfig(),  # noqa: B008  frozen
+    schedule: MlpSchedule = MlpSchedule(),  # noqa: B008  frozen
+    seed: int = 0,
+    threads: int = 1,
+    stride: int = STRIDE,
+    boosted: bool = True,
+    studies: Sequence[str] = HELD_OUT_STUDIES,
+    progress: Progress = print,
+) -> dict[str, Any]:
+    """Trains, scores and writes studies.json, studies.md and figures into `out`; returns the summary.
+
+    `boosted`: with LightGBM. FileNotFoundError without the table, ConfigurationError where it lacks a study.
+    """
+    people = read_people(data)
+    summary: dict[str, Any] = {
+        "stride": stride,
+        "num_samples": SERVED_SAMPLES,
+        "schedule_steps": schedule.steps,
+        "studies": {},
+    }
+    work.mkdir(parents=True, exist_ok=True)
+    for study in studies:
+        test = judged_by(people, study)
+        if not test:
+            raise ConfigurationError(f"{data} holds nobody of {study} with a reading every five minutes")
+        checkpoint = work / f"{study}.safetensors"
+        train_mlp(
+            out=checkpoint, data=data, work=work / study, held_out=study, config=config, schedule=schedule,
+            seed=seed, threads=threads, people=people,
+            progress=lambda text, share, study=study: progress(f"{study} held out: {text}"),  # type: ignore[misc]
+        )  # fmt: skip
+        key = hashlib.sha256(f"{_LAYOUT} {stride} {boosted} {threads}".encode() + checkpoint.read_bytes()).hexdigest()
+        done = work / f"{study}.json"
+        if done.exists() and (kept := json.loads(done.read_text(encoding="utf-8")))["key"] == key:
+            summary["studies"][study] = kept["figures"]
+            continue
+        found = _one_study(study, people, test, checkpoint, seed, threads, stride, boosted, progress)
+        done.write_text(json.dumps({"key": key, "figures": found}), encoding="utf-8")
+        summary["studies"][study] = found
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "studies.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_study_report(summary, out)
+    return summary
+
+
+def _one_study(
+    study: str,
+    people: Sequence[Person],
+    test: Sequence[Person],
+    checkpoint: Path,
+    seed: int,
+    threads: int,
+    stride: int,
+    boosted: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    parts = cut(people, study, seed)
+    train, select = Pool.of(parts.train, STRIDE), Pool.of(parts.calibrate, STRIDE)
+    points: dict[str, PointForecast] = {"persistence": persistence}
+    for lags in (24, 96):
+        progress(f"{study} held out: ridge on {lags} lags")
+        points[f"ridge, {lags} lags"] = fit_lag_ridge(train, select, lags)
+    if boosted:
+        points["LightGBM"] = fit_boosted(
+            train, seed, threads, lambda step: progress(f"{study} held out: LightGBM, step {step + 1} of 12")
+        )
+    calibrate = calibration_windows(parts.calibrate)
+    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
+    answers: dict[str, Callable[[Examples], Predictive]] = {
+        name: with_spread(forecast, calibrate, symmetric=True) for name, forecast in points.items()
+    }
+    answers[SERVED] = lambda part: served(engine, part)
+    held_out = Pool.of(test, stride).examples()
+    named: dict[str, Scored] = {}
+    for name, answer in answers.items():
+        progress(f"{study} held out: scoring {name}")
+        named[name] = scored(held_out, answer(held_out))
+    lows = {name: lows_seen(held_out, found) for name, found in named.items()}
+    own = lows[SERVED]["precision"]
+    return {
+        "fingerprint": engine.fingerprint,
+        "forecasters": {name: figures(held_out, found) for name, found in named.items()},
+        "bootstrap_60": bootstrap(held_out, named, ANCHOR, seed),
+        "lows": lows,
+        "lows_at_the_same_precision": {name: lows_seen(held_out, found, own) for name, found in named.items()},
+    }

@@ -1,0 +1,148 @@
+"""Makes an MLP checkpoint from a table of recordings: fitted, its spread calibrated on people kept back, as served.
+
+Steps: read the table (table.py), keep people back (studies.py), fit the network (fit_mlp.py) and the ridge beside it
+(lags.py), write the uncalibrated checkpoint, sample it through the serving engine on the people kept back, fit the
+conformal step on these samples, write the checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.models.mlp.checkpoint import LinearAnchor, MlpCheckpoint, save_mlp
+from agents.models.mlp.config import MlpConfig
+from agents.models.mlp.engine import MlpEngine
+from agents.models.regression import Regression
+from agents.training.baselines import with_spread
+from agents.training.calibrate import even_weight, fit_calibration
+from agents.training.evaluate import SERVED_SAMPLES, served
+from agents.training.fit_mlp import MlpFit, MlpSchedule
+from agents.training.lags import LagRidge, fit_lag_ridge
+from agents.training.splits import Examples
+from agents.training.studies import cut, licence_of
+from agents.training.table import Person, Pool, read_people
+from schemas.errors import ConfigurationError
+
+Progress = Callable[[str, float], None]
+"""(what is happening, share done 0..1)"""
+
+CALIBRATION_WINDOWS = 16_000
+BULK = 64
+"""Windows at once: the samples that are served, but for the last bits, at an eighth of the time."""
+_RIDGE_STRIDE = 3
+
+
+def train_mlp(
+    *,
+    out: Path,
+    data: Path,
+    work: Path,
+    held_out: str | None = None,
+    config: MlpConfig = MlpConfig(),  # noqa: B008  frozen
+    schedule: MlpSchedule = MlpSchedule(),  # noqa: B008  frozen
+    seed: int = 0,
+    threads: int = 1,
+    people: Sequence[Person] | None = None,
+    progress: Progress = lambda text, share: None,
+) -> dict[str, Any]:
+    """Trains on every study but `held_out`, calibrates and writes `out`; an unfinished run goes on from `work`.
+
+    `people`: the table, where it has been read already. FileNotFoundError without the table; ConfigurationError when
+    `work` belongs to a run with other settings or data.
+    """
+    torch.set_num_threads(threads)
+    progress("reading the table", 0.0)
+    everyone = read_people(data) if people is None else people
+    parts = cut(everyone, held_out, seed)
+    settings = {
+        "network": "mlp",
+        "config": config.to_dict(),
+        "schedule": asdict(schedule),
+        "seed": seed,
+        "held_out": held_out,
+        "readings": {one.name: int(one.measured.sum()) for one in parts.train},
+    }
+    claim(work, settings)
+    pool = Pool.of(parts.train)
+    fit = MlpFit(pool, config, schedule, seed, work / "mlp.pt")
+    loss = float("nan")
+    for step, loss in fit.run():
+        progress(f"step {step:,} of {schedule.steps:,}, loss {loss:.3f}", 0.9 * step / schedule.steps)
+    progress("fitting the ridge beside it", 0.91)
+    calibrate = calibration_windows(parts.calibrate)
+    ridge = fit_lag_ridge(Pool.of(parts.train, _RIDGE_STRIDE), Pool.of(parts.calibrate, _RIDGE_STRIDE))
+    progress("calibrating as served", 0.95)
+    made = dataclasses.replace(
+        fit.checkpoint(),
+        anchor=_anchor(ridge, calibrate),
+        provenance=_provenance(settings, parts.train, parts.calibrate, len(pool), ridge),
+        licence=licence_of([*parts.train, *parts.calibrate]),
+    )
+    made = dataclasses.replace(made, calibration=calibrated_as_served(made, calibrate))
+    fingerprint = save_mlp(out, made)
+    progress("done", 1.0)
+    return {
+        "fingerprint": fingerprint,
+        "parameters": sum(value.size for value in made.network.values()),
+        "windows": len(pool),
+        "people": len(parts.train),
+        "kept_back": [one.name for one in parts.calibrate],
+    }
+
+
+def calibration_windows(people: Sequence[Person]) -> Examples:
+    """Windows of the people kept back, evenly over their time; of each study as many as of another, at most."""
+    studies = sorted({one.study for one in people})
+    share = CALIBRATION_WINDOWS // len(studies)
+    rows = []
+    pool = Pool.of(people)
+    for study in studies:
+        own = np.flatnonzero(pool.studies == study)
+        rows.append(own[:: max(1, own.size // share)][:share])
+    return pool.examples(np.concatenate(rows))
+
+
+def calibrated_as_served(checkpoint: MlpCheckpoint, part: Examples) -> Any:
+    """The conformal step for samples of the serving engine; every study counts the same."""
+    answer = served(MlpEngine(checkpoint, device="cpu", windows_a_chunk=BULK), part, SERVED_SAMPLES)
+    weight = even_weight(part.data_set)
+    return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, weight, symmetric=True)
+
+
+def claim(work: Path, settings: dict[str, Any]) -> None:
+    """Makes `work` the folder of a run with these settings. ConfigurationError where it is another run's."""
+    work.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(settings, indent=1, sort_keys=True)
+    file = work / "settings.json"
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise ConfigurationError(f"{work} holds a run with other settings; remove it or name another --work directory")
+    file.write_text(text, encoding="utf-8")
+
+
+def _anchor(ridge: LagRidge, calibrate: Examples) -> LinearAnchor:
+    answer = with_spread(ridge, calibrate, symmetric=True)(calibrate)
+    regression = Regression(ridge.weight.astype(np.float32), ridge.bias.astype(np.float32))
+    return LinearAnchor(regression, np.ascontiguousarray(answer.residual_sd_mgdl[0]), answer.calibration)
+
+
+def _provenance(
+    settings: dict[str, Any], train: Sequence[Person], kept_back: Sequence[Person], windows: int, ridge: LagRidge
+) -> dict[str, Any]:
+    return {
+        "command": "glucast train",
+        "settings": {name: value for name, value in settings.items() if name != "readings"},
+        "studies": sorted({one.study for one in train}),
+        "windows": windows,
+        "people": sorted(one.name for one in train),
+        "kept_back": sorted(one.name for one in kept_back),
+        "ridge_penalty": ridge.penalty,
+        "not_for": "Not a medical device; not for treatment decisions.",
+    }

@@ -1,0 +1,238 @@
+"""Leave one study out, in miniature: a run that resumes, what a held-out study must not touch, the report."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from agents.core.forecaster import Windows
+from agents.core.predictive import Calibration
+from agents.models.mlp.checkpoint import load_mlp
+from agents.models.mlp.config import MlpConfig
+from agents.training.calibrate import fit_calibration
+from agents.training.fit_mlp import MlpFit, MlpSchedule
+from agents.training.lags import fit_boosted, fit_lag_ridge
+from agents.training.metrics import Predictive
+from agents.training.splits import Examples
+from agents.training.study_evaluation import evaluate_studies
+from agents.training.study_metrics import bootstrap, figures, lows_seen, regimes, scored
+from agents.training.table import Pool, read_people
+from agents.training.train_mlp import train_mlp
+from schemas.errors import ConfigurationError
+
+TINY = MlpConfig(width=16, blocks=1)
+SHORT = MlpSchedule(steps=40, batch_size=64)
+SIZES: dict[str, Any] = {"config": TINY, "schedule": SHORT}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three studies of four people, two days each: a slow wave and noise, some readings missing."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for study in ("A", "B", "C"):
+        for subject in range(4):
+            count = 500
+            level = 150 + 50 * np.sin(np.arange(count) / rng.uniform(15, 30)) + np.cumsum(rng.normal(0, 1, count))
+            kept = rng.random(count) > 0.02
+            times = [
+                datetime.datetime(2026, 1, 5) + datetime.timedelta(minutes=5 * int(slot))
+                for slot in np.flatnonzero(kept)
+            ]
+            rows.append(
+                pl.DataFrame(
+                    {
+                        "dataset": study,
+                        "subject": f"{subject}",
+                        "diabetes": "T1D",
+                        "step_min": 5,
+                        "time": times,
+                        "mg_dl": level[kept].clip(40, 400),
+                    }
+                )
+            )
+    path = tmp_path_factory.mktemp("table") / "open.parquet"
+    pl.concat(rows).write_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("run")
+    train_mlp(out=home / "a.safetensors", data=data, work=home / "a", held_out="A", **SIZES)
+    return home / "a.safetensors"
+
+
+def test_the_same_seed_gives_the_same_file_and_another_another(data: Path, run: Path, tmp_path: Path) -> None:
+    train_mlp(out=tmp_path / "b.safetensors", data=data, work=tmp_path / "b", held_out="A", **SIZES)
+    assert (tmp_path / "b.safetensors").read_bytes() == run.read_bytes()
+    train_mlp(out=tmp_path / "c.safetensors", data=data, work=tmp_path / "c", held_out="A", seed=1, **SIZES)
+    assert (tmp_path / "c.safetensors").read_bytes() != run.read_bytes()
+    with pytest.raises(ConfigurationError, match="other settings"):
+        train_mlp(out=tmp_path / "d.safetensors", data=data, work=tmp_path / "b", **SIZES)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    pool = Pool.of(read_people(data))
+    schedule = MlpSchedule(steps=21, batch_size=8)
+    whole, stopped = (
+        MlpFit(pool, TINY, schedule, 3),
+        MlpFit(pool, TINY, schedule, 3, tmp_path / "fit.pt", saved_every=20),
+    )
+    for _ in whole.run():
+        pass
+    assert next(stopped.run())[0] == 20
+    again = MlpFit(pool, TINY, schedule, 3, tmp_path / "fit.pt")
+    assert again.step == 20
+    for _ in again.run():
+        pass
+    assert all(
+        np.array_equal(again.checkpoint().network[name], value) for name, value in whole.checkpoint().network.items()
+    )
+
+
+def test_the_file_says_where_it_comes_from_and_holds_nothing_of_the_held_out_study(run: Path) -> None:
+    made = load_mlp(run)
+    assert made.calibration is not None
+    assert made.anchor is not None
+    provenance = dict(made.provenance or {})
+    assert provenance["studies"] == ["B", "C"]
+    people = {*provenance["people"], *provenance["kept_back"]}
+    assert len(people) == 8
+    assert not any(name.startswith("A/") for name in people)
+
+
+def test_readings_of_the_held_out_study_change_nothing(data: Path, run: Path, tmp_path: Path) -> None:
+    table = pl.read_parquet(data)
+    shifted = table.with_columns(
+        mg_dl=pl.when(pl.col("dataset") == "A").then(pl.col("mg_dl") + 50).otherwise(pl.col("mg_dl"))
+    )
+    shifted.write_parquet(tmp_path / "other.parquet")
+    train_mlp(
+        out=tmp_path / "a.safetensors", data=tmp_path / "other.parquet", work=tmp_path / "a", held_out="A", **SIZES
+    )
+    assert (tmp_path / "a.safetensors").read_bytes() == run.read_bytes()
+
+
+def test_one_call_trains_scores_and_writes_report_and_figures(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "data": data, "out": tmp_path / "report", "work": tmp_path / "work", "stride": 2, "boosted": False,
+        "studies": ("A", "B"), **SIZES,
+    }  # fmt: skip
+    said: list[str] = []
+    summary = evaluate_studies(**options, progress=said.append)
+    text = (tmp_path / "report" / "studies.md").read_text(encoding="utf-8")
+    for words in ("persistence", "ridge, 24 lags", "glucast", "Not a medical device", "A/0", "| mean |"):
+        assert words in text
+    written = json.loads((tmp_path / "report" / "studies.json").read_text())
+    assert json.dumps(written) == json.dumps(summary)  # as text: what never happened is NaN
+    for name in ("rmse", "reliability", "regimes"):
+        assert (tmp_path / "report" / f"studies_{name}.png").stat().st_size > 5000
+    found = summary["studies"]["A"]["forecasters"]
+    assert found["glucast"]["people"] == 4
+    assert found["ridge, 96 lags"]["all"]["rmse_mgdl"] < found["persistence"]["all"]["rmse_mgdl"]
+    assert any("scoring glucast" in one for one in said)
+    said.clear()
+    assert json.dumps(evaluate_studies(**options, progress=said.append)) == json.dumps(summary)
+    assert not any("scoring" in one for one in said)
+    with pytest.raises(ConfigurationError, match="nobody of D"):
+        evaluate_studies(**{**options, "studies": ("D",)}, progress=said.append)
+
+
+def examples_of(last: np.ndarray, future: np.ndarray, person: list[str] | None = None) -> Examples:
+    past = np.repeat(last[:, None], 96, axis=1).astype(np.float32)
+    ends = np.full(last.size, np.datetime64("2026-01-05T02:00:00", "s"))
+    names = np.array(person or ["A/0"] * last.size)
+    return Examples(Windows(past, ends), future.astype(np.float32), names, np.zeros(last.size, dtype=np.int64))
+
+
+def certain(mean: np.ndarray) -> Predictive:
+    return Predictive(mean[:, None].astype(np.float32), np.full(mean.shape, 5.0, np.float32), Calibration.identity())
+
+
+def test_what_was_not_measured_counts_nowhere() -> None:
+    future = np.full((300, 12), 100.0)
+    future[:, :11] = np.nan
+    future[:150] = np.nan
+    data = examples_of(np.full(300, 100.0), future)
+    figure = figures(data, scored(data, certain(np.full((300, 12), 110.0))))
+    assert figure["all"]["rmse_mgdl"] == pytest.approx(10.0, abs=1e-3)
+    assert figure["at"]["60"]["mae_mgdl"] == pytest.approx(10.0, abs=1e-3)
+    assert np.isnan(figure["at"]["30"]["mae_mgdl"])
+    assert figure["all"]["in_90"] == 0.0
+    assert sum(one["windows"] for one in figure["reliability"]["60"]["<70"]) == 150
+    assert figure["reliability"]["30"]["<70"] == []
+
+
+def test_reliability_compares_what_was_said_with_what_came() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(180.0, 5.0, (4000, 12))
+    data = examples_of(np.full(4000, 170.0), truth)
+    (middle,) = figures(data, scored(data, certain(np.full((4000, 12), 180.0))))["reliability"]["60"][">180"]
+    assert middle["forecast"] == pytest.approx(0.5)
+    assert middle["observed"] == pytest.approx(0.5, abs=0.03)
+
+
+def test_lows_that_are_seen_at_one_half_and_at_a_given_precision() -> None:
+    last = np.array([90.0] * 8 + [60.0] * 2)  # the last two are low already: no question
+    truth = np.where(np.arange(10)[:, None] < 4, 60.0, 90.0) + np.zeros((1, 12))
+    said = np.array([60, 60, 72, 72, 60, 74, 90, 90, 60, 60.0])
+    data = examples_of(last, truth)
+    found = scored(data, certain(said[:, None] + np.zeros((1, 12))))
+    one = lows_seen(data, found)
+    assert (one["lows"], one["warnings"], one["seen"]) == (4, 3, 0.5)
+    assert one["precision"] == pytest.approx(2 / 3)
+    more = lows_seen(data, found, at_precision=0.8)
+    assert (more["seen"], more["precision"]) == (1.0, 0.8)
+    assert lows_seen(data, found, at_precision=1.1)["seen"] == 0.0
+
+
+def test_regimes_are_of_the_moment_of_the_forecast() -> None:
+    data = examples_of(np.array([100.0, 75.0, 260.0, 100.0]), np.full((4, 12), 100.0))
+    data.windows.past_mgdl[3, :-1] = 80.0
+    found = {name: rows.tolist() for name, rows in regimes(data).items()}
+    assert found["below 80"] == [False, True, False, False]
+    assert found["above 250"] == [False, False, True, False]
+    assert found["rising"] == [False, False, False, True]
+    assert found["falling"] == [False] * 4
+    assert found["night"] == [True] * 4
+
+
+def test_intervals_are_over_people_and_paired() -> None:
+    error = np.repeat([10.0, 20.0, 30.0], 50)
+    data = examples_of(np.full(150, 100.0), np.full((150, 12), 100.0), [f"A/{n // 50}" for n in range(150)])
+    base = scored(data, certain(100.0 + error[:, None] + np.zeros((1, 12))))
+    half = scored(data, certain(100.0 + error[:, None] / 2 + np.zeros((1, 12))))
+    found = bootstrap(data, {"base": base, "half": half}, "base", seed=0)
+    low, high = found["base"]["mae_mgdl"]
+    assert 9.9 < low < 20.0 < high < 30.1
+    assert found["half"]["mae_change_percent"] == pytest.approx([-50.0, -50.0], abs=0.01)
+
+
+def test_ridge_learns_from_the_targets_that_are_there(data: Path) -> None:
+    pool = Pool.of(read_people(data))
+    exact = np.full(pool.flat.size, np.nan, np.float32)
+    exact[13:] = pool.flat[:-13]  # the target of step h is what was known 13 - h steps before the end
+    exact[::7] = np.nan
+    lawful = Pool(pool.people, pool.flat, exact, pool.slot, pool.ends, pool.owner)
+    ridge = fit_lag_ridge(lawful, lawful)
+    rows = np.arange(len(lawful))
+    error = np.abs(ridge.predict(lawful.past(rows)) - lawful.future(rows))
+    assert np.nanmean(error) < 0.5
+    short = fit_lag_ridge(lawful, lawful, lags=24)
+    assert not short.weight[:, :72].any()
+    with pytest.raises(ValueError, match="too few"):
+        fit_calibration(np.zeros((300, 1, 12)), np.ones((300, 12)), np.full((300, 12), np.nan))
+
+
+def test_boosted_trees_beat_persistence(data: Path) -> None:
+    pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install 'glucast[train]'")
+    pool = Pool.of(read_people(data))
+    part = pool.examples()
+    error = np.abs(fit_boosted(pool, seed=0, threads=1)(part) - part.future_mgdl)
+    still = np.abs(part.windows.past_mgdl[:, -1:] - part.future_mgdl)
+    assert np.nanmean(error) < 0.8 * np.nanmean(still)
