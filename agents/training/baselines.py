@@ -33,16 +33,12 @@ def ridge_forecast(ridge: Ridge) -> PointForecast:
     return lambda data: ridge.predict(data.windows.past_mgdl)
 
 
-def with_spread(
-    forecast: PointForecast, calibrate: Examples, *, symmetric: bool = False
-) -> Callable[[Examples], Predictive]:
+def with_spread(forecast: PointForecast, calibrate: Examples) -> Callable[[Examples], Predictive]:
     """A point forecast as a distribution: its error on `calibrate` as the spread, then the conformal step."""
     centre = forecast(calibrate)[:, None]
     spread = residual_spread(centre, calibrate.future_mgdl).astype(np.float32)
     weight = even_weight(calibrate.data_set)
-    calibration = fit_calibration(
-        centre, _rows(spread, len(calibrate)), calibrate.future_mgdl, weight, symmetric=symmetric
-    )
+    calibration = fit_calibration(centre, _rows(spread, len(calibrate)), calibrate.future_mgdl, weight)
     return lambda data: Predictive(
         np.asarray(forecast(data), dtype=np.float32)[:, None], _rows(spread, len(data)), calibration
     )

@@ -21,21 +21,13 @@ def residual_spread(samples_mgdl: ArrayLike, truth_mgdl: ArrayLike) -> NDArray[n
 
 
 def fit_calibration(
-    samples_mgdl: ArrayLike,
-    residual_sd_mgdl: ArrayLike,
-    truth_mgdl: ArrayLike,
-    weight: ArrayLike | None = None,
-    *,
-    symmetric: bool = False,
+    samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, truth_mgdl: ArrayLike, weight: ArrayLike | None = None
 ) -> Calibration:
     """Weighted empirical quantiles of the normal scores of the truth, per level and horizon step.
 
     samples (B, S, 12), spread (B, 12), truth (B, 12) with NaN where it is missing, weight (B,). Neighbouring steps are
     averaged (1/4, 1/2, 1/4): their errors are of one kind, and the average is steadier. ValueError when windows are too
     few for the outer levels.
-
-    `symmetric`: how far the truth lies from the median counts, not on which side. A few people kept back rise or fall
-    more than a model expected by chance, and their side would be carried over to everybody.
     """
     scores = normal_scores(samples_mgdl, residual_sd_mgdl, truth_mgdl)
     fewest = int(np.isfinite(scores).sum(axis=0).min())
@@ -44,8 +36,6 @@ def fit_calibration(
     share = np.ones(scores.shape[0]) if weight is None else np.asarray(weight, dtype=np.float64)
     table = np.stack([_weighted_quantiles(scores[:, step], share) for step in range(scores.shape[1])], axis=1)
     padded = np.concatenate([table[:, :1], table, table[:, -1:]], axis=1)
-    if symmetric:
-        padded = 0.5 * (padded - padded[::-1])
     smooth = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
     for level in range(1, len(QUANTILE_LEVELS)):
         smooth[level] = np.maximum(smooth[level], smooth[level - 1] + _LEAST_STEP)

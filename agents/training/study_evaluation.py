@@ -110,7 +110,7 @@ def _one_study(
     calibrate = calibration_windows(parts.calibrate)
     engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
     answers: dict[str, Callable[[Examples], Predictive]] = {
-        name: with_spread(forecast, calibrate, symmetric=True) for name, forecast in points.items()
+        name: with_spread(forecast, calibrate) for name, forecast in points.items()
     }
     answers[SERVED] = lambda part: served(engine, part)
     held_out = Pool.of(test, stride).examples()

@@ -25,7 +25,7 @@ AHEAD = {"30": 5, "60": 11}
 """Minutes ahead -> step."""
 EVENTS = ("<54", "<70", ">180", ">250")
 BINS = 10
-_CHUNK = 4000
+_CHUNK = 250
 _TREND_STEPS, _TREND_MGDL = 3, 15.0
 _NIGHT_HOURS = 6
 _HIGH_FROM = 2  # of THRESHOLDS_MGDL: from here on an event is above

@@ -113,8 +113,7 @@ def calibration_windows(people: Sequence[Person]) -> Examples:
 def calibrated_as_served(checkpoint: MlpCheckpoint, part: Examples) -> Any:
     """The conformal step for samples of the serving engine; every study counts the same."""
     answer = served(MlpEngine(checkpoint, device="cpu", windows_a_chunk=BULK), part, SERVED_SAMPLES)
-    weight = even_weight(part.data_set)
-    return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, weight, symmetric=True)
+    return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, even_weight(part.data_set))
 
 
 def claim(work: Path, settings: dict[str, Any]) -> None:
@@ -128,7 +127,7 @@ def claim(work: Path, settings: dict[str, Any]) -> None:
 
 
 def _anchor(ridge: LagRidge, calibrate: Examples) -> LinearAnchor:
-    answer = with_spread(ridge, calibrate, symmetric=True)(calibrate)
+    answer = with_spread(ridge, calibrate)(calibrate)
     regression = Regression(ridge.weight.astype(np.float32), ridge.bias.astype(np.float32))
     return LinearAnchor(regression, np.ascontiguousarray(answer.residual_sd_mgdl[0]), answer.calibration)
 

@@ -109,15 +109,6 @@ def test_calibration_makes_a_wrong_spread_cover_what_it_says():
     assert figures["calibration_error"] < 0.02
 
 
-def test_a_symmetric_calibration_leaves_the_median_and_learns_the_width():
-    rng = np.random.default_rng(1)
-    samples = np.full((6000, 1, 12), 140.0)
-    truth = 140.0 + rng.normal(10.0, 25.0, (6000, 12))
-    found = fit_calibration(samples, np.full((6000, 12), 12.5), truth, symmetric=True).table
-    np.testing.assert_allclose(found, -found[::-1], atol=1e-12)
-    np.testing.assert_allclose(found[7], 2.0 * 1.645, atol=0.1)
-
-
 def test_calibration_refuses_a_handful_of_windows():
     with pytest.raises(ValueError, match="too few"):
         fit_calibration(np.ones((20, 1, 12)), np.ones((20, 12)), np.ones((20, 12)))
