@@ -68,6 +68,9 @@ class ForecastRequest(ForecastWindow):
 
     `deadline_ms` is the Unix time from which on nobody waits for a sample, or a live forecast is no longer the present
     one. Of a subject's live requests for one time the one of the highest `revision` counts.
+
+    `hours_centi_mgdl`, at most 168, are means of the hours before the 96 points, oldest first from the first that is
+    known on, None where nothing is; `hours_version` names the rule that they were made by, 0 where there are none.
     """
 
     arrow_name: ClassVar[str] = "forecast-request"
@@ -75,11 +78,15 @@ class ForecastRequest(ForecastWindow):
         "force": pa.bool_(),
         "deadline_ms": pa.int64(),
         "revision": pa.int64(),
+        "hours_version": pa.int32(),
+        "hours_centi_mgdl": pa.list_(pa.int32()),
     }
 
     force: bool = False
     deadline_ms: int | None = None
     revision: int = 0
+    hours_version: int = 0
+    hours_centi_mgdl: list[int | None] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ PAST_POINTS = 96
 """What a model sees: 8 hours."""
 HORIZON_STEPS = 12
 """What it forecasts: the hour after."""
+PAST_HOURS = 168
+"""What a model may see of the time before those: an hour's mean for each hour of a week."""
 WINDOW_POINTS = PAST_POINTS + HORIZON_STEPS
 """A window together with its target hour."""
 

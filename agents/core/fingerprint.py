@@ -18,6 +18,7 @@ import math
 import struct
 from collections.abc import Sequence
 
+from agents.core.past_hours import HOURS_VERSION
 from schemas.grid import STEP_SECONDS, WINDOW_POINTS
 
 
@@ -58,11 +59,18 @@ def tail_key(chain: Sequence[bytes]) -> str:
     return chain[min(WINDOW_POINTS, len(chain) - 1)].hex()
 
 
-def input_hash(end_seconds: int, centi: Sequence[int]) -> str:
-    """Hash of what a model sees: the past points and the time of the last."""
-    return hashlib.sha256(
-        b"glucast-window-v1\n" + struct.pack("<qq", end_seconds, len(centi)) + _glucose(centi)
-    ).hexdigest()
+def input_hash(end_seconds: int, centi: Sequence[int], hours_centi: Sequence[int | None] = ()) -> str:
+    """Hash of what a model sees: the past points, the time of the last, the hours before them as far as they are known.
+
+    Where nothing is known of the hours it is what it was before there were any: ``glucast-window-v1``; else
+    ``glucast-window-v2`` of version and number of the hours too, and of the hours, -1 for one that is not known.
+    """
+    window = struct.pack("<qq", end_seconds, len(centi)) + _glucose(centi)
+    if not hours_centi:
+        return hashlib.sha256(b"glucast-window-v1\n" + window).hexdigest()
+    hours = struct.pack("<qq", HOURS_VERSION, len(hours_centi))
+    hours += _glucose([-1 if hour is None else hour for hour in hours_centi])
+    return hashlib.sha256(b"glucast-window-v2\n" + window + hours).hexdigest()
 
 
 def forecast_id(input_hash: str, model_fingerprint: str, num_samples: int, seed: int) -> str:

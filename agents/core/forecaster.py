@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.core.predictive import Calibration
-from schemas.grid import PAST_POINTS
+from schemas.grid import PAST_HOURS, PAST_POINTS
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,36 @@ class Windows:
 
     past_mgdl  float32 (B, 96), oldest first, finite
     end_times  datetime64[s] (B,), local time of the last known point: what the calendar marks are computed from
+    hours_mgdl float32 (B, 168), oldest first: means of the hours before the 96 points, NaN where unknown; None
+               where nothing is known of any
     """
 
     past_mgdl: NDArray[np.float32]
     end_times: NDArray[np.datetime64]
+    hours_mgdl: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.past_mgdl.ndim != 2 or self.past_mgdl.shape[1] != PAST_POINTS:
             raise ValueError(f"past_mgdl must be (B, {PAST_POINTS}), not {self.past_mgdl.shape}")
         if self.end_times.shape != self.past_mgdl.shape[:1]:
             raise ValueError(f"{self.past_mgdl.shape[0]} windows but end_times {self.end_times.shape}")
+        if self.hours_mgdl is not None and self.hours_mgdl.shape != (self.past_mgdl.shape[0], PAST_HOURS):
+            raise ValueError(f"{self.past_mgdl.shape[0]} windows but hours_mgdl {self.hours_mgdl.shape}")
 
     def __len__(self) -> int:
         return int(self.past_mgdl.shape[0])
+
+    def rows(self, chosen: slice | NDArray[np.int64]) -> Windows:
+        """Some of them."""
+        hours_mgdl = None if self.hours_mgdl is None else self.hours_mgdl[chosen]
+        return Windows(self.past_mgdl[chosen], self.end_times[chosen], hours_mgdl)
+
+    @property
+    def hours(self) -> NDArray[np.float32]:
+        """`hours_mgdl`, all of it."""
+        if self.hours_mgdl is None:
+            return np.full((len(self), PAST_HOURS), np.nan, dtype=np.float32)
+        return self.hours_mgdl
 
 
 @dataclass(frozen=True)

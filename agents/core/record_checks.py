@@ -9,14 +9,16 @@ from typing import Any
 
 from agents.core import fingerprint
 from agents.core.local_time import zone
+from agents.core.past_hours import HOURS_VERSION
 from schemas.errors import ImplausibleError, MalformedRecordError
-from schemas.forecast import ForecastWindow
+from schemas.forecast import ForecastRequest, ForecastWindow
 from schemas.grid import (
     CENTI,
     HIGHEST_MGDL,
     HORIZON_STEPS,
     LOWEST_MGDL,
     MOST_INTERPOLATED,
+    PAST_HOURS,
     PAST_POINTS,
     STEP_SECONDS,
     WINDOW_POINTS,
@@ -93,6 +95,18 @@ def _check_interpolated(places: list[int] | None) -> None:
             f"{past} of the last {PAST_POINTS} points are interpolated, {MOST_INTERPOLATED} may be: a forecast needs a "
             "reading every quarter of an hour"
         )
+
+
+def check_hours(request: ForecastRequest) -> None:
+    """Raises `ImplausibleError` for hours before a window that are none, or made by a rule that is not known here."""
+    hours, version = request.hours_centi_mgdl, request.hours_version
+    if hours is None or len(hours) > PAST_HOURS or version != (HOURS_VERSION if hours else 0):
+        raise ImplausibleError(
+            f"the hours before a window are at most {PAST_HOURS}, of version {HOURS_VERSION}: this request has "
+            f"{len(hours or ())} of version {version}; update the inference workers where that is newer"
+        )
+    if hours and (hours[0] is None or not all(hour is None or is_glucose(hour) for hour in hours)):
+        raise ImplausibleError("the hours before a window begin with one that is known, and are glucose")
 
 
 def check_series(series: Series) -> None:

@@ -13,17 +13,24 @@ not displaced before `o`: a message delivered again is judged by them, and has e
 That holds for as long as a message's offset is not committed. Where the group's offsets are set back, by an operator or
 because Kafka has lost something, what was displaced is gone: a message from before may find ``too_old``, ``gap`` or
 ``warming_up`` where there was a forecast.
+
+Of readings too old for their slot to be kept the sums of their hours remain, for a week (`agents.core.past_hours`): a
+reading goes there once the message that made it leave is committed. A window's hours are of the readings known at the
+offset that issues it; a reading that comes later changes the windows that it lies in, and nobody's hours. So they are
+the same when it is delivered again. Rows of before know no hours yet: those fill up from then on.
 """
 
 import dataclasses
 import datetime
 import struct
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from agents.core.fingerprint import input_hash, to_centi
 from agents.core.local_time import spoken
+from agents.core.past_hours import Sum, add, hours_before, newest_hour
 from agents.core.plausibility import implausible_change
-from schemas.grid import PAST_POINTS, STEP_SECONDS
+from schemas.grid import PAST_HOURS, PAST_POINTS, STEP_SECONDS
 
 FURTHEST_STEP = 3  # slots between two readings that still make one stretch
 SPARE_SLOTS = 20  # kept beyond what windows need
@@ -33,8 +40,10 @@ MOST_UNSETTLED = 64
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _STEP_MICROSECONDS = STEP_SECONDS * 1_000_000
-_VERSION = 2  # rows of version 1 have no displaced readings
+_VERSION = 3  # rows of version 2 have no hours, those of version 1 no displaced readings either
 _HEAD = struct.Struct("<Bq")  # version, first slot
+_HOURS = struct.Struct("<iH")  # first hour, hours
+_HOUR_BYTES, _COUNT_BITS = 3, 4  # of 12 readings below 600.01 mg/dL the sum has 20 bits
 _COUNT = struct.Struct("<H")  # slots
 _ROW = struct.Struct("<Hiiqh")  # slot - first slot, microseconds from the slot's time, hundredths, offset, zone minutes
 _DISPLACED = struct.Struct("<iiiqhq")  # slot, and as above; the offset that displaced it
@@ -57,10 +66,12 @@ class Issue(NamedTuple):
     end_seconds: int
     past_centi: list[int]
     interpolated_points: list[int]
+    hours_centi: Sequence[int | None] = ()
+    """Means of the hours before, oldest known first."""
 
     @property
     def input_hash(self) -> str:
-        return input_hash(self.end_seconds, self.past_centi)
+        return input_hash(self.end_seconds, self.past_centi, self.hours_centi)
 
 
 class Verdict(NamedTuple):
@@ -108,6 +119,8 @@ class RollingWindow:
     slots: Slots
     late_slots: int
     displaced: list[Displaced] = dataclasses.field(default_factory=list)
+    hours: dict[int, Sum] = dataclasses.field(default_factory=dict)
+    """What is left of readings whose slots are not kept any more."""
 
     @property
     def capacity(self) -> int:
@@ -116,28 +129,31 @@ class RollingWindow:
 
     @classmethod
     def from_bytes(cls, data: bytes | None, late_slots: int) -> "RollingWindow":
-        """Inverse of `to_bytes`; reads version 1 too. Raises ValueError for another version's bytes."""
+        """Inverse of `to_bytes`; reads versions 1 and 2 too. Raises ValueError for another version's bytes."""
         if not data:
             return cls({}, late_slots)
         version, first = _HEAD.unpack_from(data)
         rest = memoryview(data)[_HEAD.size :]
         left: list[Displaced] = []
+        hours: dict[int, Sum] = {}
         if version == _VERSION:
+            hours, rest = _read_hours(rest)
+        if version in (2, _VERSION):
             (count,) = _COUNT.unpack_from(rest)
             end = _COUNT.size + count * _ROW.size
             left = [Displaced(row[0], Held._make(row[1:5]), row[5]) for row in _DISPLACED.iter_unpack(rest[end:])]
             rest = rest[_COUNT.size : end]
         elif version != 1:
             raise ValueError(f"rolling window of version {version}, this is version {_VERSION}")
-        return cls({first + row[0]: Held._make(row[1:]) for row in _ROW.iter_unpack(rest)}, late_slots, left)
+        return cls({first + row[0]: Held._make(row[1:]) for row in _ROW.iter_unpack(rest)}, late_slots, left, hours)
 
     def to_bytes(self) -> bytes:
-        """20 bytes a slot, oldest first, then 30 bytes a displaced reading."""
+        """3 bytes an hour, then 20 bytes a slot, both oldest first, then 30 bytes a displaced reading."""
         ordered = sorted(self.slots.items())
         first = ordered[0][0] if ordered else 0
         rows = [_ROW.pack(slot - first, *held) for slot, held in ordered]
         left = [_DISPLACED.pack(each.slot, *each.held, each.by_offset) for each in self.displaced]
-        return b"".join([_HEAD.pack(_VERSION, first), _COUNT.pack(len(rows)), *rows, *left])
+        return b"".join([_HEAD.pack(_VERSION, first), _written_hours(self.hours), _COUNT.pack(len(rows)), *rows, *left])
 
     def must_settle(self, message_offset: int, committed: int) -> bool:
         """Whether a new message had better wait until those before it are committed: the row holds much for them."""
@@ -157,10 +173,35 @@ class RollingWindow:
         leaving = [slot] if slot in self.slots else []
         if slot > newest:
             leaving += [other for other in self.slots if other < slot - self.capacity]
-        self.displaced = [each for each in self.displaced if each.by_offset >= committed]
+        self._settle(committed)
         self.displaced += [Displaced(other, self.slots.pop(other), offset) for other in sorted(leaving)]
         self.slots[slot] = reading
         return verdict, True
+
+    def _settle(self, committed: int) -> None:
+        """Let go of what no message can ask for again: of readings that aged their hours remember the sum."""
+        aged = [each for each in self._aged() if each.by_offset < committed]
+        add(self.hours, ((each.slot, each.held.centi) for each in aged))
+        self.displaced = [each for each in self.displaced if each.by_offset >= committed]
+        newest = max((slot for slot, held in self.slots.items() if held.message_offset < committed), default=None)
+        if newest is not None:
+            oldest = newest_hour(newest - self.late_slots) - PAST_HOURS
+            self.hours = {hour: each for hour, each in self.hours.items() if hour >= oldest}
+
+    def _aged(self) -> list[Displaced]:
+        """The displaced readings that nothing took the place of: their slots are too old to be kept."""
+        last: dict[int, Displaced] = {}
+        for each in self.displaced:
+            if each.slot not in self.slots and (each.slot not in last or last[each.slot].by_offset < each.by_offset):
+                last[each.slot] = each
+        return list(last.values())
+
+    def _sums(self, slots: Slots, offset: int) -> dict[int, Sum]:
+        """Readings by hour as the message of this offset finds them, where `slots` are those that are kept."""
+        sums = dict(self.hours)
+        add(sums, ((each.slot, each.held.centi) for each in self._aged() if each.by_offset < offset))
+        add(sums, ((slot, held.centi) for slot, held in slots.items()))
+        return sums
 
     @property
     def _reached(self) -> int:
@@ -210,7 +251,9 @@ class RollingWindow:
                 issues.append(issue)
         plausible = [issue for issue in issues if implausible_change(issue.past_centi) is None]
         if plausible:
-            return Verdict("forecast_requested", plausible)
+            sums = self._sums(after, after[slot].message_offset)
+            whole = [issue._replace(hours_centi=hours_before(sums, issue.slot)) for issue in plausible]
+            return Verdict("forecast_requested", whole)
         if issues:
             return Verdict("no_forecast", [], "implausible_change", implausible_change(issues[-1].past_centi))
         if slot < newest - self.late_slots:
@@ -240,6 +283,21 @@ def window(slots: Slots, end: int) -> Issue | None:
     first = end - PAST_POINTS + 1
     interpolated_points = [place for place in range(PAST_POINTS) if first + place not in slots]
     return Issue(end, last.zone_minutes, end * STEP_SECONDS + last.zone_minutes * 60, past, interpolated_points)
+
+
+def _written_hours(hours: dict[int, Sum]) -> bytes:
+    first, last = min(hours, default=0), max(hours, default=-1)
+    packed = [total << _COUNT_BITS | count for total, count in (hours.get(at, (0, 0)) for at in range(first, last + 1))]
+    return _HOURS.pack(first, len(packed)) + b"".join(each.to_bytes(_HOUR_BYTES, "little") for each in packed)
+
+
+def _read_hours(data: memoryview) -> tuple[dict[int, Sum], memoryview]:
+    """The hours, and what follows them."""
+    first, count = _HOURS.unpack_from(data)
+    end = _HOURS.size + count * _HOUR_BYTES
+    packed = (int.from_bytes(data[at : at + _HOUR_BYTES], "little") for at in range(_HOURS.size, end, _HOUR_BYTES))
+    found = {first + place: (each >> _COUNT_BITS, each & (1 << _COUNT_BITS) - 1) for place, each in enumerate(packed)}
+    return {hour: each for hour, each in found.items() if each[1]}, data[end:]
 
 
 def _nearness(held: Held) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from agents.core.forecaster import Forecaster, Samples, Windows
 from schemas.errors import UnavailableError
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
-from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS
+from schemas.grid import CENTI, HORIZON_STEPS, PAST_HOURS, PAST_POINTS
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -133,9 +133,14 @@ class Inference:
     ) -> Iterator[Answers]:
         past = np.array([requests[each].past_centi_mgdl for each in forecast_ids], dtype=np.float32) / np.float32(CENTI)
         ends = np.array([requests[each].end_seconds for each in forecast_ids], dtype="datetime64[s]")
+        hours = np.full((len(forecast_ids), PAST_HOURS), np.nan, dtype=np.float32)
+        for row, each in enumerate(forecast_ids):
+            known = requests[each].hours_centi_mgdl
+            if known:
+                hours[row, -len(known) :] = np.array(known, dtype=np.float32) / np.float32(CENTI)  # None is NaN
         seeds = [bytes.fromhex(forecast_id) for forecast_id in forecast_ids]
         start = 0
-        for part in self._parts(Windows(past_mgdl=past, end_times=ends), seeds, num_samples):
+        for part in self._parts(Windows(past, ends, hours), seeds, num_samples):
             stop = start + len(part.samples_mgdl)
             answers = {
                 forecast_id: _checked(part.samples_mgdl[row], part.residual_sd_mgdl[row], num_samples)

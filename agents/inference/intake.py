@@ -6,7 +6,7 @@ from typing import TypeVar
 from agents.core import fingerprint
 from agents.core.local_time import utc_seconds
 from agents.core.plausibility import implausible_change
-from agents.core.record_checks import check_names, check_window
+from agents.core.record_checks import check_hours, check_names, check_window
 from agents.inference.batcher import Entry
 from schemas.errors import ImplausibleError
 from schemas.forecast import ForecastRequest
@@ -37,7 +37,10 @@ def check_request(request: ForecastRequest) -> None:
     utc_seconds(request.end_seconds, request.timezone)
     if reason := implausible_change(request.past_centi_mgdl):
         raise ImplausibleError(reason)
-    if request.input_hash != fingerprint.input_hash(request.end_seconds, request.past_centi_mgdl):
+    check_hours(request)
+    if request.input_hash != fingerprint.input_hash(
+        request.end_seconds, request.past_centi_mgdl, request.hours_centi_mgdl
+    ):
         raise ImplausibleError("input_hash is not the hash of the window")
 
 

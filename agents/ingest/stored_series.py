@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.core import fingerprint
 from agents.core.local_time import wall_clock
+from agents.core.past_hours import HOURS_VERSION, Sum, add, hours_before
 from schemas.errors import UnknownHandleError
 from schemas.forecast import ForecastRequest
 from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS, WINDOW_POINTS
@@ -36,6 +37,7 @@ class StoredSeries:
     asked: dict[str, int] = dataclasses.field(default_factory=dict)
     served_by: str | None = None
     interpolated_points: list[int] = dataclasses.field(default_factory=list)
+    _sums: dict[int, Sum] = dataclasses.field(init=False, default_factory=dict)
 
     @classmethod
     def of(cls, series: Series) -> "StoredSeries":
@@ -107,7 +109,8 @@ class StoredSeries:
         start = end - PAST_POINTS + 1
         past = self.centi[start : end + 1]
         end_seconds = self.start_seconds + end * STEP_SECONDS
-        digest = fingerprint.input_hash(end_seconds, past)
+        hours = hours_before(self._hour_sums(), end_seconds // STEP_SECONDS)
+        digest = fingerprint.input_hash(end_seconds, past, hours)
         place = fingerprint.handle_place(self.handle, index)
         interpolated = self._interpolated_in(start, start + WINDOW_POINTS)
         return ForecastRequest(
@@ -127,7 +130,16 @@ class StoredSeries:
             warnings=[*self.warnings.get("messages", ()), *([BETWEEN] if PAST_POINTS - 1 in interpolated else [])],
             interpolated_points=interpolated,
             force=force is not None,
+            hours_version=HOURS_VERSION if hours else 0,
+            hours_centi_mgdl=hours,
         )
+
+    def _hour_sums(self) -> dict[int, Sum]:
+        """Of all points, the interpolated ones too: the handle hashes the points, and not which of them they are."""
+        if not self._sums:
+            first = self.start_seconds // STEP_SECONDS
+            add(self._sums, ((first + place, centi) for place, centi in enumerate(self.centi)))
+        return self._sums
 
     def _interpolated_in(self, start: int, stop: int) -> list[int]:
         """Places counted from `start`, of the interpolated points up to `stop`."""
@@ -137,7 +149,7 @@ class StoredSeries:
 
 def _row(series: StoredSeries) -> dict[str, Any]:
     """As stored; `began_ms` keeps the name that rows of earlier versions have."""
-    row = dataclasses.asdict(series)
+    row = {field.name: getattr(series, field.name) for field in dataclasses.fields(series) if field.init}
     return row | {"epoch_ms": row.pop("began_ms")}
 
 

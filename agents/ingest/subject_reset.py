@@ -52,6 +52,8 @@ def reset(work: Work, subject_id: str, late_slots: int) -> None:
         work.put(TABLE, _key(subject_id), _OFFSET.pack(message.offset))
         window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
         window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > message.offset}
+        window.displaced = [each for each in window.displaced if each.held.message_offset > message.offset]
+        window.hours = {}
         if window.slots:
             work.put(TABLE, subject_id, window.to_bytes())
         else:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from agents.core import fingerprint
 from agents.core.local_time import offset_text
+from agents.core.past_hours import HOURS_VERSION
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
 from agents.ingest import subject_reset
@@ -142,6 +143,8 @@ def build(settings: WindowSettings) -> StepFunction:
             interpolated_points=issue.interpolated_points,
             deadline_ms=issued_ms + PRESENT // datetime.timedelta(milliseconds=1),
             revision=message.offset,
+            hours_version=HOURS_VERSION if issue.hours_centi else 0,
+            hours_centi_mgdl=list(issue.hours_centi),
         )
 
     return step

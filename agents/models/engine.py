@@ -42,10 +42,8 @@ class Chunk:
 
 def padded(windows: Windows, seeds: Sequence[bytes] | None, count: int) -> tuple[Windows, list[bytes] | None]:
     """`count` windows and as many seeds, if any: the last one again where there are fewer."""
-    short = count - len(windows)
-    past_mgdl = np.pad(windows.past_mgdl, ((0, short), (0, 0)), mode="edge").astype(np.float32, copy=False)
-    ends = np.pad(windows.end_times, (0, short), mode="edge")
-    return Windows(past_mgdl, ends), None if seeds is None else [*seeds, *[seeds[-1]] * short]
+    last = np.minimum(np.arange(count), len(windows) - 1)
+    return windows.rows(last), None if seeds is None else [*seeds, *[seeds[-1]] * (count - len(seeds))]
 
 
 class Copy(Protocol):
@@ -114,7 +112,7 @@ class Engine(Generic[C]):
         size = self.copies[0].windows_a_chunk
         pending: deque[tuple[int, Callable[[], Samples]]] = deque()
         for start in range(0, len(windows), size):
-            part = Windows(windows.past_mgdl[start : start + size], windows.end_times[start : start + size])
+            part = windows.rows(slice(start, start + size))
             pending.append((start, self._started(part, seeds[start : start + size], num_samples)))
             if len(pending) >= len(self.copies):
                 yield self._finished(pending.popleft())

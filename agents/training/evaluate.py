@@ -46,7 +46,7 @@ def served(forecaster: Forecaster, data: Examples, num_samples: int = SERVED_SAM
     """The forecaster's own answer, samples and calibration as served; without a calibration its raw distribution."""
     samples, spreads = [], []
     for begin in range(0, len(data), _BATCH):
-        part = Windows(data.windows.past_mgdl[begin : begin + _BATCH], data.windows.end_times[begin : begin + _BATCH])
+        part = data.windows.rows(slice(begin, begin + _BATCH))
         answered = forecaster.sample(part, sampling_seeds(part), num_samples)
         samples.append(answered.samples_mgdl)
         spreads.append(answered.residual_sd_mgdl)

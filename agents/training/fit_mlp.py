@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from agents.core.forecaster import Windows
 from agents.models.dropout import HostMasks, kept_share, threshold_of
 from agents.models.mlp.checkpoint import MlpCheckpoint
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.features import FURTHEST, features
 from agents.models.mlp.network import Mlp
 from agents.training.table import Pool
+from schemas.grid import PAST_HOURS
 
 _SCALING_WINDOWS = 100_000
+_NOTHING_KNOWN, _SOME_KNOWN = 0.125, 0.375  # shares of the windows of a step, the second with the first
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,9 @@ class MlpFit:
     def _scaling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng(self.seed)
         rows = np.sort(rng.choice(len(self.pool), min(len(self.pool), _SCALING_WINDOWS), replace=False))
-        past = self.pool.past(rows)
-        read = features(past, self.pool.end_times(rows)).astype(np.float64)
-        change = np.abs(self.pool.future(rows) - past[:, -1:]).astype(np.float64)
+        windows = self.pool.windows(rows)
+        read = features(windows).astype(np.float64)
+        change = np.abs(self.pool.future(rows) - windows.past_mgdl[:, -1:]).astype(np.float64)
         spread = np.maximum(read.std(axis=0), 1e-3)
         unit = np.maximum(np.nanmean(change, axis=0), 0.5)
         return read.mean(axis=0).astype(np.float32), spread.astype(np.float32), unit.astype(np.float32)
@@ -104,9 +107,9 @@ class MlpFit:
     def _one_step(self) -> float:
         rng = np.random.default_rng([self.seed, self.step])
         rows = rng.integers(len(self.pool), size=self.schedule.batch_size)
-        past = self.pool.past(rows)
-        read = np.clip((features(past, self.pool.end_times(rows)) - self._centre) / self._scale, -FURTHEST, FURTHEST)
-        target = torch.from_numpy((self.pool.future(rows) - past[:, -1:]) / self._unit)
+        windows = forgotten(self.pool.windows(rows), rng)
+        read = np.clip((features(windows) - self._centre) / self._scale, -FURTHEST, FURTHEST)
+        target = torch.from_numpy((self.pool.future(rows) - windows.past_mgdl[:, -1:]) / self._unit)
         change, log_scale = self.network(torch.from_numpy(read), self._dropout(rng.bytes(32)))
         loss = laplace_loss(target, change, log_scale)
         self._set_rate()
@@ -156,6 +159,16 @@ class MlpFit:
         self.network.load_state_dict(document["network"])
         self.optimizer.load_state_dict(document["optimizer"])
         self.average = document["average"]
+
+
+def forgotten(windows: Windows, rng: np.random.Generator) -> Windows:
+    """The windows as of people who came later: of one in eight nothing before the window is known, of another quarter
+    the hours from some time on. So a forecast does not need them."""
+    draw = rng.random(len(windows))
+    known = rng.integers(PAST_HOURS, size=len(windows))
+    known = np.where(draw < _NOTHING_KNOWN, 0, np.where(draw < _SOME_KNOWN, known, PAST_HOURS))
+    there = np.arange(PAST_HOURS) >= PAST_HOURS - known[:, None]
+    return replace(windows, hours_mgdl=np.where(there, windows.hours, np.float32(np.nan)))
 
 
 def laplace_loss(target: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:

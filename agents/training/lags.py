@@ -1,8 +1,8 @@
 """Baselines on the pool of studies: what a forecast from the last points alone can do.
 
 Ridge on 24 or 96 lags, one regression a step on the windows whose target was measured, penalty by the error on the
-selection people. LightGBM on the lags and their statistics (the network's own features), one model a step, by mean
-absolute error or squares; LightGBM is imported only when it is asked for.
+selection people. LightGBM on the lags and their statistics (those of the network, without the week before), one
+model a step, by Huber's loss; LightGBM is imported only when it is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.models.mlp.features import features
+from agents.models.mlp.features import lag_features
 from agents.training.splits import Examples
 from agents.training.table import Pool
 from schemas.grid import HORIZON_STEPS, PAST_POINTS
@@ -103,7 +103,7 @@ def fit_boosted(
 
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(len(train), min(len(train), _LARGEST_BOOSTED), replace=False))
-    known, future = features(train.past(rows), train.end_times(rows)), train.future(rows)
+    known, future = lag_features(train.past(rows), train.end_times(rows)), train.future(rows)
     last = train.past(rows)[:, -1]
     settings: dict[str, Any] = {
         "objective": "huber",
@@ -127,7 +127,7 @@ def fit_boosted(
         progress(step)
 
     def forecast(data: Examples) -> NDArray[np.floating]:
-        read = features(data.windows.past_mgdl, data.windows.end_times)
+        read = lag_features(data.windows.past_mgdl, data.windows.end_times)
         change = np.stack([np.asarray(model.predict(read)) for model in models], axis=1)
         return np.asarray(data.windows.past_mgdl[:, -1:] + change)
 

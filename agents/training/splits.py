@@ -52,8 +52,7 @@ class Examples:
         return np.array([str(person).partition("/")[0] for person in self.person])
 
     def take(self, rows: NDArray[np.int64]) -> Examples:
-        windows = Windows(self.windows.past_mgdl[rows], self.windows.end_times[rows])
-        return Examples(windows, self.future_mgdl[rows], self.person[rows], self.series[rows])
+        return Examples(self.windows.rows(rows), self.future_mgdl[rows], self.person[rows], self.series[rows])
 
 
 def split(series: Sequence[Series], segment_points: int, seed: int = 0) -> Split:

@@ -27,11 +27,21 @@ import polars as pl
 from numpy.typing import NDArray
 
 from agents.core.forecaster import Windows
+from agents.core.past_hours import SLOTS_AN_HOUR
 from agents.core.plausibility import FASTEST_MGDL_PER_MINUTE, LAST_STEPS
 from agents.core.rolling_window import FURTHEST_STEP
 from agents.training.splits import Examples
 from schemas.errors import ConfigurationError
-from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS, STEP_MINUTES, STEP_SECONDS
+from schemas.grid import (
+    CENTI,
+    HIGHEST_MGDL,
+    HORIZON_STEPS,
+    LOWEST_MGDL,
+    PAST_HOURS,
+    PAST_POINTS,
+    STEP_MINUTES,
+    STEP_SECONDS,
+)
 
 COLUMNS = ("dataset", "subject", "diabetes", "step_min", "time", "mg_dl")
 _STEP_MS = STEP_SECONDS * 1000
@@ -140,6 +150,8 @@ class Pool:
 
     flat (N,): everyone's points in a row, an hour of NaN between two people; targets (N,): the same, measured points
     alone; slot (N,): of each point; ends (W,): places in `flat` that windows end at; owner (W,): whose they are.
+    sums, counts: of what everyone measured in each hour of the clock, in hundredths of mg/dL, a week of nothing before
+    each person; hours (P,): where in them the clock's hour 0 would lie for each person.
     """
 
     people: tuple[Person, ...]
@@ -148,12 +160,16 @@ class Pool:
     slot: NDArray[np.int64]
     ends: NDArray[np.int64]
     owner: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    hours: NDArray[np.int64]
 
     @classmethod
     def of(cls, people: Sequence[Person], stride: int = 1) -> Pool:
         """Every `stride`-th window of each person. ValueError where there is none."""
         flat, targets, slots, ends, owner = [], [], [], [], []
-        begin = 0
+        sums, counts, hours = [], [], []
+        begin = clock = 0
         gap = np.full(HORIZON_STEPS, np.nan, dtype=np.float32)
         for number, person in enumerate(people):
             known = np.concatenate([person.mgdl, gap])
@@ -163,6 +179,14 @@ class Pool:
             ends.append(begin + person.ends[::stride])
             owner.append(np.full(ends[-1].size, number))
             begin += known.size
+            first = person.first // SLOTS_AN_HOUR - PAST_HOURS - 1
+            hour = (person.first + np.flatnonzero(person.measured)) // SLOTS_AN_HOUR - first
+            centi = np.round(person.mgdl[person.measured].astype(np.float64) * CENTI)
+            length = (person.first + person.mgdl.size - 1) // SLOTS_AN_HOUR - first + 1
+            sums.append(np.bincount(hour, weights=centi, minlength=length).astype(np.int64))
+            counts.append(np.bincount(hour, minlength=length))
+            hours.append(clock - first)
+            clock += length
         if not sum(one.size for one in ends):
             raise ValueError(f"nobody has the {PAST_POINTS} unbroken points that one window needs")
         return cls(
@@ -172,6 +196,9 @@ class Pool:
             np.concatenate(slots),
             np.concatenate(ends),
             np.concatenate(owner),
+            np.concatenate(sums),
+            np.concatenate(counts),
+            np.array(hours),
         )
 
     def __len__(self) -> int:
@@ -193,12 +220,26 @@ class Pool:
     def end_times(self, rows: NDArray[np.int64]) -> NDArray[np.datetime64]:
         return (self.slot[self.ends[rows]] * STEP_SECONDS).astype("datetime64[s]")
 
+    def hours_before(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(R, 168) mg/dL, oldest first, NaN where nothing is known: as agents/core/past_hours.py says."""
+        before = self.slot[self.ends[rows]] - PAST_POINTS
+        share = (before % SLOTS_AN_HOUR + 1)[:, None]
+        place = (self.hours[self.owner[rows]] + before // SLOTS_AN_HOUR)[:, None] + np.arange(1 - PAST_HOURS, 1)
+        total, count = (
+            share * each[place] + (SLOTS_AN_HOUR - share) * each[place - 1] for each in (self.sums, self.counts)
+        )
+        centi = (2 * total + count) // np.maximum(2 * count, 1)
+        return np.where(count > 0, centi / CENTI, np.nan).astype(np.float32)
+
+    def windows(self, rows: NDArray[np.int64]) -> Windows:
+        return Windows(self.past(rows), self.end_times(rows), self.hours_before(rows))
+
     def examples(self, rows: NDArray[np.int64] | None = None) -> Examples:
         """The windows themselves, of `rows` or all; a missing target is NaN."""
         chosen = np.arange(len(self)) if rows is None else rows
         names = np.array([person.name for person in self.people])
         return Examples(
-            Windows(self.past(chosen), self.end_times(chosen)),
+            self.windows(chosen),
             self.future(chosen),
             names[self.owner[chosen]],
             self.owner[chosen],

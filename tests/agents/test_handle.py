@@ -5,6 +5,7 @@ import json
 import pytest
 
 from agents.core import fingerprint
+from agents.core.past_hours import add, hours_before
 from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, Tail
 from agents.work import Message
 from schemas.command import CacheCommand, ForecastDemand
@@ -87,6 +88,27 @@ async def test_each_window_names_its_points_that_nobody_measured() -> None:
     assert asked[12].interpolated_points == [83, 95]
     assert BETWEEN in asked[12].warnings
     assert BETWEEN not in asked[-109].warnings
+
+
+async def test_each_window_carries_the_hours_before_it_of_its_own_series() -> None:
+    start = END // 300 - len(POINTS) + 1
+    sums: dict[int, tuple[int, int]] = {}
+    add(sums, ((start + place, centi) for place, centi in enumerate(POINTS)))
+    asked = {request.index: request for request in requests(await store(Workbench(), series_of(POINTS)))}
+    for index, request in asked.items():
+        assert request.hours_centi_mgdl == hours_before(sums, request.end_seconds // 300)
+        assert request.hours_version == (1 if request.hours_centi_mgdl else 0)
+        assert request.input_hash == fingerprint.input_hash(
+            request.end_seconds, request.past_centi_mgdl, request.hours_centi_mgdl
+        ), index
+    assert len(asked[12].hours_centi_mgdl) == 11  # 121 points
+    assert asked[-109].hours_centi_mgdl in ([], [POINTS[0]])  # what the clock's hour shows of the window itself
+
+
+async def test_what_a_handle_does_not_hash_changes_no_forecast_of_it() -> None:
+    plain = requests(await store(Workbench(), series_of(POINTS)))
+    marked = requests(await store(Workbench(), series_of(POINTS, interpolated_points=list(range(3, 90)), upload=2)))
+    assert [each.input_hash for each in marked] == [each.input_hash for each in plain]
 
 
 async def test_delivered_again_it_asks_again_sent_again_it_does_not() -> None:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from agents.core.rolling_window import RollingWindow
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.reading import ReadingOutcome
@@ -96,6 +97,21 @@ async def test_a_crash_in_the_middle_leads_to_the_same_window() -> None:
                 for each in log[again_from:]:
                     await deliver(bench, *each)
                 assert bench.rows(SUBJECTS_TABLE) == wanted.rows(SUBJECTS_TABLE), (reached, kept, again_from)
+
+
+async def test_the_hours_before_a_reset_are_forgotten_with_its_readings() -> None:
+    bench = Workbench()
+    for number in range(30):  # 15 hours, of which the row keeps the last 12 one by one
+        bench.tables.committed = number
+        await publish(bench, 30 * number, number, 30 * number * 60_000)
+    row = RollingWindow.from_bytes(bench.rows(SUBJECTS_TABLE)["ada"], 24)
+    assert row.hours
+    await publish(bench, 2000, 30, 2000 * 60_000)
+    assert RollingWindow.from_bytes(bench.rows(SUBJECTS_TABLE)["ada"], 24).displaced
+    await bench.run(STEP, None, **RESET, offset=31)
+    await publish(bench, 2005, 32, 2005 * 60_000)
+    after = RollingWindow.from_bytes(bench.rows(SUBJECTS_TABLE)["ada"], 24)
+    assert (len(after.slots), after.hours, after.displaced) == (1, {}, [])
 
 
 async def test_another_subject_is_not_touched() -> None:

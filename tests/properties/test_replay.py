@@ -138,7 +138,9 @@ def test_the_row_is_bounded_however_late_commits_come() -> None:
     ]
     run = asyncio.run(play(log, None, 0, [0] * len(log)))
     kept = RollingWindow({}, LATE_SLOTS).capacity + 1
-    assert max(len(row or b"") for row in run.rows) <= 11 + 20 * kept + 30 * (rolling_window.MOST_UNSETTLED + 2)
+    assert max(len(row or b"") for row in run.rows) <= 17 + 3 * 185 + 20 * kept + 30 * (
+        rolling_window.MOST_UNSETTLED + 2
+    )
 
 
 def test_what_was_displaced_goes_when_no_message_comes_again() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.core.past_hours import add, hours_before
 from agents.core.rolling_window import Held, RollingWindow, place, slot_time, window
 
 START = datetime.datetime(2024, 3, 14, 6, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
@@ -24,13 +25,19 @@ def readings(count: int, seed: int, missing: float) -> list[tuple[datetime.datet
     ]
 
 
-def play(messages: list[tuple[int, tuple[datetime.datetime, float]]], state: bytes | None = None, committed: int = 0):
-    """State after the messages, and what each issued: (offset, [(slot, hash), ...])."""
+def play(
+    messages: list[tuple[int, tuple[datetime.datetime, float]]],
+    state: bytes | None = None,
+    committed: int = 0,
+    hours: bool = True,
+):
+    """State after the messages, and what each issued: (offset, [(slot, hash), ...]), the hours before hashed or not."""
     issued = []
     for offset, (time, value) in messages:
         rolling = RollingWindow.from_bytes(state, LATE_SLOTS)
         verdict, changed = rolling.accept(*place(time, value, offset), committed)
-        issued.append((offset, [(issue.slot, issue.input_hash) for issue in verdict.issues]))
+        issues = [issue if hours else issue._replace(hours_centi=()) for issue in verdict.issues]
+        issued.append((offset, [(issue.slot, issue.input_hash) for issue in issues]))
         if changed:
             state = rolling.to_bytes()
     return state, issued
@@ -49,10 +56,10 @@ def last_issued(issued: list[tuple[int, list[tuple[int, str]]]]) -> dict[int, st
 @given(seed=st.integers(0, 10**6), missing=st.sampled_from([0.0, 0.03, 0.2]), shuffle=st.randoms(use_true_random=False))
 def test_order_and_repetition_change_nothing(seed: int, missing: float, shuffle: random.Random) -> None:
     day = readings(160, seed, missing)
-    in_order, issued = play(list(enumerate(day)))
+    in_order, issued = play(list(enumerate(day)), hours=False)
     mixed = day + shuffle.sample(day, len(day) // 3)
     shuffle.shuffle(mixed)
-    out_of_order, issued_mixed = play(list(enumerate(mixed)))
+    out_of_order, issued_mixed = play(list(enumerate(mixed)), hours=False)
     assert content(out_of_order) == content(in_order)
     newest = max(content(in_order))
     recent = {slot: digest for slot, digest in last_issued(issued).items() if slot >= newest - LATE_SLOTS}
@@ -148,19 +155,27 @@ def test_gap_and_warm_up_are_told_apart() -> None:
 def test_state_is_small_and_keeps_its_version() -> None:
     state, _ = play(list(enumerate(readings(400, 1, 0.0))), committed=400)
     assert state is not None
-    assert len(state) <= 3000
+    assert len(state) <= 3100
     with pytest.raises(ValueError, match="version 9"):
         RollingWindow.from_bytes(b"\x09" + state[1:], LATE_SLOTS)
 
 
-def test_rows_of_version_1_are_read_and_go_on() -> None:
-    state, _ = play(list(enumerate(readings(150, 1, 0.0))), committed=150)
+@pytest.mark.parametrize("version", [1, 2])
+def test_rows_of_earlier_versions_are_read_and_go_on(version: int) -> None:
+    state, _ = play(list(enumerate(readings(150, 1, 0.0))), committed=140)
     assert state is not None
-    slots = RollingWindow.from_bytes(state, LATE_SLOTS).slots
-    first = min(slots)
-    rows = [struct.pack("<Hiiqh", slot - first, *held) for slot, held in sorted(slots.items())]
-    old = struct.pack("<Bq", 1, first) + b"".join(rows)
-    assert RollingWindow.from_bytes(old, LATE_SLOTS).slots == slots
+    known = RollingWindow.from_bytes(state, LATE_SLOTS)
+    assert known.displaced
+    assert not known.hours  # what left was not committed yet
+    first = min(known.slots)
+    rows = [struct.pack("<Hiiqh", slot - first, *held) for slot, held in sorted(known.slots.items())]
+    left = [struct.pack("<iiiqhq", each.slot, *each.held, each.by_offset) for each in known.displaced]
+    if version == 1:
+        state = RollingWindow(known.slots, LATE_SLOTS).to_bytes()
+        old = struct.pack("<Bq", 1, first) + b"".join(rows)
+    else:
+        old = struct.pack("<BqH", 2, first, len(rows)) + b"".join(rows + left)
+    assert RollingWindow.from_bytes(old, LATE_SLOTS) == RollingWindow.from_bytes(state, LATE_SLOTS)
     late = readings(151, 1, 0.0)[-1:]
     assert play([(150, late[0])], old, committed=150) == play([(150, late[0])], state, committed=150)
 
@@ -175,3 +190,48 @@ def test_reading_older_than_everything_kept_is_too_old() -> None:
 def test_slot_time_keeps_the_offset_of_the_reading() -> None:
     slot, held = place(START, 100.0, 0)
     assert slot_time(slot, held.zone_minutes).isoformat() == START.isoformat()
+
+
+def test_the_hours_before_a_window_are_of_all_readings_there_kept_or_not() -> None:
+    """A day and a half in order: what the row has folded, what has aged and what it holds come together."""
+    day = readings(430, 2, 0.1)
+    state = None
+    placed = []
+    for offset, (time, value) in enumerate(day):
+        rolling = RollingWindow.from_bytes(state, LATE_SLOTS)
+        slot, held = place(time, value, offset)
+        verdict, changed = rolling.accept(slot, held, max(0, offset - 30))
+        placed.append((slot, held.centi))
+        if offset % 40 == 0:
+            sums: dict[int, tuple[int, int]] = {}
+            add(sums, placed)
+            for issue in verdict.issues:
+                assert list(issue.hours_centi) == hours_before(sums, issue.slot)
+        if changed:
+            state = rolling.to_bytes()
+    assert len(RollingWindow.from_bytes(state, LATE_SLOTS).hours) > 12
+    assert len(verdict.issues[0].hours_centi) == 28
+
+
+def test_the_hours_go_after_a_week_and_stay_small() -> None:
+    hourly = [(START + datetime.timedelta(hours=each), 120.0 + each % 50) for each in range(24 * 12)]
+    state = None
+    for offset, message in enumerate(hourly):
+        state, _ = play([(offset, message)], state, committed=offset)
+    hours = RollingWindow.from_bytes(state, LATE_SLOTS).hours
+    assert 160 <= len(hours) <= 185
+    assert len(state) <= 1200
+    month_later = (START + datetime.timedelta(days=40), 120.0)
+    state, _ = play([(1000, month_later)], state, committed=1000)
+    state, _ = play([(1001, (month_later[0] + datetime.timedelta(minutes=5), 121.0))], state, committed=1001)
+    assert not RollingWindow.from_bytes(state, LATE_SLOTS).hours
+
+
+def test_a_late_reading_changes_the_windows_it_lies_in_and_no_hours() -> None:
+    day = readings(140, 1, 0.0)
+    late = day.pop(3)
+    state, _ = play(list(enumerate(day)))
+    newest = readings(141, 1, 0.0)[-1]
+    with_it, [(_, issued)] = play([(500, late)], state)
+    assert issued == []
+    assert play([(501, newest)], with_it)[1][0][1] != play([(501, newest)], state)[1][0][1]

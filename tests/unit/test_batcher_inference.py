@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.core import fingerprint
 from agents.core.forecaster import Windows
 from agents.core.outcomes import ended
 from agents.inference import intake
@@ -158,6 +159,22 @@ def test_samples_that_would_fill_the_memory_alone_are_answered_and_forgotten() -
     assert forecaster.calls == [1, 1]
 
 
+def test_the_hours_before_a_window_reach_the_model_and_name_the_computation() -> None:
+    hours = [12_000, None, 18_050]
+    plain = request_of(1)
+    digest = fingerprint.input_hash(plain.end_seconds, plain.past_centi_mgdl, hours)
+    request = request_of(1, hours_centi_mgdl=hours, hours_version=1, input_hash=digest)
+    read = intake.read_request(request.to_arrow())
+    intake.check_request(read)
+    assert len({digest, plain.input_hash, fingerprint.input_hash(plain.end_seconds, plain.past_centi_mgdl, [1])}) == 3
+    seen: list[Windows] = []
+    drawn(Inference(RecordingForecaster(trouble=lambda windows, _: seen.append(windows)), attempts=1), read, plain)
+    (asked,) = seen
+    np.testing.assert_array_equal(asked.hours[0, -3:], np.array([120.0, np.nan, 180.5], np.float32))
+    assert np.isnan(asked.hours[0, :-3]).all()
+    assert np.isnan(asked.hours[1]).all()
+
+
 def test_the_cost_follows_what_is_measured() -> None:
     cost = MeasuredCost(samples=10, seconds=0.1)
     assert cost.seconds_per_sample == pytest.approx(0.01)
@@ -188,6 +205,14 @@ def test_the_cost_follows_what_is_measured() -> None:
         {"interpolated_points": [96 + 12]},
         {"interpolated_points": [-1]},
         {"interpolated_points": list(range(65))},
+        {"hours_centi_mgdl": [12_000]},  # of no version
+        {"hours_version": 1},
+        {"hours_centi_mgdl": [12_000], "hours_version": 2},
+        {"hours_centi_mgdl": [12_000] * 169, "hours_version": 1},
+        {"hours_centi_mgdl": [None, 12_000], "hours_version": 1},
+        {"hours_centi_mgdl": [12_000, 100], "hours_version": 1},
+        {"hours_centi_mgdl": [12_000], "hours_version": 1},  # the hash knows nothing of them
+        {"hours_centi_mgdl": None},
     ],
 )
 def test_a_request_that_no_model_can_answer_is_refused_in_words(changes: dict[str, Any]) -> None:

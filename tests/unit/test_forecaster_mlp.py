@@ -1,5 +1,6 @@
 """The MLP: what it reads, its file, and the same bits whatever the batch."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,19 @@ from agents.models.load import load_forecaster
 from agents.models.mlp.checkpoint import LinearAnchor, MlpCheckpoint, expected_shapes, load_mlp, save_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.engine import MlpEngine
-from agents.models.mlp.features import WIDTH, features
+from agents.models.mlp.features import (
+    DAY_HOURS,
+    HISTORY_WIDTH,
+    LAGS_WIDTH,
+    WIDTH,
+    features,
+    history_features,
+)
 from agents.models.mlp.network import Mlp
 from agents.models.regression import Regression
 from agents.models.sealed_file import sealed
 from schemas.errors import CheckpointError
+from schemas.grid import PAST_HOURS
 
 SMALL = MlpConfig(width=24, blocks=2)
 SERVED = MlpConfig()
@@ -27,11 +36,15 @@ SERVED = MlpConfig()
 def windows(count: int) -> Windows:
     rng = np.random.default_rng(5)
     ends = np.datetime64("2026-02-28T22:00:00", "s") + np.arange(count) * np.timedelta64(300, "s")
-    return Windows(rng.uniform(60.0, 250.0, (count, 96)).astype(np.float32), ends)
+    past = rng.uniform(60.0, 250.0, (count, 96)).astype(np.float32)
+    hours = rng.uniform(60.0, 250.0, (count, PAST_HOURS)).astype(np.float32)
+    known = rng.integers(PAST_HOURS + 1, size=count)
+    hours[np.arange(PAST_HOURS) < PAST_HOURS - known[:, None]] = np.nan
+    return Windows(past, ends, hours)
 
 
 def part(whole: Windows, *rows: int) -> Windows:
-    return Windows(whole.past_mgdl[list(rows)], whole.end_times[list(rows)])
+    return whole.rows(np.array(rows))
 
 
 def seeds(count: int) -> list[bytes]:
@@ -41,7 +54,7 @@ def seeds(count: int) -> list[bytes]:
 def checkpoint(config: MlpConfig = SMALL, **changes: Any) -> MlpCheckpoint:
     torch.manual_seed(0)
     whole = windows(50)
-    read = features(whole.past_mgdl, whole.end_times)
+    read = features(whole)
     anchor = LinearAnchor(
         Regression(np.eye(12, 96, 84, dtype=np.float32), np.zeros(12, np.float32)), np.linspace(1, 12, 12, dtype="f4")
     )
@@ -65,16 +78,40 @@ def engine(made: MlpCheckpoint, **options: Any) -> MlpEngine:
 
 def test_features_are_of_the_row_alone_and_see_the_clock() -> None:
     whole = windows(9)
-    read = features(whole.past_mgdl, whole.end_times)
+    read = features(whole)
     assert read.shape == (9, WIDTH)
     assert read.dtype == np.float32
-    alone = features(whole.past_mgdl[4:5], whole.end_times[4:5])
+    one = part(whole, 4)
+    alone = features(one)
     assert np.array_equal(read[4], alone[0])
-    later = features(whole.past_mgdl[4:5], whole.end_times[4:5] + np.timedelta64(6, "h"))
-    assert np.flatnonzero(later[0] != alone[0]).tolist() == list(range(WIDTH - 4, WIDTH))
-    raised = features(whole.past_mgdl[4:5] + np.float32(32), whole.end_times[4:5])
+    later = features(replace(one, end_times=one.end_times + np.timedelta64(6, "h")))
+    assert np.flatnonzero(later[0] != alone[0]).tolist() == list(range(LAGS_WIDTH - 4, LAGS_WIDTH))
+    raised = features(replace(one, past_mgdl=one.past_mgdl + np.float32(32)))
     np.testing.assert_allclose(raised[0, :95], alone[0, :95], atol=1e-3)
     assert raised[0, 95] == alone[0, 95] + 32
+
+
+def test_features_of_the_week_before_say_what_is_known() -> None:
+    last = np.array([150.0], np.float32)
+    nothing = history_features(last, np.full((1, PAST_HOURS), np.nan, np.float32))
+    assert nothing.tolist() == [[0.0] * HISTORY_WIDTH]
+    assert np.array_equal(features(replace(windows(3), hours_mgdl=None))[0, LAGS_WIDTH:], nothing[0])
+    hours = np.full((1, PAST_HOURS), 100.0, np.float32)
+    hours[0, -DAY_HOURS::-24] = 190.0  # the hour that comes next, on each day
+    hours[0, 0] = np.nan
+    found = history_features(last, hours)[0]
+    assert found[:DAY_HOURS].tolist() == [40.0] + [-50.0] * (DAY_HOURS - 1)
+    assert found[DAY_HOURS + 8 :].tolist() == pytest.approx([0.0, 7 / 167, 40.0, 90.0, 1.0, 167 / 168])
+    assert found[DAY_HOURS + 2 : DAY_HOURS + 4].tolist() == [-50.0, 40.0]
+
+
+def test_the_week_before_changes_the_forecast_and_its_absence_does_not_stop_it() -> None:
+    model = engine(checkpoint())
+    whole = windows(3)
+    known = model.sample(whole, seeds(3), 5).samples_mgdl
+    unknown = model.sample(replace(whole, hours_mgdl=None), seeds(3), 5).samples_mgdl
+    assert np.isfinite(unknown).all()
+    assert not np.array_equal(known, unknown)
 
 
 @pytest.mark.parametrize("config", [SMALL, SERVED], ids=["small", "served"])
@@ -112,7 +149,7 @@ def test_draws_are_dropout_around_the_network_and_the_spread_is_the_laplace_nois
     network = Mlp(SMALL).eval()
     network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in made.network.items()})
     whole = windows(1)
-    read = np.clip((features(whole.past_mgdl, whole.end_times) - made.feature_centre) / made.feature_scale, -8, 8)
+    read = np.clip((features(whole) - made.feature_centre) / made.feature_scale, -8, 8)
     torch.manual_seed(1)
     with torch.inference_mode():
         rows = torch.from_numpy(read).expand(4000, -1)
@@ -176,7 +213,7 @@ def test_parts_that_do_not_fit(changes: dict[str, Any], words: str) -> None:
         checkpoint(**changes)
 
 
-@pytest.mark.parametrize("numbers", [{"width": 0}, {"blocks": 99}, {"dropout": 1.0}, {"features_version": 2}])
+@pytest.mark.parametrize("numbers", [{"width": 0}, {"blocks": 99}, {"dropout": 1.0}, {"features_version": 1}])
 def test_configurations_that_cannot_be(numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|features of version"):
         MlpConfig(**numbers)

@@ -1,5 +1,6 @@
 """Leave one study out, in miniature: a run that resumes, what a held-out study must not touch, the report."""
 
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -14,7 +15,7 @@ from agents.core.predictive import Calibration
 from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.training.calibrate import fit_calibration
-from agents.training.fit_mlp import MlpFit, MlpSchedule
+from agents.training.fit_mlp import MlpFit, MlpSchedule, forgotten
 from agents.training.lags import fit_boosted, fit_lag_ridge
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
@@ -23,6 +24,7 @@ from agents.training.study_metrics import bootstrap, figures, lows_seen, regimes
 from agents.training.table import Pool, read_people
 from agents.training.train_mlp import train_mlp
 from schemas.errors import ConfigurationError
+from schemas.grid import PAST_HOURS
 
 TINY = MlpConfig(width=16, blocks=1)
 SHORT = MlpSchedule(steps=40, batch_size=64)
@@ -93,6 +95,15 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, tmp_path: Path) -
     assert all(
         np.array_equal(again.checkpoint().network[name], value) for name, value in whole.checkpoint().network.items()
     )
+
+
+def test_some_windows_of_each_step_are_of_people_who_came_later() -> None:
+    past = np.full((4000, 96), 120.0, np.float32)
+    whole = Windows(past, np.zeros(4000, "datetime64[s]"), np.full((4000, PAST_HOURS), 100.0, np.float32))
+    known = np.isfinite(forgotten(whole, np.random.default_rng(0)).hours)
+    assert np.mean(~known.any(axis=1)) == pytest.approx(0.125, abs=0.02)
+    assert np.mean(known.all(axis=1)) == pytest.approx(0.625, abs=0.03)
+    assert (np.diff(known.astype(int), axis=1) >= 0).all()  # the newest are known longest
 
 
 def test_the_file_says_where_it_comes_from_and_holds_nothing_of_the_held_out_study(run: Path) -> None:
@@ -218,7 +229,7 @@ def test_ridge_learns_from_the_targets_that_are_there(data: Path) -> None:
     exact = np.full(pool.flat.size, np.nan, np.float32)
     exact[13:] = pool.flat[:-13]  # the target of step h is what was known 13 - h steps before the end
     exact[::7] = np.nan
-    lawful = Pool(pool.people, pool.flat, exact, pool.slot, pool.ends, pool.owner)
+    lawful = dataclasses.replace(pool, targets=exact)
     ridge = fit_lag_ridge(lawful, lawful)
     rows = np.arange(len(lawful))
     error = np.abs(ridge.predict(lawful.past(rows)) - lawful.future(rows))

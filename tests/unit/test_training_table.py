@@ -1,17 +1,19 @@
 """The table of recordings: the stream's own grid, windows that end at readings, targets that were measured."""
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from agents.core.past_hours import add, hours_before
 from agents.core.rolling_window import RollingWindow, place, window
 from agents.training.studies import GLUCOBENCH_HALL, cut, judged_by, licence_of
 from agents.training.table import Person, Pool, read_people
 from schemas.errors import ConfigurationError
-from schemas.grid import CENTI, STEP_SECONDS
+from schemas.grid import CENTI, PAST_HOURS, STEP_SECONDS
 
 START = datetime.datetime(2026, 1, 5, 0, 2, 10)
 
@@ -66,6 +68,29 @@ def test_points_are_those_of_the_streams_window(tmp_path: Path) -> None:
         assert centi.tolist() == issue.past_centi
         compared += 1
     assert compared > 5
+
+
+def test_the_hours_before_a_window_are_those_of_the_stream() -> None:
+    rng = np.random.default_rng(4)
+    people = []
+    for number in range(2):
+        measured = rng.random(2600) > 0.1
+        measured[700:1100] = False
+        level = np.where(measured, np.round(120 + 30 * rng.random(2600), 2), np.nan).astype(np.float32)
+        people.append(Person("study", f"{number}", "T1D", 5, 5_000_003 + 7 * number, level, measured))
+    pool = Pool.of([*people, person(300)])
+    assert len(pool) == 300 - 95 - 1  # noise jumps: nobody would be given a forecast
+    ends = np.concatenate([np.arange(95, 2600, 11), 2600 + 12 + np.arange(95, 2600, 11)])
+    every = replace(pool, ends=ends, owner=np.repeat([0, 1], ends.size // 2))
+    found = every.hours_before(np.arange(ends.size))
+    for row, end in enumerate(ends):
+        one = people[every.owner[row]]
+        sums: dict[int, tuple[int, int]] = {}
+        known = np.flatnonzero(one.measured)
+        add(sums, ((one.first + int(at), round(float(one.mgdl[at]) * CENTI)) for at in known))
+        wanted = hours_before(sums, int(every.slot[end]))
+        centi = [None if np.isnan(each) else round(float(each) * CENTI) for each in found[row]]
+        assert centi == [None] * (PAST_HOURS - len(wanted)) + wanted
 
 
 def test_of_two_readings_in_a_slot_the_nearer_holds_it(tmp_path: Path) -> None:

@@ -132,12 +132,7 @@ class GluformerEngine(Engine[GluformerCopy]):
         """The forecast without dropout, (B, members, 12) mg/dL."""
         members = len(self.checkpoint.members)
         copy = self.copies[0]
-        rows = [
-            copy.sample(
-                Windows(windows.past_mgdl[at : at + 1], windows.end_times[at : at + 1]), None, members
-            ).samples_mgdl
-            for at in range(len(windows))
-        ]
+        rows = [copy.sample(windows.rows(slice(at, at + 1)), None, members).samples_mgdl for at in range(len(windows))]
         return np.concatenate(rows) if rows else np.empty((0, members, self.checkpoint.config.len_pred), np.float32)
 
 

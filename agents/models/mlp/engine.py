@@ -40,7 +40,7 @@ class MlpCopy:
         with self._lock, torch.inference_mode():
             whole, chunk_seeds = padded(windows, seeds, self.windows_a_chunk)
             made = self._checkpoint
-            read = (features(whole.past_mgdl, whole.end_times) - made.feature_centre) / made.feature_scale
+            read = (features(whole) - made.feature_centre) / made.feature_scale
             stem = self._network.stem(torch.from_numpy(np.clip(read, -FURTHEST, FURTHEST)).to(self.device))
             masks = self._masks(chunk_seeds or [])
             passes = [
