@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ from schemas.errors import ConfigurationError
 Progress = Callable[[str], None]
 STRIDE = 3
 SERVED = "glucast"
+WITHOUT_HOURS = "glucast, 8 hours alone"
 ANCHOR = "ridge, 96 lags"
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 def evaluate_studies(
@@ -86,6 +88,11 @@ def evaluate_studies(
     return summary
 
 
+def without_hours(part: Examples) -> Examples:
+    """As of somebody whose readings began eight hours ago."""
+    return replace(part, windows=replace(part.windows, hours_mgdl=None))
+
+
 def _one_study(
     study: str,
     people: Sequence[Person],
@@ -112,6 +119,7 @@ def _one_study(
     answers: dict[str, Callable[[Examples], Predictive]] = {
         name: with_spread(forecast, calibrate) for name, forecast in points.items()
     }
+    answers[WITHOUT_HOURS] = lambda part: served(engine, without_hours(part))
     answers[SERVED] = lambda part: served(engine, part)
     held_out = Pool.of(test, stride).examples()
     named: dict[str, Scored] = {}

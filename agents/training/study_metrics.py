@@ -1,6 +1,7 @@
 """What a forecast of a held-out study is judged by. A target that was not measured is NaN and counts nowhere.
 
-Point forecast: the published median. Regimes are those of a window when the forecast is made: rising and falling by 1
+Point forecast: the published median; of a forecaster that gives one number and no draws that number, before its
+conformal step. Regimes are those of a window when the forecast is made: rising and falling by 1
 mg/dL a minute or more over 15 minutes, last value below 80 or above 250 mg/dL, local time before 6 o'clock. Confidence
 intervals are of the bootstrap over people: the same people drawn for every forecaster, so that differences are paired.
 """
@@ -60,7 +61,8 @@ def scored(data: Examples, answer: Predictive) -> Scored:
         fan = quantiles(*given, answer.calibration)
         below = probability_below(*given, answer.calibration, THRESHOLDS_MGDL)
         score = np.where(missing, np.nan, crps(*given, filled, answer.calibration))
-        error = np.where(missing, np.nan, fan[:, QUANTILE_LEVELS.index(0.5)] - truth)
+        point = given[0][:, 0] if given[0].shape[1] == 1 else fan[:, QUANTILE_LEVELS.index(0.5)]
+        error = np.where(missing, np.nan, point - truth)
         inside = (
             np.where(missing, np.nan, (_level(fan, low) <= truth) & (truth <= _level(fan, 1.0 - low)))
             for low in (0.25, 0.05)
