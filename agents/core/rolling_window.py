@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 
 from agents.core.fingerprint import input_hash, to_centi
 from agents.core.local_time import spoken
-from agents.core.past_hours import Sum, add, hours_before, newest_hour
+from agents.core.past_hours import SLOTS_AN_HOUR, Sum, add, hours_before, newest_hour
 from agents.core.plausibility import implausible_change
 from schemas.grid import PAST_HOURS, PAST_POINTS, STEP_SECONDS
 
@@ -43,7 +43,7 @@ _STEP_MICROSECONDS = STEP_SECONDS * 1_000_000
 _VERSION = 3  # rows of version 2 have no hours, those of version 1 no displaced readings either
 _HEAD = struct.Struct("<Bq")  # version, first slot
 _HOURS = struct.Struct("<iH")  # first hour, hours
-_HOUR_BYTES, _COUNT_BITS = 3, 4  # of 12 readings below 600.01 mg/dL the sum has 20 bits
+_HOUR = struct.Struct("<HB")  # the lower 16 bits and the upper 8 of sum * 16 + count; 12 readings sum up to 20 bits
 _COUNT = struct.Struct("<H")  # slots
 _ROW = struct.Struct("<Hiiqh")  # slot - first slot, microseconds from the slot's time, hundredths, offset, zone minutes
 _DISPLACED = struct.Struct("<iiiqhq")  # slot, and as above; the offset that displaced it
@@ -196,11 +196,15 @@ class RollingWindow:
                 last[each.slot] = each
         return list(last.values())
 
-    def _sums(self, slots: Slots, offset: int) -> dict[int, Sum]:
-        """Readings by hour as the message of this offset finds them, where `slots` are those that are kept."""
+    def _sums(self, slots: Slots, offset: int, end_slot: int) -> dict[int, Sum]:
+        """Readings by hour as the message of this offset finds them, as far as a window up to `end_slot` asks.
+
+        `slots` are those that are kept.
+        """
+        stop = (newest_hour(end_slot) + 1) * SLOTS_AN_HOUR
         sums = dict(self.hours)
         add(sums, ((each.slot, each.held.centi) for each in self._aged() if each.by_offset < offset))
-        add(sums, ((slot, held.centi) for slot, held in slots.items()))
+        add(sums, ((slot, held.centi) for slot, held in slots.items() if slot < stop))
         return sums
 
     @property
@@ -251,7 +255,7 @@ class RollingWindow:
                 issues.append(issue)
         plausible = [issue for issue in issues if implausible_change(issue.past_centi) is None]
         if plausible:
-            sums = self._sums(after, after[slot].message_offset)
+            sums = self._sums(after, after[slot].message_offset, plausible[-1].slot)
             whole = [issue._replace(hours_centi=hours_before(sums, issue.slot)) for issue in plausible]
             return Verdict("forecast_requested", whole)
         if issues:
@@ -287,17 +291,17 @@ def window(slots: Slots, end: int) -> Issue | None:
 
 def _written_hours(hours: dict[int, Sum]) -> bytes:
     first, last = min(hours, default=0), max(hours, default=-1)
-    packed = [total << _COUNT_BITS | count for total, count in (hours.get(at, (0, 0)) for at in range(first, last + 1))]
-    return _HOURS.pack(first, len(packed)) + b"".join(each.to_bytes(_HOUR_BYTES, "little") for each in packed)
+    packed = [total << 4 | count for total, count in (hours.get(at, (0, 0)) for at in range(first, last + 1))]
+    rows = [_HOUR.pack(each & 0xFFFF, each >> 16) for each in packed]
+    return b"".join([_HOURS.pack(first, len(rows)), *rows])
 
 
 def _read_hours(data: memoryview) -> tuple[dict[int, Sum], memoryview]:
     """The hours, and what follows them."""
     first, count = _HOURS.unpack_from(data)
-    end = _HOURS.size + count * _HOUR_BYTES
-    packed = (int.from_bytes(data[at : at + _HOUR_BYTES], "little") for at in range(_HOURS.size, end, _HOUR_BYTES))
-    found = {first + place: (each >> _COUNT_BITS, each & (1 << _COUNT_BITS) - 1) for place, each in enumerate(packed)}
-    return {hour: each for hour, each in found.items() if each[1]}, data[end:]
+    end = _HOURS.size + count * _HOUR.size
+    rows = enumerate(_HOUR.iter_unpack(data[_HOURS.size : end]), first)
+    return {hour: (high << 12 | low >> 4, low & 0xF) for hour, (low, high) in rows if low & 0xF}, data[end:]
 
 
 def _nearness(held: Held) -> tuple[int, int]:

@@ -122,14 +122,14 @@ def slots_of(row: bytes | None) -> dict[int, rolling_window.Held]:
 
 def test_a_day_and_more_delivered_again_has_the_effects_it_had() -> None:
     """33 hours, of which nothing was committed: far more than a row keeps slots of."""
-    log = [Sent(slot, 0, 110 + slot % 7) for slot in range(400)]
+    log = [Sent(slot, 0, 110 + slot % 7) for slot in range(500) if slot % 5]  # a reading that counts twice is seen
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rolling_window, "MOST_UNSETTLED", len(log))
         first = asyncio.run(play(log, None, 0, [0] * len(log)))
         again = asyncio.run(play(log, first.rows[-1], 0, [0] * len(log)))
     assert again.effects == first.effects
     assert again.rows[-1] == first.rows[-1]
-    assert sum(len(sends) > 1 for sends in first.effects) == 305
+    assert sum(len(sends) > 1 for sends in first.effects) == 324
 
 
 def test_the_row_is_bounded_however_late_commits_come() -> None:
