@@ -62,6 +62,20 @@ async def test_eight_gap_free_hours_give_a_forecast_and_each_reading_another() -
     assert second.end_seconds == first.end_seconds + 300
 
 
+async def test_what_came_before_the_eight_hours_goes_with_the_request_and_stays_its_subjects_own() -> None:
+    bench = Workbench()
+    asked = await publish(bench, range(192))
+    await publish(bench, range(192), "bob", 150.0)
+    (last,) = await publish(bench, range(192, 193))
+    check_request(last)
+    first = asked[0]
+    assert (first.hours_version, first.hours_centi_mgdl) == (0, [])
+    assert (last.hours_version, len(last.hours_centi_mgdl)) == (1, 9)  # 97 readings lie before its window
+    own = [sum(10000 + 100 * (12 * hour + place) % 5000 for place in range(12)) / 12 for hour in range(9)]
+    nearly = [share * new + (1 - share) * old for share, new, old in zip([1 / 12] * 8, own[1:], own, strict=False)]
+    assert last.hours_centi_mgdl[1:] == pytest.approx(nearly, abs=1)
+
+
 async def test_delivered_again_everything_is_the_same_whether_the_table_kept_it_or_not() -> None:
     for kept in (True, False):
         bench = Workbench()
