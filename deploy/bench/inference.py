@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import ConfigurationError
-from schemas.grid import PAST_POINTS, STEP_SECONDS
+from schemas.grid import PAST_HOURS, PAST_POINTS, STEP_SECONDS
 
 if TYPE_CHECKING:
     from agents.core.forecaster import Windows
@@ -292,7 +292,8 @@ def _batch(windows: int) -> Windows:
 
     rng = np.random.default_rng(0)
     ends = np.datetime64("2026-01-01T12:00:00", "s") + np.arange(windows) * np.timedelta64(STEP_SECONDS, "s")
-    return Windows(rng.uniform(60.0, 250.0, (windows, PAST_POINTS)).astype(np.float32), ends)
+    past, hours = (rng.uniform(60.0, 250.0, (windows, count)).astype(np.float32) for count in (PAST_POINTS, PAST_HOURS))
+    return Windows(past, ends, hours)
 
 
 def _products_alone(engine: GluformerEngine, windows: int, samples: int) -> Callable[[], None]:
