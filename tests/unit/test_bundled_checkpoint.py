@@ -51,6 +51,8 @@ def test_on_a_study_it_has_not_seen_it_beats_every_baseline(study):
             for figure in ("rmse_mgdl", "mae_mgdl", "crps_mgdl"):
                 assert rows[SERVED]["at"]["60"][figure] < one["at"]["60"][figure], name
     assert 0.86 <= rows[SERVED]["all"]["in_90"] <= 0.94
+    for regime in rows[SERVED]["regimes"].values():
+        assert 0.80 <= regime["in_90"] <= 0.97
 
 
 @pytest.mark.parametrize("figure", ["rmse_mgdl", "mae_mgdl", "crps_mgdl"])
