@@ -13,8 +13,9 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from query_api import problems
+from query_api.callers import check_exposure
 from query_api.connections import most_connections, protocol
-from query_api.gate import Gate, check_exposure
+from query_api.gate import Gate
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import cache, docs, operations, page, samples, subjects
 from query_api.services import running

@@ -1,4 +1,7 @@
-"""Errors as RFC 9457 problem documents, with a `detail` for a person and a `code` for programs."""
+"""Errors as RFC 9457 problem documents, with a `detail` for a person and a `code` for programs.
+
+Under the paths of the Nightscout site, and only there, they are what Nightscout's clients know.
+"""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -10,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Scope
 
 from schemas import errors
 from schemas.errors import ClientGoneError, GlucastError
@@ -45,6 +49,32 @@ def problem(status: int, detail: str, code: str, headers: Mapping[str, str] | No
     return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
 
 
+class NightscoutError(BaseModel):
+    """How Nightscout says that something went wrong."""
+
+    status: int
+    message: str = Field(description="The status in words.")
+    description: str = Field(description="What is wrong and what to do, for a person.")
+
+
+NIGHTSCOUT = ("/api/v1", "/api/v2", "/api/v3", "/pebble")
+
+
+def is_nightscout(path: str) -> bool:
+    """Whether a path belongs to the Nightscout site."""
+    return any(path == root or path.startswith((f"{root}/", f"{root}.")) for root in NIGHTSCOUT)
+
+
+def answer_of(
+    scope: Scope, status: int, detail: str, code: str, headers: Mapping[str, str] | None = None, **extra: object
+) -> Response:
+    """The error in the form that who asks for this path expects."""
+    if not is_nightscout(scope["path"]):
+        return problem(status, detail, code, headers, **extra)
+    document = NightscoutError(status=status, message=HTTPStatus(status).phrase, description=detail)
+    return Response(document.model_dump_json(), status, headers, media_type="application/json")
+
+
 def status_of(kind: type[GlucastError]) -> int:
     return next((status for known, status in STATUS if issubclass(kind, known)), 500)
 
@@ -58,32 +88,32 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _gone)
 
 
-async def _glucast(_: Request, error: Any) -> Response:
+async def _glucast(request: Request, error: Any) -> Response:
     status = status_of(type(error))
     retry_after = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
     headers = {"Retry-After": str(retry_after)} if status == 503 else None
-    return problem(status, str(error), error.code, headers)
+    return answer_of(request.scope, status, str(error), error.code, headers)
 
 
-async def _invalid(_: Request, error: Any) -> Response:
+async def _invalid(request: Request, error: Any) -> Response:
     """What the framework rejects, in sentences that never repeat the input."""
     reasons = [f"{_place(item['loc'])}: {item['msg']}" for item in error.errors()[:3]]
-    return problem(422, "; ".join(reasons) or "the request is not valid", "invalid_request")
+    return answer_of(request.scope, 422, "; ".join(reasons) or "the request is not valid", "invalid_request")
 
 
 def _place(location: Sequence[Any]) -> str:
     return ".".join(str(part) for part in location if part != "body") or "body"
 
 
-async def _http(_: Request, error: Any) -> Response:
+async def _http(request: Request, error: Any) -> Response:
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-    return problem(error.status_code, str(error.detail), code, error.headers)
+    return answer_of(request.scope, error.status_code, str(error.detail), code, error.headers)
 
 
 async def _gone(_: Request, error: Exception) -> Response:
     return Response(status_code=499)
 
 
-def unexpected() -> Response:
+def unexpected(scope: Scope) -> Response:
     """The answer where a route raised what nobody expects."""
-    return problem(500, "an error of glucast's own; the log says more", "internal")
+    return answer_of(scope, 500, "an error of glucast's own; the log says more", "internal")

@@ -1,17 +1,17 @@
-"""How many requests a caller may make: a moving window a key, in memory, a replica each."""
+"""How much a caller may ask for: a moving window each, in memory, a replica each."""
 
 import math
 import time
 
 from limits import parse
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
 from schemas.errors import ConfigurationError
 
 
 class RateLimit:
-    """`wait_seconds` is None for a request that may go on."""
+    """So many requests in a time. Every `…_seconds` is None for a request that may go on."""
 
     def __init__(self, rate: str) -> None:
         """`rate` like ``120/minute``. Raises `ConfigurationError` for another text."""
@@ -19,13 +19,30 @@ class RateLimit:
             self._item = parse(rate)
         except ValueError:
             raise ConfigurationError(
-                f"the rate {rate!r} of GLUCAST_RATE_LIMIT or GLUCAST_CONVERT_RATE_LIMIT is not like 120/minute"
+                f"the rate {rate!r} of GLUCAST_RATE_LIMIT or another …_RATE_LIMIT is not like 120/minute"
             ) from None
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limiter: MovingWindowRateLimiter | SlidingWindowCounterRateLimiter = self._new_limiter()
 
-    def wait_seconds(self, caller: str) -> int | None:
+    def _new_limiter(self) -> MovingWindowRateLimiter | SlidingWindowCounterRateLimiter:
+        return MovingWindowRateLimiter(MemoryStorage())
+
+    def wait_seconds(self, caller: str, cost: int = 1) -> int | None:
         """Counts a request of `caller`; the seconds until the next one is allowed where this one is not."""
-        if self._limiter.hit(self._item, caller):
+        if self._limiter.hit(self._item, caller, cost=min(cost, self._item.amount)):
             return None
+        return self._seconds(caller)
+
+    def full_seconds(self, caller: str) -> int | None:
+        """Counts nothing; the seconds until one is allowed where none is now."""
+        return None if self._limiter.test(self._item, caller) else self._seconds(caller)
+
+    def _seconds(self, caller: str) -> int:
         reset = self._limiter.get_window_stats(self._item, caller).reset_time
         return max(1, math.ceil(reset - time.time()))
+
+
+class AmountLimit(RateLimit):
+    """So much in a time, where a request costs more than one: it remembers sums, not each request."""
+
+    def _new_limiter(self) -> SlidingWindowCounterRateLimiter:
+        return SlidingWindowCounterRateLimiter(MemoryStorage())

@@ -155,8 +155,16 @@ class Settings(BaseSettings):
         True, validation_alias=_alias("ENABLE_CACHE_PERSISTENCE"), description="Allow save and load of Parquet files."
     )
     enable_api_keys: bool = Field(False, validation_alias=_alias("ENABLE_API_KEYS"))
-    api_keys_file: Path | None = Field(None, description="Named SHA-256 digests of keys, reloaded when it changes.")
+    api_keys_file: Path | None = Field(
+        None, description="The keys that `glucast keys` makes, or names and SHA-256 digests; reloaded when it changes."
+    )
     rate_limit: str = Field("120/minute", description="Requests a key (an address without keys) may make.")
+    wrong_key_rate_limit: str = Field(
+        "20/minute", description="Wrong keys of an address; after that it is not heard, whatever it sends."
+    )
+    nightscout_rate_limit: str = Field(
+        "32768/minute", description="KiB that a key may send to the Nightscout site; a request counts as one more."
+    )
     convert_rate_limit: str = Field(
         "20/minute", description="Conversions an address may ask for, where rates are limited: they need no key."
     )

@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 import itertools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 
 from query_api.projections.projection import Notification
@@ -137,9 +137,10 @@ class FanCharts:
         ]
         return sorted(rows, key=lambda row: row.issue_seconds)
 
-    def subjects(self, limit: int = 100) -> list[str]:
-        """Subjects with a forecast, the most recent first."""
-        found = [(_ISSUED.unpack_from(value)[0], key[2:].decode()) for key, value in self._store.scan(b"l/")]
+    def subjects(self, among: Collection[str] | None = None, limit: int = 100) -> list[str]:
+        """Subjects with a forecast, the most recent first; where `among` is given, of these alone."""
+        known = ((_ISSUED.unpack_from(value)[0], key[2:].decode()) for key, value in self._store.scan(b"l/"))
+        found = [(issued, subject_id) for issued, subject_id in known if among is None or subject_id in among]
         there = (subject_id for _, subject_id in sorted(found, reverse=True) if self.latest(subject_id) is not None)
         return list(itertools.islice(there, limit))
 

@@ -87,7 +87,7 @@ async def convert_to_unified(request: Request, uses: Uses, file: Annotated[Uploa
 
 
 @router.post("/process_unified", response_model=ProcessAnswer)
-@access("key", body_bytes=upload_body_bytes, raises=(RejectedError, UnavailableError, OverloadedError))
+@access("key", scope="write", body_bytes=upload_body_bytes, raises=(RejectedError, UnavailableError, OverloadedError))
 async def process_unified(request: Request, uses: Uses, question: FileQuestion) -> ProcessAnswer:
     """Take a file in and say under which handle its forecasts will be found; they are computed meanwhile."""
     outcome = await while_connected(request, _accepted(uses, question, question.force_calculate))
@@ -99,7 +99,7 @@ async def process_unified(request: Request, uses: Uses, question: FileQuestion) 
     responses={200: {"content": {"image/png": {}, "application/json": {}}}},
     response_class=Response,
 )
-@access("key", raises=(406, RejectedError, UnknownHandleError, UnavailableError, OverloadedError))
+@access("key", scope="read", raises=(406, RejectedError, UnknownHandleError, UnavailableError, OverloadedError))
 async def draw_a_plot(
     request: Request,
     uses: Uses,
@@ -120,7 +120,10 @@ async def draw_a_plot(
 
 @router.post("/quick_plot", response_model=QuickAnswer)
 @access(
-    "key", body_bytes=upload_body_bytes, raises=(RejectedError, UnknownHandleError, UnavailableError, OverloadedError)
+    "key",
+    scope="write",
+    body_bytes=upload_body_bytes,
+    raises=(RejectedError, UnknownHandleError, UnavailableError, OverloadedError),
 )
 async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Response:
     """Take a file in and draw its last sample, in one call."""

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
+from query_api.callers import key_of
 from query_api.figure import Style
 from query_api.plots import SUBJECT_TYPES, preferred
 from query_api.present import Present, check_clock, present
@@ -80,7 +81,7 @@ def _readings_schema() -> dict[str, Any]:
         }
     },
 )
-@access("key", body_bytes=READINGS_BODY_BYTES, raises=(RejectedError, UnavailableError))
+@access("key", scope="write", whose="path", body_bytes=READINGS_BODY_BYTES, raises=(RejectedError, UnavailableError))
 async def publish_readings(request: Request, uses: Uses, subject_id: Subject) -> Any:
     """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone."""
     items = _items(await request.body())
@@ -160,7 +161,7 @@ class ResetAnswer(BaseModel):
 
 
 @router.delete("/subjects/{subject_id}/window")
-@access("key", raises=(UnavailableError,))
+@access("key", scope="admin", whose="path", raises=(UnavailableError,))
 async def reset_window(uses: Uses, subject_id: Subject) -> ResetAnswer:
     """Let a subject begin anew: what is remembered of earlier readings goes, and the forecasts that were made of them.
 
@@ -172,10 +173,11 @@ async def reset_window(uses: Uses, subject_id: Subject) -> ResetAnswer:
 
 
 @router.get("/subjects")
-@access("key")
-async def subjects(uses: Uses) -> dict[str, list[str]]:
-    """Up to 100 subjects with a forecast, the most recent first."""
-    return {"subjects": uses.read_model.fan_charts.subjects()}
+@access("key", scope="read", whose="own")
+async def subjects(request: Request, uses: Uses) -> dict[str, list[str]]:
+    """Up to 100 subjects with a forecast, the most recent first; for a key of single people these alone."""
+    key = key_of(request)
+    return {"subjects": uses.read_model.fan_charts.subjects(None if key is None else key.subjects)}
 
 
 @router.get(
@@ -183,7 +185,7 @@ async def subjects(uses: Uses) -> dict[str, list[str]]:
     response_class=Response,
     responses={200: {"model": ForecastAnswer}, 304: {"description": "It is the one that `If-None-Match` names."}},
 )
-@access("key", raises=(NoForecastError, UnavailableError))
+@access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
 async def forecast(
     uses: Uses,
     subject_id: Subject,
@@ -210,7 +212,7 @@ async def forecast(
         304: {"description": "It is the one that `If-None-Match` names."},
     },
 )
-@access("key", raises=(406, NoForecastError, UnavailableError, OverloadedError))
+@access("key", scope="read", whose="path", raises=(406, NoForecastError, UnavailableError, OverloadedError))
 async def forecast_plot(
     request: Request,
     uses: Uses,
@@ -237,7 +239,7 @@ async def forecast_plot(
 
 
 @router.get("/subjects/{subject_id}/forecasts", response_class=Response, responses={200: {"model": HistoryAnswer}})
-@access("key")
+@access("key", scope="read", whose="path")
 async def forecasts(
     request: Request,
     uses: Uses,

@@ -14,10 +14,10 @@ from starlette.websockets import WebSocket
 
 from query_api.access import CLOSED, SMALL_BODY_BYTES, UNKNOWN, Access, access, access_for, declared_access
 from query_api.app import create_app
-from query_api.auth import new_key
 from query_api.routers.samples import upload_body_bytes
 from query_api.routers.subjects import READINGS_BODY_BYTES
 from streams.settings import Settings
+from tests.kit.keys import old_key
 from tests.kit.query import Client
 
 OPEN = {
@@ -57,7 +57,7 @@ async def stranger(app: FastAPI) -> AsyncIterator[Client]:
 
 def settings(directory: Path) -> Settings:
     keys = directory / "keys"
-    keys.write_text(f"clinic {new_key()[1]}\n")
+    keys.write_text(f"clinic {old_key()[1]}\n")
     return Settings(api_keys_file=keys, max_upload_bytes=3 << 20)
 
 
@@ -81,6 +81,12 @@ def test_just_these_routes_are_open_and_just_these_are_not_counted(app: FastAPI)
     declared = [(method, path, found) for method, path, found in routes(app) if found]
     assert {(method, path) for method, path, found in declared if found.audience == "everybody"} == OPEN
     assert {path for _, path, found in declared if not found.counted} == UNCOUNTED
+
+
+def test_what_has_a_subject_in_its_path_is_for_keys_of_that_subject(app: FastAPI) -> None:
+    for method, path, declared in routes(app):
+        assert declared is not None
+        assert (declared.whose == "path") == ("{subject_id}" in path), (method, path)
 
 
 def test_bodies_are_small_but_where_files_and_readings_are_sent(app: FastAPI) -> None:

@@ -8,12 +8,13 @@ import pytest
 
 from query_api import auth
 from query_api.app import create_app
-from query_api.auth import Keys, new_key
-from query_api.gate import check_exposure
+from query_api.auth import Keys
+from query_api.callers import check_exposure
 from query_api.origins import is_loopback
 from query_api.rate_limit import RateLimit
 from schemas.errors import ConfigurationError
 from streams.settings import Settings
+from tests.kit.keys import key_in, old_key, person_in
 from tests.kit.query import Client, serving
 
 COMPOSE = {"host": "0.0.0.0", "allow_unauthenticated": True, "allowed_hosts": "api"}  # noqa: S104
@@ -27,7 +28,7 @@ def keys_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def key(keys_file: Path) -> str:
-    key, digest = new_key()
+    key, digest = old_key()
     keys_file.write_text(f"# who may ask\nclinic {digest}\n")
     return key
 
@@ -87,6 +88,46 @@ async def test_guessing_keys_is_limited_too(guarded: tuple[Client, str]) -> None
     assert statuses[-1] == 429
 
 
+async def test_an_address_that_guessed_too_often_is_not_heard_even_when_it_guesses_right(
+    guarded: tuple[Client, str],
+) -> None:
+    client, key = guarded
+    statuses = [(await client.get("/subjects", headers={"x-api-key": str(n)})).status_code for n in range(30)]
+    assert statuses == [403] * 20 + [429] * 10
+    right = await client.get("/subjects", headers={"x-api-key": key})
+    assert (right.status_code, int(right.headers["retry-after"]) > 0) == (429, True)
+
+
+async def test_a_key_is_for_what_it_says_and_for_whom_it_names(
+    settings: Settings, tmp_path: Path, keys_file: Path
+) -> None:
+    reader = person_in(keys_file, "anna", scopes=["read"])
+    writer = person_in(keys_file, "anna", scopes=["write"])
+    everybody = key_in(keys_file, "everybody", scopes=["read", "write"])
+    asks: list[tuple[str, str, str, int, str | None]] = [
+        ("GET", "/subjects/anna/forecasts", reader, 200, None),
+        ("GET", "/subjects/anna/forecasts", everybody, 200, None),
+        ("GET", "/subjects/anna/forecasts", writer, 403, "wrong_scope"),
+        ("GET", "/subjects/eve/forecasts", reader, 403, "foreign_subject"),
+        ("POST", "/subjects/anna/readings", writer, 422, None),
+        ("POST", "/subjects/%61nna/readings", writer, 422, None),
+        ("POST", "/subjects/anna/readings", reader, 403, "wrong_scope"),
+        ("POST", "/subjects/eve/readings", writer, 403, "foreign_subject"),
+        ("DELETE", "/subjects/anna/window", writer, 403, "wrong_scope"),
+        ("POST", "/process_unified", writer, 403, "not_for_everybody"),
+        ("POST", "/draw_a_plot", reader, 403, "not_for_everybody"),
+        ("POST", "/draw_a_plot", everybody, 422, None),
+        ("POST", "/cache_management", everybody, 403, "wrong_scope"),
+        ("GET", "/subjects", reader, 200, None),
+        ("GET", "/nothing", reader, 404, None),
+    ]
+    async with serving(settings.model_copy(update={"api_keys_file": keys_file}), tmp_path / "query") as client:
+        for method, path, key, status, code in asks:
+            answer = await client.request(method, path, headers={"x-api-key": key})
+            assert answer.status_code == status, (method, path, answer.text)
+            assert code is None or answer.json()["code"] == code
+
+
 async def test_neither_keys_nor_subjects_nor_handles_are_logged(
     guarded: tuple[Client, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,17 +147,21 @@ async def test_neither_keys_nor_subjects_nor_handles_are_logged(
 
 def test_keys_are_read_again_when_their_file_changes(keys_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "CHECK_SECONDS", 0.0)
-    (first, one), (second, two) = new_key(), new_key()
+    (first, one), (second, two) = old_key(), old_key()
     keys_file.write_text(f"one {one}\n")
     keys = Keys(keys_file)
-    assert (keys.name_of(first), keys.name_of(second)) == ("one", None)
+
+    def names(*texts: str) -> list[str | None]:
+        return [key and key.name for text in texts for key in [keys.find([text])]]
+
+    assert names(first, second) == ["one", None]
     keys_file.write_text(f"two {two.upper()}  # replaces one\n")
     os.utime(keys_file, ns=(1, 1))
-    assert (keys.name_of(first), keys.name_of(second)) == (None, "two")
+    assert names(first, second) == [None, "two"]
     keys_file.write_text("two not-a-digest\n")
-    assert keys.name_of(second) == "two"
+    assert names(second) == ["two"]
     keys_file.unlink()
-    assert keys.name_of(second) == "two"
+    assert names(second) == ["two"]
 
 
 @pytest.mark.parametrize("text", ["key", "name " + "0" * 63, "a b " + "0" * 64, "\udcff"])

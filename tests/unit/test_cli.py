@@ -34,6 +34,7 @@ def test_help_lists_every_command() -> None:
         "simulate",
         "schemas",
         "dlq",
+        "keys",
         "bench",
         "train",
         "evaluate",

@@ -1,0 +1,189 @@
+"""The file of keys: who may ask what, about whom. A key itself is stored nowhere, only a hash of it.
+
+One key a line: a JSON object as ``glucast keys`` writes it, or ``name sha256-in-hex``, which may ask everything about
+everybody. ``#`` begins a comment. The hash of a JSON line is SHA-256 over the SHA-1 in hexadecimal: most Nightscout
+clients send nothing but that SHA-1, so it is all that there is to compare with.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from agents.core.local_time import zone
+from schemas.errors import ConfigurationError, ImplausibleError
+from schemas.record import HexDigest, SubjectId
+
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
+"""See what is stored; send readings and files; delete, reset, save and load."""
+
+SHORTEST_SECRET = 12
+"""Characters, as Nightscout asks of its own."""
+PRIVATE = 0o600
+LOCK_SECONDS = 5.0
+
+_LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([0-9a-fA-F]{64})")
+
+
+class Key(BaseModel):
+    """What one key may do. Without `subjects` it is for everybody's data, and with `timezone` for one person's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    digest: HexDigest = Field(description="SHA-256 of the key's SHA-1 in hexadecimal; of an old line, of the key.")
+    scopes: tuple[Scope, ...] = Field(SCOPES, min_length=1)
+    subjects: tuple[SubjectId, ...] | None = Field(None, min_length=1)
+    timezone: str | None = Field(None, description="IANA name: where times come in UTC, the clock the person lives by.")
+    expires: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.timezone is not None:
+            try:
+                zone(self.timezone)
+            except ImplausibleError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def subject(self) -> str | None:
+        """The person, where there is just one and their clock is known: who may use the Nightscout site."""
+        return self.subjects[0] if self.subjects and len(self.subjects) == 1 and self.timezone else None
+
+    def covers(self, subject_id: str) -> bool:
+        """Whether it is for this subject's data."""
+        return self.subjects is None or subject_id in self.subjects
+
+    def has_expired(self, now: datetime.datetime) -> bool:
+        return self.expires is not None and self.expires <= now
+
+
+def new_token(name: str) -> str:
+    """A fresh key in the form of Nightscout's access tokens: up to ten characters of the name, 16 random hex digits."""
+    return f"{re.sub('[^a-z0-9]', '', name.lower())[:10] or 'key'}-{secrets.token_hex(8)}"
+
+
+def digest_of(secret: str) -> str:
+    """What is stored of a token or a secret. Raises `ConfigurationError` for one that is too short."""
+    if len(secret) < SHORTEST_SECRET or not secret.isprintable():
+        raise ConfigurationError(f"a secret has at least {SHORTEST_SECRET} printable characters")
+    return sha256(sha1(secret))
+
+
+def sha1(text: str) -> str:
+    """As Nightscout's clients send a secret: hexadecimal, in small letters."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read(path: Path) -> list[Key]:
+    """All keys of a file, in its order. Raises `ConfigurationError`, which never repeats a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigurationError("the file of API keys cannot be read: set GLUCAST_API_KEYS_FILE") from None
+    return [key for number, line in enumerate(lines, start=1) if (key := _key(number, line)) is not None]
+
+
+def _key(number: int, line: str) -> Key | None:
+    text = line.strip()
+    if text.startswith("{"):
+        try:
+            return Key.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_context=False)[0]
+            place = ".".join(map(str, first["loc"])) or "key"
+            raise ConfigurationError(
+                f"line {number} of the file of API keys is not as glucast keys writes it: {place}: {first['msg']}"
+            ) from None
+    text = text.partition("#")[0].strip()
+    if not text:
+        return None
+    match = _LINE.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(f"line {number} of the file of API keys is not `name sha256-in-hex`")
+    return Key(name=match[1], digest=match[2].lower())
+
+
+def add(path: Path, key: Key) -> None:
+    """Append a key; makes the file where there is none. Raises `ConfigurationError` for a name that is taken."""
+    with _alone(path):
+        if path.exists() and any(known.name == key.name for known in read(path)):
+            raise ConfigurationError(
+                f"there is a key named {key.name} already: rotate or revoke it, or take another name"
+            )
+        _write(path, [*_lines(path), _line(key)])
+
+
+def replace(path: Path, name: str, digest: str) -> Key:
+    """A new secret for the key of this name; the old one is nothing any more. Raises `ConfigurationError`."""
+    with _alone(path):
+        found = [key for key in read(path) if key.name == name]
+        if not found:
+            raise ConfigurationError(_unknown(name))
+        key = found[-1].model_copy(update={"digest": digest})
+        _write(path, [*_without(path, name), _line(key)])
+    return key
+
+
+def remove(path: Path, name: str) -> None:
+    """Revoke every key of this name. Raises `ConfigurationError` where there is none."""
+    with _alone(path):
+        if all(key.name != name for key in read(path)):
+            raise ConfigurationError(_unknown(name))
+        _write(path, _without(path, name))
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One change at a time, so that none is lost."""
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS):
+            yield
+    except (OSError, Timeout) as error:
+        raise ConfigurationError(f"the file of API keys cannot be changed at {path} ({error})") from None
+
+
+def _unknown(name: str) -> str:
+    return f"there is no key named {name}: glucast keys list shows them"
+
+
+def _line(key: Key) -> str:
+    return key.model_dump_json(exclude_none=True)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _without(path: Path, name: str) -> list[str]:
+    lines = enumerate(_lines(path), start=1)
+    return [line for number, line in lines if (key := _key(number, line)) is None or key.name != name]
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    """The whole file at once: who reads it meanwhile sees the old one or the new one, and nobody else may read it."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise ConfigurationError(f"the file of API keys cannot be written at {path} ({error.strerror})") from None
