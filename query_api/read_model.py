@@ -28,7 +28,7 @@ from streams.kafka.decoding import Undecodable
 
 log = structlog.get_logger("query_api.read_model")
 
-LAYOUT = b"3"
+LAYOUT = b"4"
 """Of all rows; a table of another one is built anew."""
 
 _NUMBER = struct.Struct(">q")

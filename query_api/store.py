@@ -58,6 +58,19 @@ class Store:
                 return
             yield key, value
 
+    def scan_back(self, prefix: bytes, last: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Committed entries whose key begins with `prefix` and is at most `last`, the highest key first."""
+        entries: Iterator[tuple[Any, Any]] = self._db.items(backwards=True, from_key=last)
+        for key, value in entries:
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def staged(self, prefix: bytes) -> list[bytes]:
+        """Keys beginning with `prefix` that the next commit will set, which no scan shows yet."""
+        waiting = self._staged | self._of_entry
+        return [key for key, value in waiting.items() if value is not None and key.startswith(prefix)]
+
     def stage(self, key: bytes, value: bytes | None) -> None:
         """Set, or with None remove, `key` at the next commit."""
         self._of_entry[key] = value

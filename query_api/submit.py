@@ -25,7 +25,7 @@ from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
-from schemas.reading import RESET, Reading, ReadingOutcome
+from schemas.reading import RESET, ReadingOutcome
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 HEAD_START_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
+CONFIRMED_TOGETHER = 500
+"""Readings on their way at a time: each of them has to be confirmed within seconds."""
 
 
 class Submit:
@@ -159,11 +161,14 @@ class Submit:
 
     # readings
 
-    async def publish_readings(self, readings: Sequence[Reading]) -> None:
-        """Return when Kafka has confirmed every reading, in their order. Raises `UnavailableError`."""
-        await asyncio.gather(
-            *(self._publisher.send(topics.READINGS, reading.subject_id, reading.to_json()) for reading in readings)
-        )
+    async def publish_readings(self, subject_id: str, readings: Sequence[bytes]) -> None:
+        """Return when Kafka has confirmed every reading, in their order. Raises `UnavailableError`.
+
+        Where it raises, some may have arrived: sent again they change nothing.
+        """
+        for first in range(0, len(readings), CONFIRMED_TOGETHER):
+            some = readings[first : first + CONFIRMED_TOGETHER]
+            await asyncio.gather(*(self._publisher.send(topics.READINGS, subject_id, each) for each in some))
 
     async def reset_subject(self, subject_id: str) -> None:
         """Forget a subject's readings so far, and its forecasts. Raises `UnavailableError`."""

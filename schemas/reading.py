@@ -26,6 +26,9 @@ class Reading(Record):
     noise: int | None = Field(
         default=None, ge=0, le=100, description="The sensor's own opinion: 1 clean to 4 heavy, as Nightscout has it."
     )
+    direction: str | None = Field(
+        default=None, max_length=32, description="The sensor's own trend, as Nightscout names it: Flat, SingleUp, …"
+    )
     device: str | None = Field(default=None, max_length=128, description="What measured, as its vendor names it.")
     reading_id: str | None = Field(
         default=None, max_length=128, description="The sender's own id; found again in the outcome."
@@ -59,3 +62,6 @@ class ReadingOutcome(Record):
     reading_id: str | None = None
     time: Time | None = None
     issue_times: tuple[Time, ...] = ()
+    reading: Reading | None = Field(
+        default=None, description="As it was sent, where it is a possible one: all but rejected ones and resets."
+    )

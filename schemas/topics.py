@@ -96,8 +96,17 @@ FAN_CHARTS = Topic(
     "cgm.fan-charts", "json", "FanChart", "series key", "forecasts for people and other systems", public=True,
     retention_ms=7 * DAY_MS,
 )  # fmt: skip
+READINGS_SHOWN_DAYS = 2
+"""So far back the API shows readings as they were sent; outcomes carry them, and are kept as long."""
+
 READING_OUTCOMES = Topic(
-    "cgm.reading-outcomes", "json", "ReadingOutcome", "subject id", "what became of each reading", public=True
+    "cgm.reading-outcomes",
+    "json",
+    "ReadingOutcome",
+    "subject id",
+    "what became of each reading, and the reading where it is a possible one",
+    public=True,
+    retention_ms=READINGS_SHOWN_DAYS * DAY_MS,
 )
 UPLOAD_OUTCOMES = Topic(
     "cgm.upload-outcomes",

@@ -168,6 +168,16 @@ class Settings(BaseSettings):
     convert_rate_limit: str = Field(
         "20/minute", description="Conversions an address may ask for, where rates are limited: they need no key."
     )
+    nightscout_units: Literal["mg/dl", "mmol"] = Field(
+        "mg/dl", description="What the Nightscout site tells readers to show; entries are in mg/dL always."
+    )
+    nightscout_forecast: Literal["openaps", "loop"] = Field(
+        "openaps", description="Form of the forecast in devicestatus: openaps has a cone, loop one line."
+    )
+    nightscout_lower_percent: Literal["2.5", "5", "10", "25"] = Field(
+        "10",
+        description="Percentile that is the lowest curve of the openaps form: alarms of a low look at it.",
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Names that the API is asked under besides localhost, comma separated; * for all. Addresses of "

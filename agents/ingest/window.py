@@ -83,6 +83,7 @@ def build(settings: WindowSettings) -> StepFunction:
             reading_id=reading.reading_id,
             time=reading.time,
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
+            reading=reading,
         )
         work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
         for issue in verdict.issues:

@@ -2,11 +2,13 @@
 
 r/<subject>   the outcome of the reading that came last, or of a reset after it
 n/<subject>   of those that were accepted since, the outcome of the newest by its own time
+e/…           the readings themselves: see `query_api.projections.measured`
 """
 
 from collections.abc import Iterator
 
 from query_api.projections.fan_charts import subject_key
+from query_api.projections.measured import Measured
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas import topics
@@ -21,11 +23,15 @@ class Readings:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.measured = Measured(store)
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         outcome = ReadingOutcome.from_json(value)
         if outcome.status == "reset":
             self._store.stage(_newest_row(outcome.subject_id), None)
+            self.measured.forget(outcome.subject_id)
+        if outcome.reading is not None:
+            self.measured.keep(outcome.reading)
         about_window = outcome.status in ("forecast_requested", "no_forecast")
         if about_window or outcome.status == "reset" or self._store.get(_row(outcome.subject_id)) is None:
             self._store.stage(_row(outcome.subject_id), value)

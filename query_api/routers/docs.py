@@ -8,7 +8,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.responses import FileResponse, JSONResponse
 
 from query_api.access import CLOSED, Access, access, declared_access
-from query_api.problems import MEDIA_TYPE, Problem, status_of
+from query_api.problems import MEDIA_TYPE, NightscoutError, Problem, is_nightscout, status_of
 from query_api.routers.page import DASHBOARD, SHORT
 
 router = APIRouter(include_in_schema=False)
@@ -36,6 +36,8 @@ def described(app: FastAPI) -> dict[str, Any]:
     document = app.openapi()
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema()
+    schemas["NightscoutError"] = NightscoutError.model_json_schema()
+    document["components"]["securitySchemes"] = _KEYS
     for theirs in ("HTTPValidationError", "ValidationError"):
         schemas.pop(theirs, None)
     for route in iter_route_contexts(app.routes):
@@ -44,8 +46,16 @@ def described(app: FastAPI) -> dict[str, Any]:
             operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is not None:
                 validated = "422" in operation["responses"]
-                problems = {str(status): _problem(text) for status, text in _problems(declared, validated)}
+                site = is_nightscout(route.path_format or "")
+                form = _NIGHTSCOUT_ERROR if site else _PROBLEM
+                problems = {
+                    str(status): {"description": text, "content": form}
+                    for status, text in _problems(declared, validated)
+                }
                 operation["responses"] = operation["responses"] | problems
+                if declared.audience == "key":
+                    operation["x-glucast-scope"] = declared.scope or "any"
+                    operation["security"] = _ON_THE_SITE if site else _WHERE_KEYS_ARE_ON
     return document
 
 
@@ -53,6 +63,7 @@ _TEXTS = {
     404: "There is nothing of the kind, or no forecast; the text says why.",
     406: "`Accept` names nothing that this operation can answer with.",
     413: "The body is larger than this operation takes.",
+    415: "The body is compressed in a way that this operation does not know.",
     422: "The request makes no sense; the text says what to change.",
     503: "The broker or the workers do not answer, or too many requests wait; `Retry-After` says when to try again.",
 }
@@ -62,8 +73,8 @@ def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
     yield 400, "The request, its header `Host` or `Origin`, or its body cannot be read at all."
     yield 413, _TEXTS[413]
     if declared.audience == "key":
-        yield 401, "No API key was sent, where keys are on."
-        yield 403, "The API key is unknown, or the page that asks or the name that is asked for is foreign."
+        yield 401, "No key was sent, where one is needed; on the Nightscout site also: it is unknown."
+        yield 403, "The key is unknown or not for this, or the page that asks or the name that is asked for is foreign."
     else:
         yield 403, "The page that asks or the name that is asked for is foreign."
     if declared.counted:
@@ -73,6 +84,18 @@ def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
         yield status, _TEXTS[status]
 
 
-def _problem(description: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_NIGHTSCOUT_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/NightscoutError"}}}
+_KEYS = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "ApiSecret": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "api-secret",
+        "description": "The SHA-1 of a key in hexadecimal, or the key; on the Nightscout site, of one person's key.",
+    },
+    "Token": {"type": "apiKey", "in": "query", "name": "token", "description": "The same key."},
+    "WebToken": {"type": "http", "scheme": "bearer", "description": "From /api/v2/authorization/request/{token}."},
+}
+_WHERE_KEYS_ARE_ON: list[dict[str, list[str]]] = [{}, {"ApiKey": []}]
+_ON_THE_SITE: list[dict[str, list[str]]] = [{"ApiSecret": []}, {"Token": []}, {"WebToken": []}]

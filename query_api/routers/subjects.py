@@ -13,14 +13,14 @@ from query_api.access import access
 from query_api.callers import key_of
 from query_api.figure import Style
 from query_api.plots import SUBJECT_TYPES, preferred
-from query_api.present import Present, check_clock, present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
+from query_api.subject_forecast import forecast_of
 from query_api.units import document
 from schemas.errors import NoForecastError, OverloadedError, RejectedError, UnavailableError
-from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL, PRESENT
-from schemas.reading import Reading, ReadingOutcome, Unit
+from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
+from schemas.reading import Reading, Unit
 from schemas.record import SubjectId
 
 router = APIRouter(tags=["subjects"])
@@ -96,7 +96,8 @@ async def publish_readings(request: Request, uses: Uses, subject_id: Subject) ->
             422, rejected[0].reason if len(rejected) == 1 else f"none of {len(rejected)} readings was accepted",
             "rejected", rejected=[item.model_dump() for item in rejected],
         )  # fmt: skip
-    await while_connected(request, uses.submit.publish_readings(readings))
+    published = uses.submit.publish_readings(subject_id, [reading.to_json() for reading in readings])
+    await while_connected(request, published)
     return ReadingsAnswer(accepted=len(readings), rejected=rejected)
 
 
@@ -196,7 +197,7 @@ async def forecast(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The present forecast, with its age. 404 says why there is none, and what brings the next."""
-    found = _present(uses, subject_id)
+    found = forecast_of(uses, subject_id)
     tag = _tag(found.row, unit, *(["curves"] if curves else []))
     if if_none_match == tag:
         return Response(status_code=304, headers={"ETag": tag})
@@ -228,7 +229,7 @@ async def forecast_plot(
     media_type = preferred(accept, SUBJECT_TYPES)
     if media_type is None:
         raise HTTPException(406, f"plots come as {', '.join(SUBJECT_TYPES)}")
-    row = _present(uses, subject_id).row
+    row = forecast_of(uses, subject_id).row
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
     tag = _tag(row, unit, fan, media_type)
     headers = {"ETag": tag, "Vary": "Accept"}
@@ -262,30 +263,6 @@ async def forecasts(
         "next": following,
     }
     return Response(orjson.dumps(answer), media_type="application/json")
-
-
-def _present(uses: Services, subject_id: str) -> Present:
-    now = datetime.datetime.now(datetime.UTC)
-    readings = uses.read_model.readings
-    outcome, newest = readings.latest(subject_id), readings.newest(subject_id)
-    row = uses.read_model.fan_charts.latest(subject_id)
-    if row is not None and outcome is not None and _was_reset_after(row, outcome):
-        row = None  # its removal is on the way
-    most_ahead = max(PRESENT, datetime.timedelta(seconds=uses.settings.max_clock_skew_seconds))
-    if newest is not None:
-        check_clock(newest.time, now, most_ahead)
-    if row is not None:
-        check_clock(datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC), now, most_ahead)
-        return present(row, newest, now, most_ahead)
-    if not uses.follower.caught_up:
-        raise UnavailableError("this replica is still reading what Kafka holds; try again")
-    if outcome is None:
-        raise NoForecastError("no readings of this subject have arrived: publish some")
-    raise NoForecastError(f"no forecast yet: {outcome.reason or 'the first one is being computed'}")
-
-
-def _was_reset_after(row: ChartRow, outcome: ReadingOutcome) -> bool:
-    return outcome.status == "reset" and outcome.time is not None and row.began_ms <= outcome.time.timestamp() * 1000
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:

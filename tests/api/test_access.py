@@ -14,6 +14,8 @@ from starlette.websockets import WebSocket
 
 from query_api.access import CLOSED, SMALL_BODY_BYTES, UNKNOWN, Access, access, access_for, declared_access
 from query_api.app import create_app
+from query_api.problems import is_nightscout
+from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, ENTRIES_BODY_BYTES
 from query_api.routers.samples import upload_body_bytes
 from query_api.routers.subjects import READINGS_BODY_BYTES
 from streams.settings import Settings
@@ -33,6 +35,8 @@ OPEN = {
     ("GET", "/readyz"),
     ("GET", "/metrics"),
     ("POST", "/convert_to_unified"),
+    ("GET", "/api/v1/verifyauth"),
+    ("GET", "/api/v1/verifyauth.json"),
 }
 UNCOUNTED = {"/health", "/livez", "/readyz", "/metrics"}
 LARGE = {
@@ -90,8 +94,15 @@ def test_what_has_a_subject_in_its_path_is_for_keys_of_that_subject(app: FastAPI
 
 
 def test_bodies_are_small_but_where_files_and_readings_are_sent(app: FastAPI) -> None:
-    declared = {path: found.body_bytes for _, path, found in routes(app) if found}
+    declared = {path: found.body_bytes for _, path, found in routes(app) if found and not is_nightscout(path)}
     assert declared == dict.fromkeys(declared, SMALL_BODY_BYTES) | LARGE
+    of_the_site = {
+        path: found.body_bytes
+        for method, path, found in routes(app)
+        if found and is_nightscout(path) and method in ("POST", "PUT")
+    }
+    for path, most in of_the_site.items():
+        assert most == (ENTRIES_BODY_BYTES if path.startswith("/api/v1/entries") else DOCUMENT_BODY_BYTES), path
     assert upload_body_bytes(Settings(max_upload_bytes=3 << 20)) == (4 << 20) + (64 << 10)
 
 
@@ -228,6 +239,9 @@ async def test_openapi_tells_what_the_gate_answers(app: FastAPI, stranger: Clien
             expected |= operation["responses"].keys() & {"404", "406", "422"}
             for status in expected:
                 (media_type,) = operation["responses"][status]["content"]
-                assert media_type == "application/problem+json"
+                assert media_type == ("application/json" if is_nightscout(path) else "application/problem+json")
+            if access.audience == "key":
+                assert operation["x-glucast-scope"] == (access.scope or "any")
+                assert ({} in operation["security"]) == (not is_nightscout(path)), "keys may be off, but not there"
     problem = (await stranger.get("/subjects")).json()
     assert problem.keys() == set(document["components"]["schemas"]["Problem"]["properties"])

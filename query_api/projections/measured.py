@@ -1,0 +1,73 @@
+"""The readings of the last two days as their senders sent them, judged and not rejected. Never a computed value.
+
+e/<subject>/<half minutes since 1970, moved above 0>   a reading; of two within one half minute the later that came
+
+Two days are counted back from the subject's newest reading, and a place is half a minute wide, so that a subject takes
+at most 5,760 rows, whoever sends what how often: sensors measure every minute at most.
+"""
+
+import datetime
+import struct
+from collections.abc import Iterator
+
+from query_api.store import Store
+from schemas.reading import Reading
+from schemas.topics import READINGS_SHOWN_DAYS
+
+SHOWN = datetime.timedelta(days=READINGS_SHOWN_DAYS)
+PLACE = datetime.timedelta(seconds=30)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_PLACES = SHOWN // PLACE
+_ABOVE = 1 << 40
+_KEY = struct.Struct(">Q")
+
+
+class Measured:
+    """The rows and their view."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def keep(self, reading: Reading) -> None:
+        """Stage a reading, and let go what is older than two days beside it."""
+        prefix, place = _prefix(reading.subject_id), _place(reading.time)
+        newest = max(place, self._newest_place(prefix) or place)
+        if place <= newest - _PLACES:
+            return
+        self._store.stage(prefix + _KEY.pack(place), reading.to_json())
+        for key, _ in self._store.scan(prefix):
+            if _KEY.unpack(key[len(prefix) :])[0] > newest - _PLACES:
+                break
+            self._store.stage(key, None)
+
+    def forget(self, subject_id: str) -> None:
+        """Stage the end of all readings of a subject."""
+        prefix = _prefix(subject_id)
+        for key in [*(key for key, _ in self._store.scan(prefix)), *self._store.staged(prefix)]:
+            self._store.stage(key, None)
+
+    def newest_first(self, subject_id: str, last: datetime.datetime | None = None) -> Iterator[Reading]:
+        """The kept readings of a subject up to a time."""
+        prefix = _prefix(subject_id)
+        newest = self._newest_place(prefix)
+        if newest is None:
+            return
+        highest = newest if last is None else min(newest, _place(last))
+        for key, value in self._store.scan_back(prefix, prefix + _KEY.pack(max(0, highest))):
+            if _KEY.unpack(key[len(prefix) :])[0] <= newest - _PLACES:
+                return
+            reading = Reading.from_json(value)
+            if last is None or reading.time <= last:
+                yield reading
+
+    def _newest_place(self, prefix: bytes) -> int | None:
+        found = next(self._store.scan_back(prefix, prefix + _KEY.pack(2 * _ABOVE)), None)
+        return None if found is None else int(_KEY.unpack(found[0][len(prefix) :])[0])
+
+
+def _prefix(subject_id: str) -> bytes:
+    return b"e/" + subject_id.encode() + b"/"
+
+
+def _place(time: datetime.datetime) -> int:
+    return (time - _EPOCH) // PLACE + _ABOVE

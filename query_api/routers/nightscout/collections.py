@@ -1,0 +1,147 @@
+"""The other collections of a Nightscout site: taken and answered, because apps ask for it, and not kept.
+
+But for ``devicestatus``: there the present forecast is read.
+"""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from query_api.access import access
+from query_api.routers.nightscout.filters import Wanted, wanted
+from query_api.routers.nightscout.forecast import document_of
+from query_api.routers.nightscout.incoming import digest_of
+from query_api.routers.nightscout.parts import (
+    DOCUMENT_BODY_BYTES,
+    DOCUMENTS,
+    JSON,
+    ONE_OR_MANY,
+    Uses,
+    Whom,
+    documents,
+    encoded,
+)
+from query_api.services import Services
+from query_api.subject_forecast import forecast_of
+from schemas.errors import NoForecastError, RejectedError, UnavailableError
+
+router = APIRouter(tags=["nightscout"], prefix="/api/v1")
+BODY: dict[str, Any] = {"requestBody": ONE_OR_MANY}
+EMPTY = b"[]"
+
+
+def _json(answer: bytes) -> Response:
+    return Response(answer, media_type="application/json")
+
+
+@router.post("/devicestatus.json", include_in_schema=False)
+@router.post("/devicestatus", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@router.post("/treatments.json", include_in_schema=False)
+@router.post("/treatments", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@router.post("/profile.json", include_in_schema=False)
+@router.post("/profile", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@router.put("/profile.json", include_in_schema=False)
+@router.put("/profile", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415,))
+async def take(request: Request, whom: Whom) -> Response:
+    """Answers every document with an `_id`, in a list, and keeps none."""
+    elements, _ = await documents(request)
+    return _json(encoded([_with_id(whom.subject_id, element) for element in elements]))
+
+
+@router.put("/treatments.json", include_in_schema=False)
+@router.put("/treatments", response_class=Response, responses={200: JSON}, openapi_extra=BODY)
+@router.post("/activity.json", include_in_schema=False)
+@router.post("/activity", response_class=Response, responses={200: JSON}, openapi_extra=BODY)
+@access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415,))
+async def echo(request: Request, whom: Whom) -> Response:
+    """Answers what was sent, one document or a list, with an `_id` each, and keeps nothing."""
+    elements, were_many = await documents(request)
+    told = [_with_id(whom.subject_id, element) for element in elements]
+    return _json(encoded(told if were_many else told[0]))
+
+
+def _with_id(subject_id: str, element: Any) -> dict[str, Any]:
+    try:
+        given = element.get("_id") if isinstance(element, dict) else None
+        identity = given if isinstance(given, str) else digest_of(subject_id, element)
+    except orjson.JSONEncodeError:
+        raise HTTPException(400, "a document is nested too deep") from None
+    return (element if isinstance(element, dict) else {}) | {"_id": identity}
+
+
+@router.delete("/treatments/{document_id}", response_class=Response, responses={200: JSON})
+@access("key", scope="write", whose="person")
+async def delete_treatment(document_id: str) -> Response:
+    """There is none to delete."""
+    return _json(orjson.dumps({"acknowledged": True, "deletedCount": 0}))
+
+
+@router.delete("/treatments.json", include_in_schema=False)
+@router.delete("/treatments", response_class=Response, responses={200: JSON})
+@access("key", scope="write", whose="person")
+async def delete_treatments() -> Response:
+    """There are none to delete."""
+    return _json(orjson.dumps({"acknowledged": True, "deletedCount": 0}))
+
+
+@router.get("/treatments.json", include_in_schema=False)
+@router.get("/treatments", response_class=Response, responses={200: DOCUMENTS})
+@router.get("/activity.json", include_in_schema=False)
+@router.get("/activity", response_class=Response, responses={200: DOCUMENTS})
+@router.get("/profile.json", include_in_schema=False)
+@router.get("/profiles.json", include_in_schema=False)
+@router.get("/profile", response_class=Response, responses={200: DOCUMENTS})
+@access("key", scope="read", whose="person")
+async def none_kept() -> Response:
+    """Always empty: glucast forecasts from glucose alone."""
+    return _json(EMPTY)
+
+
+@router.get("/profile/current.json", include_in_schema=False)
+@router.get("/profile/current", response_class=Response, responses={200: JSON})
+@access("key", scope="read", whose="person")
+async def no_profile() -> Response:
+    """Always null."""
+    return _json(b"null")
+
+
+@router.get("/devicestatus.json", include_in_schema=False)
+@router.get(
+    "/devicestatus",
+    response_class=Response,
+    responses={200: DOCUMENTS},
+    openapi_extra={
+        "parameters": [
+            {"name": "count", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 10}},
+            *(
+                {"name": f"find[created_at][${bound}]", "in": "query",
+                 "schema": {"type": "string", "format": "date-time"}}
+                for bound in ("gte", "lte")
+            ),
+        ]
+    },
+)  # fmt: skip
+@access("key", scope="read", whose="person", raises=(UnavailableError,))
+async def device_status(request: Request, uses: Uses, whom: Whom) -> Response:
+    """The present forecast, alone in a list; an empty list where none holds now, so that no app shows a stale one."""
+    try:
+        asked = wanted(request.query_params.multi_items())
+    except RejectedError as error:
+        raise HTTPException(400, str(error)) from None
+    return _json(orjson.dumps(_statuses(uses, whom.subject_id, asked)))
+
+
+def _statuses(uses: Services, subject_id: str, asked: Wanted) -> list[dict[str, Any]]:
+    try:
+        chart = forecast_of(uses, subject_id).row.chart
+    except NoForecastError:
+        return []
+    made = chart.computed_at.replace(microsecond=0)
+    if (asked.first and made < asked.first) or (asked.last and made > asked.last):
+        return []
+    settings = uses.settings
+    return [document_of(chart, settings.nightscout_forecast, float(settings.nightscout_lower_percent) / 100)]

@@ -1,0 +1,63 @@
+"""The present forecast as a `devicestatus` document, as oref0 (OpenAPS) or as Loop writes it: never both.
+
+Numbers are mg/dL. Index 0 is the last measured value at the timestamp, index i lies 5 i minutes later. A reader such as
+LoopFollow draws the cone between the lowest and the highest curve, and its alarm of a coming low looks at the lowest.
+"""
+
+import datetime
+from typing import Any, Literal
+
+from query_api.routers.nightscout.incoming import milliseconds, offset_minutes
+from schemas.fan_chart import DISCLAIMER, FanChart
+
+Form = Literal["openaps", "loop"]
+
+
+def document_of(chart: FanChart, form: Form, lower: float) -> dict[str, Any]:
+    """The document; `lower` is the level of the lower curve, the upper one is its mirror image."""
+    measured = chart.past_mgdl[-1]
+    levels = dict(chart.levels())
+    middle, low, high = (
+        _curve(measured, levels[min(levels, key=lambda known: abs(known - level))]) for level in (0.5, lower, 1 - lower)
+    )
+    document = {
+        "_id": chart.chart_id[:24],
+        "device": "glucast",
+        "created_at": _utc(chart.computed_at),
+        "mills": milliseconds(chart.computed_at.replace(microsecond=0)),
+        "utcOffset": offset_minutes(chart.issue_time),
+    }
+    time = _utc(chart.issue_time)
+    if form == "loop":
+        return document | {
+            "loop": {
+                "name": "glucast",
+                "version": "0.1.0",
+                "timestamp": time,
+                "predicted": {"startDate": time, "values": middle},
+            }
+        }
+    suggested = {
+        "timestamp": time,
+        "deliverAt": time,
+        "bg": middle[0],
+        "eventualBG": middle[-1],
+        "reason": _reason(chart, lower, low[-1], high[-1]),
+        "predBGs": {"IOB": middle, "ZT": low, "UAM": high},
+    }
+    return document | {"openaps": {"suggested": suggested}}
+
+
+def _curve(measured: float, values: tuple[float, ...]) -> list[int]:
+    return [round(value) for value in (measured, *values)]
+
+
+def _reason(chart: FanChart, lower: float, low: int, high: int) -> str:
+    below = 100 * max(chart.p_below_70)
+    chance = "<1" if below < 1 else f"{below:.0f}"
+    return f"glucast {100 * (1 - 2 * lower):.0f}% {low}-{high} in 60 min, P(<70) up to {chance}%. {DISCLAIMER}"
+
+
+def _utc(time: datetime.datetime) -> str:
+    """Without fractions of a second: LoopFollow's formatter knows none."""
+    return time.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,76 @@
+"""Clients of Nightscout as others have written them, unmodified, against this API over a real socket."""
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import uvicorn
+from py_nightscout import Api
+
+from deploy.brokers.wire import LOOPBACK, free_port
+from query_api.app import create_app, server_config
+from streams.settings import Settings
+from tests.kit.keys import person_in
+from tests.kit.nightscout import entry
+from tests.kit.small_pipeline import SmallPipeline
+from tests.kit.waiting import until_async
+
+SECRET = "anna's own secret"
+
+
+@pytest.fixture
+async def site(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[str, str]]:
+    """The address of the site, and a token for it."""
+    keys = tmp_path / "keys"
+    person_in(keys, "anna", SECRET)
+    token = person_in(keys, "anna")
+    guarded = settings.model_copy(update={"api_keys_file": keys})
+    app = create_app(guarded, tmp_path / "query")
+    config = server_config(app, guarded)
+    config.host, config.port = LOOPBACK, free_port()
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    try:
+        await until_async(lambda: server.started, "the server listens")
+        services = app.state.services
+        await until_async(lambda: services.follower.caught_up and services.publisher.connected, "it is ready")
+        yield f"http://{LOOPBACK}:{config.port}", token
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def test_py_nightscout_reads_what_was_uploaded_by_secret_and_by_token(
+    site: tuple[str, str], pipeline: SmallPipeline
+) -> None:
+    url, token = site
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    sent = [entry(200 + step, now + datetime.timedelta(minutes=5 * step), direction="Flat") for step in range(-96, 1)]
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/api/v1/entries.json", json=sent, headers={"api-secret": token}) as answer:
+            assert (answer.status, len(await answer.json())) == (200, 97)
+        for secret in (SECRET, f"token={token}", token):
+            api = Api(url, secret, session)
+            status = await api.get_server_status()
+            assert (status.status, status.name, status.settings["units"]) == ("ok", "glucast", "mg/dl")
+
+            async def newest(api: Api = api) -> bool:
+                found = await api.get_sgvs()
+                return bool(found) and found[0].sgv == 200 and len(found) == 10
+
+            await until_async(newest, "the readings")
+            found = await api.get_sgvs()
+            assert [(each.sgv, each.direction) for each in found] == [(value, "Flat") for value in range(200, 190, -1)]
+            assert found[0].date == now
+            assert await api.get_treatments() == []
+
+            async def forecast(api: Api = api) -> bool:
+                return set(await api.get_latest_devices_status()) == {"glucast"}
+
+            await until_async(forecast, "a forecast")
+        with pytest.raises(aiohttp.ClientResponseError) as refused:
+            await Api(url, "a wrong secret", session).get_server_status()
+        assert refused.value.status == 401
