@@ -102,8 +102,9 @@ class Callers:
 
     def received(self, scope: Scope, undeclared_bytes: int) -> None:
         """Counts a body whose length no header told, when it has come."""
-        if scope.get("key") is not None and is_nightscout(scope["path"]):
-            self._amounts.wait_seconds(scope["caller"], undeclared_bytes >> 10)
+        kibibytes = undeclared_bytes >> 10
+        if kibibytes and scope.get("key") is not None and is_nightscout(scope["path"]):
+            self._amounts.wait_seconds(scope["caller"], kibibytes)
 
     def _refused(self, keys: Keys, offered: tuple[str, ...], scope: Scope, site: bool) -> Refusal | None:
         """Finds the key. An address that has guessed wrong too often is not heard, whatever it offers."""

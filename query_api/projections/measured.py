@@ -8,7 +8,7 @@ at most 5,760 rows, whoever sends what how often: sensors measure every minute a
 
 import datetime
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from query_api.store import Store
 from schemas.reading import Reading
@@ -48,6 +48,10 @@ class Measured:
 
     def newest_first(self, subject_id: str, last: datetime.datetime | None = None) -> Iterator[Reading]:
         """The kept readings of a subject up to a time."""
+        return decoded(self.rows(subject_id, last), last)
+
+    def rows(self, subject_id: str, last: datetime.datetime | None = None) -> Iterator[bytes]:
+        """The same for `decoded`, which may be called where a long list holds nobody up."""
         prefix = _prefix(subject_id)
         newest = self._newest_place(prefix)
         if newest is None:
@@ -56,13 +60,17 @@ class Measured:
         for key, value in self._store.scan_back(prefix, prefix + _KEY.pack(max(0, highest))):
             if _KEY.unpack(key[len(prefix) :])[0] <= newest - _PLACES:
                 return
-            reading = Reading.from_json(value)
-            if last is None or reading.time <= last:
-                yield reading
+            yield value
 
     def _newest_place(self, prefix: bytes) -> int | None:
         found = next(self._store.scan_back(prefix, prefix + _KEY.pack(2 * _ABOVE)), None)
         return None if found is None else int(_KEY.unpack(found[0][len(prefix) :])[0])
+
+
+def decoded(rows: Iterable[bytes], last: datetime.datetime | None) -> Iterator[Reading]:
+    """The readings of rows up to a time: rows know it to half a minute."""
+    readings = (Reading.from_json(row) for row in rows)
+    return (reading for reading in readings if last is None or reading.time <= last)
 
 
 def _prefix(subject_id: str) -> bytes:

@@ -111,7 +111,7 @@ async def pebble(
         asked = wanted([("count", count)])
     except RejectedError as error:
         raise HTTPException(400, str(error)) from None
-    glucose = [_pebble(pair, units == "mmol") for pair in newest_of(uses, whom, asked)]
+    glucose = [_pebble(pair, units == "mmol") for pair in await newest_of(uses, whom, asked)]
     now = milliseconds(datetime.datetime.now(datetime.UTC))
     return _json({"status": [{"now": now}], "bgs": glucose, "cals": []})
 
@@ -131,21 +131,21 @@ def _pebble(newest_first: Sequence[Reading], mmol: bool) -> dict[str, Any]:
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def properties(uses: Uses, whom: Whom) -> Response:
     """The newest reading and its change."""
-    return _json(_properties(uses, whom))
+    return _json(await _properties(uses, whom))
 
 
 @router.get("/api/v2/properties/{names}", response_class=Response, responses={200: JSON})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def some_properties(uses: Uses, whom: Whom, names: str) -> Response:
     """Of these the ones that are named, comma separated."""
-    return _json({name: value for name, value in _properties(uses, whom).items() if name in names.split(",")})
+    return _json({name: value for name, value in (await _properties(uses, whom)).items() if name in names.split(",")})
 
 
-def _properties(uses: Services, whom: Person) -> dict[str, Any]:
+async def _properties(uses: Services, whom: Person) -> dict[str, Any]:
     mmol = uses.settings.nightscout_units == "mmol"
     now: dict[str, Any] = {"sgvs": []}
     delta: dict[str, Any] = {}
-    for newest_first in newest_of(uses, whom, Wanted(count=1)):
+    for newest_first in await newest_of(uses, whom, Wanted(count=1)):
         reading, change = newest_first[0], change_of(newest_first)
         sgv, mills, direction = sgv_of(reading), milliseconds(reading.time), direction_of(newest_first)
         now = {"last": sgv, "mills": mills, "sgvs": [{"mgdl": sgv, "mills": mills, "direction": direction}]}
