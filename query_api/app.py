@@ -18,7 +18,7 @@ from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import cache, docs, operations, page, samples, subjects
-from query_api.routers.nightscout import collections, entries, site
+from query_api.routers.nightscout import collections, entries, site, v3
 from query_api.services import running
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.fan_chart import DISCLAIMER
@@ -28,7 +28,7 @@ from streams.settings import Settings
 
 log = structlog.get_logger("query_api")
 
-NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router)
+NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router)
 ROUTERS = (
     samples.router, subjects.router, cache.router, operations.router, page.router, docs.router, *NIGHTSCOUT_ROUTERS
 )  # fmt: skip

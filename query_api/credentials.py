@@ -39,13 +39,14 @@ def nightscout(path: str, headers: Headers, query: bytes) -> tuple[str, ...]:
 
 
 def _texts(path: str, headers: Headers, query: bytes) -> Iterator[str]:
+    if path.startswith(TOKEN_REQUEST):  # it alone: it is what is asked about
+        yield path.removeprefix(TOKEN_REQUEST)
+        return
     yield headers.get("api-secret", "").removeprefix("token=").strip()
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield _key_in(token.strip())
     yield dict(parse_qsl(query.decode("latin-1"))).get("token", "")
-    if path.startswith(TOKEN_REQUEST):
-        yield path.removeprefix(TOKEN_REQUEST)
 
 
 def web_token(key: str, name: str, permissions: list[list[str]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ clients send nothing but that SHA-1, so it is all that there is to compare with.
 import contextlib
 import datetime
 import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -63,6 +64,10 @@ class Key(BaseModel):
     def covers(self, subject_id: str) -> bool:
         """Whether it is for this subject's data."""
         return self.subjects is None or subject_id in self.subjects
+
+    def is_made_of(self, secret: str) -> bool:
+        """Whether it is the key of this token or secret."""
+        return hmac.compare_digest(self.digest, sha256(sha1(secret)))
 
     def has_expired(self, now: datetime.datetime) -> bool:
         return self.expires is not None and self.expires <= now

@@ -9,10 +9,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from schemas import errors
@@ -107,7 +109,16 @@ def _place(location: Sequence[Any]) -> str:
 
 async def _http(request: Request, error: Any) -> Response:
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(_methods_of(request))}
     return answer_of(request.scope, error.status_code, str(error.detail), code, error.headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Of all routes of a path: the framework names those of the first alone."""
+    routes = iter_route_contexts(request.app.routes)
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in route.methods or ()})
 
 
 async def _gone(_: Request, error: Exception) -> Response:

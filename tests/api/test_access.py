@@ -37,6 +37,7 @@ OPEN = {
     ("POST", "/convert_to_unified"),
     ("GET", "/api/v1/verifyauth"),
     ("GET", "/api/v1/verifyauth.json"),
+    ("GET", "/api/v3/version"),
 }
 UNCOUNTED = {"/health", "/livez", "/readyz", "/metrics"}
 LARGE = {

@@ -6,8 +6,11 @@ The long form, thousands of cases, is one setting away:
 """
 
 import asyncio
+import contextlib
+import datetime
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -17,6 +20,8 @@ import uvicorn
 from deploy.brokers.wire import LOOPBACK, free_port
 from query_api.app import create_app, server_config
 from streams.settings import Settings
+from tests.kit.keys import person_in
+from tests.kit.nightscout import entry
 from tests.kit.small_pipeline import SmallPipeline, at
 from tests.kit.waiting import until_async
 
@@ -28,8 +33,41 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.mark.timeout(3600 if CASES > 20 else 180)
 async def test_the_api_answers_as_it_is_described(settings: Settings, pipeline: SmallPipeline, tmp_path: Path) -> None:
-    unhurried = settings.model_copy(update={"rate_limit": "100000/minute"})
-    app = create_app(unhurried, tmp_path / "query")
+    readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(97)]
+    async with listening(settings, tmp_path) as url:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            assert (await client.post("/subjects/anna/readings", json=readings)).status_code == 202
+
+            async def forecast() -> bool:
+                return (await client.get("/subjects/anna/forecast")).status_code == 200
+
+            await until_async(forecast, "a forecast")
+        await ask(url, tmp_path)
+
+
+@pytest.mark.timeout(3600 if CASES > 20 else 180)
+async def test_the_nightscout_site_answers_as_it_is_described(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    token = person_in(tmp_path / "keys", "anna")
+    guarded = settings.model_copy(update={"api_keys_file": tmp_path / "keys"})
+    async with listening(guarded, tmp_path) as url:
+        now = datetime.datetime.now(datetime.UTC)
+        async with httpx.AsyncClient(base_url=url, headers={"api-secret": token}) as client:
+            assert (await client.post("/api/v1/entries", json=[entry(118, now)])).status_code == 200
+
+            async def there() -> bool:
+                return bool((await client.get("/api/v1/entries")).json())
+
+            await until_async(there, "an entry")
+        await ask(url, tmp_path, "--include-path-regex", "^/(api/v|pebble)", "--header", f"api-secret: {token}")
+
+
+@contextlib.asynccontextmanager
+async def listening(settings: Settings, directory: Path) -> AsyncIterator[str]:
+    """The address of the API, which has read what Kafka holds and refuses nobody for asking often."""
+    unhurried = settings.model_copy(update={"rate_limit": "100000/minute", "wrong_key_rate_limit": "100000/minute"})
+    app = create_app(unhurried, directory / "query")
     config = server_config(app, unhurried)
     config.host, config.port = LOOPBACK, free_port()
     server = uvicorn.Server(config)
@@ -37,20 +75,19 @@ async def test_the_api_answers_as_it_is_described(settings: Settings, pipeline: 
     try:
         await until_async(lambda: server.started, "the server listens")
         services = app.state.services
-        await until_async(lambda: services.follower.caught_up, "it knows what Kafka holds")
-        readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(97)]
-        async with httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{config.port}", timeout=60) as client:
-            assert (await client.post("/subjects/anna/readings", json=readings)).status_code == 202
-        await until_async(lambda: services.read_model.fan_charts.latest("anna"), "a forecast")
-        asking = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run",
-            f"http://{LOOPBACK}:{config.port}/openapi.json", "--max-examples", str(CASES),
-            "--phases", PHASES,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=tmp_path,
-        )  # fmt: skip
-        said, _ = await asking.communicate()
+        await until_async(lambda: services.follower.caught_up and services.publisher.connected, "it is ready")
+        yield f"http://{LOOPBACK}:{config.port}"
     finally:
         server.should_exit = True
         await task
+
+
+async def ask(url: str, directory: Path, *options: str) -> None:
+    asking = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", f"{url}/openapi.json",
+        "--max-examples", str(CASES), "--phases", PHASES, *options,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=directory,
+    )  # fmt: skip
+    said, _ = await asking.communicate()
     print(said.decode()[-2000:])  # how many cases there were: shown by pytest -s
     assert asking.returncode == 0, said.decode()

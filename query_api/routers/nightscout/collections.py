@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
-from query_api.routers.nightscout.filters import Wanted, wanted
+from query_api.routers.nightscout.filters import COUNT, Wanted, wanted
 from query_api.routers.nightscout.forecast import document_of
 from query_api.routers.nightscout.incoming import digest_of
 from query_api.routers.nightscout.parts import (
@@ -116,7 +116,7 @@ async def no_profile() -> Response:
     responses={200: DOCUMENTS},
     openapi_extra={
         "parameters": [
-            {"name": "count", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 10}},
+            COUNT,
             *(
                 {"name": f"find[created_at][${bound}]", "in": "query",
                  "schema": {"type": "string", "format": "date-time"}}
@@ -132,10 +132,12 @@ async def device_status(request: Request, uses: Uses, whom: Whom) -> Response:
         asked = wanted(request.query_params.multi_items())
     except RejectedError as error:
         raise HTTPException(400, str(error)) from None
-    return _json(orjson.dumps(_statuses(uses, whom.subject_id, asked)))
+    return _json(orjson.dumps(statuses_of(uses, whom.subject_id, asked)))
 
 
-def _statuses(uses: Services, subject_id: str, asked: Wanted) -> list[dict[str, Any]]:
+def statuses_of(uses: Services, subject_id: str, asked: Wanted | None = None) -> list[dict[str, Any]]:
+    """The present forecast, where one holds and was made in the wanted time. Raises `UnavailableError`."""
+    asked = asked or Wanted()
     try:
         chart = forecast_of(uses, subject_id).row.chart
     except NoForecastError:

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from query_api.routers.nightscout.incoming import EPOCH
 from schemas.errors import RejectedError
@@ -15,13 +16,20 @@ from schemas.record import LATEST_MS
 
 MOST = 5760
 _FIND = re.compile(r"find\[(\w+)\](?:\[\$(\w+)\])?")
+_FIRST = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
+_LAST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 _STEP = datetime.timedelta(milliseconds=1)
+COUNT: dict[str, Any] = {
+    "name": "count",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": 10},
+}
 PARAMETERS = [
-    {"name": "count", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 10}},
+    COUNT,
     *(
         {"name": f"find[{field}][${bound}]", "in": "query", "schema": schema}
         for field, schema in (
-            ("date", {"type": "integer", "minimum": 0}),
+            ("date", {"type": "number", "minimum": 0, "maximum": LATEST_MS - 1}),
             ("dateString", {"type": "string", "format": "date-time"}),
         )
         for bound in ("gt", "gte", "lt", "lte")
@@ -90,11 +98,12 @@ def _time_of(field: str, text: str) -> datetime.datetime:
     try:
         if field == "date" or re.fullmatch(r"\d{9,16}(\.\d*)?", text):
             value = float(text)
-            if not 0 <= value <= LATEST_MS:
+            if not 0 <= value < LATEST_MS:
                 raise ValueError
             return EPOCH + datetime.timedelta(milliseconds=value)
         # A plus sign that nobody encoded comes as a space.
         time = datetime.datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
-        return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+        time = (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+        return min(max(time, _FIRST), _LAST)
     except (ValueError, OverflowError):
         raise RejectedError(f"find[{field}] is compared with a time, in the form that {field} has") from None

@@ -76,7 +76,7 @@ async def documents(request: Request) -> tuple[list[Any], bool]:
         raise HTTPException(400, "the body is neither a document nor a list of documents")
     elements = body if isinstance(body, list) else [body]
     if len(elements) > MOST_ELEMENTS:
-        raise HTTPException(413, f"{len(elements)} elements in one request; send at most {MOST_ELEMENTS}")
+        raise HTTPException(400, f"{len(elements)} elements in one request; send at most {MOST_ELEMENTS}")
     return elements, isinstance(body, list)
 
 

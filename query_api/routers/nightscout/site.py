@@ -83,7 +83,7 @@ async def status(request: Request, uses: Uses, whom: Whom) -> Response:
                 "showForecast": "openaps",
             },
             "extendedSettings": {},
-            "authorized": None if token is None else _web_token(token, whom.key),
+            "authorized": _web_token(token, whom.key) if token and whom.key.is_made_of(token) else None,
         }
     )
 
