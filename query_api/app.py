@@ -67,8 +67,8 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["content-type", "x-api-key"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["content-type", "x-api-key", "api-secret", "authorization"],
         )
     return app
 

@@ -166,6 +166,17 @@ def _unknown(name: str) -> str:
     return f"there is no key named {name}: glucast keys list shows them"
 
 
+def _give_to(handle: int, path: Path) -> None:
+    """Raises `ConfigurationError` where it is another user's file, who could not read it any more."""
+    owner = path.stat()
+    try:
+        os.fchown(handle, owner.st_uid, owner.st_gid)
+    except PermissionError:
+        raise ConfigurationError(
+            f"the file of API keys at {path} belongs to another user: run this as that user"
+        ) from None
+
+
 def _line(key: Key) -> str:
     return key.model_dump_json(exclude_none=True)
 
@@ -180,15 +191,23 @@ def _without(path: Path, name: str) -> list[str]:
 
 
 def _write(path: Path, lines: Sequence[str]) -> None:
-    """The whole file at once: who reads it meanwhile sees the old one or the new one, and nobody else may read it."""
+    """The whole file at once: who reads it meanwhile sees the old one or the new one, and nobody else may read it.
+
+    Its owner stays who it is: the API may run as another user than whoever makes keys.
+    """
+    path = path.resolve()
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
+            if path.exists():
+                _give_to(handle, path)
             file.writelines(f"{line}\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    except OSError as error:
+    except (OSError, ConfigurationError) as error:
         fresh.unlink(missing_ok=True)
+        if isinstance(error, ConfigurationError):
+            raise
         raise ConfigurationError(f"the file of API keys cannot be written at {path} ({error.strerror})") from None

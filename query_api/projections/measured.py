@@ -3,7 +3,7 @@
 e/<subject>/<half minutes since 1970, moved above 0>   a reading; of two within one half minute the later that came
 
 Two days are counted back from the subject's newest reading, and a place is half a minute wide, so that a subject takes
-at most 5,760 rows, whoever sends what how often: sensors measure every minute at most.
+at most 5,760 rows and those of an hour more, whoever sends what how often: sensors measure every minute at most.
 """
 
 import datetime
@@ -18,6 +18,7 @@ SHOWN = datetime.timedelta(days=READINGS_SHOWN_DAYS)
 PLACE = datetime.timedelta(seconds=30)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _PLACES = SHOWN // PLACE
+_PRUNED = datetime.timedelta(hours=1) // PLACE
 _ABOVE = 1 << 40
 _KEY = struct.Struct(">Q")
 
@@ -28,13 +29,16 @@ class Measured:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def keep(self, reading: Reading) -> None:
-        """Stage a reading, and let go what is older than two days beside it."""
+    def keep(self, reading: Reading, newest_before: datetime.datetime | None) -> None:
+        """Stage a reading, and with the first of an hour let go what is older than two days beside it."""
         prefix, place = _prefix(reading.subject_id), _place(reading.time)
-        newest = max(place, self._newest_place(prefix) or place)
+        before = place if newest_before is None else _place(newest_before)
+        newest = max(place, before)
         if place <= newest - _PLACES:
             return
         self._store.stage(prefix + _KEY.pack(place), reading.to_json())
+        if newest // _PRUNED == before // _PRUNED:
+            return
         for key, _ in self._store.scan(prefix):
             if _KEY.unpack(key[len(prefix) :])[0] > newest - _PLACES:
                 break

@@ -30,12 +30,12 @@ class Readings:
         if outcome.status == "reset":
             self._store.stage(_newest_row(outcome.subject_id), None)
             self.measured.forget(outcome.subject_id)
-        if outcome.reading is not None:
-            self.measured.keep(outcome.reading)
         about_window = outcome.status in ("forecast_requested", "no_forecast")
         if about_window or outcome.status == "reset" or self._store.get(_row(outcome.subject_id)) is None:
             self._store.stage(_row(outcome.subject_id), value)
         newest = self.newest(outcome.subject_id)
+        if outcome.reading is not None:
+            self.measured.keep(outcome.reading, newest.time if newest else None)
         if about_window and outcome.time and not (newest and newest.time and newest.time > outcome.time):
             self._store.stage(_newest_row(outcome.subject_id), value)
         yield subject_key(outcome.subject_id), outcome

@@ -27,10 +27,12 @@ from streams.settings import Settings
 from streams.topology import STEPS, app_id, changelogs
 from tests.kit.brokers import overrides_of
 from tests.kit.clients import Client
+from tests.kit.keys import person_in
 from tests.kit.pipeline import Pipeline, running
 from tests.kit.samples import dexcom, glucose_rows
 
 KEY = "k3y-Quetzalcoatl-0123456789"
+SITE_KEY = "s1te-Quetzalcoatl-0123456789"
 SUBJECT, BLOCKED = "quillfeather.anna@clinic", "quillfeather.blocked"
 GLUCOSE = 173.4567
 FILE = b"Quillfeather-Export;173.4567;wyvern"
@@ -43,11 +45,13 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     home = tmp_path_factory.mktemp("logs")
     keys = home / "keys"
     keys.write_text(f"clinic {hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    person_in(keys, SUBJECT, SITE_KEY, name="site")
     broker = EmbeddedBroker(home)
     broker.start()
     try:
         poison_a_table(broker, home)
-        options = {"api_keys_file": keys, "log_level": "debug", "rate_limit": "100000/minute"}
+        rates = {"rate_limit": "100000/minute", "wrong_key_rate_limit": "100000/minute"}
+        options = {"api_keys_file": keys, "log_level": "debug", **rates}
         with running(broker, home, EVERY_ROLE, **options, answer_timeout_seconds=5, step_attempts=2) as started:
             yield started
     finally:
@@ -107,6 +111,15 @@ def ask_everything(url: str) -> set[int]:
             for name in ("host", "origin", "accept", "if-none-match", "content-type"):
                 answer = anybody.get(f"/subjects/{SUBJECT}/forecast/plot", headers={**headers, name: "quillfeather["})
                 statuses.add(answer.status_code)
+        entries = [reading(), {"type": "sgv", "sgv": GLUCOSE, "date": 1, "device": "wyvern"}, "quillfeather"]
+        for secret in (SITE_KEY, f"wrong-{SITE_KEY}"):
+            for path in ("/api/v1/entries.json", "/api/v1/status.json", "/api/v3/entries", "/api/v1/quillfeather"):
+                for headers in ({"api-secret": secret}, {"api-secret": f"token={secret}"}, {}):
+                    query = {"token": "" if headers else secret, "find[device]": "VerySecretQuery"}
+                    anybody.get(path, params=query, headers=headers)
+                    anybody.post(path, params=query, headers=headers, json=entries)
+            answer = anybody.get(f"/api/v2/authorization/request/{secret}")
+            statuses.add(answer.status_code)
     host, port = url.removeprefix("http://").split(":")
     for text in (
         f"GET /subjects/{SUBJECT} HTTP/9.9\r\n\r\n",

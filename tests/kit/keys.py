@@ -23,4 +23,5 @@ def key_in(path: Path, name: str, secret: str | None = None, **fields: Any) -> s
 def person_in(path: Path, subject_id: str, secret: str | None = None, **fields: Any) -> str:
     """A new key of one person, who lives in Vienna."""
     of_person = {"subjects": [subject_id], "timezone": "Europe/Vienna", "scopes": ["read", "write"]}
-    return key_in(path, f"{subject_id}-{secrets.token_hex(3)}", secret, **(of_person | fields))
+    name = fields.pop("name", f"{subject_id}-{secrets.token_hex(3)}")
+    return key_in(path, name, secret, **(of_person | fields))

@@ -57,6 +57,25 @@ def test_old_lines_go_on_and_allow_everything_about_everybody(path: Path) -> Non
     assert path.read_text().startswith("# who may ask\n")
 
 
+def test_a_link_stays_a_link_and_the_file_keeps_its_owner(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, given = path.with_name("real"), []
+    real.touch(mode=0o644)
+    path.symlink_to(real)
+    monkeypatch.setattr(key_file.os, "fchown", lambda _, *owner: given.append(owner))
+    key_in(path, "one")
+    assert (path.is_symlink(), stat.S_IMODE(real.stat().st_mode)) == (True, 0o600)
+    assert given == [(real.stat().st_uid, real.stat().st_gid)]
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(key_file.os, "fchown", refused)
+    with pytest.raises(ConfigurationError, match="another user"):
+        key_in(path, "two")
+    assert [each.name for each in path.parent.iterdir() if each.name.startswith(".keys.")] == [".keys.lock"]
+    assert [each.name for each in path.parent.iterdir() if each.name.startswith(".real.")] == []
+
+
 def test_an_expired_key_is_none(path: Path) -> None:
     now = datetime.datetime.now(datetime.UTC)
     past = person_in(path, "anna", expires=now - datetime.timedelta(seconds=1))
