@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.core import fingerprint
 from query_api.routers.nightscout import forecast, incoming, outgoing
 from query_api.routers.nightscout.directions import direction_of
 from query_api.routers.nightscout.filters import wanted
@@ -82,25 +81,6 @@ def test_only_glucose_of_a_sensor_becomes_a_reading(element: Any, takes: bool) -
 )
 def test_the_clock_is_the_senders_where_one_is_told_else_the_persons(fields: dict[str, Any], time: str | None) -> None:
     assert read({"sgv": 118, **fields})["time"] == time
-
-
-def test_times_in_utc_make_the_same_window_as_times_with_their_offset_across_a_change_of_clocks() -> None:
-    change = datetime.datetime(2026, 3, 29, 1, tzinfo=datetime.UTC)
-    offsets = {True: datetime.timedelta(hours=2), False: datetime.timedelta(hours=1)}
-    hashes = []
-    for in_utc in (True, False):
-        readings = []
-        for step in range(96):
-            time = change + datetime.timedelta(minutes=5 * (step - 60))
-            said = time.astimezone(datetime.timezone(offsets[time >= change]))
-            text = time.isoformat().replace("+00:00", "Z") if in_utc else said.strftime("%Y-%m-%dT%H:%M:%S%z")
-            element = {"sgv": 100 + step, "date": time.timestamp() * 1000, "dateString": text}
-            readings.append(Reading.from_json(incoming.reading_of(element, "anna", VIENNA)))
-        wall = readings[-1].time
-        end = int(wall.timestamp() + (wall.utcoffset() or datetime.timedelta()).total_seconds())
-        hashes.append(fingerprint.input_hash(end, [round(100 * each.glucose) for each in readings]))
-        assert [each.time.utcoffset() for each in readings].count(offsets[True]) == 36
-    assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("sgv", ["118", None, True, {}, [118]])
