@@ -262,6 +262,7 @@ async def test_the_site_says_what_it_is_and_what_a_key_allows(site: Client, keys
     bare.app.state.services = site.services
     status = (await bare.get("/api/v1/status.json", params={"token": reader})).json()
     assert (status["status"], status["name"], status["settings"]["units"]) == ("ok", "glucast", "mg/dl")
+    assert (status["settings"]["enable"], status["settings"]["showForecast"]) == (["openaps"], "openaps")
     assert status["authorized"]["permissionGroups"] == [["*:*:read"]]
     bearer = {"authorization": f"Bearer {status['authorized']['token']}"}
     assert (await bare.get("/api/v1/entries.json", headers=bearer)).status_code == 200
