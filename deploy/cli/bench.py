@@ -22,6 +22,46 @@ def pipeline(
     run(broker, port, repeats, {"GLUCAST_CHECKPOINT": checkpoint})
 
 
+@app.command("latency")
+def latency(
+    broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "local",
+    port: Annotated[int, typer.Option(help="Port for the API of the measured run.")] = 8398,
+    rate: Annotated[float, typer.Option(min=1, max=1000, help="Readings a second, of all people together.")] = 40.0,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Of load.")] = 30.0,
+    people: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated people.")] = 60,
+) -> None:
+    """Where the time from a reading to its fan chart goes, hop by hop."""
+    from deploy.bench.latency import Plan, run
+
+    run(broker, port, Plan(rate, seconds, people), typer.echo)
+
+
+@app.command("throughput")
+def throughput(
+    stage: Annotated[Literal["ingest", "calc", "pipeline"], typer.Option(help="What is fed and counted.")] = "ingest",
+    workers: Annotated[str, typer.Option(help="Worker processes of a role; several runs, comma separated.")] = "1,2",
+    subjects: Annotated[str, typer.Option(help="People; several runs, comma separated.")] = "100",
+    before: Annotated[str, typer.Option(help="Readings each has before; several runs, comma separated.")] = "0",
+    messages: Annotated[int, typer.Option(min=1000, help="What is fed in a run.")] = 20_000,
+) -> None:
+    """What a stage sustains, with all its effects confirmed by a local Kafka."""
+    from deploy.bench.throughput import Plan, run
+
+    run(
+        [
+            Plan(stage, many, max(messages, people), people, history)
+            for people in _numbers(subjects)
+            for history in _numbers(before)
+            for many in _numbers(workers)
+        ],
+        typer.echo,
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
 @app.command("faults")
 def faults(
     consumer: Annotated[Literal["strict", "plain"], typer.Option(help="plain is Faust's own consumer.")] = "strict",
