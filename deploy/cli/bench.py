@@ -62,6 +62,25 @@ def _numbers(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
 
 
+@app.command("priority")
+def priority(
+    broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "embedded",
+    port: Annotated[int, typer.Option(help="Port for the API of the measured run.")] = 8397,
+    backlog: Annotated[int, typer.Option(min=100, help="Backfill forecasts queued at a stage.")] = 10_000,
+    repeats: Annotated[int, typer.Option(min=1, max=200, help="What is waited for, at most so often.")] = 20,
+    stages: Annotated[
+        str, typer.Option(help="Of uploads, requests, forecasts, all.")
+    ] = "uploads,requests,forecasts,all",
+) -> None:
+    """What people wait for while a backlog is queued, and what the backlog loses by it."""
+    from deploy.bench.priority import STAGES, Plan, run
+
+    wanted = stages.split(",")
+    if unknown := set(wanted) - set(STAGES):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: stages are {', '.join(STAGES)}")
+    run(broker, port, Plan(backlog, repeats, tuple(stage for stage in STAGES if stage in wanted)), typer.echo)
+
+
 @app.command("faults")
 def faults(
     consumer: Annotated[Literal["strict", "plain"], typer.Option(help="plain is Faust's own consumer.")] = "strict",
