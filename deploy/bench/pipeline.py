@@ -132,7 +132,7 @@ class RunningGlucast:
     @property
     def broker(self) -> str:
         """The address that `up` printed for Kafka clients."""
-        found = re.search(r"Kafka\s+(\S+)", Path(self._log.name).read_text())
+        found = re.search(r"Kafka\s+(\S+:\d+\S*)", Path(self._log.name).read_text())
         if found is None:
             raise UnavailableError("glucast up did not say where its broker is")
         return found[1]
