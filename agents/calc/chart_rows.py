@@ -19,6 +19,7 @@ class Stored(NamedTuple):
     lane: Lane
     key: str
     slot: int
+    began_ms: int
     model_serves: bool
 
 
@@ -40,7 +41,8 @@ def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
     """Keep a chart and let go of those that it replaces: of its own model, and if it is served of all served before.
 
     A chart on trial never takes a served one away, not even that of its own model, which was served before. A live
-    chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up. A chart
+    chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up. Nor does
+    one that goes back to an earlier reading than the row: what was corrected meanwhile, in another lane. A chart
     lies in its lane's table, but where one of a higher lane lies at its place already it takes that one's: so the
     changelog of the higher lane, which is read first, never takes away what a lower one has yet to bring.
     """
@@ -51,7 +53,8 @@ def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
         rivals = own
         if any(rival.model_serves for rival in own):
             return
-    if chart.kind == "live" and any(rival.slot > slot_of(chart.issue_time) for rival in rivals):
+    order = (slot_of(chart.issue_time), chart.began_ms)
+    if chart.kind == "live" and any((rival.slot, rival.began_ms) > order for rival in rivals):
         return
     table = FAN_CHART_TABLES[min((lane, *(rival.lane for rival in rivals)), key=LANES.index)]
     work.put(table, str(key), to_row(chart))
@@ -74,6 +77,7 @@ def _stored(lane: Lane, key: str, row: bytes | None) -> Stored | None:
         return None
     try:
         head = head_of(row)
-        return Stored(lane, key, slot_of(datetime.datetime.fromisoformat(head.issue_time)), head.model_serves)
+        slot = slot_of(datetime.datetime.fromisoformat(head.issue_time))
+        return Stored(lane, key, slot, head.began_ms, head.model_serves)
     except (MalformedRecordError, ValueError):
         return None

@@ -116,6 +116,19 @@ async def test_a_backlog_does_not_put_an_old_chart_over_a_newer_one() -> None:
     assert dict(bench.rows(FAN_CHART_TABLES["backfill"])) == before
 
 
+@pytest.mark.parametrize("lanes", [("live", "backfill"), ("backfill", "live"), ("live", "live")])
+async def test_a_forecast_of_a_corrected_reading_stays_whichever_lane_is_first(lanes: tuple[Lane, Lane]) -> None:
+    before = dataclasses.replace(LIVE, began_ms=1_710_000_000_000)
+    corrected = dataclasses.replace(
+        LIVE, began_ms=before.began_ms + 1, past_centi_mgdl=[14000] * 96, forecast_id="9" * 64, input_hash="8" * 64
+    )
+    bench = Workbench()
+    for forecast, lane in zip((corrected, before), lanes, strict=True):
+        assert of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow(), topic=FORECASTS[lane].name))
+    rows = [from_row(row) for table in FAN_CHART_TABLES.values() for row in bench.rows(table).values()]
+    assert [row.forecast_id for row in rows] == [corrected.forecast_id]
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
