@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import shutil
 import signal
 import time
@@ -26,6 +27,9 @@ _GLUCAST, _BROKER = "glucast", "broker"
 _STOP_SECONDS = 7.5
 _BROKER_STOP_SECONDS = 2.0
 _TOPICS_WAIT_SECONDS = 120.0
+_BACKLOG_SECONDS = 5.0
+_BACKLOG = 100
+"""Messages of a topic that are worth a line: a second of readings of thousands of people is none."""
 NOTICE = "Not a medical device: forecasts are not for treatment decisions."
 
 
@@ -135,12 +139,14 @@ class _Run:
         done = await provision(self._settings)
         self._say(f"{done.total} topics at {self._broker.address}, {len(done.created)} of them new")
         ready = asyncio.create_task(self._when_ready())
+        backlog = asyncio.create_task(self._report_backlog())
         broker_lost = asyncio.create_task(self._watch_broker())
         try:
             over: list[asyncio.Future[Any]] = [self._supervisor.failed, broker_lost]
             await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ready.cancel()
+            backlog.cancel()
             broker_lost.cancel()
         if self._supervisor.failed.done():
             self._say(f"{self._supervisor.failed.result().name} cannot work with this configuration: see its lines")
@@ -162,6 +168,21 @@ class _Run:
         self._supervisor.keep_spare(self._environment)
         if self._options.simulate:
             await self._simulate(url)
+
+    async def _report_backlog(self) -> None:
+        """Say where work piles up, and when it is done."""
+        told: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(_BACKLOG_SECONDS)
+            status, body = await get(self._port, "/health")
+            if status != 200:
+                continue
+            waiting = {topic: count for topic, count in json.loads(body)["waiting"].items() if count >= _BACKLOG}
+            if waiting:
+                self._say("waiting: " + ", ".join(f"{count:,} in {topic}" for topic, count in waiting.items()))
+            elif told:
+                self._say("nothing waits any more")
+            told = waiting
 
     async def _simulate(self, url: str) -> None:
         """A person, and the address of their first forecast once there is one."""

@@ -1,8 +1,9 @@
-"""What Kafka tells of the workers: whether somebody infers, and how many requests wait for it."""
+"""What Kafka tells of the workers: whether somebody infers, and how much waits at every stage."""
 
 import asyncio
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -11,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from query_api.follow import Follower
 from schemas.errors import UnavailableError
-from schemas.topics import LANE_TOPICS
+from streams import topology
 from streams.kafka.connection import connection_options
 from streams.settings import Settings
 from streams.topology import app_id
@@ -22,10 +23,15 @@ ASK_SECONDS = 3.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineStatus:
-    """Members of the interactive lane's group, and requests of all lanes that nobody has finished."""
+    """Members of the interactive lane's group; of each topic that workers read the messages that none has finished."""
 
     inference_workers: int = 0
-    queued: int = 0
+    waiting: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def queued(self) -> int:
+        """Of all stages."""
+        return sum(self.waiting.values())
 
 
 class PipelineWatch:
@@ -62,17 +68,23 @@ class PipelineWatch:
             admin = AIOKafkaAdminClient(**connection_options(self._settings), client_id="glucast-query-status")
             await admin.start()
             self._admin = admin
-        members, queued = 0, 0
-        for lane, topic in LANE_TOPICS.items():
-            group = app_id("inference", lane)
-            if lane == "interactive":
-                members = _members(await self._admin.describe_consumer_groups([group]))
-            partitions = [TopicPartition(topic.name, number) for number in range(self._settings.partitions)]
+        admin, settings = self._admin, self._settings
+        members = _members(await admin.describe_consumer_groups([app_id("inference", "interactive")]))
+        read = {group: _partitions(group, settings.partitions) for group in topology.worker_groups()}
+        ends = await self._follower.end_offsets([partition for each in read.values() for partition in each])
+        waiting = {partition.topic: 0 for partition in ends}
+        for group, partitions in read.items():
             # Named one by one: the embedded broker cannot answer for "all of them".
-            committed = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
-            ends = await self._follower.end_offsets(partitions)
-            queued += sum(max(0, ends[it] - max(0, committed[it].offset)) for it in partitions if it in committed)
-        return PipelineStatus(members, queued)
+            committed = await admin.list_consumer_group_offsets(group, partitions=partitions)
+            for partition in partitions:
+                if partition in committed:
+                    waiting[partition.topic] += max(0, ends[partition] - max(0, committed[partition].offset))
+        return PipelineStatus(members, waiting)
+
+
+def _partitions(group: str, partitions: int) -> list[TopicPartition]:
+    topics = topology.worker_groups()[group]
+    return [TopicPartition(topic.name, number) for topic in topics for number in range(partitions)]
 
 
 def _members(answers: Any) -> int:

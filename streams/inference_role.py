@@ -41,7 +41,6 @@ from streams.runner import RoleRunner, end_now
 from streams.settings import Settings
 
 STEP = topology.step_of("infer")
-BACKFILL_REPORT_SECONDS = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -192,17 +191,6 @@ class InferenceRole:
         except Exception as error:
             self._host.fatal(f"inference failed: {error!r}")
 
-    async def report_backfill(self) -> None:
-        """Say every few seconds how much backfill waits, and when all of it is answered; runs until cancelled."""
-        before = 0
-        while True:
-            await asyncio.sleep(BACKFILL_REPORT_SECONDS)
-            waiting = self.batcher.depth("backfill")
-            if waiting or before:
-                full = waiting + self._settings.batch_size >= self._settings.lane_capacity
-                log.info("backfill", waiting=waiting, more_in_kafka=full)
-            before = waiting
-
     def _next_batch(self, model: Model) -> Batch[Ticket] | None:
         settings = self._settings
         budget = Budget(settings.batch_size, settings.batch_milliseconds / 1000, model.cost.seconds_per_sample)
@@ -259,12 +247,11 @@ async def _run(settings: Settings) -> int:
         role.serve(await loading)
         await role.answer()
 
-    tasks = [asyncio.create_task(serve()), asyncio.create_task(role.report_backfill())]
+    serving = asyncio.create_task(serve())
     try:
         return await runner.run()
     finally:
-        for task in tasks:
-            task.cancel()
+        serving.cancel()
 
 
 async def _loaded(thread: ModelThread, settings: Settings) -> Model:

@@ -110,6 +110,18 @@ def steps_of(role: Role) -> tuple[Step, ...]:
     return tuple(step for step in STEPS if step.role == role)
 
 
+def worker_groups() -> dict[str, tuple[Topic, ...]]:
+    """The consumer groups of the workers, and the topics that each reads: inference has one a lane."""
+    groups: dict[str, tuple[Topic, ...]] = {}
+    for role in WORKER_ROLES:
+        for step in steps_of(role):
+            if role == "inference":
+                groups |= {app_id(role, lane): (topic,) for lane, topic in step.by_lane.items()}
+            else:
+                groups[app_id(role)] = tuple(dict.fromkeys((*groups.get(app_id(role), ()), *step.reads)))
+    return groups
+
+
 def tables_of(role: Role) -> tuple[str, ...]:
     """The tables that a role keeps."""
     return tuple(dict.fromkeys(table for step in steps_of(role) for table in step.tables))

@@ -33,6 +33,9 @@ Stage = Literal["uploads", "requests", "forecasts", "all"]
 STAGES: tuple[Stage, ...] = ("uploads", "requests", "forecasts", "all")
 
 UPLOAD_SAMPLES = 110
+ALONE, FRESH, A_STAGE = 300, 600, 1000
+"""Where the files of a backlog alone, those that are waited for and those of the next stage begin: none comes twice."""
+
 BACKLOG = "backlog-"
 WAIT_SECONDS = 120.0
 END_SECONDS = 1_767_225_600
@@ -191,7 +194,7 @@ async def measure(url: str, broker: str, stage: Stage, plan: Plan, person: int) 
         live = LivePerson(producer, charts, f"priority-{person}")
         await live.begin()
         await _drawn(client, person - 1)  # the browser's first render is start-up
-        alone = await _rate_of(client, producer, charts, stage, plan, person + 100_000, None)
+        alone = await _rate_of(client, producer, charts, stage, plan, person + ALONE, None)
         waits = Waits()
         beside = await _rate_of(
             client,
@@ -236,7 +239,7 @@ async def _wait_all(
     for number in range(plan.repeats):
         if left() <= 0:
             break
-        fresh = 500_000 + person + 2 * number
+        fresh = person + FRESH + 2 * number
         waits.quick_plot.append(await _drawn(client, fresh))
         waits.draw.append(await _draw(client, fresh + 1))
         waits.live.append(await live.next_chart())
@@ -266,7 +269,7 @@ def run(broker: str, port: int, plan: Plan, say: Callable[[str], None] = print) 
     for place, stage in enumerate(plan.stages):
         running = RunningGlucast(broker, port, {"GLUCAST_MAX_CACHE_SIZE": "1000"})
         try:
-            waits, beside, alone = asyncio.run(measure(running.url, running.broker, stage, plan, 1000 * place + 1))
+            waits, beside, alone = asyncio.run(measure(running.url, running.broker, stage, plan, A_STAGE * place + 1))
         finally:
             running.stop()
         say(_title(broker, stage, plan, waits, beside, alone))

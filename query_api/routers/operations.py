@@ -22,7 +22,8 @@ class Health(BaseModel):
     status: Literal["ok", "degraded"]
     cache_size: int = Field(description="Handles that forecasts can be asked for.")
     models_initialized: bool = Field(description="Whether an inference worker takes requests.")
-    queue_length: int = Field(description="Forecast requests that no worker has finished.")
+    queue_length: int = Field(description="What waits at all stages of the pipeline together.")
+    waiting: dict[str, int] = Field(description="By topic: messages that no worker has finished.")
     avg_fulfillment_time_ms: float = Field(description="Mean wait of the forecasts that were computed on demand.")
     vmem_usage_mb: float = Field(description="0: the memory of a GPU is in the inference worker's own metrics.")
     device: str = Field(description="The device that is configured for inference.")
@@ -41,6 +42,7 @@ async def health(uses: Uses) -> Health:
         cache_size=uses.read_model.uploads.handle_count(),
         models_initialized=pipeline.inference_workers > 0,
         queue_length=pipeline.queued,
+        waiting=dict(pipeline.waiting),
         avg_fulfillment_time_ms=round(1000 * submit.fulfilment_seconds / max(1, submit.fulfilled), 1),
         vmem_usage_mb=0.0,
         device=_device(uses.settings.model.device),

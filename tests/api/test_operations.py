@@ -9,7 +9,7 @@ from deploy.brokers.embedded import EmbeddedBroker
 from query_api import follow
 from schemas.metrics import QUERY
 from streams.settings import Settings
-from streams.topology import CHART_CHANGELOGS
+from streams.topology import CHART_CHANGELOGS, worker_groups
 from tests.kit.charts import fan_chart
 from tests.kit.clients import Client as Publisher
 from tests.kit.disks import full_disk
@@ -22,6 +22,7 @@ HEALTH_FIELDS = {
     "cache_size",
     "models_initialized",
     "queue_length",
+    "waiting",
     "avg_fulfillment_time_ms",
     "vmem_usage_mb",
     "device",
@@ -34,6 +35,25 @@ async def test_health_has_the_fields_that_clients_know(client: Client) -> None:
     health = (await client.get("/health")).json()
     assert set(health) == HEALTH_FIELDS
     assert (health["status"], health["models_initialized"]) == ("degraded", False)  # no inference worker here
+
+
+async def test_health_counts_what_waits_at_every_stage(settings: Settings, client: Client) -> None:
+    async def waiting() -> dict[str, int]:
+        health = (await client.get("/health")).json()
+        assert health["queue_length"] == sum(health["waiting"].values())
+        return dict(health["waiting"])
+
+    read = [topic.name for topics in worker_groups().values() for topic in topics]  # once for each group
+    expected = await waiting()
+    assert set(expected) == set(read)
+    for number, topic in enumerate(expected, start=1):
+        await asyncio.to_thread(Publisher(settings).publish, topic, [(b"nobody", b"reads this")] * number)
+        expected[topic] += number * read.count(topic)
+
+    async def counted() -> bool:
+        return await waiting() == expected
+
+    await until_async(counted, "every stage is counted", 20)
 
 
 async def test_metrics_count_by_route_template(client: Client) -> None:
