@@ -98,7 +98,8 @@ class LivePerson:
 
     def __init__(self, producer: AIOKafkaProducer, charts: Charts, name: str) -> None:
         self._producer, self._charts, self._name = producer, charts, name
-        start = (datetime.now(UTC) - timedelta(days=2)).replace(second=0, microsecond=0, tzinfo=None)
+        slot = int(time.time()) // STEP_SECONDS * STEP_SECONDS  # a chart's time of issue is a slot's
+        start = (datetime.fromtimestamp(slot, UTC) - timedelta(days=2)).replace(tzinfo=None)
         self._readings = VirtualPerson("adult#003", seed=11, start=start).readings()
 
     async def begin(self) -> None:
