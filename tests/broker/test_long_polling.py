@@ -1,0 +1,65 @@
+"""The embedded broker answers a waiting fetch as soon as there is something, and no question waits behind one."""
+
+import asyncio
+import socket
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from deploy.brokers.embedded import EmbeddedBroker
+from deploy.brokers.wire import answers
+from streams.kafka.connection import new_consumer, producer_options
+from streams.settings import Settings
+from tests.kit.waiting import until
+
+TOPIC, OTHER = "cgm.readings", "cgm.uploads"
+WAIT_MILLISECONDS, SECONDS = 30_000, 8
+"""A fetch waits far beyond the deadline: one that is answered only at its end misses it."""
+
+
+@pytest.mark.parametrize("settings", ["embedded"], indirect=True)
+async def test_a_fetch_that_waits_is_answered_by_what_comes_and_overtaken_by_other_questions(
+    settings: Settings,
+) -> None:
+    consumer = new_consumer(settings.model_copy(update={"fetch_wait_milliseconds": WAIT_MILLISECONDS}))
+    producer = AIOKafkaProducer(**producer_options(settings))
+    partition = TopicPartition(TOPIC, 1)
+    await consumer.start()
+    await producer.start()
+    try:
+        async with asyncio.timeout(SECONDS):
+            consumer.assign([partition])
+            for number in range(5):
+                await consumer.position(partition)
+                assert (await consumer.end_offsets([partition]))[partition] == number
+                await producer.send_and_wait(OTHER, b"of no interest", partition=1)
+                await producer.send_and_wait(TOPIC, str(number).encode(), partition=1)
+                assert (await consumer.getone()).value == str(number).encode()
+            waiting = asyncio.ensure_future(consumer.getone())
+            assert (await consumer.end_offsets([partition]))[partition] == 5
+            assert not waiting.done()
+            waiting.cancel()
+    finally:
+        await producer.stop()
+        await consumer.stop()
+
+
+@pytest.mark.parametrize("settings", ["embedded"], indirect=True)
+async def test_a_fetch_that_nothing_answers_ends_when_its_time_is_over(settings: Settings) -> None:
+    consumer = new_consumer(settings.model_copy(update={"fetch_wait_milliseconds": 100}))
+    await consumer.start()
+    try:
+        async with asyncio.timeout(SECONDS):
+            consumer.assign([TopicPartition(TOPIC, 0)])
+            assert await consumer.getmany(timeout_ms=500) == {}
+    finally:
+        await consumer.stop()
+
+
+def test_who_speaks_no_kafka_is_hung_up_on_and_stops_nobody(broker: EmbeddedBroker) -> None:
+    host, _, port = broker.address.rpartition(":")
+    for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\0\0\0\4abcd"):
+        with socket.create_connection((host, int(port)), SECONDS) as connection:
+            connection.sendall(nonsense)
+            assert connection.recv(1) == b""
+    until(lambda: answers(broker.address), "an answer to a client of Kafka's", SECONDS)
