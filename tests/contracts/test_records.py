@@ -115,6 +115,8 @@ def test_an_older_writer_lacks_optional_columns_and_a_newer_one_adds_some() -> N
     assert ForecastRequest.from_arrow(rewritten(data, add="a_column_of_tomorrow")) == request()
     assert ForecastRequest.from_arrow(rewritten(data, drop="deadline_ms")).deadline_ms is None
     assert ForecastRequest.from_arrow(rewritten(data, drop="warnings")).warnings == []
+    before_the_hours = rewritten(rewritten(data, drop="hours_centi_mgdl"), drop="hours_version")
+    assert ForecastRequest.from_arrow(before_the_hours) == request()
 
 
 @pytest.mark.parametrize("damage", [{"drop": "past_centi_mgdl"}, {"name": "forecast"}])
