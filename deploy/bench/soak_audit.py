@@ -23,8 +23,8 @@ from streams.topology import all_topics
 
 _MIB = 1 << 20
 QUIET_SECONDS = 8.0
-UNSEEN = ("computed_at",)
-"""Fields of a chart that a second delivery may have otherwise: nobody draws them."""
+UNSEEN = ("computed_at", "demand_id", "epoch_ms")
+"""Fields of a chart that a second one may have otherwise: when it was made, and for whom. Nobody draws them."""
 
 
 @dataclasses.dataclass(slots=True)
