@@ -16,6 +16,7 @@ from query_api import problems
 from query_api.callers import check_exposure
 from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
+from query_api.known_answers import KnownAnswers
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import cache, docs, operations, page, samples, subjects
 from query_api.routers.nightscout import collections, entries, site, v3
@@ -62,6 +63,7 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.add_middleware(KnownAnswers, posts=samples.DRAWN_FROM_BODIES)
     app.add_middleware(Gate, settings=settings, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(

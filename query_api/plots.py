@@ -25,15 +25,27 @@ class Plots:
 
     async def plot(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes:
         """Raises `UnavailableError` where a picture is wanted and Chromium is missing."""
-        key = f"{row.chart_id}/{style.unit}/{style.fan}/{media_type}"
-        if media_type != "application/json":
-            kind: Literal["png", "svg"] = "png" if media_type == "image/png" else "svg"
-            return await self.images.render(key, lambda: figure(row.chart, style), kind)
+        if media_type == "application/json":
+            return self._figure(row, style)
+        kind: Literal["png", "svg"] = "png" if media_type == "image/png" else "svg"
+        key = _key(row, style, media_type)
+        return await self.images.render(key, lambda: orjson.loads(self._figure(row, style)), kind)
+
+    def drawn(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes | None:
+        """What `plot` would return, where it has been made before."""
+        return self.images.cached(_key(row, style, media_type))
+
+    def _figure(self, row: ChartRow, style: Style) -> bytes:
+        key = _key(row, style, "application/json")
         data = self.images.cached(key)
         if data is None:
             data = orjson.dumps(figure(row.chart, style))
             self.images.keep(key, data)
         return data
+
+
+def _key(row: ChartRow, style: Style, media_type: MediaType) -> str:
+    return f"{row.chart_id}/{style.unit}/{style.fan}/{media_type}"
 
 
 def preferred(accept: str | None, offers: Sequence[MediaType]) -> MediaType | None:

@@ -3,8 +3,7 @@
 ``python -m deploy.brokers.long_polling HOST:PORT BROKER_PORT`` takes Kafka's clients at HOST:PORT. Every frame is
 handed on as it comes, in order, but a fetch that finds nothing: it is kept here, asked again when somebody has added to
 one of its topics, and answered with nothing when its time is over or its client asks something else. So a client may
-wait for long, and hears at once. A process of its own, of the standard library alone: it must be there before any role
-is.
+wait for long, and hears at once. A process of its own, of the standard library alone: it is there before any role.
 """
 
 import asyncio

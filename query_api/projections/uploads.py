@@ -5,6 +5,7 @@ h/<handle>      the uploads that gave this handle and its latest outcome
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import orjson
@@ -15,6 +16,9 @@ from schemas import topics
 from schemas.grid import HORIZON_STEPS, WINDOW_POINTS
 from schemas.topics import Topic
 from schemas.upload import UploadOutcome
+
+ROWS_AT_HAND = 256
+"""Decoded rows that are kept: of handles that are asked for again and again, decoding is a tenth of an answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,11 +92,11 @@ class Uploads:
 
     def upload(self, upload_id: str) -> UploadOutcome | None:
         value = self._store.get(_upload_row(upload_id))
-        return None if value is None else UploadOutcome.from_json(value)
+        return None if value is None else _outcome(value)
 
     def handle(self, handle: str) -> StoredHandle | None:
         value = self._store.get(_handle_row(handle))
-        return None if value is None else StoredHandle.unpack(value)
+        return None if value is None else _stored_handle(value)
 
     def handles(self) -> list[StoredHandle]:
         """All handles, the oldest first."""
@@ -101,6 +105,16 @@ class Uploads:
 
     def handle_count(self) -> int:
         return sum(1 for _ in self._store.scan(b"h/"))
+
+
+@functools.lru_cache(ROWS_AT_HAND)
+def _outcome(value: bytes) -> UploadOutcome:
+    return UploadOutcome.from_json(value)
+
+
+@functools.lru_cache(ROWS_AT_HAND)
+def _stored_handle(value: bytes) -> StoredHandle:
+    return StoredHandle.unpack(value)
 
 
 def _upload_row(upload_id: str) -> bytes:

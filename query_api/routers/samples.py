@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import dataclasses
 from typing import Annotated, Any
 
 import orjson
@@ -11,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from agents.core.fingerprint import upload_id as upload_id_of
 from query_api.access import access
 from query_api.figure import Style
-from query_api.plots import SAMPLE_TYPES, preferred
+from query_api.known_answers import remember
+from query_api.plots import SAMPLE_TYPES, MediaType, preferred
+from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
 from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.reading import Unit
@@ -115,7 +119,30 @@ async def draw_a_plot(
         row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
         return await uses.plots.plot(row, Style(question.unit), media_type)
 
-    return Response(await while_connected(request, drawn()), media_type=media_type, headers={"Vary": "Accept"})
+    answer = await while_connected(request, drawn())
+    if not question.force_calculate:
+        remember(request, _Drawing(question.handle, question.index, Style(question.unit), media_type))
+    return _drawing(answer, media_type)
+
+
+def _drawing(data: bytes, media_type: MediaType) -> Response:
+    return Response(data, media_type=media_type, headers={"Vary": "Accept"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Drawing:
+    """A plot of a sample, for whoever asks for it with the same words."""
+
+    handle: str
+    index: int
+    style: Style
+    media_type: MediaType
+
+    def answer(self, uses: Services, _: str | None) -> Response | None:
+        stored = uses.read_model.uploads.handle(self.handle)
+        row = None if stored is None else uses.read_model.sample(stored, self.index)
+        data = None if row is None else uses.plots.drawn(row, self.style, self.media_type)
+        return None if data is None else _drawing(data, self.media_type)
 
 
 @router.post("/quick_plot", response_model=QuickAnswer)
@@ -128,31 +155,62 @@ async def draw_a_plot(
 async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Response:
     """Take a file in and draw its last sample, in one call."""
 
-    async def drawn() -> tuple[UploadOutcome, bytes, bytes]:
-        outcome = await _accepted(uses, question, force=False)
+    async def drawn() -> bytes:
+        raw = await _raw(uses, question)
+        outcome = await uses.submit.upload(raw, question.timezone)
         row = await uses.submit.forecast(outcome.handle or "", 0, question.force_calculate)
         picture = await uses.plots.plot(row, Style(), "image/png")
-        return outcome, picture, await uses.plots.plot(row, Style(), "application/json")
+        answer = {
+            "handle": outcome.handle,
+            "plot_base64": base64.b64encode(picture).decode(),
+            "plot_data": orjson.Fragment(await uses.plots.plot(row, Style(), "application/json")),
+            "warnings": outcome.warnings.model_dump(),
+            "error": None,
+        }
+        data = orjson.dumps(answer)
+        if not question.force_calculate:
+            known = _QuickPlot(upload_id_of(raw, question.timezone))
+            uses.images.keep(known.key(outcome, row), data)
+            remember(request, known)
+        return data
 
-    outcome, picture, plotly = await while_connected(request, drawn())
-    answer = {
-        "handle": outcome.handle,
-        "plot_base64": base64.b64encode(picture).decode(),
-        "plot_data": orjson.Fragment(plotly),
-        "warnings": outcome.warnings.model_dump(),
-        "error": None,
-    }
-    return Response(orjson.dumps(answer), media_type="application/json")
+    return Response(await while_connected(request, drawn()), media_type="application/json")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _QuickPlot:
+    """The answer to a file that is known, for whoever sends it again."""
+
+    upload_id: str
+
+    def key(self, outcome: UploadOutcome, row: ChartRow) -> str:
+        """Under which the whole answer is kept: it says of the upload what its outcome says."""
+        return f"{self.upload_id}/{outcome.began_ms}/{outcome.handle}/{row.chart_id}/quick_plot"
+
+    def answer(self, uses: Services, _: str | None) -> Response | None:
+        outcome = uses.submit.known_upload(self.upload_id)
+        stored = None if outcome is None else uses.read_model.uploads.handle(outcome.handle or "")
+        row = None if stored is None or 0 not in stored.indexes else uses.read_model.sample(stored, 0)
+        data = None if outcome is None or row is None else uses.images.cached(self.key(outcome, row))
+        return None if data is None else Response(data, media_type="application/json")
+
+
+DRAWN_FROM_BODIES = ("/draw_a_plot", "/quick_plot")
+"""Paths of the routes here that remember what they have answered."""
 
 
 async def _accepted(uses: Services, question: FileQuestion, force: bool) -> UploadOutcome:
+    return await uses.submit.upload(await _raw(uses, question), question.timezone, force)
+
+
+async def _raw(uses: Services, question: FileQuestion) -> bytes:
     text = question.csv_base64
     if len(text) < _THREAD_ABOVE_BYTES:
         raw = _decoded(text)
     else:
         raw = await asyncio.to_thread(_decoded, text)
     _check_size(len(raw), uses.settings.max_upload_bytes)
-    return await uses.submit.upload(raw, question.timezone, force)
+    return raw
 
 
 def _decoded(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """Subjects: readings in, forecasts of the next hour out."""
 
+import dataclasses
 import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,8 @@ from starlette.responses import Response
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.figure import Style
-from query_api.plots import SUBJECT_TYPES, preferred
+from query_api.known_answers import remember
+from query_api.plots import SUBJECT_TYPES, MediaType, preferred
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services, services_of, while_connected
@@ -229,14 +231,45 @@ async def forecast_plot(
     media_type = preferred(accept, SUBJECT_TYPES)
     if media_type is None:
         raise HTTPException(406, f"plots come as {', '.join(SUBJECT_TYPES)}")
-    row = forecast_of(uses, subject_id).row
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
-    tag = _tag(row, unit, fan, media_type)
-    headers = {"ETag": tag, "Vary": "Accept"}
-    if if_none_match == tag:
-        return Response(status_code=304, headers=headers)
-    drawn = uses.plots.plot(row, Style(unit, fan), media_type)
-    return Response(await while_connected(request, drawn), media_type=media_type, headers=headers)
+    wanted = _Plot(subject_id, Style(unit, fan), media_type)
+    row = forecast_of(uses, subject_id).row
+    if if_none_match == wanted.tag(row):
+        return wanted.unchanged(row)
+    data = await while_connected(request, uses.plots.plot(row, wanted.style, media_type))
+    remember(request, wanted)
+    return wanted.drawing(row, data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Plot:
+    """A plot of a subject's present forecast, for whoever asks for it with the same words."""
+
+    subject_id: str
+    style: Style
+    media_type: MediaType
+
+    def tag(self, row: ChartRow) -> str:
+        return _tag(row, self.style.unit, self.style.fan, self.media_type)
+
+    def _headers(self, row: ChartRow) -> dict[str, str]:
+        return {"ETag": self.tag(row), "Vary": "Accept"}
+
+    def unchanged(self, row: ChartRow) -> Response:
+        return Response(status_code=304, headers=self._headers(row))
+
+    def drawing(self, row: ChartRow, data: bytes) -> Response:
+        return Response(data, media_type=self.media_type, headers=self._headers(row))
+
+    def answer(self, uses: Services, if_none_match: str | None) -> Response | None:
+        try:
+            row = forecast_of(uses, self.subject_id).row
+        except (NoForecastError, UnavailableError):
+            return None  # the route says why
+        if if_none_match == self.tag(row):
+            return self.unchanged(row)
+        data = uses.plots.drawn(row, self.style, self.media_type)
+        return None if data is None else self.drawing(row, data)
 
 
 @router.get("/subjects/{subject_id}/forecasts", response_class=Response, responses={200: {"model": HistoryAnswer}})
