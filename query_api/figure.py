@@ -23,7 +23,7 @@ FAN_MINUTES = 4.6
 TARGET_RANGE_MGDL = (70.0, 180.0)
 LOW_MGDL, HIGH_MGDL = 54.0, 250.0
 
-_FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+FONT = "Inter, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _INK, _MUTED, _GRID = "#1f2933", "#66727f", "#e8ecf0"
 _TRUTH, _MEDIAN = "#1f6fd1", "#d3322d"
 _INTERPOLATED = "#7b8794"
@@ -190,7 +190,7 @@ def _layout(chart: FanChart, style: Style, low: float, high: float) -> dict[str,
         "height": HEIGHT,
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
-        "font": {"family": _FONT, "size": 13, "color": _INK},
+        "font": {"family": FONT, "size": 13, "color": _INK},
         "margin": {"l": 68, "r": 44, "t": 92, "b": 86},
         "title": {
             "text": f"<b>{_title(chart)}</b><br><span style='font-size:14px;color:{_MUTED}'>{_summary(chart, style)}"

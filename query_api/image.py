@@ -13,7 +13,7 @@ from typing import Any, Literal
 import structlog
 from cachetools import LRUCache
 
-from query_api.figure import HEIGHT, WIDTH
+from query_api.figure import FONT, HEIGHT, WIDTH
 from query_api.shared_computations import SharedComputations
 from schemas.errors import UnavailableError
 
@@ -26,6 +26,25 @@ RENDER_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
 RESTART_SECONDS = 1.0
 WAKE_SECONDS = 0.01
+CHROMIUM_FLAGS = (
+    # Not one of them is asked for here, and each would be a process of its own or a page of 150 MB: the address bar's
+    # list of suggestions, a page kept at hand for the next site, the network of what only reads a file, the display.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,SpareRendererForSitePerProcess",
+    "--enable-features=NetworkServiceInProcess2",
+    "--in-process-gpu",
+)
+_LINE = {"type": "scatter", "mode": "lines+markers", "x": [0, 1, 2], "y": [0, 1, 0], "line": {"dash": "dot"}}
+_TO_WARM_UP = {
+    "data": [{**_LINE, "fill": "toself", "name": str(number)} for number in range(12)],
+    "layout": {
+        "font": {"family": FONT},
+        "title": {"text": "<b>0</b><br><span style='font-size:14px'>1</span>"},
+        "annotations": [{"text": "2", "x": 1, "y": 1, "showarrow": False}],
+        "shapes": [{"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 1, "layer": "below"}],
+        "legend": {"orientation": "h"},
+    },
+}
+"""Fonts are found and scripts compiled for the first picture of all: 0.1 s that nobody should wait for."""
 RENDERS_A_PAGE = 500
 """A page is loaded anew after so many drawings, behind the scenes, so that nothing accumulates in it."""
 
@@ -93,9 +112,8 @@ class Images:
         browser = await self._started()
         try:
             async with asyncio.timeout(RENDER_SECONDS):
-                options = {"format": kind, "width": WIDTH, "height": HEIGHT, "scale": 1}
                 # A task of its own: a browser that closes cancels those that draw in it.
-                data: bytes = await asyncio.ensure_future(browser.calc_fig(figure(), opts=options))
+                data: bytes = await asyncio.ensure_future(browser.calc_fig(figure(), opts=_options(kind)))
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -128,11 +146,15 @@ class Images:
             self._cache[key] = data
 
 
+def _options(kind: Format) -> dict[str, Any]:
+    return {"format": kind, "width": WIDTH, "height": HEIGHT, "scale": 1}
+
+
 async def _open() -> Any:
     kaleido = await asyncio.to_thread(_browser_class)
     # No time limit but that of `draw`: for its own, Kaleido has a task whose error is lost when Chromium dies.
-    browser = kaleido(n=1, timeout=None, mathjax=False, channel_cls=pipe_class())
-    opening = asyncio.ensure_future(browser.open())
+    browser = kaleido(n=1, timeout=None, mathjax=False, channel_cls=pipe_class(), browser_cls=_lean_chromium())
+    opening = asyncio.ensure_future(_opened(browser))
     try:
         # Kaleido itself would wait for ever for a Chromium that does not answer.
         async with asyncio.timeout(START_SECONDS):
@@ -145,6 +167,11 @@ async def _open() -> Any:
         await _close(browser)
         raise
     return browser
+
+
+async def _opened(browser: Any) -> None:
+    await browser.open()
+    await browser.calc_fig(_TO_WARM_UP, opts=_options("png"))
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:
@@ -191,6 +218,18 @@ def _browser_class() -> Any:
                 await super()._return_kaleido_tab(tab)
 
     return PatientKaleido
+
+
+@functools.cache
+def _lean_chromium() -> Any:
+    """Choreographer's Chromium, without what draws no picture."""
+    from choreographer.browsers.chromium import Chromium
+
+    class LeanChromium(Chromium):
+        def get_cli(self) -> list[str]:
+            return [*super().get_cli(), *CHROMIUM_FLAGS]
+
+    return LeanChromium
 
 
 @functools.cache

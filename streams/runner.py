@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the help of the command line must not wait for Faust
 
 STOP_SECONDS = 8.0
 READY_CHECK_SECONDS = 0.02
+GC_WHILE_STARTING = (100_000, 20, 20)
+"""Thresholds until the role is ready: nothing that is imported goes away, and looking at it again takes a tenth."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,8 @@ class RoleRunner:
         """Further reasons why the role is not ready, such as a model that is still loading."""
         self._began = time.monotonic()
         self._stop = asyncio.Event()
+        self._gc_threshold = gc.get_threshold()
+        gc.set_threshold(*GC_WHILE_STARTING)
 
     async def prepare(self) -> None:
         """Take a port, check the topics, find the state directory; sets `host`.
@@ -107,6 +111,8 @@ class RoleRunner:
         while self.reasons():  # noqa: ASYNC110 - readiness is a question to the Apps, not an event
             await asyncio.sleep(READY_CHECK_SECONDS)
         seconds = round(time.monotonic() - self._began, 2)
+        gc.freeze()  # also what came since: a model and its library
+        gc.set_threshold(*self._gc_threshold)
         log.info("ready", role=self.role, seconds=seconds, health_port=self._health.port)
         for step in self.host.helpers:
             try:

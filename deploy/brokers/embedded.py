@@ -23,8 +23,8 @@ class EmbeddedBroker:
     settings_overrides: Mapping[str, object] = {
         # Static members die in a loop there, and a join takes half the session timeout.
         "static_membership": False,
-        "session_timeout_seconds": 6.0,
-        "heartbeat_seconds": 2.0,
+        "session_timeout_seconds": 4.0,
+        "heartbeat_seconds": 1.0,
         "replication_factor": 1,
         # It answers as soon as there is something, and lets other questions overtake: waiting costs nothing.
         "fetch_wait_milliseconds": 250,

@@ -8,12 +8,13 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.bench.faults_audit import read_all
 from deploy.bench.roles import Roles
+from deploy.brokers.embedded import EmbeddedBroker
 from deploy.roles import variables
 from schemas import topics
 from schemas.reading import ReadingOutcome
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
-from tests.kit.brokers import QUICK, embedded
+from tests.kit.brokers import embedded
 from tests.kit.clients import Client
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
@@ -43,7 +44,7 @@ def test_every_codec_on_every_topic_is_read(tmp_path: Path) -> None:
 def test_readings_of_every_codec_get_their_outcomes(tmp_path: Path) -> None:
     with (
         embedded(tmp_path) as settings,
-        Roles(settings.broker, tmp_path / "roles", variables(QUICK)) as roles,
+        Roles(settings.broker, tmp_path / "roles", variables(EmbeddedBroker.settings_overrides)) as roles,
     ):
         worker = roles.worker("ingest")
         roles.wait_until_ready()

@@ -28,7 +28,7 @@ from streams.kafka.provision import provision
 from streams.metrics import Metrics
 from streams.model_thread import ModelThread
 from streams.settings import Settings
-from tests.kit.brokers import QUICK, overrides_of
+from tests.kit.brokers import overrides_of
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
 from tests.kit.requests import forecast_id_of, request_of
 from tests.kit.waiting import until_async
@@ -239,7 +239,11 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
 async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_path: Path) -> None:
     requests = [request_of(number) for number in range(900)]
     wanted = {request.request_id for request in requests}
-    light = dict(QUICK) | {"forecaster": "persistence", "batch_size": 1, "lane_capacity": 64}
+    light = dict(EmbeddedBroker.settings_overrides) | {
+        "forecaster": "persistence",
+        "batch_size": 1,
+        "lane_capacity": 64,
+    }
 
     async def answered() -> set[str]:
         return {record.request_id for record in await forecasts(settings)}

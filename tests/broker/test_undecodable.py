@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from deploy.bench.roles import Roles
+from deploy.brokers.embedded import EmbeddedBroker
 from deploy.roles import variables
 from query_api.follow import Follower
 from query_api.read_model import ReadModel
@@ -26,7 +27,6 @@ from streams.kafka.unfolding import MOST_UNFOLDED_BYTES
 from streams.settings import Settings
 from streams.topology import app_id
 from tests.kit.batches import batch, record, store
-from tests.kit.brokers import QUICK
 from tests.kit.clients import Client
 from tests.kit.waiting import until, until_async
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_decoded_is_a_dead_letter_and_all_else_is_processed(setti
     taken = asyncio.run(spoil(settings, topics.READINGS.name, "reading"))
     assert taken
     client = Client(settings)
-    with Roles(settings.broker, tmp_path / "roles", variables(QUICK)) as roles:
+    with Roles(settings.broker, tmp_path / "roles", variables(EmbeddedBroker.settings_overrides)) as roles:
         worker = roles.worker("ingest")
         roles.wait_until_ready()
         wanted = {f"reading-{what}" for what in (*taken, "odd")}

@@ -15,12 +15,13 @@ import httpx
 import pytest
 import rocksdict
 
+from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.wire import free_port
 from deploy.roles import variables
 from schemas.dead_letter import DeadLetter
 from streams.kafka.continuity import COMPLETE_KEY
 from streams.settings import Settings
-from tests.kit.brokers import QUICK, embedded
+from tests.kit.brokers import embedded
 from tests.kit.clients import Client
 from tests.kit.waiting import until
 
@@ -39,7 +40,7 @@ def worker(
     port = free_port()
     chosen = {
         "broker": settings.broker, "state_dir": home, "health_port": port, "log_format": "json",
-    } | QUICK | changes  # fmt: skip
+    } | dict(EmbeddedBroker.settings_overrides) | changes  # fmt: skip
     environment = os.environ | variables(chosen)
     command = [sys.executable, "-m", "tests.kit.step_worker", behaviour]
     with (home / "worker.log").open("ab") as log:

@@ -32,6 +32,7 @@ _STORE = "faust.stores.rocksdb.Store"
 _AIOKAFKA = "aiokafka.consumer.consumer.AIOKafkaConsumer"
 _KALEIDO = "kaleido.Kaleido"
 _PIPE = "choreographer.channels.Pipe"
+_CHROMIUM = "choreographer.browsers.chromium.Chromium"
 _CONNECTION = "uvicorn.protocols.http.httptools_impl.HttpToolsProtocol"
 _RECORDER = "torch.utils._python_dispatch.TorchDispatchMode"
 
@@ -206,6 +207,8 @@ PINS = [
         "Where a page goes back to without that reload."),
     Pin("choreographer.Browser", "subprocess", "used", "attribute",
         "Kills a Chromium that hangs: its log is read in a thread that ends with it, and so does the whole process."),
+    Pin(_CHROMIUM, "get_cli", "overridden", "(self)",
+        "Starts Chromium without what draws no picture: half of its memory."),
     Pin(_PIPE, "read_jsons", "overridden", "(self, *, blocking=True)",
         "Tells when a thread waits for Chromium's next message: the pipe must not be closed under it."),
     Pin(_PIPE, "close", "overridden", "(self)",

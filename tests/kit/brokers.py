@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,6 @@ from schemas.errors import ConfigurationError
 from streams.kafka.provision import provision
 from streams.settings import Settings
 
-QUICK: Mapping[str, object] = dict(EmbeddedBroker.settings_overrides) | {
-    "session_timeout_seconds": 4.0,
-    "heartbeat_seconds": 1.0,
-}
-"""For clients of the embedded broker: a join takes half the session timeout there, and a dead member all of it."""
-
 
 def kafka_home() -> Path:
     """KAFKA_HOME, or a Kafka beside the checkout; skips the test, with a reason, where there is none."""
@@ -35,7 +29,7 @@ def kafka_home() -> Path:
 
 def overrides_of(broker: Broker) -> dict[str, Any]:
     """The settings that clients of this broker need in tests."""
-    return dict(QUICK if isinstance(broker, EmbeddedBroker) else broker.settings_overrides)
+    return dict(broker.settings_overrides)
 
 
 @contextmanager
