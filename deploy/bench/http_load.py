@@ -37,11 +37,6 @@ def post(url: str, path: str, body: dict[str, Any], accept: str = "*/*") -> byte
     return head.encode() + content
 
 
-def get(url: str, path: str, accept: str = "*/*") -> bytes:
-    """A GET as bytes."""
-    return f"GET {path} HTTP/1.1\r\nhost: {urlsplit(url).netloc}\r\naccept: {accept}\r\n\r\n".encode()
-
-
 class _Client(asyncio.Protocol):
     def __init__(self, request: bytes, until: float) -> None:
         self._request, self._until = request, until

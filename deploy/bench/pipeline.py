@@ -27,6 +27,7 @@ import psutil
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from agents.virtual_person.person import VirtualPerson
+from deploy.bench.http_load import load, post
 from schemas.errors import UnavailableError
 from schemas.fan_chart import FanChart
 from schemas.grid import PAST_POINTS
@@ -53,6 +54,8 @@ UNIFIED_HEADER = (
     "carbs,insulin_slow,insulin_fast,exercise"
 )
 READY_SECONDS = 120.0
+IDLE_SECONDS = 5.0
+CLIENTS, LOAD_SECONDS = 8, 3.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,12 +140,29 @@ class RunningGlucast:
             raise UnavailableError("glucast up did not say where its broker is")
         return found[1]
 
-    def memory(self) -> Iterator[tuple[str, int]]:
-        """(role, resident bytes with its children) of each process under the supervisor."""
+    def memory(self) -> Iterator[tuple[str, int, int]]:
+        """(role, resident bytes, proportional bytes) of each process under the supervisor, with its children.
+
+        What processes share counts in full for each in the first, and once for all in the second.
+        """
+        for role, family in self._families():
+            infos = [member.memory_full_info() for member in family]
+            yield role, sum(int(info.rss) for info in infos), sum(int(info.pss) for info in infos)
+
+    def _families(self) -> Iterator[tuple[str, list[psutil.Process]]]:
         for child in psutil.Process(self._process.pid).children():
-            family = [child, *child.children(recursive=True)]
-            yield _role(child.cmdline()), sum(member.memory_info().rss for member in family)
-        yield "supervisor", psutil.Process(self._process.pid).memory_info().rss
+            yield _role(child.cmdline()), [child, *child.children(recursive=True)]
+        yield "supervisor", [psutil.Process(self._process.pid)]
+
+    def idle_share(self) -> float:
+        """Processor time of all processes, in cores, while nobody asks anything."""
+        begin, before = time.perf_counter(), self._processor_seconds()
+        time.sleep(IDLE_SECONDS)
+        return (self._processor_seconds() - before) / (time.perf_counter() - begin)
+
+    def _processor_seconds(self) -> float:
+        used = [member.cpu_times() for _, family in self._families() for member in family]
+        return float(sum(times.user + times.system for times in used))
 
     def stop(self) -> None:
         if self._process.poll() is None:
@@ -158,7 +178,7 @@ class RunningGlucast:
 
 def _role(command: list[str]) -> str:
     words = [Path(word).name for word in command]
-    for known in ("ingest", "inference", "calc", "api", "simulate", "tansu", "java"):
+    for known in ("ingest", "inference", "calc", "api", "simulate", "deploy.brokers.long_polling", "java"):
         if known in words:
             return known
     return words[0]
@@ -193,6 +213,17 @@ async def measure(url: str, broker: str, repeats: int) -> list[Figure]:
         Figure("quick_plot, cold", tuple(cold)),
         Figure("quick_plot, cached", tuple(cached)),
         Figure("draw, cached", tuple(drawn)),
+        *[
+            Figure(
+                f"{name}, {CLIENTS} clients",
+                text=f"{(await load(url, request, CLIENTS, LOAD_SECONDS)).per_second:.0f} /s",
+            )
+            for name, request in (
+                ("figure, cached", post(url, "/draw_a_plot", draw, "application/json")),
+                ("PNG, cached", post(url, "/draw_a_plot", draw, "image/png")),
+                ("quick_plot, cached", post(url, "/quick_plot", known)),
+            )
+        ],
         Figure("reading to forecast record", tuple(await _readings(broker, repeats))),
     ]
 
@@ -257,13 +288,16 @@ def run(broker: str, port: int, repeats: int, environment: dict[str, str], say: 
     try:
         figures = [Figure("start to ready", text=_short(running.start_seconds))]
         figures += asyncio.run(measure(running.url, running.broker, repeats))
-        memory = dict(running.memory())
-        figures.append(Figure("resident memory, all roles", text=_megabytes(sum(memory.values()))))
+        figures.append(Figure("processor when idle", text=f"{100 * running.idle_share():.1f} % of a core"))
+        memory = sorted(running.memory(), key=lambda item: -item[1])
+        total, shared_once = sum(size for _, size, _ in memory), sum(size for _, _, size in memory)
+        shared = f"{_megabytes(total)}, {_megabytes(shared_once)} with what is shared once"
+        figures.append(Figure("resident memory, all roles", text=shared))
         say(f"{'figure':<28} {'glucast on ' + broker:<44} GluRPC 0.6.3")
         for figure in figures:
             say(figure.line())
-        for role, size in sorted(memory.items(), key=lambda item: -item[1]):
-            say(f"    {role:<24} {_megabytes(size)}")
+        for role, resident, proportional in memory:
+            say(f"    {role:<28} {_megabytes(resident)}, {_megabytes(proportional)}")
     finally:
         running.stop()
 
