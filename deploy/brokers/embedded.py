@@ -9,7 +9,7 @@ from pathlib import Path
 from deploy.brokers import long_polling
 from deploy.brokers.broker import Report, launch, quiet, terminate
 from deploy.brokers.wire import LOOPBACK, free_port, wait_until_answers
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, UnavailableError
 
 CLUSTER_PREFIX = "embedded-"
 
@@ -63,7 +63,11 @@ class EmbeddedBroker:
 
     def start(self, report: Report = quiet) -> None:
         self.spawn(report)
-        self.wait_until_ready(report)
+        try:
+            self.wait_until_ready(report)
+        except UnavailableError:
+            self.stop()  # of two processes one may be left
+            raise
 
     @property
     def pid(self) -> int | None:

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from query_api.auth import new_key
 from query_api.routers import samples, subjects
 from schemas.fan_chart import FanChart
 from streams.settings import Settings
 from tests.api.test_subjects import forecast_of, publish
+from tests.kit.keys import key_in, old_key, person_in
 from tests.kit.query import Client, body_of, serving
 from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
@@ -106,7 +106,7 @@ async def test_a_plot_of_a_subject_is_that_of_the_present_forecast(client: Clien
 async def test_nobody_gets_past_the_gate(
     settings: Settings, tmp_path: Path, pipeline: SmallPipeline, export: bytes
 ) -> None:
-    key, digest = new_key()
+    key, digest = old_key()
     (tmp_path / "keys").write_text(f"clinic {digest}\n")
     locked = settings.model_copy(update={"api_keys_file": tmp_path / "keys", "rate_limit": "6/minute"})
     async with serving(locked, tmp_path / "query", headers={"x-api-key": key}) as client:
@@ -116,6 +116,22 @@ async def test_nobody_gets_past_the_gate(
         assert (await client.post("/draw_a_plot", json=question, headers={"x-api-key": "guess"})).status_code == 403
         statuses = [(await client.post("/draw_a_plot", json=question)).status_code for _ in range(4)]
         assert statuses == [200, 200, 200, 429]
+
+
+async def test_what_one_key_was_shown_is_not_shown_to_another(
+    settings: Settings, tmp_path: Path, pipeline: SmallPipeline
+) -> None:
+    file = tmp_path / "keys"
+    everybody, anna, ben = key_in(file, "all"), person_in(file, "anna"), person_in(file, "ben")
+    locked = settings.model_copy(update={"api_keys_file": file})
+    async with serving(locked, tmp_path / "query", headers={"x-api-key": everybody}) as client:
+        await publish(client, 96)
+        await forecast_of(client)
+        for _ in range(2):
+            answers = [
+                (await client.get(PLOT, headers={"x-api-key": key})).status_code for key in (anna, everybody, ben)
+            ]
+            assert answers == [200, 200, 403]
 
 
 async def test_a_body_that_grows_too_large_is_refused_in_words(client: Client) -> None:
