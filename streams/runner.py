@@ -1,6 +1,7 @@
 """What every role does around its Apps: check the topics, run them, watch them, stop cleanly on a signal."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -150,4 +151,11 @@ class RoleRunner:
         ended = [task for task in tasks if task.done() and not task.cancelled()]
         errors = [repr(task.exception()) for task in ended if task.exception() is not None]
         errors += [repr(app.crash_reason) for app in self.apps if app.crash_reason is not None]
-        return ", ".join(errors) or "an App stopped by itself"
+        return advised(", ".join(errors) or "an App stopped by itself")
+
+
+def advised(reason: str) -> str:
+    """The reason with what to do about it, where that is known. Databases cannot even be opened on a full disk."""
+    if os.strerror(errno.ENOSPC) in reason:
+        return f"{reason}; free some room in GLUCAST_STATE_DIR"
+    return reason
