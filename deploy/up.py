@@ -27,7 +27,7 @@ _GLUCAST, _BROKER = "glucast", "broker"
 _STOP_SECONDS = 7.5
 _BROKER_STOP_SECONDS = 2.0
 _TOPICS_WAIT_SECONDS = 120.0
-_BACKLOG_SECONDS = 5.0
+_BACKLOG_SECONDS = 15.0
 _BACKLOG = 100
 """Messages of a topic that are worth a line: a second of readings of thousands of people is none."""
 NOTICE = "Not a medical device: forecasts are not for treatment decisions."

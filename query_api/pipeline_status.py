@@ -70,7 +70,10 @@ class PipelineWatch:
             self._admin = admin
         admin, settings = self._admin, self._settings
         members = _members(await admin.describe_consumer_groups([app_id("inference", "interactive")]))
-        read = {group: _partitions(group, settings.partitions) for group in topology.worker_groups()}
+        read = {
+            group: [TopicPartition(topic.name, number) for topic in topics for number in range(settings.partitions)]
+            for group, topics in topology.worker_groups().items()
+        }
         ends = await self._follower.end_offsets([partition for each in read.values() for partition in each])
         waiting = {partition.topic: 0 for partition in ends}
         for group, partitions in read.items():
@@ -80,11 +83,6 @@ class PipelineWatch:
                 if partition in committed:
                     waiting[partition.topic] += max(0, ends[partition] - max(0, committed[partition].offset))
         return PipelineStatus(members, waiting)
-
-
-def _partitions(group: str, partitions: int) -> list[TopicPartition]:
-    topics = topology.worker_groups()[group]
-    return [TopicPartition(topic.name, number) for topic in topics for number in range(partitions)]
 
 
 def _members(answers: Any) -> int:

@@ -19,7 +19,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from deploy.bench.faults_load import Key, key_of, reading_of
-from deploy.bench.pipeline import RunningGlucast
+from deploy.bench.pipeline import RunningGlucast, p95
 from schemas.errors import UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.grid import PAST_POINTS
@@ -90,8 +90,7 @@ def table(trips: Iterable[Sequence[float]]) -> Iterator[str]:
 
 def _line(name: str, seconds: Sequence[float]) -> str:
     ordered = sorted(1000 * each for each in seconds)
-    p95 = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
-    return f"{name:<28} {statistics.median(ordered):>8.1f} {p95:>8.1f} {ordered[-1]:>8.1f}"
+    return f"{name:<28} {statistics.median(ordered):>8.1f} {p95(ordered):>8.1f} {ordered[-1]:>8.1f}"
 
 
 async def measure(broker: str, plan: Plan) -> Trips:
