@@ -22,6 +22,7 @@ from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
 from streams.effects import TableLocks
 from streams.guard import Guard
+from streams.kafka import patience
 from streams.kafka.connection import tls_context
 from streams.kafka.consumer import StrictApp
 from streams.kafka.delivery import Fatal
@@ -160,6 +161,7 @@ def faust_table(app: Any, name: str, settings: Settings) -> Any:
 
 def new_app(app_id: str, name: str, host: Host) -> StrictApp:
     """An App without agents or tables."""
+    patience.install()
     return StrictApp(
         app_id,
         fatal=host.fatal,

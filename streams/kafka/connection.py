@@ -5,7 +5,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-from streams.kafka import decoding
+from streams.kafka import decoding, patience
 from streams.settings import Settings
 
 ISOLATION_LEVEL = "read_committed"
@@ -13,7 +13,8 @@ ISOLATION_LEVEL = "read_committed"
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments that every aiokafka client takes."""
+    """Keyword arguments that every aiokafka client takes; from then on none of them waits for a broker that hangs."""
+    patience.install()
     options: dict[str, Any] = {
         "bootstrap_servers": settings.broker,
         "security_protocol": settings.security_protocol,

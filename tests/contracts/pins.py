@@ -196,6 +196,12 @@ PINS = [
         "The way to the requests that leave for a broker."),
     Pin("aiokafka.producer.sender.Sender", "_send_produce_req", "replaced", "async (self, node_id, batches)",
         "Every request to write waits at the fence, also those that were queued before a pause."),
+    Pin("aiokafka.conn.AIOKafkaConnection", "send", "replaced", "(self, request, expect_response=True)",
+        "Gives up a broker that takes a request and does not answer: else one that hangs stops its clients for 40 s."),
+    Pin("aiokafka.conn.AIOKafkaConnection", "connect", "replaced", "async (self)",
+        "Gives up a broker that takes a connection and says nothing."),
+    Pin("aiokafka.conn.AIOKafkaConnection", "_request_timeout", "used", "attribute",
+        "How long each of these waits, read when a request is sent."),
     Pin("aiokafka.partitioner", "murmur2", "used", "(data)",
         "Partitions keys as Kafka's own clients do: with another hash a subject's readings land where nobody looks."),
     # Kaleido and choreographer
