@@ -21,6 +21,8 @@ from streams.kafka.delivery import Delivery
 
 TOGETHER = 64
 """Messages of one round: what a message of the highest lane may wait for."""
+AT_ONCE = 8
+"""Messages after which the loop has its turn within a round: fetches, confirmations and heartbeats wait for no more."""
 
 Prepare = Callable[[Sequence[Message]], None]
 """Tells a step what comes next, in this order."""
@@ -61,11 +63,21 @@ class Lanes:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            await self._gathered()
             while batch := self._next():
                 self._tell([delivery.message for _, delivery in batch])
-                for lane, delivery in batch:
+                for place, (lane, delivery) in enumerate(batch, 1):
                     await self._guards[lane].guarded(delivery)
-                await asyncio.sleep(0)
+                    if place % AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                await self._gathered()
+
+    async def _gathered(self) -> None:
+        """Let the streams bring what they have fetched: one event each a turn of the loop, and singly it costs more."""
+        before = -1
+        while before < (waiting := sum(map(len, self._waiting.values()))) < TOGETHER:
+            before = waiting
+            await asyncio.sleep(0)
 
     def _next(self) -> list[tuple[Lane, Delivery]]:
         batch: list[tuple[Lane, Delivery]] = []

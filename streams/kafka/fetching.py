@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
+from aiokafka.consumer.fetcher import FetchError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
@@ -39,14 +40,29 @@ class PromptThread(AIOKafkaConsumerThread):
         ends = await log_ends(self._ensure_consumer(), partitions)
         return {TP(*partition): end for partition, end in ends.items()}
 
-    async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **options: Any) -> Any:
-        # aiokafka empties one partition's buffer before it looks at the next: let them take turns.
-        records = await super()._fetch_records(consumer, active_partitions, *args, **options)
-        self.positions = _positions(consumer)
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: Any,
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Any:
+        """Of every partition that has been fetched a share: a backlog of some holds back nobody else's next record.
+
+        aiokafka empties one partition's buffer before it looks at the next.
+        """
         buffers = consumer._fetcher._records
-        for partition in records:
-            if partition in buffers:
-                buffers[partition] = buffers.pop(partition)
+        waiting = [partition for partition in buffers if partition in active_partitions][:max_records]
+        records: Any = {}
+        if len(waiting) > 1 and max_records and not any(isinstance(buffers[each], FetchError) for each in waiting):
+            for partition in waiting:
+                share = max(1, max_records // len(waiting))
+                records.update(await super()._fetch_records(consumer, {partition}, timeout=0, max_records=share))
+                if partition in buffers:
+                    buffers[partition] = buffers.pop(partition)  # the next poll begins with the others
+        if not records:
+            records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        self.positions = _positions(consumer)
         return records
 
 
