@@ -12,7 +12,7 @@ from agents.core.forecaster import Windows
 from agents.core.outcomes import ended
 from agents.inference import intake
 from agents.inference.batcher import MeasuredCost
-from agents.inference.infer import Answers, Inference, NoAnswer, WindowSamples
+from agents.inference.infer import OBJECTS_BYTES, Answers, Inference, NoAnswer, WindowSamples
 from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
@@ -141,7 +141,7 @@ def test_the_record_carries_the_request_and_the_model() -> None:
 
 
 def test_so_many_bytes_are_remembered_and_the_least_used_is_forgotten_first() -> None:
-    forecaster, each_bytes = RecordingForecaster(), 4 * (10 * 12 + 12)
+    forecaster, each_bytes = RecordingForecaster(), OBJECTS_BYTES + 4 * (10 * 12 + 12)
     inference = Inference(forecaster, attempts=1, cache_bytes=3 * each_bytes)
     for number in (1, 2, 3, 1, 4, 4, 1, 3):  # 4 takes the place of 2, which nobody has asked for since
         drawn(inference, request_of(number))
