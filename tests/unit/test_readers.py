@@ -175,8 +175,9 @@ from tests.unit.test_readers import Limits, children, large
 async def main():
     pool = Readers(Limits(), 2)
     await pool.start()
-    asyncio.create_task(pool.unify(large(), "UTC", Rules()))
-    await asyncio.sleep(0)
+    asking = [asyncio.create_task(pool.unify(large(), "UTC", Rules())) for _ in range(2)]
+    while len(children()) < 2:
+        await asyncio.sleep(0.01)
     print(*(child.pid for child in children()), flush=True)
     await asyncio.Event().wait()
 

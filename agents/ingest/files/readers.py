@@ -128,7 +128,7 @@ class _Reader:
 
 
 class Readers:
-    """At most `count` processes, started when they are needed or by `start`, used again and replaced when they end."""
+    """At most `count` processes, started when they are needed, used again and replaced when they end."""
 
     def __init__(self, limits: ReaderLimits, count: int, most_waiting: int | None = None) -> None:
         """`most_waiting`: how many files may wait for a process; None: any number."""
@@ -150,8 +150,8 @@ class Readers:
         return Converted(answer.body.decode(), [str(note) for note in answer.head["notes"]])
 
     async def start(self) -> None:
-        """Have all processes ready before a file comes. Raises `UnavailableError`."""
-        while len(self._free) + self._asking < self._count:
+        """Have one process ready before a file comes; each takes 100 MB. Raises `UnavailableError`."""
+        if not self._free and not self._asking:
             self._add()
         await asyncio.gather(*(asyncio.shield(task) for task in self._free))
 
