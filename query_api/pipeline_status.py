@@ -1,4 +1,4 @@
-"""What Kafka tells of the workers: whether somebody infers, and how much waits at every stage."""
+"""What Kafka tells of the workers: whether somebody infers, what waits at every stage, what is done and what failed."""
 
 import asyncio
 import dataclasses
@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from query_api.follow import Follower
 from schemas.errors import UnavailableError
+from schemas.topics import DEAD_LETTERS
 from streams import topology
 from streams.kafka.connection import connection_options
 from streams.settings import Settings
@@ -23,10 +24,13 @@ ASK_SECONDS = 3.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineStatus:
-    """Members of the interactive lane's group; of each topic that workers read the messages that none has finished."""
+    """Members of the interactive lane's group; of each topic that workers read how many messages none has finished,
+    and how many are finished; and how many dead letters there have been."""
 
     inference_workers: int = 0
     waiting: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    finished: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    dead_letters: int = 0
 
     @property
     def queued(self) -> int:
@@ -74,15 +78,20 @@ class PipelineWatch:
             group: [TopicPartition(topic.name, number) for topic in topics for number in range(settings.partitions)]
             for group, topics in topology.worker_groups().items()
         }
-        ends = await self._follower.end_offsets([partition for each in read.values() for partition in each])
+        dead = [TopicPartition(DEAD_LETTERS.name, number) for number in range(settings.partitions)]
+        ends = await self._follower.end_offsets([*dead, *(partition for each in read.values() for partition in each)])
+        dead_letters = sum(ends.pop(partition) for partition in dead)
         waiting = {partition.topic: 0 for partition in ends}
+        finished = dict(waiting)
         for group, partitions in read.items():
             # Named one by one: the embedded broker cannot answer for "all of them".
             committed = await admin.list_consumer_group_offsets(group, partitions=partitions)
             for partition in partitions:
                 if partition in committed:
-                    waiting[partition.topic] += max(0, ends[partition] - max(0, committed[partition].offset))
-        return PipelineStatus(members, waiting)
+                    done = max(0, committed[partition].offset)
+                    finished[partition.topic] += done
+                    waiting[partition.topic] += max(0, ends[partition] - done)
+        return PipelineStatus(members, waiting, finished, dead_letters)
 
 
 def _members(answers: Any) -> int:

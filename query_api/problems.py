@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem documents, with a `detail` for a person and a `code` for programs.
 
-Under the paths of the Nightscout site, and only there, they are what Nightscout's clients know.
+Under the paths of the Nightscout site they are what Nightscout's clients know, under those of GluRPC what GluRPC's do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,13 +67,41 @@ def is_nightscout(path: str) -> bool:
     return any(path == root or path.startswith((f"{root}/", f"{root}.")) for root in NIGHTSCOUT)
 
 
+class Invalid(BaseModel):
+    """One thing that is wrong with a request to GluRPC's endpoints, as its framework says it."""
+
+    type: str
+    loc: list[str | int] = Field(description="Where: body or query, then the field.")
+    msg: str
+
+
+class GlurpcError(BaseModel):
+    """How GluRPC says that something went wrong; a list where the request is not valid."""
+
+    detail: str | list[Invalid]
+
+
+GLURPC = "/glurpc"
+_GLURPC_WORDS = {"api_key_required": "API key required", "unknown_handle": "Handle not found or expired"}
+"""GluRPC's own, by the code of the problem: its clients show them or look for them."""
+
+
+def is_glurpc(path: str) -> bool:
+    """Whether a path belongs to the endpoints of GluRPC."""
+    return path == GLURPC or path.startswith(f"{GLURPC}/")
+
+
 def answer_of(
     scope: Scope, status: int, detail: str, code: str, headers: Mapping[str, str] | None = None, **extra: object
 ) -> Response:
     """The error in the form that who asks for this path expects."""
-    if not is_nightscout(scope["path"]):
+    document: BaseModel
+    if is_nightscout(scope["path"]):
+        document = NightscoutError(status=status, message=HTTPStatus(status).phrase, description=detail)
+    elif is_glurpc(scope["path"]):
+        document = GlurpcError(detail=_GLURPC_WORDS.get(code, detail))
+    else:
         return problem(status, detail, code, headers, **extra)
-    document = NightscoutError(status=status, message=HTTPStatus(status).phrase, description=detail)
     return Response(document.model_dump_json(), status, headers, media_type="application/json")
 
 
@@ -99,6 +127,9 @@ async def _glucast(request: Request, error: Any) -> Response:
 
 async def _invalid(request: Request, error: Any) -> Response:
     """What the framework rejects, in sentences that never repeat the input."""
+    if is_glurpc(request.scope["path"]):
+        wrong = [Invalid(type=item["type"], loc=list(item["loc"]), msg=item["msg"]) for item in error.errors()]
+        return Response(GlurpcError(detail=wrong).model_dump_json(), 422, media_type="application/json")
     reasons = [f"{_place(item['loc'])}: {item['msg']}" for item in error.errors()[:3]]
     return answer_of(request.scope, 422, "; ".join(reasons) or "the request is not valid", "invalid_request")
 

@@ -56,8 +56,9 @@ class ReadModel:
         self.fan_charts = FanCharts(store)
         self.uploads = Uploads(store)
         self.readings = Readings(store)
+        self.requests = Requests()
         projections: tuple[Projection, ...] = (
-            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, Requests()
+            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.requests
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
 

@@ -18,6 +18,8 @@ class RequestMetrics:
         self._seconds = self._collectors.histogram(HTTP_SECONDS)
         self.total = 0
         self.errors = 0
+        self.unsuccessful = 0
+        """Answers that say what is wrong, whoever's fault it is: 4xx and 5xx."""
         self.recent_seconds: deque[float] = deque(maxlen=RECENT)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -25,6 +27,7 @@ class RequestMetrics:
         self._seconds.labels(route).observe(seconds)
         self.total += 1
         self.errors += status >= 500
+        self.unsuccessful += status >= 400
         self.recent_seconds.append(seconds)
 
     def gauge(self, metric: Metric, value: Callable[[], float]) -> None:

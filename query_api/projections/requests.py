@@ -15,12 +15,16 @@ def demand_key(demand_id: str) -> str:
 
 
 class Requests:
-    """The projection; it has no rows and no views."""
+    """The projection; it has no rows and no views. `failed` counts what no model could infer, since it follows."""
 
     topic: Topic = topics.REQUEST_OUTCOMES
 
+    def __init__(self) -> None:
+        self.failed = 0
+
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         outcome = RequestOutcome.from_json(value)
+        self.failed += outcome.status == "failed"
         if outcome.handle is not None and outcome.index is not None:
             yield sample_key(outcome.handle, outcome.index), outcome
         if outcome.demand_id is not None:

@@ -44,12 +44,17 @@ async def cache_management(
     if action != "info":
         log.info("cache", action=action, handle=_in_logs(handle or "*"), caller=request.scope.get("caller"))
     affected, message = await _ACTIONS[action](uses, handle or "")
+    return await stored_now(uses, True, message, affected)
+
+
+async def stored_now(uses: Services, success: bool, message: str, items_affected: int) -> CacheAnswer:
+    """What came of an action, with what is stored after it."""
     return CacheAnswer(
-        success=True,
+        success=success,
         message=message,
         cache_size=uses.read_model.uploads.handle_count(),
         persisted_count=await asyncio.to_thread(saved_count, uses.parquet_dir),
-        items_affected=affected,
+        items_affected=items_affected,
     )
 
 

@@ -8,7 +8,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.responses import FileResponse, JSONResponse
 
 from query_api.access import CLOSED, Access, access, declared_access
-from query_api.problems import MEDIA_TYPE, NightscoutError, Problem, is_nightscout, status_of
+from query_api.problems import MEDIA_TYPE, GlurpcError, NightscoutError, Problem, is_glurpc, is_nightscout, status_of
 from query_api.routers.page import DASHBOARD, SHORT
 
 router = APIRouter(include_in_schema=False)
@@ -35,8 +35,9 @@ def described(app: FastAPI) -> dict[str, Any]:
     """
     document = app.openapi()
     schemas = document["components"]["schemas"]
-    schemas["Problem"] = Problem.model_json_schema()
-    schemas["NightscoutError"] = NightscoutError.model_json_schema()
+    for error in (Problem, NightscoutError, GlurpcError):
+        described_error = error.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= described_error.pop("$defs", {}) | {error.__name__: described_error}
     document["components"]["securitySchemes"] = _KEYS
     for theirs in ("HTTPValidationError", "ValidationError"):
         schemas.pop(theirs, None)
@@ -47,7 +48,7 @@ def described(app: FastAPI) -> dict[str, Any]:
             if operation is not None:
                 validated = "422" in operation["responses"]
                 site = is_nightscout(route.path_format or "")
-                form = _NIGHTSCOUT_ERROR if site else _PROBLEM
+                form = _form_of(route.path_format or "")
                 problems = {
                     str(status): {"description": text, "content": form}
                     for status, text in _problems(declared, validated)
@@ -84,8 +85,14 @@ def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
         yield status, _TEXTS[status]
 
 
-_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-_NIGHTSCOUT_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/NightscoutError"}}}
+def _form_of(path: str) -> dict[str, Any]:
+    """The content of an error under a path."""
+    if not is_nightscout(path) and not is_glurpc(path):
+        return {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    error = NightscoutError if is_nightscout(path) else GlurpcError
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{error.__name__}"}}}
+
+
 _KEYS = {
     "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "ApiSecret": {

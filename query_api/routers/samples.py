@@ -156,7 +156,7 @@ async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Re
     """Take a file in and draw its last sample, in one call."""
 
     async def drawn() -> bytes:
-        raw = await _raw(uses, question)
+        raw = await file_in(uses, question.csv_base64)
         outcome = await uses.submit.upload(raw, question.timezone)
         row = await uses.submit.forecast(outcome.handle or "", 0, question.force_calculate)
         picture = await uses.plots.plot(row, Style(), "image/png")
@@ -200,11 +200,11 @@ DRAWN_FROM_BODIES = ("/draw_a_plot", "/quick_plot")
 
 
 async def _accepted(uses: Services, question: FileQuestion, force: bool) -> UploadOutcome:
-    return await uses.submit.upload(await _raw(uses, question), question.timezone, force)
+    return await uses.submit.upload(await file_in(uses, question.csv_base64), question.timezone, force)
 
 
-async def _raw(uses: Services, question: FileQuestion) -> bytes:
-    text = question.csv_base64
+async def file_in(uses: Services, text: str) -> bytes:
+    """The file that came as base64. Raises `RejectedError`, `MessageTooLargeError` over the limit."""
     if len(text) < _THREAD_ABOVE_BYTES:
         raw = _decoded(text)
     else:

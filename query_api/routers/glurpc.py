@@ -1,0 +1,291 @@
+"""The six endpoints of GluRPC 0.6, for its clients: their base URL is this API's with ``/glurpc`` behind it.
+
+Requests, answers and errors have GluRPC's fields. What is done is what the routes of the other modules do: the same
+pipeline, the same keys and limits. What GluRPC cannot say is not asked for here: another clock than UTC, another unit,
+the real forecast. Errors are ``{"detail": …}`` (`query_api.problems`).
+"""
+
+import statistics
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, File, Query, Request, UploadFile
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from query_api.access import access
+from query_api.figure import Style
+from query_api.pipeline_status import PipelineStatus
+from query_api.problems import GLURPC
+from query_api.routers import cache, operations, samples
+from query_api.services import Services, services_of, while_connected
+from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
+from schemas.lanes import LANES
+from schemas.topics import FORECASTS, LANE_TOPICS
+from schemas.upload import ProcessingWarnings
+
+router = APIRouter(prefix=GLURPC, tags=["GluRPC"])
+Uses = Annotated[Services, Depends(services_of)]
+
+ACTIONS: tuple[cache.Action, ...] = ("flush", "info", "delete", "save", "load")
+PRIORITIES = {"interactive": "0", "live": "1", "backfill": "3"}
+"""GluRPC's names of its lanes: somebody waits, work behind, and what is computed ahead of questions."""
+LOADS = ((0.99, "full"), (0.75, "overloaded"), (0.5, "heavily loaded"), (0.25, "loaded"), (0.01, "lightly loaded"))
+"""From which part of its capacity on the fuller of two queues is said to be what."""
+
+
+class ProcessRequest(BaseModel):
+    """Other fields are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+    csv_base64: str = Field(min_length=1, description="The file, base64: unified CSV or any vendor's export.")
+    force_calculate: StrictBool = Field(False, description="Compute again; the same input gives the same samples.")
+
+
+class PlotRequest(BaseModel):
+    """Other fields are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+    handle: str = Field(min_length=8, max_length=64)
+    index: StrictInt = Field(le=0, description="0: the last recorded hour; negative: earlier ones.")
+    force_calculate: StrictBool = Field(False, description="Compute again; the same input gives the same samples.")
+
+
+class Warnings(BaseModel):
+    """What the cleaning of a file found, as flags and as sentences ``NAME: description``."""
+
+    has_warnings: bool = False
+    too_short: bool = False
+    calibration: bool = False
+    quality: bool = False
+    imputation: bool = False
+    out_of_range: bool = False
+    time_duplicates: bool = False
+    messages: list[str] = []
+
+
+class ConvertAnswer(BaseModel):
+    csv_content: str | None = None
+    error: str | None = None
+
+
+class ProcessAnswer(BaseModel):
+    handle: str | None = None
+    total_samples: int | None = None
+    warnings: Warnings = Warnings()
+    error: str | None = None
+
+
+class QuickPlotAnswer(BaseModel):
+    plot_data: dict[str, Any] = Field(description="The Plotly figure; empty where there is an error.")
+    warnings: Warnings = Warnings()
+    error: str | None = None
+
+
+class Figure(BaseModel):
+    """A Plotly figure."""
+
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+
+
+class Health(BaseModel):
+    """Exactly GluRPC's fields: its client takes no others. Figures of requests are this replica's."""
+
+    status: str
+    load_status: str = Field(description="How full the fuller queue is.")
+    cache_size: int
+    models_initialized: bool
+    available_priority_models: int = Field(description="Inference workers, where nothing interactive waits.")
+    available_general_models: int = Field(description="Inference workers, where nothing waits in any lane.")
+    avg_fulfillment_time_ms: float
+    vmem_usage_mb: float
+    device: str
+    total_http_requests: int
+    total_http_errors: int = Field(description="Answers with 4xx or 5xx.")
+    avg_request_time_ms: float = Field(description="This and the next three: of the last thousand requests.")
+    median_request_time_ms: float
+    min_request_time_ms: float
+    max_request_time_ms: float
+    inference_requests_by_priority: dict[str, int] = Field(description="0: interactive, 1: live, 3: backfill.")
+    total_inference_errors: int = Field(description="Requests that the model failed on, seen by this replica.")
+    total_calc_runs: int = Field(description="Forecasts that calc has finished.")
+    total_calc_errors: int = Field(description="Dead letters of all steps.")
+    inference_queue_size: int = Field(description="Requests that wait in all lanes.")
+    inference_queue_capacity: int = Field(description="Requests that the lanes hold in memory; more wait in Kafka.")
+    calc_queue_size: int = Field(description="Forecasts that wait for calc.")
+    calc_queue_capacity: int = Field(description="Messages that calc holds in memory; more wait in Kafka.")
+
+
+@router.post("/convert_to_unified", response_model=ConvertAnswer)
+@access(
+    "everybody",
+    body_bytes=samples.upload_body_bytes,
+    own_rate="convert_rate_limit",
+    raises=(MessageTooLargeError, OverloadedError),
+)
+async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
+    """The whole file as unified CSV; a file that cannot be used is 200 with `error`."""
+    try:
+        converted = await samples.convert_to_unified(request, uses, file)
+    except RejectedError as error:
+        return ConvertAnswer(error=_reason(error))
+    return ConvertAnswer(csv_content=converted.csv_content)
+
+
+@router.post("/process_unified", response_model=ProcessAnswer)
+@access(
+    "key",
+    scope="write",
+    body_bytes=samples.upload_body_bytes,
+    raises=(MessageTooLargeError, UnavailableError, OverloadedError),
+)
+async def process_unified(request: Request, uses: Uses, question: ProcessRequest) -> ProcessAnswer:
+    """Take a file in and say its handle; a file that cannot be used is 200 with `error`."""
+
+    async def accepted() -> ProcessAnswer:
+        raw = await samples.file_in(uses, question.csv_base64)
+        outcome = await uses.submit.upload(raw, force=question.force_calculate)
+        return ProcessAnswer(
+            handle=outcome.handle, total_samples=outcome.total_samples, warnings=_warnings(outcome.warnings)
+        )  # fmt: skip
+
+    try:
+        return await while_connected(request, accepted())
+    except RejectedError as error:
+        return ProcessAnswer(error=_reason(error))
+
+
+@router.post("/draw_a_plot", response_model=Figure)
+@access("key", scope="read", raises=(UnknownHandleError, UnavailableError, OverloadedError))
+async def draw_a_plot(request: Request, uses: Uses, question: PlotRequest) -> Response:
+    """The Plotly figure of one sample. 400 names the valid range where the index is not in it."""
+
+    async def drawn() -> bytes:
+        stored = await uses.submit.stored(question.handle)
+        first = stored.indexes[0]
+        if question.index < first:
+            raise HTTPException(400, f"Index {question.index} out of range. Valid range: {first} to 0")
+        try:
+            row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
+        except RejectedError as error:
+            raise HTTPException(400, str(error)) from None
+        return await uses.plots.plot(row, Style(), "application/json")
+
+    return Response(await while_connected(request, drawn()), media_type="application/json")
+
+
+@router.post("/quick_plot", response_model=QuickPlotAnswer)
+@access(
+    "key",
+    scope="write",
+    body_bytes=samples.upload_body_bytes,
+    raises=(MessageTooLargeError, UnknownHandleError, UnavailableError, OverloadedError),
+)
+async def quick_plot(request: Request, uses: Uses, question: ProcessRequest) -> Response:
+    """Take a file in and draw its last sample; a file that cannot be used is 200 with `error` and an empty figure."""
+    warnings = Warnings()
+
+    async def drawn() -> bytes:
+        nonlocal warnings
+        outcome = await uses.submit.upload(await samples.file_in(uses, question.csv_base64))
+        warnings = _warnings(outcome.warnings)
+        row = await uses.submit.forecast(outcome.handle or "", 0, question.force_calculate)
+        return await uses.plots.plot(row, Style(), "application/json")
+
+    figure, reason = b"{}", None
+    try:
+        figure = await while_connected(request, drawn())
+    except RejectedError as error:
+        reason = _reason(error)
+    answer = {"plot_data": orjson.Fragment(figure), "warnings": warnings.model_dump(), "error": reason}
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+@router.post("/cache_management", response_model=cache.CacheAnswer)
+@access("key", scope="admin", raises=(UnavailableError,))
+async def cache_management(
+    request: Request,
+    uses: Uses,
+    action: Annotated[str, Query(description=", ".join(ACTIONS), json_schema_extra={"enum": [*ACTIONS]})],
+    handle: Annotated[str | None, Query(max_length=128)] = None,
+) -> cache.CacheAnswer:
+    """What cannot be done for its handle is 200 with ``success: false`` and the reason as `message`."""
+    known = next((each for each in ACTIONS if each == action), None)
+    if known is None:
+        raise HTTPException(400, f"Unknown action: {action}. Valid actions are: {', '.join(ACTIONS)}")
+    if known in ("delete", "load") and not handle:
+        raise HTTPException(400, f"Handle parameter required for {known} action")
+    try:
+        if known == "load" and await _is_stored(uses, handle or ""):
+            return await cache.stored_now(uses, True, "the handle is stored, there is nothing to load", 1)
+        return await cache.cache_management(request, uses, known, handle)
+    except (RejectedError, UnknownHandleError) as error:
+        return await cache.stored_now(uses, False, str(error), 0)
+
+
+@router.get("/health", response_model=Health)
+@access("everybody", counted=False)
+async def health(uses: Uses) -> Health:
+    whole, pipeline, settings = await operations.health(uses), await uses.pipeline.status(), uses.settings
+    times = [1000 * seconds for seconds in uses.metrics.recent_seconds] or [0.0]
+    by_lane = {lane: pipeline.waiting.get(topic.name, 0) for lane, topic in LANE_TOPICS.items()}
+    inference, calc = sum(by_lane.values()), sum(pipeline.waiting.get(topic.name, 0) for topic in FORECASTS.values())
+    inference_capacity, calc_capacity = len(LANES) * settings.lane_capacity, settings.stream_buffer_maxsize
+    return Health(
+        status=whole.status,
+        load_status=load_of(max(inference / inference_capacity, calc / calc_capacity)),
+        cache_size=whole.cache_size,
+        models_initialized=whole.models_initialized,
+        available_priority_models=0 if by_lane["interactive"] else pipeline.inference_workers,
+        available_general_models=0 if inference else pipeline.inference_workers,
+        avg_fulfillment_time_ms=whole.avg_fulfillment_time_ms,
+        vmem_usage_mb=whole.vmem_usage_mb,
+        device=whole.device,
+        total_http_requests=uses.metrics.total,
+        total_http_errors=uses.metrics.unsuccessful,
+        avg_request_time_ms=round(statistics.fmean(times), 3),
+        median_request_time_ms=round(statistics.median(times), 3),
+        min_request_time_ms=round(min(times), 3),
+        max_request_time_ms=round(max(times), 3),
+        inference_requests_by_priority=_by_priority(pipeline),
+        total_inference_errors=uses.read_model.requests.failed,
+        total_calc_runs=sum(pipeline.finished.get(topic.name, 0) for topic in FORECASTS.values()),
+        total_calc_errors=pipeline.dead_letters,
+        inference_queue_size=inference,
+        inference_queue_capacity=inference_capacity,
+        calc_queue_size=calc,
+        calc_queue_capacity=calc_capacity,
+    )
+
+
+def load_of(part: float) -> str:
+    """GluRPC's word for a queue that is full to this part."""
+    return next((word for least, word in LOADS if part >= least), "idle")
+
+
+def _by_priority(pipeline: PipelineStatus) -> dict[str, int]:
+    return {PRIORITIES[lane]: pipeline.finished.get(topic.name, 0) for lane, topic in LANE_TOPICS.items()}
+
+
+async def _is_stored(uses: Services, handle: str) -> bool:
+    """GluRPC's `load` is content with what is in memory already."""
+    try:
+        await uses.submit.stored(handle)
+    except UnknownHandleError:
+        return False
+    return True
+
+
+def _reason(error: RejectedError) -> str:
+    """Of what is wrong with the data itself. What is too large is refused here as everywhere."""
+    if isinstance(error, MessageTooLargeError):
+        raise error
+    return str(error)
+
+
+def _warnings(found: ProcessingWarnings) -> Warnings:
+    """Without what GluRPC does not tell: that times were moved to the grid, which they are in nearly every file."""
+    messages = [text for text in found.messages if not text.startswith("SYNCHRONIZATION:")]
+    return Warnings(**found.model_dump() | {"messages": messages, "has_warnings": bool(messages)})
