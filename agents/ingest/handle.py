@@ -6,7 +6,7 @@ from typing import Protocol
 from agents.core.deletions import is_deleted
 from agents.core.record_checks import check_series
 from agents.core.sampling import Sampling
-from agents.ingest.stored_series import MOST_ENTRIES, MOST_UPLOADS, StoredSeries, Tail
+from agents.ingest.stored_series import MOST_ENTRIES, StoredSeries, Tail
 from agents.work import StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.grid import FIRST_SAMPLES
@@ -90,9 +90,7 @@ def _store(tail: Tail, series: Series) -> StoredSeries:
         stored = StoredSeries.of(series)
         stored.served_by = tail.longer_than(stored)
         tail.series.append(stored)
-    stored.began_ms = max(stored.began_ms, series.began_ms)
-    if series.upload_id not in stored.upload_ids:
-        stored.upload_ids = [*stored.upload_ids, series.upload_id][-MOST_UPLOADS:]
+    stored.came_again(series)
     return stored
 
 

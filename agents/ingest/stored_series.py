@@ -25,7 +25,10 @@ _VERSION = 1
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class StoredSeries:
-    """One series. `asked` maps a recipe (model, number of samples, seed) to the offset of the message that asked."""
+    """One series. `asked` maps a recipe (model, number of samples, seed) to the offset of the message that asked.
+
+    `warnings` are of the file that gave it first; `own_warnings` of an upload whose file had others.
+    """
 
     handle: str
     timezone: str
@@ -34,6 +37,7 @@ class StoredSeries:
     began_ms: int
     upload_ids: list[str]
     warnings: dict[str, Any]
+    own_warnings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     asked: dict[str, int] = dataclasses.field(default_factory=dict)
     served_by: str | None = None
     interpolated_points: list[int] = dataclasses.field(default_factory=list)
@@ -48,9 +52,19 @@ class StoredSeries:
             centi=list(series.glucose_centi_mgdl),
             began_ms=series.began_ms,
             upload_ids=[],
-            warnings=ProcessingWarnings.from_json(series.warnings_json.encode()).model_dump(mode="json"),
+            warnings=_warnings_of(series),
             interpolated_points=list(series.interpolated_points),
         )
+
+    def came_again(self, series: Series) -> None:
+        """A file gave these points: the first, the same once more, or another."""
+        self.began_ms = max(self.began_ms, series.began_ms)
+        if series.upload_id not in self.upload_ids:
+            self.upload_ids = [*self.upload_ids, series.upload_id][-MOST_UPLOADS:]
+        found = {**self.own_warnings, series.upload_id: _warnings_of(series)}
+        self.own_warnings = {
+            upload: found[upload] for upload in self.upload_ids if found.get(upload, self.warnings) != self.warnings
+        }
 
     @property
     def end_seconds(self) -> int:
@@ -93,7 +107,7 @@ class StoredSeries:
             last_time=wall_clock(self.end_seconds).isoformat(),
             timezone=self.timezone,
             served_by=self.served_by,
-            warnings=ProcessingWarnings.model_validate(self.warnings),
+            warnings=ProcessingWarnings.model_validate(self.own_warnings.get(upload_id, self.warnings)),
         )
 
     def request(
@@ -145,6 +159,10 @@ class StoredSeries:
         """Places counted from `start`, of the interpolated points up to `stop`."""
         places = self.interpolated_points
         return [place - start for place in places[bisect_left(places, start) : bisect_left(places, stop)]]
+
+
+def _warnings_of(series: Series) -> dict[str, Any]:
+    return ProcessingWarnings.from_json(series.warnings_json.encode()).model_dump(mode="json")
 
 
 def _row(series: StoredSeries) -> dict[str, Any]:

@@ -138,6 +138,26 @@ async def test_another_recipe_asks_again() -> None:
     assert {request.num_samples for request in requests(sends)} == {20}
 
 
+async def test_each_upload_is_told_what_was_found_in_its_own_file() -> None:
+    """One file's stretch is another's whole; only the first has newer readings that cannot be used."""
+    bench, clean = Workbench(), ProcessingWarnings()
+    first = outcomes(await store(bench, series_of(POINTS, warnings_json=clean.to_json().decode())))
+    second = outcomes(await store(bench, series_of(POINTS, upload=2), offset=1))
+    again = outcomes(await store(bench, series_of(POINTS, warnings_json=clean.to_json().decode()), offset=2))
+    assert [found.warnings.messages for (found,) in (first, second, again)] == [(), ("QUALITY: test",), ()]
+
+
+async def test_each_upload_keeps_its_own_warnings_when_its_outcome_is_told_again() -> None:
+    bench, longer = Workbench(), series_of(POINTS)
+    await store(bench, longer)
+    await store(bench, series_of(POINTS[30:], upload=2), offset=1)
+    clean = ProcessingWarnings().to_json().decode()
+    await store(bench, series_of(POINTS[30:], upload=3, warnings_json=clean), offset=2)
+    sends = await bench.run(FORGET, command_of("delete", longer))
+    told = {outcome.upload_id[-1]: outcome.warnings.messages for outcome in outcomes(sends)}
+    assert told == {"2": ("QUALITY: test",), "3": ()}
+
+
 async def test_a_verified_suffix_is_served_by_the_longer_series() -> None:
     bench = Workbench()
     longer, shorter = series_of(POINTS), series_of(POINTS[-150:], upload=2)
