@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from schemas.errors import TopicMismatchError, UnavailableError
-from schemas.topics import DELETIONS_KEPT_MS, Topic
+from schemas.topics import DELETIONS_KEPT_MS, FILES_CLOSED_MS, Topic
 from streams import topology
 from streams.kafka.connection import connection_options
 from streams.kafka.upgrade import FORECASTS_BEFORE_LANES, move_forecasts
@@ -60,6 +60,8 @@ class _Found:
 
 
 _COPIES_THAT_OUTVOTE = 3
+_AT_MOST = ("max.compaction.lag.ms", "segment.ms")
+"""What a person wants deleted is not kept for as long as a file happens to be open."""
 _SET_ON_TOPIC = 1  # Kafka's ConfigSource.DYNAMIC_TOPIC_CONFIG
 _VISIBLE_WITHIN_SECONDS = 20.0
 _WAIT_STEP_SECONDS = 0.1
@@ -67,7 +69,7 @@ _GLANCE_SECONDS = 2.0
 
 
 def wanted_config(topic: Topic, copies: int) -> dict[str, str]:
-    """The topic settings that the topology relies on; numbers are lower bounds.
+    """The topic settings that the topology relies on; numbers are lower bounds, of `_AT_MOST` upper ones.
 
     What is confirmed has to survive a broker, or offsets are used again and tables are ahead of their changelogs: so a
     write needs two of three copies, and a copy that lacks confirmed messages never leads.
@@ -78,8 +80,10 @@ def wanted_config(topic: Topic, copies: int) -> dict[str, str]:
     }
     if topic.compacted:
         config["delete.retention.ms"] = str(DELETIONS_KEPT_MS)
+        config["max.compaction.lag.ms"] = str(FILES_CLOSED_MS)
     else:
         config["retention.ms"] = str(topic.retention_ms)
+        config["segment.ms"] = str(FILES_CLOSED_MS)
     if copies >= _COPIES_THAT_OUTVOTE:
         config["min.insync.replicas"] = "2"
     if copies > 1:
@@ -171,15 +175,17 @@ def _differences(wanted: Mapping[str, Topic], found: Mapping[str, _Found], setti
             differences.append(Mismatch(name, text, False))
         for key, value in wanted_config(wanted[name], is_.copies).items():
             # A broker that does not tell (the embedded one tells only what was set) cannot be compared.
-            if key in is_.config and not _suffices(is_.config[key], value):
-                words = "at least " if value.isdecimal() else ""
+            if key in is_.config and not _suffices(key, is_.config[key], value):
+                words = "" if not value.isdecimal() else "at most " if key in _AT_MOST else "at least "
                 differences.append(Mismatch(name, f"{key} is {is_.config[key]}, it has to be {words}{value}", True))
     return differences
 
 
-def _suffices(is_: str, wanted: str) -> bool:
+def _suffices(key: str, is_: str, wanted: str) -> bool:
     if not wanted.isdecimal():
         return is_ == wanted
+    if key in _AT_MOST:
+        return int(is_) <= int(wanted)
     return int(is_) == -1 or int(is_) >= int(wanted)  # -1 is Kafka's "unlimited"
 
 
