@@ -3,12 +3,13 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     KafkaConnectionError,
@@ -17,7 +18,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from schemas.errors import TopicMismatchError, UnavailableError
+from schemas.errors import ConfigurationError, TopicMismatchError, UnavailableError
 from schemas.topics import DELETIONS_KEPT_MS, FILES_CLOSED_MS, Topic
 from streams import topology
 from streams.kafka.connection import connection_options
@@ -25,6 +26,8 @@ from streams.kafka.upgrade import FORECASTS_BEFORE_LANES, move_forecasts
 from streams.settings import Settings
 
 ADVICE = "run: glucast topics provision"
+RIGHTS = "glucast topics acls prints what each role needs"
+MISSING = "is missing"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ async def check(settings: Settings) -> list[Mismatch]:
     wanted = {topic.name: topic for topic in topology.all_topics()}
     async with _Admin(settings) as admin:
         found = await admin.describe(list(wanted))
-    missing = [Mismatch(name, "is missing", True) for name in wanted if name not in found]
+    missing = [Mismatch(name, MISSING, True) for name in wanted if name not in found]
     return missing + _differences(wanted, found, settings)
 
 
@@ -151,8 +154,30 @@ async def require(settings: Settings) -> None:
             if not mismatches:
                 return
             if late or not all(mismatch.repairable for mismatch in mismatches):
-                raise TopicMismatchError(f"{_summary(mismatches)}. To correct it {ADVICE}")
+                raise TopicMismatchError(
+                    f"{_summary(mismatches)}. To correct it {ADVICE}{_hidden(mismatches, settings)}"
+                )
         await asyncio.sleep(_WAIT_STEP_SECONDS)
+
+
+async def require_groups(settings: Settings, groups: Iterable[str]) -> None:
+    """Return where this process may join its consumer groups, as far as Kafka says so: a member without the right waits
+    for ever and without a word. Raises `ConfigurationError`.
+    """
+    if settings.security_protocol == "PLAINTEXT":
+        return  # Kafka does not know who asks
+    async with _Admin(settings) as admin:
+        for group in groups:
+            if not await admin.may_join(group):
+                who = settings.sasl_username or "of this certificate"
+                raise ConfigurationError(f"the Kafka user {who} may not join the consumer group {group}: {RIGHTS}")
+
+
+def _hidden(mismatches: list[Mismatch], settings: Settings) -> str:
+    """Kafka says of a topic that a user may not see what it says of one that does not exist."""
+    if settings.sasl_username is None or not any(mismatch.text == MISSING for mismatch in mismatches):
+        return ""
+    return f"; or the Kafka user {settings.sasl_username} may not see them: {RIGHTS}"
 
 
 def _summary(mismatches: list[Mismatch]) -> str:
@@ -246,6 +271,15 @@ class _Admin:
             await self._client.find_coordinator(topology.app_id("ingest"))
         except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
             return False
+        return True
+
+    async def may_join(self, group: str) -> bool:
+        try:
+            await self._client.find_coordinator(group)
+        except GroupAuthorizationFailedError:
+            return False
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+            pass  # it is asked again by whoever joins
         return True
 
     async def describe(self, names: list[str]) -> dict[str, _Found]:
