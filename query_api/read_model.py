@@ -55,7 +55,7 @@ class ReadModel:
         self.skipped = 0
         self.fan_charts = FanCharts(store)
         self.uploads = Uploads(store)
-        self.readings = Readings(store)
+        self.readings = Readings(store, self.fan_charts.forget)
         self.requests = Requests()
         projections: tuple[Projection, ...] = (
             *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.requests

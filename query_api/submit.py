@@ -25,7 +25,7 @@ from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
-from schemas.reading import RESET, ReadingOutcome
+from schemas.reading import ERASE, RESET, ReadingOutcome, ReadingStatus
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 
@@ -172,9 +172,23 @@ class Submit:
 
     async def reset_subject(self, subject_id: str) -> None:
         """Forget a subject's readings so far, and its forecasts. Raises `UnavailableError`."""
+        await self._order(subject_id, RESET, "reset")
+
+    async def erase_subject(self, subject_id: str) -> None:
+        """Forget a subject altogether; this replica has when it returns. Raises `UnavailableError`."""
+        await self._order(subject_id, ERASE, "erased")
+
+    async def _order(self, subject_id: str, header: str, status: ReadingStatus) -> None:
         with self._model.subscriptions.subscribe(subject_key(subject_id)) as subscription:
-            await self._publisher.send(topics.READINGS, subject_id, None, {RESET: b"1"})
-            while not any(map(_is_reset, await self._until(subscription.next(), "reset"))):
+            sent_ms = await self._publisher.send(topics.READINGS, subject_id, None, {header: b"1"})
+
+            def is_done(item: object) -> bool:
+                """Not one of an earlier order that arrives only now."""
+                if not isinstance(item, ReadingOutcome) or item.status != status or item.time is None:
+                    return False
+                return round(item.time.timestamp() * 1000) >= sent_ms
+
+            while not any(map(is_done, await self._until(subscription.next(), header))):
                 pass
 
     # commands
@@ -263,10 +277,6 @@ def _answer(told: Sequence[object], demand_id: str, force: bool) -> ChartRow | N
         if isinstance(item, RequestOutcome) and _concerns(item, demand_id, force):
             raise _FAILURES[item.status](item.reason)
     return None
-
-
-def _is_reset(item: object) -> bool:
-    return isinstance(item, ReadingOutcome) and item.status == "reset"
 
 
 def _concerns(outcome: RequestOutcome, demand_id: str, force: bool) -> bool:

@@ -42,7 +42,13 @@ class Reading(Record):
 RESET = "reset"
 """The header of a message on ``cgm.readings`` without a value: what is remembered of the subject in its key goes."""
 
-ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset"]
+ERASE = "erase"
+"""The same, and the subject's name with it."""
+
+REROUTED = "rerouted"
+"""The header of a message that lay in another partition than its subject's: Unix milliseconds of when it came there."""
+
+ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset", "erased"]
 
 
 class ReadingOutcome(Record):
@@ -51,7 +57,8 @@ class ReadingOutcome(Record):
     ``forecast_requested``: accepted, and `issue_times` name the last known points of the forecasts it asked for.
     ``no_forecast``: accepted, but `reason` says why there is none yet (warm-up, gap, later reading in the same slot).
     ``duplicate``: the same value at the same time was known. ``rejected``: not accepted, `reason` says why.
-    ``reset``: no reading but the order to begin anew with this subject; `time` is when it came.
+    ``reset``: no reading but the order to begin anew with this subject; `time` is when it came. ``erased``: the order
+    to erase it.
     """
 
     outcome_id: HexDigest = Field(description="Hash of subject, time and value: equal for a reading delivered twice.")
@@ -63,5 +70,5 @@ class ReadingOutcome(Record):
     time: Time | None = None
     issue_times: tuple[Time, ...] = ()
     reading: Reading | None = Field(
-        default=None, description="As it was sent, where it is a possible one: all but rejected ones and resets."
+        default=None, description="As it was sent, where it is a possible one: all but rejected ones and orders."
     )

@@ -6,6 +6,9 @@ from typing import Literal
 from schemas.lanes import LANES, Lane
 
 Encoding = Literal["json", "arrow", "bytes"]
+KeyedBy = Literal["subject id", "series key", "series or subject", "upload id", "table key", "the message's own"]
+SUBJECT_KEYS: tuple[KeyedBy, ...] = ("subject id", "series or subject", "table key", "the message's own")
+"""Of topics that may hold records of a subject: those are exported. The others name nobody."""
 MIB = 1 << 20
 DAY_MS = 24 * 3600 * 1000
 
@@ -15,6 +18,9 @@ DELETIONS_KEPT_MS = DAY_MS
 DELETIONS_READ_WITHIN_SECONDS = 20 * 3600
 """A copy of a compacted topic that is older is read anew: it could keep what was deleted. The rest of the day is for
 the reading itself."""
+
+FILES_CLOSED_MS = DAY_MS
+"""Kafka deletes and compacts whole files (segments): so long, at most, it writes to one, or waits to compact it."""
 
 CLOCK_SLACK_SECONDS = 600
 """So far clocks may be set back without a doubt about how old such a copy is."""
@@ -40,7 +46,7 @@ class Topic:
     name: str
     encoding: Encoding
     record: str | None
-    key: str
+    key: KeyedBy
     about: str
     public: bool = False
     compacted: bool = False
@@ -72,28 +78,47 @@ UPLOADS = Topic(
 SERIES = Topic("cgm.series", "arrow", "Series", "series key", "unified series, on their way to their windows")
 DEMANDS = Topic("cgm.forecast-demands", "json", "ForecastDemand", "series key", "forecasts that somebody waits for")
 CACHE_COMMANDS = Topic(
-    "cgm.cache-commands", "json", "CacheCommand", "series key", "delete, flush, restore, reset", stamped=True
+    "cgm.cache-commands",
+    "json",
+    "CacheCommand",
+    "series or subject",
+    "delete, flush, restore, reset",
+    stamped=True,
 )
 INTERACTIVE = Topic(
-    "cgm.forecast-requests.interactive", "arrow", "ForecastRequest", "series key", "requests that somebody waits for"
+    "cgm.forecast-requests.interactive",
+    "arrow",
+    "ForecastRequest",
+    "series or subject",
+    "requests that somebody waits for",
 )
-LIVE = Topic("cgm.forecast-requests.live", "arrow", "ForecastRequest", "series key", "requests of accepted readings")
+LIVE = Topic(
+    "cgm.forecast-requests.live",
+    "arrow",
+    "ForecastRequest",
+    "series or subject",
+    "requests of accepted readings",
+)
 BACKFILL = Topic(
-    "cgm.forecast-requests.backfill", "arrow", "ForecastRequest", "series key", "the other windows of uploads"
+    "cgm.forecast-requests.backfill",
+    "arrow",
+    "ForecastRequest",
+    "series or subject",
+    "the other windows of uploads",
 )
 FORECASTS: dict[Lane, Topic] = {
     lane: Topic(
         f"cgm.forecasts.{lane}",
         "arrow",
         "Forecast",
-        "series key",
+        "series or subject",
         f"Monte Carlo samples of the {lane} lane",
         stamped=True,
     )
     for lane in LANES
 }
 FAN_CHARTS = Topic(
-    "cgm.fan-charts", "json", "FanChart", "series key", "forecasts for people and other systems", public=True,
+    "cgm.fan-charts", "json", "FanChart", "series or subject", "forecasts for people and other systems", public=True,
     retention_ms=7 * DAY_MS,
 )  # fmt: skip
 READINGS_SHOWN_DAYS = 2
@@ -118,13 +143,18 @@ UPLOAD_OUTCOMES = Topic(
     compacted=True,
 )
 REQUEST_OUTCOMES = Topic(
-    "cgm.request-outcomes", "json", "RequestOutcome", "series key", "requests that end without a forecast", public=True
+    "cgm.request-outcomes",
+    "json",
+    "RequestOutcome",
+    "series or subject",
+    "requests that end without a forecast",
+    public=True,
 )
 DEAD_LETTERS = Topic(
     "cgm.dead-letters",
     "json",
     "DeadLetter",
-    "the message's own key",
+    "the message's own",
     "messages that a step could not process",
     public=True,
     retention_ms=7 * DAY_MS,
@@ -148,6 +178,11 @@ TOPICS: tuple[Topic, ...] = (
     REQUEST_OUTCOMES,
     DEAD_LETTERS,
 )
+
+
+def longest_kept_ms(topic: Topic) -> int:
+    """How long a record may be found on a topic that is not compacted; on a compacted one, after it was deleted."""
+    return FILES_CLOSED_MS + (DELETIONS_KEPT_MS if topic.compacted else topic.retention_ms)
 
 
 def changelog(app_id: str, table: str) -> Topic:

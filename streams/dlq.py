@@ -12,19 +12,16 @@ import asyncio
 import base64
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaConnectionError
-from aiokafka.structs import ConsumerRecord
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError, UndecodableError
+from schemas.errors import ConfigurationError, RejectedError, UnavailableError, UndecodableError
 from schemas.topics import DEAD_LETTERS
 from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
-from streams.kafka.log_ends import log_ends
-from streams.kafka.provision import ADVICE, partitions_of
+from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
 
 REPLAYED = "replayed"
@@ -52,7 +49,7 @@ class Replay:
 async def letters(settings: Settings) -> list[Filed]:
     """All letters, oldest first, each once. Raises `UnavailableError` without a broker."""
     filed: dict[str, Filed] = {}
-    async for record in _everything(settings, DEAD_LETTERS.name):
+    async for record in everything(settings, DEAD_LETTERS.name):
         try:
             letter = DeadLetter.from_json(record.value)
         except RejectedError:
@@ -75,7 +72,7 @@ async def replay(settings: Settings, letter_ids: Iterable[str] | None, again: bo
     if unknown := [letter_id for letter_id in wanted if letter_id not in filed]:
         raise ConfigurationError(f"no such letter: {', '.join(unknown)} (glucast dlq list shows them)")
     producer = AIOKafkaProducer(**producer_options(settings))
-    await _started(producer, settings)
+    await started(producer, settings)
     try:
         return [await _replay_one(settings, producer, filed[letter_id], again) for letter_id in wanted]
     finally:
@@ -134,7 +131,7 @@ async def _original(settings: Settings, letter: DeadLetter) -> _Original:
     if letter.value_bytes == 0 and key is not None:
         return key, None, headers
     consumer = new_consumer(settings)
-    await _started(consumer, settings)
+    await started(consumer, settings)
     source = TopicPartition(letter.topic, letter.partition)
     try:
         consumer.assign([source])
@@ -151,32 +148,3 @@ async def _original(settings: Settings, letter: DeadLetter) -> _Original:
 
 def _gone(letter: DeadLetter) -> UnavailableError:
     return UnavailableError(f"offset {letter.offset} of {letter.topic}/{letter.partition} is no longer kept")
-
-
-async def _everything(settings: Settings, topic: str) -> AsyncIterator[ConsumerRecord]:
-    """What the topic holds now, partition by partition; no consumer group is joined."""
-    count = await partitions_of(settings, topic)
-    if count == 0:
-        raise TopicMismatchError(f"{topic} is missing at {settings.broker}; {ADVICE}")
-    consumer = new_consumer(settings)
-    await _started(consumer, settings)
-    try:
-        partitions = [TopicPartition(topic, number) for number in range(count)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await log_ends(consumer, partitions)
-        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
-            for partition, records in (await consumer.getmany(timeout_ms=500)).items():
-                for record in records:
-                    if record.offset < ends[partition]:
-                        yield record
-    finally:
-        await consumer.stop()
-
-
-async def _started(client: AIOKafkaConsumer | AIOKafkaProducer, settings: Settings) -> None:
-    try:
-        await client.start()
-    except KafkaConnectionError as error:
-        await client.stop()
-        raise UnavailableError(f"no Kafka answers at {settings.broker}") from error

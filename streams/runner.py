@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 def end_now(reason: str) -> None:
     """End the process without acking or committing anything more; its supervisor starts it again."""
-    log.error("ending", reason=reason)
+    log.error("ending", reason=advised(reason))
     sys.stderr.flush()
     os._exit(ExitCode.RESTART)
 
@@ -60,6 +60,7 @@ class RoleRunner:
 
         Raises `ConfigurationError` (topics, directory) and `UnavailableError` (no broker).
         """
+        from streams import topology
         from streams.apps import Host
         from streams.health import HealthServer
         from streams.kafka import provision, state_dir
@@ -70,6 +71,7 @@ class RoleRunner:
         self._health = HealthServer(self.metrics, self.reasons)
         await self._health.start(self.settings.health_host, self.settings.health_port)
         await provision.require(self.settings)
+        await provision.require_groups(self.settings, topology.groups_of(self.role))
         cluster = await state_dir.cluster_id(self.settings)
         data_dir = state_dir.directory(self.settings, cluster, f"{self.role}-{self.settings.ordinal}")
         self.host = Host(self.settings, self.metrics, end_now, data_dir, self._health.port)
@@ -151,11 +153,15 @@ class RoleRunner:
         ended = [task for task in tasks if task.done() and not task.cancelled()]
         errors = [repr(task.exception()) for task in ended if task.exception() is not None]
         errors += [repr(app.crash_reason) for app in self.apps if app.crash_reason is not None]
-        return advised(", ".join(errors) or "an App stopped by itself")
+        return ", ".join(errors) or "an App stopped by itself"
 
 
 def advised(reason: str) -> str:
     """The reason with what to do about it, where that is known. Databases cannot even be opened on a full disk."""
     if os.strerror(errno.ENOSPC) in reason:
         return f"{reason}; free some room in GLUCAST_STATE_DIR"
+    if "AuthorizationFailed" in reason:
+        from streams.kafka.provision import RIGHTS
+
+        return f"{reason}; this role's Kafka user lacks a right: {RIGHTS}"
     return reason

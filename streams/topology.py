@@ -122,6 +122,12 @@ def worker_groups() -> dict[str, tuple[Topic, ...]]:
     return groups
 
 
+def groups_of(role: Role) -> tuple[str, ...]:
+    """The consumer groups that a role's workers join; the query role follows without one."""
+    own = app_id(role)
+    return tuple(group for group in worker_groups() if group == own or group.startswith(f"{own}-"))
+
+
 def tables_of(role: Role) -> tuple[str, ...]:
     """The tables that a role keeps."""
     return tuple(dict.fromkeys(table for step in steps_of(role) for table in step.tables))

@@ -1,28 +1,31 @@
 """What was deleted, remembered for as long as something may still be under way for it.
 
 A marker lies in the table of the data itself: ``gone/<handle>`` after a delete, ``gone/*`` after a flush. What began
-up to the marker's time is not stored any more when it arrives. No message is older than a day, so older markers go; a
+up to the marker's time is not stored any more when it arrives. Older markers than any message go; a
 second entry ``gone-since/<time>/<handle>`` keeps them in order of time, so that a delete costs what it removes and not
 what the table holds.
 
 A marker never lies ahead of the message that leaves it: it would reject what is sent until then. One that does, of a
 version that did not look, gives way to the next for the same. Of a subject whose window was reset the marker is
-``gone/subject:<subject id>``; a flush of all handles does not touch subjects.
+``gone/subject:<digest>``, so that no marker knows the name of who was erased; a flush of all handles does not touch
+subjects.
 """
 
 import json
 
+from agents.core.fingerprint import subject_digest
 from agents.work import CLOCKS_DIFFER_MS, Work
-from schemas.topics import DAY_MS
+from schemas.topics import FORECASTS, longest_kept_ms
 
 _PREFIX, _BY_TIME = "gone/", "gone-since/"
 EVERYTHING = f"{_PREFIX}*"
 _SUBJECT = "subject:"
+_REMEMBERED_MS = max(longest_kept_ms(topic) for topic in FORECASTS.values())
 
 
 def of_subject(subject_id: str) -> str:
     """What stands for a subject where a handle is asked for. No handle has a colon."""
-    return _SUBJECT + subject_id
+    return _SUBJECT + subject_digest(subject_id)
 
 
 def is_deleted(work: Work, table: str, handle: str, began_ms: int) -> bool:
@@ -46,7 +49,7 @@ def mark_deleted(work: Work, table: str, up_to_ms: int, handle: str | None = Non
     up_to_ms = min(up_to_ms, work.message.timestamp_ms)
     for entry in work.keys(table, _BY_TIME):
         time, of_handle = entry.removeprefix(_BY_TIME).split("/")
-        if int(time) > (up_to_ms if handle is None else up_to_ms - DAY_MS):
+        if int(time) > (up_to_ms if handle is None else up_to_ms - _REMEMBERED_MS):
             break
         work.delete(table, entry)
         if _time(work, table, _PREFIX + of_handle) <= int(time):  # not deleted again since

@@ -118,9 +118,14 @@ def malformed_outcome_id(subject_id: str, value: bytes) -> str:
     return _digest("malformed-outcome", subject_id, hashlib.sha256(value).hexdigest())
 
 
-def reset_id(subject_id: str, partition: int, offset: int) -> str:
-    """Names the order to begin anew with a subject, by its place in ``cgm.readings``."""
-    return _digest("reset", subject_id, partition, offset)
+def order_id(order: str, subject_id: str, partition: int, offset: int) -> str:
+    """Names the order to begin anew with a subject, or to erase it, by its place in ``cgm.readings``."""
+    return _digest(order, subject_id, partition, offset)
+
+
+def subject_digest(subject_id: str) -> str:
+    """Stands for a subject where its name must not: who does not know the name does not learn it."""
+    return _digest("subject", subject_id)
 
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -1,13 +1,18 @@
-"""The order to begin anew with a subject, whom a reading of a wrong clock would keep from forecasts for ever.
+"""Orders about a subject: begin anew with whom a reading of a wrong clock blocks, or erase all that tables know of one.
 
-It is a message of ``cgm.readings``: the subject as its key, no value, the header `reset`. Only there is each reading
-before or after it, by its offset, whoever reads it and however often. Readings before it are forgotten and stay so: one
-that is delivered again changes nothing. Those after it are what the window holds, also when the order itself is
-delivered again. ``reset/<subject id>`` in the table of the windows remembers the offset.
+An order is a message of ``cgm.readings``: the subject as its key, no value, the header `reset` or `erase`. Only there
+is each reading before or after it, by its offset, whoever reads it and however often. Readings before it are forgotten
+and stay so: one that is delivered again changes nothing. Those after it are what the window holds, also when the order
+itself is delivered again.
+
+``forgotten/<digest of the subject>`` in the table of the windows remembers the order, without the name: who has been
+erased is in no table. It goes with a later order, once no reading from before it can be left on the topic;
+``forgotten-since/<time>/<digest>`` keeps these in order of time.
 """
 
 import datetime
 import struct
+from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,40 +21,73 @@ from agents.core.rolling_window import RollingWindow
 from agents.work import Message, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
-from schemas.reading import RESET, ReadingOutcome
+from schemas.reading import ERASE, REROUTED, RESET, ReadingOutcome
 from schemas.record import SubjectId
 from schemas.tables import SUBJECTS_TABLE as TABLE
-from schemas.topics import CACHE_COMMANDS, READING_OUTCOMES
+from schemas.topics import CACHE_COMMANDS, DAY_MS, READING_OUTCOMES, READINGS, longest_kept_ms
 
-FORGOTTEN = ("reset", "the subject was reset after this reading: send it again if it shall count")
-"""Code and reason of the outcome of a reading that is delivered again after a reset."""
+Order = Literal["reset", "erased"]
 
-_OFFSET = struct.Struct("<q")
+_REASONS: dict[Order, str] = {
+    "reset": "the subject was reset: a forecast needs 8 h of readings after it",
+    "erased": "the subject was erased from all tables; records on topics stay there until they expire",
+}
+_FORGOTTEN: dict[Order, str] = {
+    "reset": "the subject was reset after this reading: send it again if it shall count",
+    "erased": "the subject was erased after this reading",
+}
+
+MARKERS_KEPT_MS = longest_kept_ms(READINGS) + DAY_MS
+"""A reading that is delivered again, even after Kafka has lost the end of a log, is no older than that."""
+
+_MARKER = struct.Struct("<qq?")
+_MARKERS, _BY_TIME = "forgotten/", "forgotten-since/"
 
 
-def is_reset(message: Message) -> bool:
-    return not message.value and RESET in message.headers
+class _Marker(NamedTuple):
+    """The last order about a subject: its offset and time, and whether the subject was erased."""
+
+    offset: int
+    time_ms: int
+    erased: bool
+
+
+def order_of(message: Message) -> Order | None:
+    """What a message of the topic orders; None for a reading."""
+    if message.value:
+        return None
+    return "erased" if ERASE in message.headers else "reset" if RESET in message.headers else None
 
 
 def subject_of(message: Message) -> str:
-    """Whom a reset is about. Raises `MalformedRecordError` for a key that names no subject."""
+    """Whom an order is about. Raises `MalformedRecordError` for a key that names no subject."""
     try:
         return TypeAdapter(SubjectId).validate_python((message.key or b"").decode(), strict=True)
     except (UnicodeDecodeError, ValidationError):
-        raise MalformedRecordError("a reset has the subject as its key") from None
+        raise MalformedRecordError("an order to reset or erase a subject has the subject as its key") from None
 
 
-def is_forgotten(work: Work, subject_id: str) -> bool:
-    """Whether the reading in work came before a reset that was done already."""
-    row = work.get(TABLE, _key(subject_id))
-    return row is not None and work.message.offset < _OFFSET.unpack(row)[0]
+def forgotten(work: Work, subject_id: str) -> tuple[str, str] | None:
+    """Code and reason of the outcome of a reading that came before an order that was done already.
+
+    One that was sent on from another partition came when it was there.
+    """
+    marker = _marker(work, subject_id)
+    if marker is None:
+        return None
+    sent_on = work.message.headers.get(REROUTED)
+    if work.message.offset >= marker.offset and (sent_on is None or _milliseconds(sent_on) > marker.time_ms):
+        return None
+    order: Order = "erased" if marker.erased else "reset"
+    return order, _FORGOTTEN[order]
 
 
-def reset(work: Work, subject_id: str, late_slots: int) -> None:
+def carry_out(work: Work, order: Order, subject_id: str, late_slots: int) -> None:
     """Forget the readings before this message, and have the forecasts that were made of them removed."""
     message = work.message
-    if not is_forgotten(work, subject_id):
-        work.put(TABLE, _key(subject_id), _OFFSET.pack(message.offset))
+    marker = _marker(work, subject_id)
+    if marker is None or message.offset >= marker.offset:
+        _mark(work, subject_id, _Marker(message.offset, max(0, message.timestamp_ms), order == "erased"))
         window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
         window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > message.offset}
         window.displaced = [each for each in window.displaced if each.held.message_offset > message.offset]
@@ -58,12 +96,12 @@ def reset(work: Work, subject_id: str, late_slots: int) -> None:
             work.put(TABLE, subject_id, window.to_bytes())
         else:
             work.delete(TABLE, subject_id)
-    identity = fingerprint.reset_id(subject_id, message.partition, message.offset)
+    identity = fingerprint.order_id(order, subject_id, message.partition, message.offset)
     outcome = ReadingOutcome(
         outcome_id=identity,
         subject_id=subject_id,
-        status="reset",
-        reason="the subject was reset: a forecast needs 8 h of readings after it",
+        status=order,
+        reason=_REASONS[order],
         time=datetime.datetime.fromtimestamp(message.timestamp_ms / 1000, datetime.UTC),
     )
     work.send(READING_OUTCOMES, subject_id, outcome.to_json())
@@ -73,5 +111,31 @@ def reset(work: Work, subject_id: str, late_slots: int) -> None:
     work.send(CACHE_COMMANDS, subject_id, command.to_json())
 
 
-def _key(subject_id: str) -> str:
-    return f"reset/{subject_id}"  # no subject id holds a slash
+def _marker(work: Work, subject_id: str) -> _Marker | None:
+    row = work.get(TABLE, _MARKERS + fingerprint.subject_digest(subject_id))
+    return None if row is None else _Marker(*_MARKER.unpack(row))
+
+
+def _mark(work: Work, subject_id: str, marker: _Marker) -> None:
+    """Remember an order; orders that nothing needs any more go."""
+    digest = fingerprint.subject_digest(subject_id)
+    for entry in work.keys(TABLE, _BY_TIME):
+        time, of = entry.removeprefix(_BY_TIME).split("/")
+        if int(time) >= marker.time_ms - MARKERS_KEPT_MS:
+            break
+        work.delete(TABLE, entry)
+        work.delete(TABLE, _MARKERS + of)
+    earlier = _marker(work, subject_id)
+    if earlier is not None:
+        work.delete(TABLE, _entry(earlier, digest))
+    work.put(TABLE, _MARKERS + digest, _MARKER.pack(*marker))
+    work.put(TABLE, _entry(marker, digest), b"1")
+
+
+def _entry(marker: _Marker, digest: str) -> str:
+    return f"{_BY_TIME}{marker.time_ms:015d}/{digest}"
+
+
+def _milliseconds(sent_on: bytes) -> int:
+    """When a message that was sent on had come; anybody may write the header, and then it came before everything."""
+    return int(sent_on) if sent_on.isdigit() and len(sent_on) <= len("253402300799999") else -1

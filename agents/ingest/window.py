@@ -1,7 +1,7 @@
 """Readings in; for each one outcome, and a forecast request for every window that it completes or changes.
 
 The present window's request goes to the live lane, those of windows in the past to backfill. An order to begin anew
-with a subject comes among the readings: see `agents.ingest.subject_reset`.
+with a subject, or to erase it, comes among the readings: see `agents.ingest.subject_reset`.
 """
 
 import datetime
@@ -18,7 +18,7 @@ from agents.work import Message, StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS, PRESENT, STEP_SECONDS
-from schemas.reading import Reading, ReadingOutcome
+from schemas.reading import REROUTED, Reading, ReadingOutcome
 from schemas.record import SubjectId
 from schemas.tables import SUBJECTS_TABLE as TABLE
 from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS
@@ -35,7 +35,6 @@ class WindowSettings(Protocol):
     def model(self) -> Sampling: ...
 
 
-REROUTED = "rerouted"
 EARLIEST_YEAR, LATEST_YEAR = 1900, 9998
 
 
@@ -45,10 +44,10 @@ def build(settings: WindowSettings) -> StepFunction:
 
     async def step(work: Work) -> None:
         message = work.message
-        if subject_reset.is_reset(message):
+        if (order := subject_reset.order_of(message)) is not None:
             whose = subject_reset.subject_of(message)
             if not _rerouted(work, whose):
-                subject_reset.reset(work, whose, late_slots)
+                subject_reset.carry_out(work, order, whose, late_slots)
             return
         try:
             reading = Reading.from_json(message.value)
@@ -63,8 +62,7 @@ def build(settings: WindowSettings) -> StepFunction:
             return
         outcome_id = fingerprint.outcome_id(reading.subject_id, reading.time, reading.glucose_mgdl)
         refusal = _refusal(reading, message.timestamp_ms)
-        if refusal is None and subject_reset.is_forgotten(work, reading.subject_id):
-            refusal = subject_reset.FORGOTTEN
+        refusal = refusal or subject_reset.forgotten(work, reading.subject_id)
         if refusal:
             _reject(work, outcome_id, reading.subject_id, *refusal, reading)
             return
@@ -156,7 +154,7 @@ def _rerouted(work: Work, subject_id: str) -> bool:
     message, key = work.message, subject_id.encode()
     if REROUTED in message.headers or (message.key == key and work.partition_of(key) == message.partition):
         return False
-    work.send(READINGS, subject_id, message.value, {**message.headers, REROUTED: b"1"})
+    work.send(READINGS, subject_id, message.value, {**message.headers, REROUTED: b"%d" % message.timestamp_ms})
     return True
 
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from deploy.cli import bench, dlq, forecaster, keys, roles, schemas_files, simulate, topics, up, upload
+from deploy.cli import bench, dlq, forecaster, keys, roles, schemas_files, simulate, subject, topics, up, upload
 from schemas.errors import GlucastError, OverloadedError, UnavailableError
 from schemas.exit_codes import ExitCode
 
@@ -24,6 +24,7 @@ app.command("upload")(upload.upload)
 app.command("simulate")(simulate.simulate)
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")
+app.add_typer(subject.app, name="subject")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schemas_files.app, name="schemas")
 app.add_typer(bench.app, name="bench")

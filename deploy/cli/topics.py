@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from streams.settings import Settings
 
-app = typer.Typer(help="Create, verify and list the topics.", no_args_is_help=True)
+app = typer.Typer(help="Create, verify and list the topics, and who needs what of them.", no_args_is_help=True)
 BrokerOption = Annotated[str | None, typer.Option(help="host:port[,host:port…] (GLUCAST_BROKER).")]
 
 
@@ -46,6 +46,19 @@ def check(broker: BrokerOption = None) -> None:
         typer.echo(str(mismatch))
     typer.echo(f"to correct it {ADVICE}" if mismatches else f"all topics at {settings.broker} are as they should be")
     raise typer.Exit(1 if mismatches else 0)
+
+
+@app.command()
+def acls(
+    principal_of: Annotated[
+        list[str] | None, typer.Option(help="ROLE=NAME, where the Kafka user is not glucast-ROLE; may be repeated.")
+    ] = None,
+) -> None:
+    """Print the least that each role needs on a Kafka with ACLs, as kafka-acls.sh lines; asks no broker."""
+    from streams.acls import lines, principals
+
+    for line in lines(principals(principal_of or [])):
+        typer.echo(line)
 
 
 @app.command("list")

@@ -73,6 +73,8 @@ class FanChartLog:
             return
         if value is None:
             self._remove(place)
+            if place.kind == "subject":
+                _point_anew(self._store, place.owner)
             return
         head = head_of(value)
         issue_seconds = int(datetime.datetime.fromisoformat(head.issue_time).timestamp())
@@ -123,10 +125,7 @@ class FanCharts:
         if pointer is None:
             return None
         value = self._store.get(pointer[_ISSUED.size :])
-        if value is not None:
-            return ChartRow.unpack(value)
-        rows = self.history(subject_id, None, None)
-        return rows[-1] if rows else None
+        return None if value is None else ChartRow.unpack(value)
 
     def history(self, subject_id: str, first: int | None, last: int | None) -> Sequence[ChartRow]:
         """A subject's stored forecasts whose last known point lies in [first, last] (Unix seconds), oldest first."""
@@ -137,6 +136,14 @@ class FanCharts:
         ]
         return sorted(rows, key=lambda row: row.issue_seconds)
 
+    def forget(self, subject_id: str, up_to_ms: int) -> None:
+        """Stage the end of a subject's charts that began up to a Unix time, of models on trial too."""
+        for kind in (b"c/", b"t/"):
+            for key, value in _rows(self._store, kind + subject_prefix(subject_id).encode()):
+                if ChartRow.unpack(value).began_ms <= up_to_ms:
+                    self._store.stage(key, None)
+        _point_anew(self._store, subject_id)
+
     def subjects(self, among: Collection[str] | None = None, limit: int = 100) -> list[str]:
         """Subjects with a forecast, the most recent first; where `among` is given, of these alone."""
         known = ((_ISSUED.unpack_from(value)[0], key[2:].decode()) for key, value in self._store.scan(b"l/"))
@@ -146,6 +153,23 @@ class FanCharts:
 
     def _scan(self, prefix: str) -> Iterator[ChartRow]:
         return (ChartRow.unpack(value) for _, value in self._store.scan(f"c/{prefix}".encode()))
+
+
+def _rows(store: Store, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Rows as the next commit will leave them."""
+    for key in dict.fromkeys([*(key for key, _ in store.scan(prefix)), *store.staged(prefix)]):
+        if (value := store.get(key)) is not None:
+            yield key, value
+
+
+def _point_anew(store: Store, subject_id: str) -> None:
+    """Where the row of a subject's latest forecast has gone: to the latest that is left, or nowhere."""
+    pointer = store.get(_latest_key(subject_id))
+    if pointer is None or store.get(pointer[_ISSUED.size :]) is not None:
+        return
+    left = _rows(store, b"c/" + subject_prefix(subject_id).encode())
+    latest = max(((ChartRow.unpack(value).issue_seconds, key) for key, value in left), default=None)
+    store.stage(_latest_key(subject_id), latest and _ISSUED.pack(latest[0]) + latest[1])
 
 
 def _latest_key(subject_id: str) -> bytes:

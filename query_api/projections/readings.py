@@ -1,11 +1,11 @@
 """What became of the latest readings of each subject: why there is no forecast yet, or none any more.
 
-r/<subject>   the outcome of the reading that came last, or of a reset after it
+r/<subject>   the outcome of the reading that came last, or of a reset after it; none of a subject that was erased
 n/<subject>   of those that were accepted since, the outcome of the newest by its own time
 e/…           the readings themselves: see `query_api.projections.measured`
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from query_api.projections.fan_charts import subject_key
 from query_api.projections.measured import Measured
@@ -21,12 +21,19 @@ class Readings:
 
     topic: Topic = topics.READING_OUTCOMES
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, forget_charts: Callable[[str, int], None]) -> None:
+        """`forget_charts` stages the end of a subject's charts that began up to a Unix time in milliseconds."""
         self._store = store
+        self._forget_charts = forget_charts
         self.measured = Measured(store)
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         outcome = ReadingOutcome.from_json(value)
+        if outcome.status == "erased" or outcome.code == "erased":
+            if outcome.status == "erased":
+                self._erase(outcome)
+            yield subject_key(outcome.subject_id), outcome
+            return
         if outcome.status == "reset":
             self._store.stage(_newest_row(outcome.subject_id), None)
             self.measured.forget(outcome.subject_id)
@@ -39,6 +46,14 @@ class Readings:
         if about_window and outcome.time and not (newest and newest.time and newest.time > outcome.time):
             self._store.stage(_newest_row(outcome.subject_id), value)
         yield subject_key(outcome.subject_id), outcome
+
+    def _erase(self, outcome: ReadingOutcome) -> None:
+        """Charts do not wait for their own tombstones: nobody sees one once somebody has heard that they are gone."""
+        for row in (_row, _newest_row):
+            self._store.stage(row(outcome.subject_id), None)
+        self.measured.forget(outcome.subject_id)
+        if outcome.time is not None:
+            self._forget_charts(outcome.subject_id, round(outcome.time.timestamp() * 1000))
 
     def latest(self, subject_id: str) -> ReadingOutcome | None:
         """What became of the subject's reading that came last."""

@@ -24,6 +24,7 @@ from schemas.errors import NoForecastError, OverloadedError, RejectedError, Unav
 from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
 from schemas.reading import Reading, Unit
 from schemas.record import SubjectId
+from streams.subjects import Remains, remains
 
 router = APIRouter(tags=["subjects"])
 Uses = Annotated[Services, Depends(services_of)]
@@ -173,6 +174,25 @@ async def reset_window(uses: Uses, subject_id: Subject) -> ResetAnswer:
     """
     await uses.submit.reset_subject(subject_id)
     return ResetAnswer(message="the subject begins anew: a forecast needs 8 h of readings from here on")
+
+
+class EraseAnswer(BaseModel):
+    message: str
+    remains: list[Remains] = Field(description="Topics that keep records of the subject, and until when at the latest.")
+
+
+@router.delete("/subjects/{subject_id}")
+@access("key", scope="admin", whose="path", raises=(UnavailableError,))
+async def erase(uses: Uses, subject_id: Subject) -> EraseAnswer:
+    """Erase a subject: readings, forecasts and the name go from every table and from this API.
+
+    Answers when the worker has confirmed it. Topics keep records until they expire. Whoever publishes a reading of the
+    subject afterwards begins anew: revoke the keys of its senders first.
+    """
+    await uses.submit.erase_subject(subject_id)
+    return EraseAnswer(
+        message="the subject is erased from all tables", remains=remains(datetime.datetime.now(datetime.UTC))
+    )
 
 
 @router.get("/subjects")

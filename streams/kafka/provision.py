@@ -3,12 +3,13 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
+    GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     KafkaConnectionError,
@@ -17,14 +18,16 @@ from aiokafka.errors import (
     for_code,
 )
 
-from schemas.errors import TopicMismatchError, UnavailableError
-from schemas.topics import DELETIONS_KEPT_MS, Topic
+from schemas.errors import ConfigurationError, TopicMismatchError, UnavailableError
+from schemas.topics import DELETIONS_KEPT_MS, FILES_CLOSED_MS, Topic
 from streams import topology
 from streams.kafka.connection import connection_options
 from streams.kafka.upgrade import FORECASTS_BEFORE_LANES, move_forecasts
 from streams.settings import Settings
 
 ADVICE = "run: glucast topics provision"
+RIGHTS = "glucast topics acls prints what each role needs"
+MISSING = "is missing"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class _Found:
 
 
 _COPIES_THAT_OUTVOTE = 3
+_AT_MOST = ("max.compaction.lag.ms", "segment.ms")
+"""What a person wants deleted is not kept for as long as a file happens to be open."""
 _SET_ON_TOPIC = 1  # Kafka's ConfigSource.DYNAMIC_TOPIC_CONFIG
 _VISIBLE_WITHIN_SECONDS = 20.0
 _WAIT_STEP_SECONDS = 0.1
@@ -67,7 +72,7 @@ _GLANCE_SECONDS = 2.0
 
 
 def wanted_config(topic: Topic, copies: int) -> dict[str, str]:
-    """The topic settings that the topology relies on; numbers are lower bounds.
+    """The topic settings that the topology relies on; numbers are lower bounds, of `_AT_MOST` upper ones.
 
     What is confirmed has to survive a broker, or offsets are used again and tables are ahead of their changelogs: so a
     write needs two of three copies, and a copy that lacks confirmed messages never leads.
@@ -78,8 +83,10 @@ def wanted_config(topic: Topic, copies: int) -> dict[str, str]:
     }
     if topic.compacted:
         config["delete.retention.ms"] = str(DELETIONS_KEPT_MS)
+        config["max.compaction.lag.ms"] = str(FILES_CLOSED_MS)
     else:
         config["retention.ms"] = str(topic.retention_ms)
+        config["segment.ms"] = str(FILES_CLOSED_MS)
     if copies >= _COPIES_THAT_OUTVOTE:
         config["min.insync.replicas"] = "2"
     if copies > 1:
@@ -124,7 +131,7 @@ async def check(settings: Settings) -> list[Mismatch]:
     wanted = {topic.name: topic for topic in topology.all_topics()}
     async with _Admin(settings) as admin:
         found = await admin.describe(list(wanted))
-    missing = [Mismatch(name, "is missing", True) for name in wanted if name not in found]
+    missing = [Mismatch(name, MISSING, True) for name in wanted if name not in found]
     return missing + _differences(wanted, found, settings)
 
 
@@ -147,8 +154,30 @@ async def require(settings: Settings) -> None:
             if not mismatches:
                 return
             if late or not all(mismatch.repairable for mismatch in mismatches):
-                raise TopicMismatchError(f"{_summary(mismatches)}. To correct it {ADVICE}")
+                raise TopicMismatchError(
+                    f"{_summary(mismatches)}. To correct it {ADVICE}{_hidden(mismatches, settings)}"
+                )
         await asyncio.sleep(_WAIT_STEP_SECONDS)
+
+
+async def require_groups(settings: Settings, groups: Iterable[str]) -> None:
+    """Return where this process may join its consumer groups, as far as Kafka says so: a member without the right waits
+    for ever and without a word. Raises `ConfigurationError`.
+    """
+    if settings.security_protocol == "PLAINTEXT":
+        return  # Kafka does not know who asks
+    async with _Admin(settings) as admin:
+        for group in groups:
+            if not await admin.may_join(group):
+                who = settings.sasl_username or "of this certificate"
+                raise ConfigurationError(f"the Kafka user {who} may not join the consumer group {group}: {RIGHTS}")
+
+
+def _hidden(mismatches: list[Mismatch], settings: Settings) -> str:
+    """Kafka says of a topic that a user may not see what it says of one that does not exist."""
+    if settings.sasl_username is None or not any(mismatch.text == MISSING for mismatch in mismatches):
+        return ""
+    return f"; or the Kafka user {settings.sasl_username} may not see them: {RIGHTS}"
 
 
 def _summary(mismatches: list[Mismatch]) -> str:
@@ -171,15 +200,17 @@ def _differences(wanted: Mapping[str, Topic], found: Mapping[str, _Found], setti
             differences.append(Mismatch(name, text, False))
         for key, value in wanted_config(wanted[name], is_.copies).items():
             # A broker that does not tell (the embedded one tells only what was set) cannot be compared.
-            if key in is_.config and not _suffices(is_.config[key], value):
-                words = "at least " if value.isdecimal() else ""
+            if key in is_.config and not _suffices(key, is_.config[key], value):
+                words = "" if not value.isdecimal() else "at most " if key in _AT_MOST else "at least "
                 differences.append(Mismatch(name, f"{key} is {is_.config[key]}, it has to be {words}{value}", True))
     return differences
 
 
-def _suffices(is_: str, wanted: str) -> bool:
+def _suffices(key: str, is_: str, wanted: str) -> bool:
     if not wanted.isdecimal():
         return is_ == wanted
+    if key in _AT_MOST:
+        return int(is_) <= int(wanted)
     return int(is_) == -1 or int(is_) >= int(wanted)  # -1 is Kafka's "unlimited"
 
 
@@ -240,6 +271,15 @@ class _Admin:
             await self._client.find_coordinator(topology.app_id("ingest"))
         except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
             return False
+        return True
+
+    async def may_join(self, group: str) -> bool:
+        try:
+            await self._client.find_coordinator(group)
+        except GroupAuthorizationFailedError:
+            return False
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+            pass  # it is asked again by whoever joins
         return True
 
     async def describe(self, names: list[str]) -> dict[str, _Found]:

@@ -14,6 +14,7 @@ from schemas.topics import Topic
 from streams import dead_letters, dlq, topology
 from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
+from streams.kafka.whole_topics import everything
 from streams.settings import Settings
 
 
@@ -55,7 +56,7 @@ async def send(producer: AIOKafkaProducer, *letters: DeadLetter) -> None:
 
 
 async def received(settings: Settings, topic: Topic = topics.READINGS) -> list[tuple[int, bytes | None, bytes | None]]:
-    return [(r.partition, r.key, r.value) async for r in dlq._everything(settings, topic.name)]
+    return [(r.partition, r.key, r.value) async for r in everything(settings, topic.name)]
 
 
 async def test_a_letter_goes_back_to_its_partition_once(settings: Settings, producer: AIOKafkaProducer) -> None:
@@ -178,7 +179,7 @@ async def test_a_message_is_replayed_as_it_was(
     letter_key, letter = dead_letters.message_of(message, "unify", Failure("failed", "no", 3))
     await producer.send_and_wait(topics.DEAD_LETTERS.name, letter, letter_key)
     assert [item.sent for item in await dlq.replay(settings, None)] == [True]
-    records = [record async for record in dlq._everything(settings, topic.name)]
+    records = [record async for record in everything(settings, topic.name)]
     for record in records:
         assert (record.partition, record.key, record.value, list(record.headers)) == (1, key, value, headers)
     assert len(records) == 2

@@ -11,9 +11,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.topics import READINGS, TOPICS, UPLOADS
-from streams import dlq
 from streams.kafka import provision
 from streams.kafka.connection import producer_options
+from streams.kafka.whole_topics import everything
 from streams.settings import Settings
 from tests.kit.brokers import end, kafka_home, soon_forgotten
 from tests.kit.waiting import until_async
@@ -46,7 +46,7 @@ async def test_what_was_confirmed_survives_a_crash_and_a_start_on_other_ports(tm
     try:
         settings = Settings(broker=again.address, partitions=2)
         assert await provision.check(settings) == []
-        assert [record.value async for record in dlq._everything(settings, UPLOADS.name)] == [large]
+        assert [record.value async for record in everything(settings, UPLOADS.name)] == [large]
         await _changed_settings_are_found_and_corrected(settings)
         await _the_broker_says_when_a_message_came(settings)
     finally:
@@ -79,7 +79,7 @@ async def _the_broker_says_when_a_message_came(settings: Settings) -> None:
         for topic in (topic for topic in TOPICS if topic.stamped):
             sent = await producer.send_and_wait(topic.name, b"x", b"key", 1, timestamp_ms=4_102_444_800_000)
             assert abs(sent.timestamp / 1000 - time.time()) < 60, topic.name
-            *_, kept = [record async for record in dlq._everything(settings, topic.name)]
+            *_, kept = [record async for record in everything(settings, topic.name)]
             assert kept.timestamp == sent.timestamp
     finally:
         await producer.stop()

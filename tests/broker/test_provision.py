@@ -66,15 +66,17 @@ def test_numbers_are_lower_bounds_and_policies_exact() -> None:
     wanted = provision.wanted_config(topics.READINGS, 1)
     assert wanted == {
         "cleanup.policy": "delete", "max.message.bytes": "1048576", "retention.ms": "604800000",
-        "message.timestamp.type": "LogAppendTime",
+        "message.timestamp.type": "LogAppendTime", "segment.ms": "86400000",
     }  # fmt: skip
     assert "message.timestamp.type" not in provision.wanted_config(topics.FAN_CHARTS, 1)
     compacted = provision.wanted_config(topics.UPLOAD_OUTCOMES, 1)
     assert (compacted["cleanup.policy"], compacted["delete.retention.ms"]) == ("compact", "86400000")
     assert "retention.ms" not in compacted
-    enough = [provision._suffices(is_, "10") for is_ in ("10", "11", "-1", "9", "0")]
+    assert (compacted["max.compaction.lag.ms"], "segment.ms" in compacted) == ("86400000", False)
+    enough = [provision._suffices("retention.ms", is_, "10") for is_ in ("10", "11", "-1", "9", "0")]
     assert enough == [True, True, True, False, False]
-    assert not provision._suffices("compact,delete", "compact")
+    assert [provision._suffices("segment.ms", is_, "10") for is_ in ("9", "10", "11")] == [True, True, False]
+    assert not provision._suffices("cleanup.policy", "compact,delete", "compact")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from deploy.simulate import Plan, readings_of, simulate, subject_ids
 from schemas import topics
 from schemas.errors import ConfigurationError
 from schemas.reading import Reading
-from streams import dlq
 from streams.kafka.provision import provision
+from streams.kafka.whole_topics import everything
 from streams.settings import Settings
 from tests.kit.processes import printed
 
@@ -27,7 +27,7 @@ async def test_history_comes_at_once_then_one_reading_a_step_and_never_from_the_
     await simulate(settings, plan, said.append)
 
     readings: dict[str, list[Reading]] = defaultdict(list)
-    async for record in dlq._everything(settings, topics.READINGS.name):
+    async for record in everything(settings, topics.READINGS.name):
         reading = Reading.from_json(record.value)
         assert record.key == reading.subject_id.encode()
         readings[reading.subject_id].append(reading)

@@ -21,7 +21,7 @@ from streams.kafka import messages
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
-from streams.topology import app_id, steps_of
+from streams.topology import STEPS, app_id, steps_of
 from tests.kit.workbench import Built, built
 
 MODEL_FINGERPRINT = "f" * 64
@@ -44,6 +44,12 @@ class SmallPipeline:
         self.inferred: Counter[tuple[str | None, int | None]] = Counter()
         self.hold = False
         self.fail = False
+
+    def table_rows(self) -> list[tuple[str, str]]:
+        """Key and value of every row of every table."""
+        tables = dict.fromkeys(table for step in STEPS for table in step.tables)
+        rows = (row for table in tables for row in self._tables.rows(table).items())
+        return [(key, value.decode("latin-1")) for key, value in rows]
 
     async def run(self) -> None:
         consumer = new_consumer(self._settings)

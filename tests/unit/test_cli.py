@@ -35,6 +35,7 @@ def test_help_lists_every_command() -> None:
         "schemas",
         "dlq",
         "keys",
+        "subject",
         "bench",
         "train",
         "evaluate",

@@ -21,3 +21,7 @@ def test_whoever_has_no_room_is_told_where_to_make_some(reason: str) -> None:
 
 def test_of_anything_else_the_reason_stands_alone() -> None:
     assert advised("Exception('IO error: Input/output error')") == "Exception('IO error: Input/output error')"
+
+
+def test_a_right_that_kafka_does_not_grant_is_told_with_where_to_look() -> None:
+    assert "glucast topics acls" in advised("step window: effects could not be sent: TopicAuthorizationFailedError()")

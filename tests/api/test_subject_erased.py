@@ -1,0 +1,129 @@
+"""A subject is exported and erased: the API forgets, on its disk too, and says what remains on topics."""
+
+import asyncio
+import dataclasses
+import datetime
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from query_api.projections.fan_charts import ChartRow
+from query_api.read_model import Entry, ReadModel
+from query_api.store import Store
+from query_api.subscriptions import Subscriptions
+from schemas import topics
+from schemas.errors import ConfigurationError
+from schemas.fan_chart_row import to_row
+from schemas.reading import ReadingOutcome
+from streams import subjects, topology
+from streams.kafka.connection import producer_options
+from streams.settings import Settings
+from tests.api.test_subjects import forecast_of, publish
+from tests.kit.brokers import rewritten
+from tests.kit.charts import fan_chart
+from tests.kit.query import Client, serving
+from tests.kit.small_pipeline import SmallPipeline
+from tests.kit.waiting import until_async
+
+NAME = "quillfeather"
+
+
+async def test_everything_of_a_subject_is_written_and_nothing_of_anybody_else(
+    client: Client, pipeline: SmallPipeline, settings: Settings, tmp_path: Path
+) -> None:
+    for subject in (NAME, "mallory"):
+        await publish(client, 97, subject)
+        await forecast_of(client, subject)
+    stray = json.dumps({"subject_id": NAME, "glucose": 1}).encode()
+    async with AIOKafkaProducer(**producer_options(settings)) as producer:
+        await producer.send_and_wait(topics.READINGS.name, stray, b"wrong")
+    history = client.services.read_model.fan_charts.history
+    await until_async(lambda: len(history(NAME, None, None)) == 2, "both charts")
+    found = await asyncio.to_thread(subjects.export, settings, NAME, tmp_path / "out")
+    rows = {source.topic: source.rows for source in found}
+    assert set(rows) == {topic.name for topic in subjects.sources()}
+    assert rows[topics.READINGS.name] == 97 + 1
+    assert rows[topics.READING_OUTCOMES.name] >= 97
+    assert rows[topics.FAN_CHARTS.name] == 2
+    assert rows[topics.LIVE.name] + rows[topics.BACKFILL.name] == 2
+    assert sum(rows[topic.name] for topic in topology.CHART_CHANGELOGS.values()) == 2
+    manifest = json.loads((tmp_path / "out" / subjects.MANIFEST).read_text())
+    assert {each["topic"]: each["rows"] for each in manifest["sources"]} == rows
+    assert manifest["subject_id"] == NAME
+    for source in found:
+        if source.file is None:
+            continue
+        table = pq.read_table(tmp_path / "out" / source.file).to_pylist()
+        assert len(table) == source.rows
+        assert all(row["record"] and NAME in row["record"] for row in table), source.topic
+        assert not [row for row in table if "mallory" in row["record"] or "mallory" in row["key"]], source.topic
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(ConfigurationError, match="name a new directory"):
+        await asyncio.to_thread(subjects.export, settings, NAME, tmp_path / "out")
+
+
+async def test_the_api_forgets_a_subject_on_its_disk_too(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    async with serving(settings, tmp_path / "one") as one, serving(settings, tmp_path / "two") as two:
+        for subject in (NAME, "mallory"):
+            await publish(one, 97, subject)
+            await forecast_of(one, subject)
+            await forecast_of(two, subject)
+        answer = await one.delete(f"/subjects/{NAME}")
+        assert (answer.status_code, "erased" in answer.json()["message"]) == (200, True)
+        kept = {each["topic"]: datetime.datetime.fromisoformat(each["until"]) for each in answer.json()["remains"]}
+        assert set(kept) == {topic.name for topic in subjects.sources()}
+        days = (kept[topics.READINGS.name] - datetime.datetime.now(datetime.UTC)) / datetime.timedelta(days=1)
+        assert 7.9 < days <= 8
+        assert (await one.get(f"/subjects/{NAME}/forecast")).status_code == 404, "at once, where it was asked for"
+        for client in (one, two):
+            model = client.services.read_model
+
+            async def gone(client: Client = client) -> bool:
+                await client.services.follower.catch_up()
+                return NAME not in (await client.get("/subjects")).json()["subjects"]
+
+            await until_async(gone, "the other replica forgets")
+            answer = await client.get(f"/subjects/{NAME}/forecast")
+            assert (answer.status_code, "no readings" in answer.json()["detail"]) == (404, True)
+            assert not list(model.readings.measured.newest_first(NAME))
+            assert (await client.get("/subjects")).json() == {"subjects": ["mallory"]}
+        for table in pipeline.table_rows():
+            assert NAME not in "".join(table), "a table of a worker"
+        await subjects.erase(settings, NAME)  # again, by the command: it changes nothing
+    for name in ("one", "two"):
+        files = rewritten(tmp_path / name / "read-model")
+        assert [path.name for path in files if NAME.encode() in path.read_bytes()] == []
+        assert [path.name for path in files if b"mallory" in path.read_bytes()], "the search finds nothing"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ReadModel:
+    return ReadModel(Store(tmp_path / "table", 1 << 20, 1 << 20), Subscriptions())
+
+
+def chart(position: int, minutes: int, began_ms: int) -> Entry:
+    made = fan_chart(began_ms=began_ms)
+    made = made.model_copy(update={"issue_time": made.issue_time + datetime.timedelta(minutes=minutes)})
+    return Entry(topology.CHART_CHANGELOGS["live"].name, 0, 0, f"subject/anna/{position}/m".encode(), to_row(made))
+
+
+def erased(at_ms: int) -> Entry:
+    time = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
+    outcome = ReadingOutcome(outcome_id="a" * 64, subject_id="anna", status="erased", time=time)
+    return Entry(topics.READING_OUTCOMES.name, 0, 0, b"anna", outcome.to_json())
+
+
+def test_charts_from_before_go_with_the_outcome_and_those_of_a_new_beginning_stay(model: ReadModel) -> None:
+    model.apply([chart(1, 5, 1000), chart(2, 0, 3000), erased(2000)], {})
+    rows = model.fan_charts.history("anna", None, None)
+    assert [row.began_ms for row in rows] == [3000]
+    latest = model.fan_charts.latest("anna")
+    assert isinstance(latest, ChartRow)
+    assert latest.began_ms == 3000
+    model.apply([dataclasses.replace(chart(2, 0, 3000), value=None)], {})
+    assert model.fan_charts.subjects() == []

@@ -1,0 +1,76 @@
+"""All roles on a Kafka that grants nothing but what `glucast topics acls` prints: a reading in, a forecast out."""
+
+import asyncio
+import datetime
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.bench.roles import Place, RoleProcess, Roles
+from deploy.roles import variables
+from schemas.errors import TopicMismatchError
+from streams import subjects
+from streams.acls import PRINCIPALS, lines
+from streams.kafka.provision import provision, require
+from streams.topology import app_id
+from tests.kit.brokers import rewritten
+from tests.kit.secured import SecuredKafka, secured_kafka
+from tests.kit.waiting import until
+
+pytestmark = pytest.mark.kafka
+SUBJECT = "quillfeather"
+LIGHT = {"forecaster": "ridge", "log_format": "json"}
+
+
+def place(kafka: SecuredKafka, user: str) -> Place:
+    return Place(variables(kafka.overrides_of(user) | LIGHT))
+
+
+def readings() -> list[dict[str, object]]:
+    now = datetime.datetime.now(datetime.UTC)
+    times = [now - datetime.timedelta(minutes=5 * number) for number in reversed(range(97))]
+    return [
+        {"time": time.isoformat(), "glucose": 100 + number % 30, "unit": "mg/dL", "simulated": True}
+        for number, time in enumerate(times)
+    ]
+
+
+def ended(process: RoleProcess) -> bool:
+    return process.returncode is not None
+
+
+def test_every_role_works_with_the_least_rights_and_says_what_it_lacks(tmp_path: Path) -> None:
+    with secured_kafka(tmp_path) as kafka:
+        kafka.add_users([*(f"glucast-{who}" for who in PRINCIPALS), "nobody", "halfway"])
+        kafka.run(lines({}))
+        kafka.run(line for line in lines({"calc": "halfway"}, ["calc"]) if f"--group {app_id('calc')}" not in line)
+        asyncio.run(provision(kafka.settings_of("glucast-operator")))
+        home = tmp_path / "roles"
+        with Roles(kafka.address, home) as roles:
+            api = roles.api(place=place(kafka, "glucast-query"))
+            for role in ("ingest", "inference", "calc"):
+                roles.worker(role, place=place(kafka, f"glucast-{role}"))
+            roles.wait_until_ready()
+            lacking = roles.worker("calc", 7, place=place(kafka, "halfway"))
+            with httpx.Client(base_url=api.url, timeout=30) as client:
+                assert client.post(f"/subjects/{SUBJECT}/readings", json=readings()).status_code == 202
+                until(lambda: client.get(f"/subjects/{SUBJECT}/forecast").status_code == 200, "a forecast", 30)
+                assert client.get("/health").json()["models_initialized"] is True
+                found = subjects.export(kafka.settings_of("glucast-operator"), SUBJECT, tmp_path / "out")
+                assert {source.topic for source in found if source.rows} >= {"cgm.readings", "cgm.fan-charts"}
+                asyncio.run(subjects.erase(kafka.settings_of("glucast-operator"), SUBJECT))
+                until(lambda: client.get("/subjects").json() == {"subjects": []}, "the API forgets", 20)
+            until(partial(ended, lacking), "who lacks a right ends", 30)
+        said = lacking.log.read_text()
+        assert "halfway may not join the consumer group glucast-calc: glucast topics acls prints" in said, said
+        assert "Traceback" not in said
+        with pytest.raises(TopicMismatchError, match="nobody may not see them: glucast topics acls prints"):
+            asyncio.run(require(kafka.settings_of("nobody")))
+        tables = [path.parent for path in home.rglob("CURRENT")]
+        assert tables
+        files = [path for table in tables for path in rewritten(table)]
+        assert [path for path in files if SUBJECT.encode() in path.read_bytes()] == []
+        logs = [path for path in home.rglob("*-[0-9].log") if SUBJECT in path.read_text(errors="replace")]
+        assert logs == []
