@@ -21,7 +21,7 @@ class HorizonScore(Record):
     median_mgdl: float
     error_mgdl: float = Field(description="Median less truth.")
     crps_mgdl: float = Field(description="Continuous ranked probability score of the published fan.")
-    in_50: bool = Field(description="Whether the truth lies between the published quantiles 25 and 75 %, ends included.")
+    in_50: bool = Field(description="Whether the truth lies between the published quantiles 25 and 75 %.")
     in_80: bool
     in_90: bool
     in_95: bool
@@ -40,8 +40,8 @@ class HorizonScore(Record):
 class TargetScore(Record):
     """The truth of one target time and how its forecasts did, on ``cgm.scores``, keyed by `series_key`.
 
-    A target is decided once, by the first forecast that is issued 30 minutes or more after it: what it shows as measured
-    there is the truth, and what comes later changes no score. Forecasts are those of the served model, each the last
+    A target is decided once, by the first forecast that is issued 30 minutes or more after it: what it shows there as
+    measured is the truth, and what comes later changes no score. Forecasts are those of the served model, each the last
     that was made for its time.
     """
 

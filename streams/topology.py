@@ -94,7 +94,8 @@ STEPS: tuple[Step, ...] = (
     Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (*CHART_TABLES, SCORES_TABLE),
          "deletes and restores fan charts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
+         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES,
+          topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Cache commands in, the fan-chart side: rows and a subject's scores go or rows come back, and what is still being computed for them is dropped."""
+"""Cache commands in, the fan-chart side: rows and scores go, or rows come back, and what is under way is dropped."""
 
 from agents.calc.calc import History
 from agents.calc.chart_rows import store

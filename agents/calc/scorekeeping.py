@@ -9,6 +9,7 @@ forecast ends as unmeasured. Of several forecasts for one time the last counts.
 import dataclasses
 import datetime
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ from schemas.score_state import (
     ScoreState,
     Sums,
     Target,
+    packed_shifts,
+    unpacked_shifts,
 )
 
 Array = NDArray[np.float64]
@@ -56,7 +59,8 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     readings = state.readings
     if recalibrate and readings > 0.0:
         shifts = recalibration.shifts(np.reshape(state.weights, _SHAPE))
-        known.readings, known.shifts_centi = readings, tuple(np.rint(shifts * 100).astype(int).ravel().tolist())
+        known.readings = readings
+        known.shifts = packed_shifts(np.rint(shifts * 100).astype(int).ravel().tolist())
     if slot > state.newest - KEPT_STEPS:
         _open(state, chart, name, known)
     return _published(chart, known), scores
@@ -75,16 +79,14 @@ def calibrated_as(chart: FanChart, calibration: FanCalibration | None) -> FanCha
     shifts = recalibration.over_horizon(np.array(calibration.score_shifts))
     fan = [tuple(row) for row in recalibration.recalibrated(base, shifts).T.tolist()]
     outer = (*fan[:MEDIAN], *fan[MEDIAN + 1 :])
-    return chart.model_copy(
-        update={"median_mgdl": fan[MEDIAN], "quantiles_mgdl": outer, "calibration": calibration}
-    )
+    return chart.model_copy(update={"median_mgdl": fan[MEDIAN], "quantiles_mgdl": outer, "calibration": calibration})
 
 
 def _published(chart: FanChart, known: KnownForecast) -> FanChart:
     if known.readings <= 0.0:
         return chart
-    rows = np.reshape(known.shifts_centi, _SHAPE) / 100
-    calibration = FanCalibration.model_construct(
+    rows = np.reshape(unpacked_shifts(known.shifts), _SHAPE) / 100
+    calibration = FanCalibration(
         version=recalibration.VERSION,
         readings=known.readings,
         score_shifts=tuple(tuple(row) for row in rows.tolist()),
@@ -105,7 +107,7 @@ def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast)
                 tuple([round(quantiles[step - 1] * _DECI) for quantiles in levels]),
                 round(chart.p_below_70[step - 1] * _TEN_THOUSAND),
                 round(chart.p_above_180[step - 1] * _TEN_THOUSAND),
-            )
+            ).to_bytes()
             for step in steps
         }
     state.forecasts[name] = known
@@ -129,7 +131,7 @@ def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]
     """Let time pass up to a slot and decide what is due by then. One record a target time that was measured."""
     weights = recalibration.decayed(np.reshape(state.weights, _SHAPE), min(slot - state.newest, 1 << 16))
     state.newest = slot
-    due = [_Decision(known.slot + step, step, name, known, target)
+    due = [_Decision(known.slot + step, step, name, known, Target.from_bytes(target))
            for name, known in state.forecasts.items() for step, target in known.targets.items()
            if known.slot + step <= slot - SETTLED_STEPS]  # fmt: skip
     for each in due:
@@ -162,49 +164,46 @@ def _scored(met: Sequence[_Decision], truth: Array, weights: Array, slot: int) -
     """The score of each decision; its place in the base fan is added to `weights`."""
     places = [SCORED_STEPS.index(each.step) for each in met]
     base = np.array([each.target.base for each in met]) / _DECI
-    shifts = np.array([np.reshape(each.known.shifts_centi, _SHAPE)[place] for each, place in zip(met, places, strict=True)])
+    every = np.array([unpacked_shifts(each.known.shifts) for each in met]).reshape(len(met), *_SHAPE)
+    shifts = every[np.arange(len(met)), places]
     published = recalibration.recalibrated(base, shifts / 100)
     base_scores = fan_scores.normal_scores(base, truth)
     aged = recalibration.decayed(np.ones(len(met)), slot - np.array([each.slot for each in met]))
-    np.add.at(weights, (places, recalibration.bins_of(base_scores)), aged)
+    np.add.at(weights, (np.array(places), recalibration.bins_of(base_scores)), aged)
     median = published[:, MEDIAN]
     inside = fan_scores.inside(published, truth)
     low, high = fan_scores.INTERVALS[90]
-    columns = {
-        "median_mgdl": median,
-        "error_mgdl": np.round(median - truth, 2),
-        "crps_mgdl": np.round(fan_scores.crps(published, truth), 2),
-        **{f"in_{percent}": hit for percent, hit in inside.items()},
-        "width_90_mgdl": np.round(published[:, high] - published[:, low], 1),
-        "pit": np.round(fan_scores.chances(base_scores), 4),
+    columns: dict[str, list[Any]] = {
+        "minutes_ahead": [each.step * STEP_MINUTES for each in met],
+        "chart": [each.name.hex() for each in met],
+        "median_mgdl": median.tolist(),
+        "error_mgdl": np.round(median - truth, 2).tolist(),
+        "crps_mgdl": np.round(fan_scores.crps(published, truth), 2).tolist(),
+        **{f"in_{percent}": hit.tolist() for percent, hit in inside.items()},
+        "width_90_mgdl": np.round(published[:, high] - published[:, low], 1).tolist(),
+        "pit": np.round(fan_scores.chances(base_scores), 4).tolist(),
         "log_score_below_70": _log_score([each.target.low for each in met], truth < LOW_MGDL),
         "log_score_above_180": _log_score([each.target.high for each in met], truth > HIGH_MGDL),
         "clarke": ["ABCDE"[zone] for zone in clarke_zones(truth, median)],
         "parkes": ["ABCDE"[zone] for zone in parkes_zones(truth, median)],
     }
-    lists = {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in columns.items()}
-    return [
-        HorizonScore.model_construct(
-            minutes_ahead=each.step * STEP_MINUTES,
-            chart=each.name.hex(),
-            **{name: values[row] for name, values in lists.items()},
-        )
-        for row, each in enumerate(met)
-    ]
+    return [HorizonScore(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
-def _log_score(chances: Sequence[int], happened: NDArray[np.bool_]) -> Array:
-    return np.round(fan_scores.log_scores(np.array(chances) / _TEN_THOUSAND, happened), 3)
+def _log_score(chances: Sequence[int], happened: NDArray[np.bool_]) -> list[float]:
+    scores = fan_scores.log_scores(np.array(chances) / _TEN_THOUSAND, happened)
+    return [round(score, 3) + 0.0 for score in scores.tolist()]  # no negative zero
 
 
 def _sum_up(state: ScoreState, met: Sequence[_Decision], truth: Array, scores: Sequence[HorizonScore]) -> None:
-    for each, value, score in zip(met, truth, scores, strict=True):
-        if each.step not in SUMMED_STEPS:
-            continue
-        day, place = each.slot // STEPS_A_DAY, SUMMED_STEPS.index(each.step)
-        sums = list(state.days.get(day, (Sums(),) * len(SUMMED_STEPS)))
-        sums[place] = sums[place].plus(_sums_of(score, float(value)))
-        state.days[day] = tuple(sums)
+    summed: dict[int, list[Sums]] = {}
+    for each, value, score in zip(met, truth.tolist(), scores, strict=True):
+        if each.step in SUMMED_STEPS:
+            day, place = each.slot // STEPS_A_DAY, SUMMED_STEPS.index(each.step)
+            sums = summed.setdefault(day, state.sums_of(day))
+            sums[place] = sums[place].plus(_sums_of(score, value))
+    for day, sums in summed.items():
+        state.set_sums(day, sums)
 
 
 def _sums_of(score: HorizonScore, truth: float) -> Sums:

@@ -1,8 +1,8 @@
 """A fan that stays honest for one person: levels are read where this person's truths have been falling. Pure numpy.
 
 For each of SCORED_STEPS the normal scores of the base fan at the truth are counted in 18 bins, an earlier one for less
-(half-life HALF_LIFE_STEPS), beside a prior of PRIOR_READINGS that the fan is right, which never decays. With G the share
-of all that lies below an edge, the map
+(half-life HALF_LIFE_STEPS), beside a prior of PRIOR_READINGS that the fan is right, which never decays. With G the
+share of all that lies below an edge, the map
 
     Phi^-1(G(edge)) -> edge
 
@@ -41,7 +41,7 @@ _BETWEEN: Array = np.stack(
 _DECIMALS = 2
 
 
-def decayed(weights: Array, steps: int) -> Array:
+def decayed(weights: Array, steps: int | NDArray[np.int64]) -> Array:
     """What is left of weights after so many steps."""
     return np.asarray(weights * 0.5 ** (steps / HALF_LIFE_STEPS))
 
