@@ -148,6 +148,7 @@ def recalibration(
     study: Annotated[str, typer.Option(help="Whose people are forecast: a study that the checkpoint has not seen.")],
     checkpoint: Annotated[str, typer.Option(help="A checkpoint file that was trained without the study.")],
     days: Annotated[int, typer.Option(min=2, help="Of each person, from their first forecast on.")] = 14,
+    people: Annotated[int | None, typer.Option(min=1, help="The first so many of the study; otherwise all.")] = None,
     out: Annotated[Path | None, typer.Option(help="File for all figures, as JSON.")] = None,
 ) -> None:
     """Score the fan before and after it is fitted to each person, with the code that the calc role runs."""
@@ -156,7 +157,12 @@ def recalibration(
     from agents.training.recalibration_evaluation import evaluate_recalibration, text_of
 
     summary = evaluate_recalibration(
-        data=data, study=study, checkpoint=checkpoint, days=days, progress=lambda text: typer.echo(text, err=True)
+        data=data,
+        study=study,
+        checkpoint=checkpoint,
+        days=days,
+        most_people=people,
+        progress=lambda text: typer.echo(text, err=True),
     )
     typer.echo(text_of(summary))
     if out is not None:

@@ -53,13 +53,14 @@ class Judged(NamedTuple):
 
 
 def evaluate_recalibration(
-    *, data: Path, study: str, checkpoint: str, days: int, progress: Progress = print
+    *, data: Path, study: str, checkpoint: str, days: int, most_people: int | None = None, progress: Progress = print
 ) -> dict[str, Any]:
     """Figures of base and published fan: {"base" or "published": {group: {...}}} over `days` of each person.
 
     FileNotFoundError without the table, ConfigurationError where it lacks the study.
     """
     people = [person for person in judged_by(read_people(data), study) if person.ends.size >= 2 * STEPS_A_DAY]
+    people = people[:most_people]
     if not people:
         raise ConfigurationError(f"{data} holds nobody of {study} with two days of a reading every five minutes")
     forecaster = load_forecaster("network", Choice(checkpoint=checkpoint))
@@ -95,14 +96,12 @@ def judge(person: Person, forecaster: Any, days: int) -> Judged:
 
 
 def _published(person: Person, slots: NDArray[np.int64], base: Array) -> Array:
-    found, row = np.empty_like(base), b""
+    found, state = np.empty_like(base), ScoreState()
     for place, (slot, fan) in enumerate(zip(slots.tolist(), base, strict=True)):
-        state = ScoreState.from_bytes(row)
         last = slot - person.first + 1
         past = slice(last - PAST_POINTS, last)
         chart = _chart(slot, person.mgdl[past].tolist(), np.flatnonzero(~person.measured[past]).tolist(), fan.tolist())
         chart, _ = keep(state, chart, recalibrate=True)
-        row = state.to_bytes()
         found[place] = [values for _, values in chart.levels()]
     return found
 
@@ -140,14 +139,19 @@ def _figures(judged: Sequence[Judged], fan: str) -> dict[str, Any]:
         parts = [_hits(one, fan, mask) for one, mask in zip(judged, masks, strict=True)]
         found["regimes"][name] = {
             "forecasts": int(sum(mask.sum() for mask in masks)),
-            **{key: float(np.nanmean(np.concatenate([part[key] for part in parts]))) for key in parts[0]},
+            **{key: _known_mean(np.concatenate([part[key] for part in parts])) for key in parts[0]},
         }
     return found
 
 
 def _covered(one: Judged, fan: str, rows: NDArray[np.bool_]) -> dict[str, float]:
-    return {key: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-            for key, values in _hits(one, fan, rows).items()}  # fmt: skip
+    return {key: _known_mean(values) for key, values in _hits(one, fan, rows).items()}
+
+
+def _known_mean(values: Array) -> float:
+    """Of what is no NaN; NaN of nothing."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _hits(one: Judged, fan: str, rows: NDArray[np.bool_]) -> dict[str, Array]:
@@ -167,11 +171,7 @@ def _hits(one: Judged, fan: str, rows: NDArray[np.bool_]) -> dict[str, Array]:
 
 
 def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    found = {}
-    for key in rows[0]:
-        known = [row[key] for row in rows if np.isfinite(row[key])]
-        found[key] = float(np.mean(known)) if known else float("nan")
-    return found
+    return {key: _known_mean(np.array([row[key] for row in rows])) for key in rows[0]}
 
 
 def text_of(summary: dict[str, Any]) -> str:
