@@ -19,6 +19,7 @@ from query_api.projections.fan_charts import ChartRow, FanChartLog, FanCharts
 from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
 from query_api.projections.requests import Requests
+from query_api.projections.scores import Scores
 from query_api.projections.uploads import StoredHandle, Uploads
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
@@ -28,7 +29,7 @@ from streams.kafka.decoding import Undecodable
 
 log = structlog.get_logger("query_api.read_model")
 
-LAYOUT = b"4"
+LAYOUT = b"5"
 """Of all rows; a table of another one is built anew."""
 
 _NUMBER = struct.Struct(">q")
@@ -55,12 +56,18 @@ class ReadModel:
         self.skipped = 0
         self.fan_charts = FanCharts(store)
         self.uploads = Uploads(store)
-        self.readings = Readings(store, self.fan_charts.forget)
+        self.scores = Scores(store)
+        self.readings = Readings(store, self._forget)
         self.requests = Requests()
         projections: tuple[Projection, ...] = (
-            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.requests
+            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.requests
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
+
+    def _forget(self, subject_id: str, up_to_ms: int) -> None:
+        """Stage the end of what is held of a subject beside its readings."""
+        self.fan_charts.forget(subject_id, up_to_ms)
+        self.scores.forget(subject_id)
 
     @property
     def followed(self) -> tuple[str, ...]:

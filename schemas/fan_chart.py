@@ -26,6 +26,18 @@ OverHorizon = Annotated[tuple[float, ...], Field(min_length=HORIZON_STEPS, max_l
 """A number a target time."""
 
 
+class FanCalibration(Record):
+    """How a person's earlier truths have moved the fan: enough to make the published fan from the base one again.
+
+    `score_shifts` has a row for 5, 15, 30, 45 and 60 minutes ahead and in it a number a level, rising, the median among
+    them: how far from its own normal score the base fan is read (`agents.core.recalibration`).
+    """
+
+    version: SmallInteger = Field(description="Of the rule.")
+    readings: float = Field(description="Truths that it is learnt from, earlier ones for less: half after 3 days.")
+    score_shifts: tuple[tuple[float, ...], ...]
+
+
 class FanChart(Record):
     """One forecast, on ``cgm.fan-charts``, keyed by `series_key`. Repeated deliveries carry the same `chart_id`.
 
@@ -81,6 +93,11 @@ class FanChart(Record):
         description="Beside the median.",
     )
     quantiles_mgdl: tuple[OverHorizon, ...] = Field(min_length=len(OUTER_LEVELS), max_length=len(OUTER_LEVELS))
+    calibration: FanCalibration | None = Field(
+        default=None,
+        description="Of median and quantiles for this person. Event probabilities are those of the base fan: a "
+        "person's fan does not mend them. None where it is off, before the first truth, and of samples.",
+    )
     p_below_54: OverHorizon
     p_below_70: OverHorizon
     p_above_180: OverHorizon

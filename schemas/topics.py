@@ -121,6 +121,10 @@ FAN_CHARTS = Topic(
     "cgm.fan-charts", "json", "FanChart", "series or subject", "forecasts for people and other systems", public=True,
     retention_ms=7 * DAY_MS,
 )  # fmt: skip
+SCORES = Topic(
+    "cgm.scores", "json", "TargetScore", "series key", "how forecasts did, once the truth is known", public=True,
+    retention_ms=7 * DAY_MS,
+)  # fmt: skip
 READINGS_SHOWN_DAYS = 2
 """So far back the API shows readings as they were sent; outcomes carry them, and are kept as long."""
 
@@ -173,6 +177,7 @@ TOPICS: tuple[Topic, ...] = (
     BACKFILL,
     *FORECASTS.values(),
     FAN_CHARTS,
+    SCORES,
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,
     REQUEST_OUTCOMES,

@@ -141,6 +141,9 @@ class Settings(BaseSettings):
         2 * MIB, ge=MIB, description="RocksDB memory a table and partition before it writes; twice."
     )
     subject_history_steps: int = Field(288, ge=12, description="Forecasts kept a subject (288 are one day).")
+    recalibrate: bool = Field(
+        True, description="Fit a person's fan to where their own truths fell. Off: the model's calibration alone."
+    )
 
     # query API
     host: str = Field("127.0.0.1", description="Address to bind; others need keys or allow_unauthenticated.")

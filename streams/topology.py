@@ -11,7 +11,8 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                                cgm.forecasts.{interactive, live, backfill}
                                                                   ▼
                          [calc] ─▶ fan-chart tables, one a lane ─▶ [query_api] (their changelogs)
-                            └────▶ cgm.fan-charts ───────────────▶ everybody else
+                            ├────▶ cgm.fan-charts, cgm.scores ───▶ everybody else
+                            └────▶ scores table: what truths the forecasts met ─▶ [calc], [query_api]
 
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
 subject is reset. A step that rejects writes an outcome, a step that fails writes to cgm.dead-letters. What stands here
@@ -25,7 +26,7 @@ from typing import Literal
 
 from schemas import topics
 from schemas.lanes import Lane
-from schemas.tables import FAN_CHART_TABLES, SERIES_TABLE, SUBJECTS_TABLE
+from schemas.tables import FAN_CHART_TABLES, SCORES_TABLE, SERIES_TABLE, SUBJECTS_TABLE
 from schemas.topics import Topic
 
 WorkerRole = Literal["ingest", "inference", "calc"]
@@ -68,6 +69,7 @@ CHART_TABLES = tuple(FAN_CHART_TABLES.values())
 CHART_CHANGELOGS: dict[Lane, Topic] = {
     lane: topics.changelog(app_id("calc"), table) for lane, table in FAN_CHART_TABLES.items()
 }
+SCORES_CHANGELOG = topics.changelog(app_id("calc"), SCORES_TABLE)
 
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
@@ -86,12 +88,14 @@ STEPS: tuple[Step, ...] = (
     Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),
          (*FORECASTS, topics.REQUEST_OUTCOMES, topics.BACKFILL), (),
          "samples in micro-batches, lanes by priority and a share for each"),
-    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), CHART_TABLES,
-         "turns samples into calibrated fan charts and event probabilities"),
-    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), CHART_TABLES,
+    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.SCORES, topics.REQUEST_OUTCOMES),
+         (*CHART_TABLES, SCORES_TABLE),
+         "turns samples into calibrated fan charts and event probabilities, and scores them once the truth is known"),
+    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (*CHART_TABLES, SCORES_TABLE),
          "deletes and restores fan charts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
+         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES,
+          topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),
 )  # fmt: skip

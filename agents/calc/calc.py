@@ -14,8 +14,9 @@ from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
 from schemas.lanes import Lane
 from schemas.outcome import RequestStatus
-from schemas.tables import DELETIONS_TABLE
-from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES
+from schemas.score_state import ScoreState
+from schemas.tables import DELETIONS_TABLE, SCORES_TABLE
+from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES, SCORES
 
 LANE_OF: dict[str, Lane] = {topic.name: lane for lane, topic in FORECASTS.items()}
 
@@ -27,15 +28,24 @@ class History(Protocol):
     def subject_history_steps(self) -> int: ...
 
 
+class Charting(History, Protocol):
+    """And whether their fans are fitted to the subject's own truths."""
+
+    @property
+    def recalibrate(self) -> bool: ...
+
+
 Charted = tuple[Forecast, FanChart | RejectedError]
 
 
 class Calc:
     """The step of ``cgm.forecasts.<lane>``. What it is told ahead it charts together, at a third of the cost."""
 
-    def __init__(self, settings: History) -> None:
-        from agents.calc import fan_chart  # numpy and scipy: loaded with the step, not with its first message
+    def __init__(self, settings: Charting) -> None:
+        from agents.calc import fan_chart, scorekeeping  # numpy and scipy: loaded with the step, not its first message
 
+        self._scorekeeping = scorekeeping
+        self._recalibrate = settings.recalibrate
         self._history_steps = settings.subject_history_steps
         self._ahead: dict[tuple[str, int, int], Charted | MalformedRecordError] = {}
         self._maths = fan_chart
@@ -59,8 +69,23 @@ class Calc:
         elif is_deleted(work, DELETIONS_TABLE, forecast.handle or of_subject(forecast.series_key), forecast.began_ms):
             _end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
         else:
+            if chart.kind == "live" and chart.model_serves:
+                chart = self._scored(work, chart)
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.send(FAN_CHARTS, chart.series_key, chart.to_json())
+
+    def _scored(self, work: Work, chart: FanChart) -> FanChart:
+        """Score by the chart the forecasts before it, and fit it to what they met, in one work with the chart.
+
+        Scores are confirmed before the state that says that they were sent.
+        """
+        state = _state(work.get(SCORES_TABLE, chart.series_key))
+        published, scores = self._scorekeeping.keep(state, chart, self._recalibrate)
+        work.put(SCORES_TABLE, chart.series_key, state.to_bytes())
+        for score in scores:
+            work.send(SCORES, score.series_key, score.to_json())
+        work.sends_first = bool(scores)
+        return published
 
     def _charted(self, messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:
         decoded = [_decoded(message) for message in messages]
@@ -73,7 +98,7 @@ class Calc:
         return [(each, next(charts)) if isinstance(each, Forecast) else each for each in decoded]
 
 
-def build(settings: History) -> Calc:
+def build(settings: Charting) -> Calc:
     """The step of ``cgm.forecasts.<lane>``."""
     return Calc(settings)
 
@@ -94,3 +119,11 @@ def _end(work: Work, forecast: Forecast, status: RequestStatus, reason: str) -> 
 def _time_of(timestamp_ms: int) -> datetime.datetime:
     """When the samples were ready: the message's own time, so that it is the same when delivered again."""
     return datetime.datetime.fromtimestamp(timestamp_ms / 1000, datetime.UTC)
+
+
+def _state(row: bytes | None) -> ScoreState:
+    """Of a row that cannot be read nothing is known: a forecast is worth more than how earlier ones did."""
+    try:
+        return ScoreState.from_bytes(row)
+    except MalformedRecordError:
+        return ScoreState()

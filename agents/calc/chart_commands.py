@@ -1,4 +1,4 @@
-"""Cache commands in, the fan-chart side: rows go or come back, and what is still being computed for them is dropped."""
+"""Cache commands in, the fan-chart side: rows and scores go, or rows come back, and what is under way is dropped."""
 
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
@@ -7,7 +7,7 @@ from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart_row import head_of
-from schemas.tables import ALL_HANDLES, DELETIONS_TABLE, FAN_CHART_TABLES, handle_prefix, subject_prefix
+from schemas.tables import ALL_HANDLES, DELETIONS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, handle_prefix, subject_prefix
 
 
 def build(settings: History) -> StepFunction:
@@ -26,6 +26,7 @@ def build(settings: History) -> StepFunction:
             if command.series_key is None:
                 raise MalformedRecordError("a reset names the subject as series_key")
             _remove(work, subject_prefix(command.series_key), command.up_to_ms)
+            work.delete(SCORES_TABLE, command.series_key)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
         else:
             if command.handle is None:

@@ -16,7 +16,7 @@ import datetime
 import hashlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agents.core.past_hours import HOURS_VERSION
 from schemas.grid import STEP_SECONDS, WINDOW_POINTS
@@ -98,6 +98,11 @@ def request_id(
 def chart_id(forecast_id: str, kind: str, series_key: str, place: str) -> str:
     """Names a fan chart: a computation and whose it is."""
     return _digest("chart", forecast_id, kind, series_key, place)
+
+
+def score_id(series_key: str, target_slot: int, charts: Iterable[str]) -> str:
+    """Names the scores of a target time: whose it is, and which forecasts are scored."""
+    return _digest("score", series_key, target_slot, *charts)
 
 
 def upload_id(raw: bytes, timezone: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 app = typer.Typer(help="Train and evaluate the forecaster.", no_args_is_help=True)
+evaluating = typer.Typer(invoke_without_command=True)
+app.add_typer(evaluating, name="evaluate")
 
 DataOption = Annotated[
     Path | None,
@@ -80,8 +82,9 @@ def train(
     typer.echo(f"{out}: {summary['parameters']:,} parameters, {text}")
 
 
-@app.command()
+@evaluating.callback()
 def evaluate(
+    context: typer.Context,
     checkpoint: Annotated[str, typer.Option(help="A checkpoint file, or 'bundled'.")] = "bundled",
     beside: Annotated[Path | None, typer.Option(help="Another checkpoint for the same tables.")] = None,
     data: DataOption = None,
@@ -97,6 +100,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained here.")] = 0,
 ) -> None:
     """Score a checkpoint and its baselines on held-out hours, people and studies, and write the report."""
+    if context.invoked_subcommand is not None:
+        return
     from rich.console import Console
 
     from agents.training.evaluate import evaluate as run
@@ -135,3 +140,30 @@ def evaluate(
                 f"CRPS {last['crps_mgdl']:5.2f}  90 % interval covers {100 * last['in_90']:.1f} %"
             )
     console.print(f"report: {out}")
+
+
+@evaluating.command()
+def recalibration(
+    data: Annotated[Path, typer.Option(help="Parquet table of recordings.")],
+    study: Annotated[str, typer.Option(help="Whose people are forecast: a study that the checkpoint has not seen.")],
+    checkpoint: Annotated[str, typer.Option(help="A checkpoint file that was trained without the study.")],
+    days: Annotated[int, typer.Option(min=2, help="Of each person, from their first forecast on.")] = 14,
+    people: Annotated[int | None, typer.Option(min=1, help="The first so many of the study; otherwise all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for all figures, as JSON.")] = None,
+) -> None:
+    """Score the fan before and after it is fitted to each person, with the code that the calc role runs."""
+    import json
+
+    from agents.training.recalibration_evaluation import evaluate_recalibration, text_of
+
+    summary = evaluate_recalibration(
+        data=data,
+        study=study,
+        checkpoint=checkpoint,
+        days=days,
+        most_people=people,
+        progress=lambda text: typer.echo(text, err=True),
+    )
+    typer.echo(text_of(summary))
+    if out is not None:
+        out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

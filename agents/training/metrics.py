@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.core.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.core.predictive import Calibration, crps, probability_below, quantiles
-from agents.training.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.training.events import HIGH_MGDL, LOW_MGDL, event_score
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS

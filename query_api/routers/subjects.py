@@ -17,6 +17,7 @@ from query_api.known_answers import remember
 from query_api.plots import SUBJECT_TYPES, MediaType, preferred
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
+from query_api.scorecard import Scorecard, scorecard
 from query_api.services import Services, services_of, while_connected
 from query_api.subject_forecast import forecast_of
 from query_api.units import document
@@ -316,6 +317,20 @@ async def forecasts(
         "next": following,
     }
     return Response(orjson.dumps(answer), media_type="application/json")
+
+
+@router.get("/subjects/{subject_id}/scores")
+@access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
+async def scores(uses: Uses, subject_id: Subject) -> Scorecard:
+    """How the forecasts of the last 1, 7 and 14 days did against what was measured. 404 says why nothing is known."""
+    state = uses.read_model.scores.of(subject_id)
+    if state is None:
+        if not uses.follower.caught_up:
+            raise UnavailableError("this replica is still reading what Kafka holds; try again")
+        raise NoForecastError("no forecast of this subject to score: its first comes after 8 h of readings")
+    if not state.scored:
+        raise NoForecastError("no target is scored yet: a forecast is scored 30 minutes after the first of its targets")
+    return scorecard(subject_id, state)
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:

@@ -15,7 +15,7 @@ ARROW_FORMAT = "application/vnd.apache.arrow.stream"
 
 Node = dict[str, Any]
 
-CHANNELS = (*topics.TOPICS, *topology.CHART_CHANGELOGS.values())
+CHANNELS = (*topics.TOPICS, *topology.CHART_CHANGELOGS.values(), topology.SCORES_CHANGELOG)
 """All topics, and the changelogs that the query role follows."""
 
 
@@ -97,7 +97,8 @@ def _group(step: topology.Step) -> Node:
 
 
 def _message_name(topic: Topic) -> str:
-    return topic.record or ("VendorExport" if topic == topics.UPLOADS else "FanChartRow")
+    rows = {topics.UPLOADS: "VendorExport", topology.SCORES_CHANGELOG: "ScoreRow"}
+    return topic.record or rows.get(topic, "FanChartRow")
 
 
 def _message(topic: Topic, payloads: Mapping[str, str]) -> Node:

@@ -1,6 +1,7 @@
 """calc and chart_commands: charts into table and topic, and no chart of what was deleted."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -12,8 +13,10 @@ from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
 from schemas.lanes import LANES, Lane
 from schemas.outcome import RequestOutcome
-from schemas.tables import FAN_CHART_TABLES
-from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES
+from schemas.score import TargetScore
+from schemas.tables import FAN_CHART_TABLES, SCORES_TABLE
+from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES, SCORES
+from streams.settings import Settings
 from tests.kit.forecasts import LIVE
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
@@ -245,3 +248,95 @@ async def test_what_is_told_ahead_gives_the_same_charts() -> None:
         else:
             first = await alone.run(CALC, value, topic="t", offset=place)
             assert await together.run(told, value, topic="t", offset=place) == first
+
+
+def live_at(step: int, glucose: list[int], **changes: object) -> bytes:
+    """The live forecast of ada that ends at a step of her glucose in hundredths of mg/dL."""
+    past = glucose[step - 95 : step + 1]
+    name = hashlib.sha256(f"{step} {past[-1]}".encode()).hexdigest()
+    samples = [past[-1] / 100 + 3 * (draw - 4.5) for draw in range(10) for _ in range(12)]
+    forecast = dataclasses.replace(
+        LIVE, end_seconds=1_710_000_000 + 300 * step, past_centi_mgdl=past, forecast_id=name, input_hash=name,
+        samples_mgdl=samples, began_ms=NOW_MS + step,
+    )  # fmt: skip
+    return dataclasses.replace(forecast, **changes).to_arrow()  # type: ignore[arg-type]
+
+
+GLUCOSE = [10_000 + 100 * (step * 7 % 60) for step in range(300)]
+
+
+async def test_forecasts_are_scored_by_those_that_follow_and_fit_the_next_fan() -> None:
+    bench = Workbench()
+    charts = []
+    for step in range(100, 160):
+        works = await bench.run(CALC, live_at(step, GLUCOSE))
+        charts.append(FanChart.from_json(of(FAN_CHARTS, works)[0]))
+    scores = [TargetScore.from_json(value) for value in of(SCORES, bench.sent)]
+    assert len({score.score_id for score in scores}) == len(scores) == 60 - 7
+    assert {score.truth_mgdl for score in scores} <= {value / 100 for value in GLUCOSE}
+    assert charts[6].calibration is None
+    assert charts[-1].calibration is not None
+    for row in bench.rows(FAN_CHART_TABLES["backfill"]).values():
+        assert from_row(row) in charts
+        assert len(row) <= 2000
+    assert max(len(chart.to_json()) for chart in charts) <= 4000
+
+
+async def test_a_crash_between_scores_and_table_repeats_them_under_their_ids() -> None:
+    bench = Workbench()
+    for step in range(100, 140):
+        await bench.run(CALC, live_at(step, GLUCOSE))
+    lost = await bench.run(CALC, live_at(140, GLUCOSE), apply=False)
+    assert len(of(SCORES, lost)) == 1
+    assert await bench.run(CALC, live_at(140, GLUCOSE)) == lost
+    for step in (141, 142):
+        await bench.run(CALC, live_at(step, GLUCOSE))
+    again = await bench.run(CALC, live_at(140, GLUCOSE))
+    assert of(SCORES, again) == []
+    assert of(FAN_CHARTS, again) == of(FAN_CHARTS, lost)
+
+
+async def test_scores_are_confirmed_before_the_table_says_that_they_were_sent() -> None:
+    bench = Workbench()
+    for step in range(100, 140):
+        work = await bench.tables.run(*CALC, Message(topic="t", key=None, value=live_at(step, GLUCOSE)))
+        bench.tables.apply(work)
+        assert work.sends_first == bool(of(SCORES, work.sends)) == (step >= 107)
+
+
+async def test_samples_and_models_on_trial_are_not_scored_and_keep_their_fan() -> None:
+    bench = Workbench()
+    for step in range(100, 140):
+        await bench.run(CALC, live_at(step, GLUCOSE))
+    row, scored = dict(bench.rows(SCORES_TABLE)), len(of(SCORES, bench.sent))
+    for other in (live_at(150, GLUCOSE, model_serves=False), SAMPLE.to_arrow()):
+        (value,) = of(FAN_CHARTS, await bench.run(CALC, other))
+        assert FanChart.from_json(value).calibration is None
+    assert (bench.rows(SCORES_TABLE), len(of(SCORES, bench.sent))) == (row, scored)
+
+
+async def test_switched_off_charts_are_what_they_were_and_scores_go_on() -> None:
+    on, off = Workbench(), Workbench()
+    plain = built("calc", Settings(recalibrate=False))
+    for step in range(100, 160):
+        (value,) = of(FAN_CHARTS, await off.run(plain, live_at(step, GLUCOSE)))
+        await on.run(CALC, live_at(step, GLUCOSE))
+        (alone,) = of(FAN_CHARTS, await Workbench().run(CALC, live_at(step, GLUCOSE)))
+        assert value == alone
+    assert len(of(SCORES, off.sent)) == len(of(SCORES, on.sent)) > 0
+
+
+async def test_a_reset_forgets_what_a_subject_was_scored_by() -> None:
+    bench = Workbench()
+    for step in range(100, 140):
+        await bench.run(CALC, live_at(step, GLUCOSE))
+    await bench.run(COMMANDS, command_of("reset", NOW_MS + 1000, series_key="bob"))
+    assert "ada" in bench.rows(SCORES_TABLE)
+    await bench.run(COMMANDS, command_of("reset", NOW_MS + 1000, series_key="ada"))
+    assert bench.rows(SCORES_TABLE) == {}
+
+
+async def test_a_row_of_scores_that_cannot_be_read_costs_no_chart() -> None:
+    bench = Workbench()
+    bench.tables.table(SCORES_TABLE).rows["ada"] = b"\xff of a later version"
+    assert of(FAN_CHARTS, await bench.run(CALC, live_at(120, GLUCOSE)))

@@ -7,8 +7,11 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from deploy.bench.faults_audit import read_all
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
+from schemas.score import TargetScore
+from schemas.topics import SCORES
 from streams.kafka import messages
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
@@ -179,3 +182,36 @@ async def test_a_reading_of_the_future_in_a_message_of_the_future_is_refused(
     readings = client.services.read_model.readings
     outcome = await until_async(lambda: readings.latest("anna"), "an outcome of the reading")
     assert (outcome.status, outcome.code) == ("rejected", "future")
+
+
+async def test_forecasts_of_readings_are_scored_on_the_topic_and_over_http(
+    client: Client, pipeline: SmallPipeline, settings: Settings
+) -> None:
+    nobody = await client.get("/subjects/anna/scores")
+    assert (nobody.status_code, "8 h of readings" in nobody.json()["detail"]) == (404, True)
+    items = [reading(step) for step in range(117)]
+    assert (await client.post("/subjects/anna/readings", json=items[:97])).status_code == 202
+    await forecast_of(client)
+    early = await client.get("/subjects/anna/scores")
+    assert (early.status_code, "30 minutes" in early.json()["detail"]) == (404, True)
+    assert (await client.post("/subjects/anna/readings", json=items[97:])).status_code == 202
+
+    async def scored() -> Any:
+        response = await client.get("/subjects/anna/scores")
+        answer = response.json()
+        return answer if response.status_code == 200 and answer["scored"] == 49 else None
+
+    card = await until_async(scored, "the scores of 22 forecasts")
+    (fortnight,) = [window for window in card["windows"] if window["days"] == 14]
+    assert {row["minutes_ahead"]: row["targets"] for row in fortnight["horizons"]} == {15: 13, 30: 10, 60: 4}
+    assert card["unmeasured"] == 0
+    assert card["calibration"]["readings"] == pytest.approx(4.0, abs=0.1)
+    for row in fortnight["horizons"]:
+        assert sum(row["clarke"].values()) == pytest.approx(1, abs=1e-3)
+        assert 0 <= row["covered"]["50"] <= row["covered"]["90"] <= 1
+    records = [TargetScore.from_json(record.value) for record in await read_all(settings, SCORES.name)]
+    assert len({record.score_id for record in records}) == len(records) == 15
+    assert sum(len(record.scores) for record in records) == 49
+    assert {record.subject_id for record in records} == {"anna"}
+    chart = await forecast_of(client)
+    assert chart["calibration"]["readings"] == card["calibration"]["readings"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.reading import Reading
 from schemas.record import Record
+from schemas.score import TargetScore
 from streams.contracts.export import DIRECTORY
 from streams.contracts.records import ARROW_RECORDS, JSON_RECORDS
 from tests.contracts.generated import arrow_records, records
@@ -34,6 +36,14 @@ def committed(kind: type[Record]) -> Any:
     schema = json.loads((DIRECTORY / "json" / f"{kind.__name__}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+
+
+def test_the_score_in_the_papers_is_one() -> None:
+    (example,) = re.findall(
+        r"A record of `cgm\.scores`:\n\n```json\n(.*?)```", Path("ARCHITECTURE.md").read_text(), re.DOTALL
+    )
+    committed(TargetScore).validate(json.loads(example))
+    assert json.loads(TargetScore.from_json(example.encode()).to_json()) == json.loads(example)
 
 
 @json_records

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from agents.core.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.core.forecaster import Windows
 from agents.core.predictive import Calibration
 from agents.training.calibrate import even_weight, fit_calibration, residual_spread
-from agents.training.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.training.events import event_score
 from agents.training.metrics import Predictive, evaluate_predictive
 from agents.training.splits import Examples

@@ -1,0 +1,235 @@
+"""The score of a subject's forecasts, and the recalibration of the next one: pure, one forecast at a time.
+
+A live forecast brings the truth of those before it: its 96 points of the past are what the model saw, on its grid and
+after its rejections. A target is decided by the first forecast issued SETTLED_STEPS or more after it, so once, and
+readings that come late, twice or corrected within that time count the same in any order. What is not measured in that
+forecast ends as unmeasured. Of several forecasts for one time the last counts.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.calc.chart_rows import slot_of
+from agents.core import fan_scores, fingerprint, recalibration
+from agents.core.error_grid import clarke_zones, parkes_zones
+from schemas.fan_chart import MEDIAN, FanCalibration, FanChart
+from schemas.grid import PAST_POINTS, STEP_MINUTES, STEP_SECONDS, STEPS_A_DAY
+from schemas.score import HorizonScore, TargetScore
+from schemas.score_state import (
+    KEPT_DAYS,
+    KEPT_STEPS,
+    MOST_FORECASTS,
+    SCORED_STEPS,
+    SETTLED_STEPS,
+    SUMMED_STEPS,
+    KnownForecast,
+    ScoreState,
+    Sums,
+    Target,
+    packed_shifts,
+    unpacked_shifts,
+)
+
+Array = NDArray[np.float64]
+LOW_MGDL, HIGH_MGDL = 70.0, 180.0
+MODEL_BYTES = CHART_BYTES = 8
+_DECI, _TEN_THOUSAND = 10.0, 10_000.0
+_SHAPE = (len(SCORED_STEPS), -1)
+
+
+def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChart, list[TargetScore]]:
+    """Score by what the chart shows of the past, then publish the chart: recalibrated, and to be scored itself.
+
+    `chart` is the live chart of the served model as the model made it; `state` is changed. A chart that was here
+    before changes nothing, scores nothing and is published as it was.
+    """
+    slot, name = slot_of(chart.issue_time), chart_name(chart)
+    if (known := state.forecasts.get(name)) is not None:
+        return _published(chart, known), []
+    model = bytes.fromhex(chart.model_fingerprint)[:MODEL_BYTES]
+    if state.model != model:  # what was learnt of another model's fan says nothing of this one's
+        state.model, state.forecasts, state.weights = model, {}, ScoreState().weights
+    scores = _advance(state, chart, slot) if slot > state.newest else []
+    known = KnownForecast(slot, chart.began_ms, {})
+    readings = state.readings
+    if recalibrate and readings > 0.0:
+        shifts = recalibration.shifts(np.reshape(state.weights, _SHAPE))
+        known.readings = readings
+        known.shifts = packed_shifts(np.rint(shifts * 100).astype(int).ravel().tolist())
+    if slot > state.newest - KEPT_STEPS:
+        _open(state, chart, name, known)
+    return _published(chart, known), scores
+
+
+def chart_name(chart: FanChart) -> bytes:
+    """What a forecast is known by in the state."""
+    return bytes.fromhex(chart.chart_id)[:CHART_BYTES]
+
+
+def calibrated_as(chart: FanChart, calibration: FanCalibration | None) -> FanChart:
+    """The chart that a base chart becomes by a calibration; itself where there is none."""
+    if calibration is None:
+        return chart
+    base = np.array([quantiles for _, quantiles in chart.levels()]).T
+    shifts = recalibration.over_horizon(np.array(calibration.score_shifts))
+    fan = [tuple(row) for row in recalibration.recalibrated(base, shifts).T.tolist()]
+    outer = (*fan[:MEDIAN], *fan[MEDIAN + 1 :])
+    return chart.model_copy(update={"median_mgdl": fan[MEDIAN], "quantiles_mgdl": outer, "calibration": calibration})
+
+
+def _published(chart: FanChart, known: KnownForecast) -> FanChart:
+    if known.readings <= 0.0:
+        return chart
+    rows = np.reshape(unpacked_shifts(known.shifts), _SHAPE) / 100
+    calibration = FanCalibration(
+        version=recalibration.VERSION,
+        readings=known.readings,
+        score_shifts=tuple(tuple(row) for row in rows.tolist()),
+    )
+    return calibrated_as(chart, calibration)
+
+
+def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast) -> None:
+    """Remember a chart; its targets that can still be decided are open, and those of the one that it replaces not."""
+    rivals = [other for other in state.forecasts.values() if other.slot == known.slot]
+    if not any(other.began_ms > known.began_ms for other in rivals):
+        for other in rivals:
+            other.targets = {}
+        steps = [step for step in SCORED_STEPS if known.slot + step > state.newest - SETTLED_STEPS]
+        levels = [quantiles for _, quantiles in chart.levels()]
+        known.targets = {
+            step: Target(
+                tuple([round(quantiles[step - 1] * _DECI) for quantiles in levels]),
+                round(chart.p_below_70[step - 1] * _TEN_THOUSAND),
+                round(chart.p_above_180[step - 1] * _TEN_THOUSAND),
+            ).to_bytes()
+            for step in steps
+        }
+    state.forecasts[name] = known
+    while len(state.forecasts) > MOST_FORECASTS:
+        replaced = (other for other, each in state.forecasts.items() if not each.targets)
+        del state.forecasts[next(replaced)]  # at most KEPT_STEPS forecasts have targets, one a slot
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Decision:
+    """One open target that is decided now."""
+
+    slot: int
+    step: int
+    name: bytes
+    known: KnownForecast
+    target: Target
+
+
+def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]:
+    """Let time pass up to a slot and decide what is due by then. One record a target time that was measured."""
+    weights = recalibration.decayed(np.reshape(state.weights, _SHAPE), min(slot - state.newest, 1 << 16))
+    state.newest = slot
+    due = [_Decision(known.slot + step, step, name, known, Target.from_bytes(target))
+           for name, known in state.forecasts.items() for step, target in known.targets.items()
+           if known.slot + step <= slot - SETTLED_STEPS]  # fmt: skip
+    for each in due:
+        del each.known.targets[each.step]
+    state.forecasts = {name: known for name, known in state.forecasts.items() if known.slot > slot - KEPT_STEPS}
+    truths = _measured(chart, slot)
+    met = sorted((each for each in due if each.slot in truths), key=lambda each: (each.slot, each.step))
+    state.unmeasured += len(due) - len(met)
+    records = []
+    if met:
+        truth = np.array([truths[each.slot] for each in met])
+        scores = _scored(met, truth, weights, slot)
+        state.scored += len(met)
+        _sum_up(state, met, truth, scores)
+        records = list(_records(chart, met, truth, scores))
+    first_day = slot // STEPS_A_DAY - KEPT_DAYS
+    state.days = {day: sums for day, sums in state.days.items() if day > first_day}
+    state.weights = tuple(weights.ravel().tolist())
+    return records
+
+
+def _measured(chart: FanChart, slot: int) -> dict[int, float]:
+    """The points of a chart's past that are readings, by slot."""
+    first = slot - PAST_POINTS + 1
+    interpolated = set(chart.interpolated_points)
+    return {first + place: value for place, value in enumerate(chart.past_mgdl) if place not in interpolated}
+
+
+def _scored(met: Sequence[_Decision], truth: Array, weights: Array, slot: int) -> list[HorizonScore]:
+    """The score of each decision; its place in the base fan is added to `weights`."""
+    places = [SCORED_STEPS.index(each.step) for each in met]
+    base = np.array([each.target.base for each in met]) / _DECI
+    every = np.array([unpacked_shifts(each.known.shifts) for each in met]).reshape(len(met), *_SHAPE)
+    shifts = every[np.arange(len(met)), places]
+    published = recalibration.recalibrated(base, shifts / 100)
+    base_scores = fan_scores.normal_scores(base, truth)
+    aged = recalibration.decayed(np.ones(len(met)), slot - np.array([each.slot for each in met]))
+    np.add.at(weights, (np.array(places), recalibration.bins_of(base_scores)), aged)
+    median = published[:, MEDIAN]
+    inside = fan_scores.inside(published, truth)
+    low, high = fan_scores.INTERVALS[90]
+    columns: dict[str, list[Any]] = {
+        "minutes_ahead": [each.step * STEP_MINUTES for each in met],
+        "chart": [each.name.hex() for each in met],
+        "median_mgdl": median.tolist(),
+        "error_mgdl": np.round(median - truth, 2).tolist(),
+        "crps_mgdl": np.round(fan_scores.crps(published, truth), 2).tolist(),
+        **{f"in_{percent}": hit.tolist() for percent, hit in inside.items()},
+        "width_90_mgdl": np.round(published[:, high] - published[:, low], 1).tolist(),
+        "pit": np.round(fan_scores.chances(base_scores), 4).tolist(),
+        "log_score_below_70": _log_score([each.target.low for each in met], truth < LOW_MGDL),
+        "log_score_above_180": _log_score([each.target.high for each in met], truth > HIGH_MGDL),
+        "clarke": ["ABCDE"[zone] for zone in clarke_zones(truth, median)],
+        "parkes": ["ABCDE"[zone] for zone in parkes_zones(truth, median)],
+    }
+    return [HorizonScore(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _log_score(chances: Sequence[int], happened: NDArray[np.bool_]) -> list[float]:
+    scores = fan_scores.log_scores(np.array(chances) / _TEN_THOUSAND, happened)
+    return [round(score, 3) + 0.0 for score in scores.tolist()]  # no negative zero
+
+
+def _sum_up(state: ScoreState, met: Sequence[_Decision], truth: Array, scores: Sequence[HorizonScore]) -> None:
+    summed: dict[int, list[Sums]] = {}
+    for each, value, score in zip(met, truth.tolist(), scores, strict=True):
+        if each.step in SUMMED_STEPS:
+            day, place = each.slot // STEPS_A_DAY, SUMMED_STEPS.index(each.step)
+            sums = summed.setdefault(day, state.sums_of(day))
+            sums[place] = sums[place].plus(_sums_of(score, value))
+    for day, sums in summed.items():
+        state.set_sums(day, sums)
+
+
+def _sums_of(score: HorizonScore, truth: float) -> Sums:
+    error = abs(score.median_mgdl - truth)
+    return Sums(
+        1, round(error * 10), round(error * error), round(score.crps_mgdl * 100), round(score.width_90_mgdl * 10),
+        round(score.log_score_below_70 * 1000), round(score.log_score_above_180 * 1000),
+        score.in_50, score.in_80, score.in_90, score.in_95,
+        *(score.clarke == zone for zone in "ABCDE"), *(score.parkes == zone for zone in "ABCDE"),
+    )  # fmt: skip
+
+
+def _records(
+    chart: FanChart, met: Sequence[_Decision], truth: Array, scores: Sequence[HorizonScore]
+) -> Iterable[TargetScore]:
+    """One a target time, oldest first."""
+    for slot in dict.fromkeys(each.slot for each in met):
+        rows = [row for row, each in enumerate(met) if each.slot == slot]
+        yield TargetScore(
+            score_id=fingerprint.score_id(chart.series_key, slot, (scores[row].chart for row in rows)),
+            series_key=chart.series_key,
+            subject_id=chart.subject_id,
+            target_time=datetime.datetime.fromtimestamp(slot * STEP_SECONDS, chart.issue_time.tzinfo),
+            truth_mgdl=float(truth[rows[0]]),
+            model=chart.model,
+            model_fingerprint=chart.model_fingerprint,
+            simulated=chart.simulated,
+            scores=tuple(scores[row] for row in rows),
+        )

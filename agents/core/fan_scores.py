@@ -1,0 +1,94 @@
+"""A published fan against the truth: normal score, interval hits, CRPS, log score of an event. Pure numpy.
+
+A fan is known by its quantiles at QUANTILE_LEVELS. Between two of them it is taken to be linear in the normal score
+z = Phi^-1(level), and beyond the outer ones to go on with the slope of the last segment, as calibrations do in
+`agents.core.predictive`. All glucose is mg/dL; rows are pairs of a fan and a truth.
+
+Source of the CRPS as twice the integral of the quantile loss over the levels: Laio and Tamea 2007; Gneiting and Ranjan
+2011.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from schemas.grid import QUANTILE_LEVELS
+
+Array = NDArray[np.float64]
+
+LEVEL_SCORES: Array = ndtri(np.asarray(QUANTILE_LEVELS))
+FURTHEST_SCORE = 5.0
+"""Beyond, a fan says nothing that its quantiles are known for."""
+INTERVALS = {50: (3, 5), 80: (2, 6), 90: (1, 7), 95: (0, 8)}
+"""Percent -> places of its ends in QUANTILE_LEVELS."""
+LEAST_CHANCE = 1e-4
+"""Chances are published in ten-thousandths: an event that was given 0 is judged as if it had been given one."""
+LEAST_STEP_MGDL = 0.05
+"""Quantiles travel in tenths of mg/dL: two that are equal there lie apart by half of one at most."""
+
+_FINE = (np.arange(100) + 0.5) / 100
+
+
+def _weights(scores: Array) -> Array:
+    """(P, K): the value at each score (P,) as a weighted sum of the K quantiles."""
+    last = len(LEVEL_SCORES) - 2
+    segment = np.clip(np.searchsorted(LEVEL_SCORES, scores, side="right") - 1, 0, last)
+    share = (scores - LEVEL_SCORES[segment]) / (LEVEL_SCORES[segment + 1] - LEVEL_SCORES[segment])
+    found = np.zeros((scores.size, LEVEL_SCORES.size))
+    rows = np.arange(scores.size)
+    found[rows, segment] = 1.0 - share
+    found[rows, segment + 1] += share
+    return found
+
+
+_FINE_WEIGHTS = _weights(ndtri(_FINE)).T
+
+
+def normal_scores(quantiles_mgdl: Array, truth_mgdl: Array) -> Array:
+    """z at the truth: quantiles (N, K), truth (N,) -> (N,), within -FURTHEST_SCORE..FURTHEST_SCORE.
+
+    Of equal quantiles the middle counts: Phi(z) is the probability integral transform.
+    """
+    steps = np.maximum(np.diff(quantiles_mgdl, axis=1), LEAST_STEP_MGDL)
+    spread = np.concatenate([np.zeros((steps.shape[0], 1)), np.cumsum(steps, axis=1)], axis=1)
+    knots = quantiles_mgdl[:, 4:5] + spread - spread[:, 4:5]
+    segment = np.sum(truth_mgdl[:, None] >= knots[:, 1:-1], axis=1)
+    rows = np.arange(truth_mgdl.size)
+    left, right = knots[rows, segment], knots[rows, segment + 1]
+    low, high = LEVEL_SCORES[segment], LEVEL_SCORES[segment + 1]
+    found = low + (truth_mgdl - left) * ((high - low) / (right - left))
+    return np.asarray(np.clip(found, -FURTHEST_SCORE, FURTHEST_SCORE))
+
+
+def chances(scores: Array) -> Array:
+    """The probability below a normal score."""
+    return np.asarray(ndtr(scores))
+
+
+def values_at(quantiles_mgdl: Array, scores: Array) -> Array:
+    """The inverse: quantiles (N, K) at scores (N, P) -> (N, P), rising where the scores rise."""
+    segment = np.sum(scores[:, :, None] >= LEVEL_SCORES[1:-1], axis=2)
+    rows = np.arange(quantiles_mgdl.shape[0])[:, None]
+    left, right = quantiles_mgdl[rows, segment], quantiles_mgdl[rows, segment + 1]
+    low, high = LEVEL_SCORES[segment], LEVEL_SCORES[segment + 1]
+    return np.asarray(left + (scores - low) * ((right - left) / (high - low)))
+
+
+def crps(quantiles_mgdl: Array, truth_mgdl: Array) -> Array:
+    """(N, K), (N,) -> (N,) mg/dL: twice the mean quantile loss at 100 levels."""
+    off = truth_mgdl[:, None] - quantiles_mgdl @ _FINE_WEIGHTS
+    return np.asarray(2.0 * np.mean(off * (_FINE - (off < 0.0)), axis=1))
+
+
+def inside(quantiles_mgdl: Array, truth_mgdl: Array) -> dict[int, NDArray[np.bool_]]:
+    """Whether the truth lies in each of INTERVALS, ends included: (N,) each."""
+    return {
+        percent: (quantiles_mgdl[:, low] <= truth_mgdl) & (truth_mgdl <= quantiles_mgdl[:, high])
+        for percent, (low, high) in INTERVALS.items()
+    }
+
+
+def log_scores(chances: Array, happened: NDArray[np.bool_]) -> Array:
+    """-ln of the probability that was given to what happened, nats; lower is better."""
+    given = np.where(happened, chances, 1.0 - chances)
+    return np.asarray(-np.log(np.maximum(given, LEAST_CHANCE)))

@@ -1,0 +1,208 @@
+"""What is remembered of a subject to score forecasts by and to recalibrate the next ones: one row a subject.
+
+A row is one byte of version and what follows, little endian: the state's head, 18 weights (float32) for each of
+SCORED_STEPS, the sums of each day, and the forecasts of the last 90 minutes with those of their targets that are not
+decided. At most 14 days and MOST_FORECASTS, so a row is never larger than LARGEST_ROW whatever comes.
+"""
+
+import dataclasses
+import operator
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from schemas.errors import MalformedRecordError
+from schemas.grid import HORIZON_STEPS, QUANTILE_LEVELS
+
+SCORED_STEPS = (1, 3, 6, 9, 12)
+"""Target steps that are scored: 5, 15, 30, 45 and 60 minutes. The fan between them is recalibrated by both sides."""
+SUMMED_STEPS = (3, 6, 12)
+"""Those of the scorecard."""
+BINS = 18
+SETTLED_STEPS = 6
+"""A target is decided by the first forecast that is issued so many steps after it: what came late until then counts."""
+KEPT_STEPS = HORIZON_STEPS + SETTLED_STEPS
+"""So long a forecast has targets that are not decided."""
+MOST_FORECASTS = 2 * KEPT_STEPS
+"""With those that a corrected reading replaced: they are remembered to be the same when they are delivered again."""
+KEPT_DAYS = 14
+
+VERSION = 1
+_LEVELS = len(QUANTILE_LEVELS)
+_HEAD = struct.Struct("<B8sIIIBB")  # version, model, newest, scored, unmeasured, days, open forecasts
+_WEIGHTS = struct.Struct(f"<{BINS * len(SCORED_STEPS)}f")
+_DAY = struct.Struct("<I")
+_SUMS = struct.Struct("<H6I14H")
+_DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
+_FORECAST = struct.Struct("<BQ8sBf")  # steps before the newest, began, chart, open targets, readings
+_SHIFTS = struct.Struct(f"<{_LEVELS * len(SCORED_STEPS)}h")
+_TARGET = struct.Struct(f"<{_LEVELS + 2}H")
+LARGEST_ROW = (
+    _HEAD.size
+    + _WEIGHTS.size
+    + KEPT_DAYS * (_DAY.size + _DAY_BYTES)
+    + MOST_FORECASTS * (_FORECAST.size + _SHIFTS.size)
+    + sum(step + SETTLED_STEPS for step in SCORED_STEPS) * _TARGET.size
+)
+
+
+class Sums(NamedTuple):
+    """Of one day and one horizon. Zones are counts of A to E."""
+
+    targets: int = 0
+    error_deci: int = 0
+    """|median - truth|, tenths of mg/dL."""
+    square: int = 0
+    """(median - truth)^2, mg^2/dL^2."""
+    crps_centi: int = 0
+    width_deci: int = 0
+    """Of the published 90 % interval."""
+    low_milli: int = 0
+    """Log score of P(< 70 mg/dL), thousandths of a nat."""
+    high_milli: int = 0
+    """Log score of P(> 180 mg/dL), thousandths of a nat."""
+    in_50: int = 0
+    in_80: int = 0
+    in_90: int = 0
+    in_95: int = 0
+    clarke_a: int = 0
+    clarke_b: int = 0
+    clarke_c: int = 0
+    clarke_d: int = 0
+    clarke_e: int = 0
+    parkes_a: int = 0
+    parkes_b: int = 0
+    parkes_c: int = 0
+    parkes_d: int = 0
+    parkes_e: int = 0
+
+    def plus(self, other: "Sums") -> "Sums":
+        """Both together."""
+        return Sums(*map(operator.add, self, other))
+
+
+class Target(NamedTuple):
+    """What one forecast says of one target time. Quantiles in tenths of mg/dL, chances in ten-thousandths."""
+
+    base: tuple[int, ...]
+    """Before recalibration, by rising level: what the recalibration is learnt from."""
+    low: int
+    """P(< 70 mg/dL)."""
+    high: int
+    """P(> 180 mg/dL)."""
+
+    def to_bytes(self) -> bytes:
+        """As the row has it."""
+        return _TARGET.pack(*self.base, self.low, self.high)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Target":
+        """Inverse of `to_bytes`."""
+        *base, low, high = _TARGET.unpack(data)
+        return cls(tuple(base), low, high)
+
+
+@dataclasses.dataclass(slots=True)
+class KnownForecast:
+    """A forecast that may be scored yet, or come again. `targets` by step: those that are open, packed.
+
+    `shifts`: as it was recalibrated when it came first, learnt from so many `readings`; all 0 if it was not.
+    """
+
+    slot: int
+    began_ms: int
+    targets: dict[int, bytes]
+    readings: float = 0.0
+    shifts: bytes = bytes(_SHIFTS.size)
+
+
+def packed_shifts(centi: Sequence[int]) -> bytes:
+    """Shifts in hundredths, 9 levels for each of SCORED_STEPS in a row, as a forecast holds them."""
+    return _SHIFTS.pack(*centi)
+
+
+def unpacked_shifts(shifts: bytes) -> tuple[int, ...]:
+    """Inverse of `packed_shifts`."""
+    return _SHIFTS.unpack(shifts)
+
+
+@dataclasses.dataclass(slots=True)
+class ScoreState:
+    """Of one subject. `newest`: the newest slot that a forecast was issued at; `model`: 8 bytes of its fingerprint.
+
+    `weights`: 18 bins for each of SCORED_STEPS, decayed up to `newest`; `days`: sums by day since 1970 (UTC),
+    packed; `forecasts`: by the first 8 bytes of their chart's id, in the order in which they came.
+    """
+
+    model: bytes = bytes(8)
+    newest: int = 0
+    scored: int = 0
+    unmeasured: int = 0
+    weights: tuple[float, ...] = (0.0,) * (BINS * len(SCORED_STEPS))
+    days: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    forecasts: dict[bytes, KnownForecast] = dataclasses.field(default_factory=dict)
+
+    @property
+    def readings(self) -> float:
+        """Truths that the recalibration at the hour's end is learnt from, earlier ones for less."""
+        return round(sum(self.weights[-BINS:]), 1)
+
+    def sums_of(self, day: int) -> list[Sums]:
+        """Of a day, by place in SUMMED_STEPS."""
+        packed = self.days.get(day, bytes(_DAY_BYTES))
+        return [Sums(*numbers) for numbers in _SUMS.iter_unpack(packed)]
+
+    def set_sums(self, day: int, sums: Sequence[Sums]) -> None:
+        """Inverse of `sums_of`."""
+        self.days[day] = b"".join([_SUMS.pack(*each) for each in sums])
+
+    def to_bytes(self) -> bytes:
+        """The row."""
+        counts = len(self.days), len(self.forecasts)
+        parts = [
+            _HEAD.pack(VERSION, self.model, self.newest, self.scored, self.unmeasured, *counts),
+            _WEIGHTS.pack(*self.weights),
+        ]
+        for day, sums in sorted(self.days.items()):
+            parts += [_DAY.pack(day), sums]
+        for chart, known in self.forecasts.items():
+            which = sum(1 << place for place, step in enumerate(SCORED_STEPS) if step in known.targets)
+            before = self.newest - known.slot
+            parts += [_FORECAST.pack(before, known.began_ms, chart, which, known.readings), known.shifts]
+            parts += [known.targets[step] for step in SCORED_STEPS if step in known.targets]
+        return b"".join(parts)
+
+    @classmethod
+    def from_bytes(cls, row: bytes | None) -> "ScoreState":
+        """Inverse of `to_bytes`; an empty state where there is no row. Raises `MalformedRecordError`."""
+        if not row:
+            return cls()
+        try:
+            return cls._read(row)
+        except struct.error:
+            raise MalformedRecordError("not a row of the table of scores: it is cut off") from None
+
+    @classmethod
+    def _read(cls, row: bytes) -> "ScoreState":
+        version, model, newest, scored, unmeasured, days, forecasts = _HEAD.unpack_from(row)
+        if version != VERSION:
+            raise MalformedRecordError(f"a row of scores of version {version}, this is version {VERSION}")
+        at = _HEAD.size
+        state = cls(model, newest, scored, unmeasured, _WEIGHTS.unpack_from(row, at))
+        at += _WEIGHTS.size
+        for _ in range(days):
+            (day,) = _DAY.unpack_from(row, at)
+            at += _DAY.size + _DAY_BYTES
+            state.days[day] = row[at - _DAY_BYTES : at]
+        for _ in range(forecasts):
+            before, began_ms, chart, which, readings = _FORECAST.unpack_from(row, at)
+            at += _FORECAST.size + _SHIFTS.size
+            shifts, targets = row[at - _SHIFTS.size : at], {}
+            for place, step in enumerate(SCORED_STEPS):
+                if which >> place & 1:
+                    at += _TARGET.size
+                    targets[step] = row[at - _TARGET.size : at]
+            state.forecasts[chart] = KnownForecast(newest - before, began_ms, targets, round(readings, 1), shifts)
+        if at != len(row):
+            raise MalformedRecordError("not a row of the table of scores: it is cut off, or something follows it")
+        return state

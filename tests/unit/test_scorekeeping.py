@@ -1,0 +1,180 @@
+"""Who is scored, when, once, and by which truth."""
+
+import datetime
+import random
+
+import pytest
+
+from agents.calc.scorekeeping import keep
+from agents.core.rolling_window import RollingWindow, place
+from schemas.fan_chart import FanChart
+from schemas.grid import PAST_POINTS, STEP, STEP_SECONDS
+from schemas.score import TargetScore
+from schemas.score_state import SCORED_STEPS, SETTLED_STEPS, SUMMED_STEPS, ScoreState
+from tests.kit.live_charts import START, chart_at
+
+FIRST = int(START.timestamp()) // STEP_SECONDS
+DAY = 8 * 12 + 288
+
+
+def glucose(step: int) -> float:
+    return 120.0 + (step * 7) % 50
+
+
+class Person:
+    """Readings through the rolling window, its forecasts through the scorekeeping: as the stream does, rows and all."""
+
+    def __init__(self, *, recalibrate: bool = True) -> None:
+        self.row: bytes | None = None
+        self.window = RollingWindow({}, 24)
+        self.recalibrate = recalibrate
+        self.scores: list[TargetScore] = []
+        self.charts: list[FanChart] = []
+        self.offset = 0
+
+    def read(self, step: int, value: float | None = None) -> None:
+        self.offset += 1
+        slot, held = place(START + step * STEP, glucose(step) if value is None else value, self.offset)
+        verdict, _ = self.window.accept(slot, held, self.offset)
+        for issue in verdict.issues:
+            past = [centi / 100 for centi in issue.past_centi]
+            missing = frozenset(issue.interpolated_points)
+            self.show(chart_at(issue.slot - FIRST, past=past, level=past[-1], version=self.offset, missing=missing))
+
+    def show(self, chart: FanChart) -> FanChart:
+        state = ScoreState.from_bytes(self.row)
+        published, scores = keep(state, chart, self.recalibrate)
+        self.row = state.to_bytes()
+        self.scores += scores
+        self.charts.append(chart)
+        return published
+
+    @property
+    def state(self) -> ScoreState:
+        return ScoreState.from_bytes(self.row)
+
+
+def of(person: Person) -> dict[tuple[datetime.datetime, int], tuple[float, float, float]]:
+    """Truth, error and place in the base fan of each target and horizon that was scored."""
+    return {
+        (record.target_time, score.minutes_ahead): (record.truth_mgdl, score.median_mgdl, score.pit)
+        for record in person.scores
+        for score in record.scores
+    }
+
+
+def test_every_target_of_a_day_is_scored_once_at_each_horizon() -> None:
+    person = Person()
+    for step in range(DAY):
+        person.read(step)
+    pairs = [(record.target_time, score.minutes_ahead) for record in person.scores for score in record.scores]
+    forecasts = DAY - PAST_POINTS + 1
+    decided = sum(forecasts - ahead - SETTLED_STEPS for ahead in SCORED_STEPS)
+    assert len(pairs) == len(set(pairs)) == decided == person.state.scored
+    assert len({record.score_id for record in person.scores}) == len(person.scores)
+    assert person.state.unmeasured == 0
+    for record in person.scores:
+        step = (record.target_time - START) // STEP
+        assert record.truth_mgdl == glucose(step)
+        for score in record.scores:
+            assert score.chart == chart_name(person, step - score.minutes_ahead // 5)
+    summed = [sums for day in person.state.days for sums in person.state.sums_of(day)]
+    assert sum(sums.targets for sums in summed) == sum(forecasts - step - SETTLED_STEPS for step in SUMMED_STEPS)
+
+
+def chart_name(person: Person, step: int) -> str:
+    """Of the last forecast for a time."""
+    (*_, last) = [chart.chart_id[:16] for chart in person.charts if chart.issue_time == START + step * STEP]
+    return last
+
+
+def test_duplicates_and_readings_up_to_half_an_hour_late_give_the_same_scores() -> None:
+    plain = Person(recalibrate=False)
+    for step in range(DAY):
+        plain.read(step)
+    rng = random.Random(3)
+    order = sorted(range(DAY), key=lambda step: step + rng.uniform(0, SETTLED_STEPS - 1))
+    assert order != list(range(DAY))
+    shuffled = Person(recalibrate=False)
+    for step in order:
+        shuffled.read(step)
+        if step % 5 == 0:
+            shuffled.read(step)
+    last = START + (DAY - 2 * SETTLED_STEPS) * STEP  # both have decided all up to here
+    expected, found = ({key: value for key, value in of(each).items() if key[0] < last} for each in (plain, shuffled))
+    assert found == expected
+    pairs = [(record.target_time, score.minutes_ahead) for record in shuffled.scores for score in record.scores]
+    assert len(pairs) == len(set(pairs))
+
+
+def test_a_chart_that_comes_again_scores_nothing_and_is_the_same() -> None:
+    person = Person()
+    for step in range(PAST_POINTS + 60):
+        person.read(step)
+    past = [glucose(step) for step in range(60, 60 + PAST_POINTS)]
+    first = person.show(chart_at(PAST_POINTS + 60, past=past))
+    assert first.calibration is not None
+    later = [person.show(chart_at(PAST_POINTS + 60 + more, past=[200.0] * 96)) for more in (1, 2, 3)]
+    assert later[-1].calibration != first.calibration
+    row, scored = person.row, len(person.scores)
+    assert person.show(chart_at(PAST_POINTS + 60, past=past)) == first
+    assert (person.row, len(person.scores)) == (row, scored)
+
+
+def test_what_nobody_measured_is_counted_and_not_scored() -> None:
+    person = Person()
+    person.show(chart_at(0, past=[120.0] * 96))
+    missing = frozenset({95 - SETTLED_STEPS - 12 + 3})  # 15 minutes after the forecast
+    person.show(chart_at(12 + SETTLED_STEPS, past=[130.0] * 96, missing=missing))
+    assert [record.target_time for record in person.scores] == [START + step * STEP for step in (1, 6, 9, 12)]
+    assert (person.state.scored, person.state.unmeasured) == (4, 1)
+
+
+def test_seven_hours_without_a_forecast_end_scored_and_eight_unmeasured() -> None:
+    for hours, scored in ((7, 5), (9, 0)):
+        person = Person()
+        person.show(chart_at(0, past=[120.0] * 96))
+        person.show(chart_at(12 * hours, past=[130.0] * 96))
+        assert (person.state.scored, person.state.unmeasured) == (scored, 5 - scored)
+
+
+def test_the_forecast_that_replaced_another_is_the_one_that_is_scored() -> None:
+    person = Person()
+    person.show(chart_at(0, past=[120.0] * 96, level=120, version=1))
+    person.show(chart_at(0, past=[120.0] * 96, level=150, version=2))
+    person.show(chart_at(0, past=[120.0] * 96, level=120, version=1))
+    person.show(chart_at(0, past=[120.0] * 96, level=90, version=0))
+    person.show(chart_at(40, past=[130.0] * 96))
+    assert {score.median_mgdl for record in person.scores for score in record.scores} == {150.0}
+    assert person.state.scored == 5
+
+
+def test_switched_off_the_chart_is_the_models_own() -> None:
+    person = Person(recalibrate=False)
+    for step in range(PAST_POINTS + 40):
+        person.read(step)
+    chart = chart_at(PAST_POINTS + 40, past=[120.0] * 96)
+    assert person.show(chart) == chart
+    assert person.state.readings > 0
+
+
+def test_another_model_begins_with_its_own_fan() -> None:
+    person = Person()
+    for step in range(PAST_POINTS + 40):
+        person.read(step)
+    other = chart_at(PAST_POINTS + 40, past=[120.0] * 96).model_copy(update={"model_fingerprint": "1" * 64})
+    assert person.show(other) == other
+    assert person.state.readings == 0.0
+    assert person.state.scored > 0
+
+
+def test_event_probabilities_are_those_of_the_base_fan() -> None:
+    person = Person()
+    for step in range(PAST_POINTS + 60):
+        person.read(step)
+    chart = chart_at(PAST_POINTS + 60, past=[120.0] * 96)
+    published = person.show(chart)
+    assert published.quantiles_mgdl != chart.quantiles_mgdl
+    assert published.p_below_70 == chart.p_below_70
+    assert published.calibration is not None
+    assert published.calibration.readings == pytest.approx(sum(1 for _ in range(61 - 12 - 6)), abs=3)
