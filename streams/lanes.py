@@ -66,11 +66,18 @@ class Lanes:
             await self._gathered()
             while batch := self._next():
                 self._tell([delivery.message for _, delivery in batch])
-                for place, (lane, delivery) in enumerate(batch, 1):
-                    await self._guards[lane].guarded(delivery)
-                    if place % AT_ONCE == 0:
-                        await asyncio.sleep(0)
+                by_partition: dict[int, list[tuple[Lane, Delivery]]] = {}
+                for lane, delivery in batch:
+                    by_partition.setdefault(delivery.tp.partition, []).append((lane, delivery))
+                await asyncio.gather(*map(self._in_turn, by_partition.values()))
                 await self._gathered()
+
+    async def _in_turn(self, deliveries: Sequence[tuple[Lane, Delivery]]) -> None:
+        """Those of one partition; who has to wait for a confirmation there holds back no other partition."""
+        for place, (lane, delivery) in enumerate(deliveries, 1):
+            await self._guards[lane].guarded(delivery)
+            if place % AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _gathered(self) -> None:
         """Let the streams bring what they have fetched: one event each a turn of the loop, and singly it costs more."""

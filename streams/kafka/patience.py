@@ -4,6 +4,7 @@ aiokafka waits as long for an answer as for a message's whole delivery: 40 s and
 connections open stops everybody who waits for it that long, while the others have taken its place after 9 s.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,14 +18,14 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 
-WORD_SECONDS = 6.0
+WORD_SECONDS = 3.0
 """For what a broker knows at once, and for a connection."""
+COMMIT_SECONDS = 6.0
+"""For what it has to agree on with others: Kafka gives up itself after 5 s."""
 BULK_SECONDS = 15.0
 """For messages: they may be large, and a leader whose follower hangs answers when that one is no longer counted."""
 
-_WORD = (
-    FindCoordinatorRequest, HeartbeatRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetRequest,
-)  # fmt: skip
+_WORD = (FindCoordinatorRequest, HeartbeatRequest, MetadataRequest, OffsetFetchRequest, OffsetRequest)
 _BULK = (FetchRequest, ProduceRequest)
 # All else takes as long as the client says: a group answers when every member has come, topics when they are made.
 
@@ -37,11 +38,17 @@ def install() -> None:
 
 
 def _send(self: Any, request: Any, expect_response: bool = True) -> Any:
-    bulk = isinstance(request, _BULK)
-    if not bulk and not isinstance(request, _WORD):
-        return _their_send(self, request, expect_response)
-    with _at_most(self, BULK_SECONDS if bulk else WORD_SECONDS):
+    with _at_most(self, _patience(request)):
         return _their_send(self, request, expect_response)  # takes its limit when it is called, not when it waits
+
+
+def _patience(request: Any) -> float:
+    """Seconds for an answer."""
+    if isinstance(request, _WORD):
+        return WORD_SECONDS
+    if isinstance(request, OffsetCommitRequest):
+        return COMMIT_SECONDS
+    return BULK_SECONDS if isinstance(request, _BULK) else math.inf
 
 
 async def _connect(self: Any) -> Any:

@@ -15,9 +15,9 @@ from tests.kit.waiting import until_async
 class Delivery:
     """What the lanes see of one."""
 
-    def __init__(self, lane: Lane, offset: int) -> None:
+    def __init__(self, lane: Lane, offset: int, partition: int = 0) -> None:
         self.message = Message(topic=lane, partition=0, offset=offset, key=None, value=None)
-        self.tp = TP(lane, 0)
+        self.tp = TP(lane, partition)
         self.released = False
 
     def release(self) -> None:
@@ -83,6 +83,27 @@ async def test_the_step_is_told_each_round_as_it_comes() -> None:
     await served(lanes)
     assert [len(messages) for messages in told] == [TOGETHER, TOGETHER, 1]
     assert [message for messages in told for message in messages] == done
+
+
+async def test_who_waits_for_a_confirmation_holds_back_no_other_partition() -> None:
+    done: list[tuple[str, int]] = []
+    confirmed = asyncio.Event()
+
+    class Waiting(Guard):
+        async def guarded(self, delivery: Delivery) -> None:
+            if delivery.tp.partition == 0:
+                await confirmed.wait()
+            await super().guarded(delivery)
+
+    lanes = Lanes({lane: Waiting(done) for lane in LANES}, lambda messages: None)  # type: ignore[dict-item]
+    await lanes.take_in("live", [Delivery("live", offset, offset % 2) for offset in range(6)])
+    serving = asyncio.create_task(lanes.serve())
+    await until_async(lambda: len(done) == 3, "the other partition")
+    assert done == [("live", 1), ("live", 3), ("live", 5)]
+    confirmed.set()
+    await until_async(lambda: len(done) == 6, "both")
+    assert done[3:] == [("live", 0), ("live", 2), ("live", 4)]
+    serving.cancel()
 
 
 async def test_what_cannot_be_prepared_is_handled_alone() -> None:
