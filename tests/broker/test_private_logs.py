@@ -96,6 +96,7 @@ def ask_everything(url: str) -> set[int]:
                 ("POST", f"/subjects/{BLOCKED}/readings", reading(BLOCKED)),
                 ("POST", f"/subjects/{SUBJECT}/readings", "quillfeather " * 100_000),
                 ("DELETE", f"/subjects/{SUBJECT}/window", None),
+                ("DELETE", f"/subjects/{SUBJECT}", None),
                 ("POST", "/process_unified", {"csv_base64": good}),
                 ("POST", "/quick_plot", {"csv_base64": file, "timezone": "quillfeather/wyvern"}),
                 ("POST", "/process_unified", {"csv_base64": file}),

@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 from query_api.read_model import ReadModel
 from query_api.store import Store
@@ -12,11 +13,22 @@ from schemas import topics
 from schemas.topics import TOPICS, Topic
 from streams import topology
 from streams.apps import module_of
+from streams.subjects import sources
 
 
 def test_every_topic_is_listed() -> None:
     named = {topic for topic in vars(topics).values() if isinstance(topic, Topic)}
     assert named | set(topics.FORECASTS.values()) == set(TOPICS)
+
+
+def test_every_topic_says_whether_it_may_name_a_person() -> None:
+    """What may is exported with the person; a key of a kind that nobody has decided upon is no key."""
+    assert {topic.key for topic in topology.all_topics()} <= set(get_args(topics.KeyedBy))
+    exported = {topic.name for topic in sources()}
+    assert exported >= {topic.name for topic in topology.changelogs()}
+    left_out = {topic for topic in TOPICS if topic.name not in exported}
+    assert {topic.key for topic in left_out} == {"series key", "upload id"}
+    assert {topic.record for topic in left_out} == {None, "Series", "ForecastDemand", "UploadOutcome"}
 
 
 def test_a_role_reads_a_topic_with_one_step() -> None:
