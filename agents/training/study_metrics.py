@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core.predictive import crps, probability_below, quantiles
+from agents.core.predictive import crps, event_probabilities, quantiles
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
@@ -59,7 +59,7 @@ def scored(data: Examples, answer: Predictive) -> Scored:
         filled = np.where(missing, 120.0, truth)
         given = (answer.samples_mgdl[rows], answer.residual_sd_mgdl[rows])
         fan = quantiles(*given, answer.calibration)
-        below = probability_below(*given, answer.calibration, THRESHOLDS_MGDL)
+        below = event_probabilities(*given, answer.calibration)
         score = np.where(missing, np.nan, crps(*given, filled, answer.calibration))
         point = given[0][:, 0] if given[0].shape[1] == 1 else fan[:, QUANTILE_LEVELS.index(0.5)]
         error = np.where(missing, np.nan, point - truth)
