@@ -119,6 +119,19 @@ def summary(found: Scored, steps: slice, rows: Mask | slice = slice(None)) -> di
     }
 
 
+def adaptation(error: Array, corrected: Array) -> dict[str, dict[str, float]]:
+    """RMSE and MAE over all steps and at 60 minutes, of errors (N, 12) as served and after a person's correction."""
+    parts = {"all": slice(None), "60": slice(11, 12)}
+    return {
+        f"{name}, {side}": {
+            "rmse_mgdl": float(np.sqrt(_mean(values[:, steps] ** 2))),
+            "mae_mgdl": float(_mean(np.abs(values[:, steps]))),
+        }
+        for name, steps in parts.items()
+        for side, values in (("served", error), ("corrected", corrected))
+    }
+
+
 def regimes(data: Examples) -> dict[str, Mask]:
     """Name -> which windows (N,)."""
     past = data.windows.past_mgdl
