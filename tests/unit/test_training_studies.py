@@ -24,7 +24,7 @@ from agents.training.splits import Examples
 from agents.training.study_evaluation import evaluate_studies
 from agents.training.study_metrics import bootstrap, figures, lows_seen, regimes, scored
 from agents.training.table import Pool, read_people
-from agents.training.train_mlp import train_mlp
+from agents.training.train_mlp import at_risk, train_mlp
 from schemas.errors import ConfigurationError
 from schemas.grid import PAST_HOURS
 
@@ -111,12 +111,23 @@ def test_some_windows_of_each_step_are_of_people_who_came_later() -> None:
 def test_the_file_says_where_it_comes_from_and_holds_nothing_of_the_held_out_study(run: Path) -> None:
     made = load_mlp(run)
     assert made.calibration is not None
+    assert made.calibration.lows is not None
     assert made.anchor is not None
+    assert made.anchor.calibration.lows is None
     provenance = dict(made.provenance or {})
     assert provenance["studies"] == ["B", "C"]
     people = {*provenance["people"], *provenance["kept_back"]}
     assert len(people) == 8
     assert not any(name.startswith("A/") for name in people)
+
+
+def test_lows_are_fitted_on_people_who_have_them(data: Path) -> None:
+    people = read_people(data)[:3]
+    sure = [dataclasses.replace(people[0], diabetes="T2D"), dataclasses.replace(people[1], step_minutes=15)]
+    assert at_risk(sure) is None
+    found = at_risk([*sure, people[2]])
+    assert found is not None
+    assert set(found.person) == {people[2].name}
 
 
 def test_readings_of_the_held_out_study_change_nothing(data: Path, run: Path, tmp_path: Path) -> None:
