@@ -34,7 +34,7 @@ find_python() {
 }
 
 mode=run extras='[embedded]'
-if [ "${1:-}" = --test ]; then mode=test extras='[embedded,dev]'; fi
+if [ "${1:-}" = --test ]; then mode=test extras='[embedded,dev,train]'; fi
 
 if ! [ -x .venv/bin/python ]; then
   python=$(find_python) || { say "Python 3.11 or newer is missing: apt-get install python3"; exit 1; }

@@ -21,7 +21,7 @@ from agents.core.record_checks import check_window, is_digest
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import MEDIAN, FanChart
 from schemas.forecast import Forecast
-from schemas.grid import HORIZON_STEPS, STEP, THRESHOLDS_MGDL
+from schemas.grid import HORIZON_STEPS, STEP
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _S
     """Of samples (B, S, H) and residual spread (B, H)."""
     shown = predictive.sensor_range(samples, residual, calibration)
     quantiles = predictive.quantiles(samples, residual, calibration, shown)
-    below = predictive.probability_below(samples, residual, calibration, THRESHOLDS_MGDL, shown)
+    below = predictive.event_probabilities(samples, residual, calibration, shown)
     return _Statistics(
         inside=shown.inside.min(axis=-1),
         quantiles=_lists(quantiles, 1),

@@ -21,8 +21,17 @@ What is published is that distribution given that a sensor can show the value, 2
 
 and its quantiles. Clipping them instead would make certainty out of what the model has no ground for.
 
+Lows have a step of their own beside it: for each of LOWS_MGDL and each horizon step a straight line in normal scores,
+
+    P_h(Y < low) -> Phi(offset + slope * Phi^-1(P_h(Y < low))),    slope > 0
+
+so that the order of probabilities stays as it is. A quantile may thus differ by some hundredths from the probability of
+a low at the same place: the conformal step is one for all windows, and where glucose is low already the lower tail is
+thinner than that of all.
+
 Sources: conformal predictive quantiles, Vovk et al. 2005 and Romano, Patterson, Candes 2019; recalibration through the
-probability integral transform, Kuleshov, Fenner, Ermon 2018; CRPS of a normal mixture, Grimit et al. 2006.
+probability integral transform, Kuleshov, Fenner, Ermon 2018; a line in scores, after Platt 1999; CRPS of a normal
+mixture, Grimit et al. 2006.
 
 Every function takes leading batch axes: samples (..., S, H), residual spread (..., H). All glucose is mg/dL.
 """
@@ -38,10 +47,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, QUANTILE_LEVELS
+from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 Array = NDArray[np.float64]
 
+LOWS_MGDL = THRESHOLDS_MGDL[:2]
 SMALLEST_SPREAD_MGDL = 0.5  # a sensor reports whole mg/dL: nothing narrower can be claimed
 SENSOR_RANGE_MGDL = (LOWEST_MGDL, HIGHEST_MGDL)  # nothing is published where no reading is accepted
 ARRIVED_MGDL = 1e-4  # Newton's last step: what is left after it is its square
@@ -53,14 +63,49 @@ _TINY = 1e-300
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
+Rows = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class LowLines:
+    """The step of the lows: (len(LOWS_MGDL), H) offsets and slopes in normal scores. ValueError unless all rise."""
+
+    offsets: Rows
+    slopes: Rows
+
+    def __post_init__(self) -> None:
+        offsets, slopes = self.tables
+        if offsets.ndim != 2 or offsets.shape[0] != len(LOWS_MGDL) or offsets.shape != slopes.shape:
+            raise ValueError(f"lines must be {len(LOWS_MGDL)} lows by horizon, not {offsets.shape} and {slopes.shape}")
+        if not (np.all(np.abs(offsets) <= 8.0) and np.all((slopes > 0.0) & (slopes <= 8.0))):
+            raise ValueError("offsets of lines must be finite and within -8..8, slopes above 0 and at most 8")
+
+    @classmethod
+    def of(cls, offsets: ArrayLike, slopes: ArrayLike) -> LowLines:
+        return cls(_rows(offsets), _rows(slopes))
+
+    @cached_property
+    def tables(self) -> tuple[Array, Array]:
+        """Offsets and slopes as arrays (len(LOWS_MGDL), H)."""
+        return np.asarray(self.offsets, dtype=np.float64), np.asarray(self.slopes, dtype=np.float64)
+
+    def published(self, below: Array) -> Array:
+        """Of probabilities below each of THRESHOLDS_MGDL (..., T, H), the lows first; rising with the threshold."""
+        offsets, slopes = self.tables
+        lows = ndtr(offsets + slopes * ndtri(below[..., : len(LOWS_MGDL), :]))
+        return np.asarray(np.maximum.accumulate(np.concatenate([lows, below[..., len(LOWS_MGDL) :, :]], -2), axis=-2))
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The conformal step: at which normal score of the raw distribution each published quantile is read.
 
-    `scores` is (len(QUANTILE_LEVELS), H), strictly rising along the levels; ValueError otherwise.
+    `scores` is (len(QUANTILE_LEVELS), H), strictly rising along the levels; ValueError otherwise. `lows`: the step of
+    the lows, where they have one.
     """
 
-    scores: tuple[tuple[float, ...], ...]
+    scores: Rows
+    lows: LowLines | None = None
 
     def __post_init__(self) -> None:
         table = np.asarray(self.scores, dtype=np.float64)
@@ -70,10 +115,12 @@ class Calibration:
             raise ValueError("calibration scores must be finite and within -8..8")
         if np.any(np.diff(table, axis=0) <= 0.0):
             raise ValueError("calibration scores must rise with the level at every horizon step")
+        if self.lows is not None and len(self.lows.offsets[0]) != table.shape[1]:
+            raise ValueError(f"lines of lows are for {len(self.lows.offsets[0])} steps, not {table.shape[1]}")
 
     @classmethod
-    def of(cls, scores: ArrayLike) -> Calibration:
-        return cls(tuple(tuple(float(value) for value in row) for row in np.asarray(scores, dtype=np.float64)))
+    def of(cls, scores: ArrayLike, lows: LowLines | None = None) -> Calibration:
+        return cls(_rows(scores), lows)
 
     @classmethod
     def identity(cls, horizon: int = HORIZON_STEPS) -> Calibration:
@@ -90,17 +137,26 @@ class Calibration:
         return len(self.scores[0])
 
     def to_json(self) -> str:
-        return json.dumps({"levels": QUANTILE_LEVELS, "scores": self.scores})
+        document: dict[str, Any] = {"levels": QUANTILE_LEVELS, "scores": self.scores}
+        if self.lows is not None:
+            document["lows"] = {"mgdl": LOWS_MGDL, "offsets": self.lows.offsets, "slopes": self.lows.slopes}
+        return json.dumps(document)
 
     @classmethod
     def from_json(cls, text: str | bytes | dict[str, Any]) -> Calibration:
-        """Inverse of `to_json`; also takes the decoded object. ValueError when the levels are not QUANTILE_LEVELS."""
+        """Inverse of `to_json`; also takes the decoded object.
+
+        ValueError when the levels are not QUANTILE_LEVELS or the lows not LOWS_MGDL.
+        """
         document = json.loads(text) if isinstance(text, (str, bytes)) else text
         if tuple(document["levels"]) != QUANTILE_LEVELS:
             raise ValueError(
                 f"calibration is for levels {document['levels']}, this version publishes {QUANTILE_LEVELS}"
             )
-        return cls.of(document["scores"])
+        lows = document.get("lows")
+        if lows is not None and tuple(lows["mgdl"]) != LOWS_MGDL:
+            raise ValueError(f"lows are calibrated at {lows['mgdl']}, this version publishes {LOWS_MGDL}")
+        return cls.of(document["scores"], lows and LowLines.of(lows["offsets"], lows["slopes"]))
 
     def recalibrated(self, raw_scores: Array) -> Array:
         """g_h: raw normal scores (..., H) to calibrated ones, piecewise linear between the published levels."""
@@ -170,6 +226,14 @@ def probability_below(
     return distribution(samples, spread, calibration, points, shown)
 
 
+def event_probabilities(
+    samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, calibration: Calibration, shown: SensorRange | None = None
+) -> Array:
+    """The published P(glucose < threshold) at THRESHOLDS_MGDL (..., T, H), rising with the threshold."""
+    below = probability_below(samples_mgdl, residual_sd_mgdl, calibration, THRESHOLDS_MGDL, shown)
+    return below if calibration.lows is None else calibration.lows.published(below)
+
+
 def distribution(
     samples_mgdl: ArrayLike,
     residual_sd_mgdl: ArrayLike,
@@ -230,6 +294,10 @@ def crps(
     return _squared_tail(samples, spread, calibration, low, truth, upper=False) + _squared_tail(
         samples, spread, calibration, truth, high, upper=True
     )
+
+
+def _rows(table: ArrayLike) -> Rows:
+    return tuple(tuple(float(value) for value in row) for row in np.asarray(table, dtype=np.float64))
 
 
 def _mixture(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike) -> tuple[Array, Array]:

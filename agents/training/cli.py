@@ -95,7 +95,9 @@ def evaluate(
     work: WorkOption = Path(".glucast-evaluate"),
     out: Annotated[Path, typer.Option(help="Directory for reports, their numbers and figures.")] = Path("evaluation"),
     num_samples: Annotated[int, typer.Option(min=1, help="Dropout samples a forecast.")] = 10,
-    darts: Annotated[bool, typer.Option("--darts/--no-darts", help="Train two Darts models as baselines.")] = True,
+    darts: Annotated[
+        bool, typer.Option("--darts/--no-darts", help="Train Darts models as baselines of both tables.")
+    ] = True,
     boosted: Annotated[bool, typer.Option("--boosted/--no-boosted", help="Train LightGBM for --studies.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained here.")] = 0,
 ) -> None:
@@ -123,7 +125,7 @@ def evaluate(
             from agents.training.study_evaluation import evaluate_studies
 
             left_out = evaluate_studies(
-                data=studies, out=out, work=work, seed=seed, boosted=boosted, progress=status.update
+                data=studies, out=out, work=work, seed=seed, boosted=boosted, darts=darts, progress=status.update
             )
     for part, rows in summary["results"].items():
         for name, figures in rows.items():

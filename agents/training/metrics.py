@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.core.error_grid import clarke_zones, parkes_zones, zone_shares
-from agents.core.predictive import Calibration, crps, probability_below, quantiles
+from agents.core.predictive import Calibration, crps, event_probabilities, quantiles
 from agents.training.events import HIGH_MGDL, LOW_MGDL, event_score
 from agents.training.splits import Examples
-from schemas.grid import QUANTILE_LEVELS
+from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 INTERVALS = {"50": (0.25, 0.75), "80": (0.10, 0.90), "90": (0.05, 0.95), "95": (0.025, 0.975)}
 _CHUNK = 2000
@@ -73,7 +73,9 @@ def _distribution(truth: NDArray[np.float64], answer: Predictive) -> tuple[NDArr
     for begin in range(0, truth.shape[0], _CHUNK):
         rows = slice(begin, begin + _CHUNK)
         answered = (answer.samples_mgdl[rows], answer.residual_sd_mgdl[rows])
-        below = probability_below(*answered, answer.calibration, (LOW_MGDL, HIGH_MGDL))
+        below = event_probabilities(*answered, answer.calibration)[
+            :, [THRESHOLDS_MGDL.index(LOW_MGDL), THRESHOLDS_MGDL.index(HIGH_MGDL)]
+        ]
         fan = quantiles(*answered, answer.calibration)
         parts.append((fan, crps(*answered, truth[rows], answer.calibration), below[:, 0], 1.0 - below[:, 1]))
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

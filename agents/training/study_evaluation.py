@@ -17,14 +17,16 @@ from typing import Any
 from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.engine import MlpEngine
+from agents.training.adaptation import adapted_error
 from agents.training.baselines import PointForecast, persistence, with_spread
+from agents.training.darts_pool import fit_darts
 from agents.training.evaluate import SERVED_SAMPLES, served
 from agents.training.fit_mlp import MlpSchedule
 from agents.training.lags import fit_boosted, fit_lag_ridge
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from agents.training.studies import HELD_OUT_STUDIES, cut, judged_by
-from agents.training.study_metrics import Scored, bootstrap, figures, lows_seen, scored
+from agents.training.study_metrics import Scored, adaptation, bootstrap, figures, lows_seen, scored
 from agents.training.study_report import write_study_report
 from agents.training.table import Person, Pool, read_people
 from agents.training.train_mlp import BULK, calibration_windows, train_mlp
@@ -35,7 +37,7 @@ STRIDE = 3
 SERVED = "glucast"
 WITHOUT_HOURS = "glucast, 8 hours alone"
 ANCHOR = "ridge, 96 lags"
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 def evaluate_studies(
@@ -49,12 +51,14 @@ def evaluate_studies(
     threads: int = 1,
     stride: int = STRIDE,
     boosted: bool = True,
+    darts: bool = True,
     studies: Sequence[str] = HELD_OUT_STUDIES,
     progress: Progress = print,
 ) -> dict[str, Any]:
     """Trains, scores and writes studies.json, studies.md and figures into `out`; returns the summary.
 
-    `boosted`: with LightGBM. FileNotFoundError without the table, ConfigurationError where it lacks a study.
+    `boosted`: with LightGBM; `darts`: with Darts' N-HiTS and TiDE. FileNotFoundError without the table,
+    ConfigurationError where it lacks a study.
     """
     people = read_people(data)
     summary: dict[str, Any] = {
@@ -74,12 +78,14 @@ def evaluate_studies(
             seed=seed, threads=threads, people=people,
             progress=lambda text, share, study=study: progress(f"{study} held out: {text}"),  # type: ignore[misc]
         )  # fmt: skip
-        key = hashlib.sha256(f"{_LAYOUT} {stride} {boosted} {threads}".encode() + checkpoint.read_bytes()).hexdigest()
+        key = hashlib.sha256(
+            f"{_LAYOUT} {stride} {boosted} {darts} {threads}".encode() + checkpoint.read_bytes()
+        ).hexdigest()
         done = work / f"{study}.json"
         if done.exists() and (kept := json.loads(done.read_text(encoding="utf-8")))["key"] == key:
             summary["studies"][study] = kept["figures"]
             continue
-        found = _one_study(study, people, test, checkpoint, seed, threads, stride, boosted, progress)
+        found = _one_study(study, people, test, checkpoint, seed, threads, stride, boosted, darts, progress)
         done.write_text(json.dumps({"key": key, "figures": found}), encoding="utf-8")
         summary["studies"][study] = found
     out.mkdir(parents=True, exist_ok=True)
@@ -102,6 +108,7 @@ def _one_study(
     threads: int,
     stride: int,
     boosted: bool,
+    darts: bool,
     progress: Progress,
 ) -> dict[str, Any]:
     parts = cut(people, study, seed)
@@ -114,6 +121,8 @@ def _one_study(
         points["LightGBM"] = fit_boosted(
             train, seed, threads, lambda step: progress(f"{study} held out: LightGBM, step {step + 1} of 12")
         )
+    if darts:
+        points |= fit_darts(parts.train, seed, progress=lambda name: progress(f"{study} held out: {name}"))
     calibrate = calibration_windows(parts.calibrate)
     engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
     answers: dict[str, Callable[[Examples], Predictive]] = {
@@ -126,12 +135,15 @@ def _one_study(
     for name, answer in answers.items():
         progress(f"{study} held out: scoring {name}")
         named[name] = scored(held_out, answer(held_out))
+    progress(f"{study} held out: correcting each person's forecasts")
+    error = named[SERVED].error
     lows = {name: lows_seen(held_out, found) for name, found in named.items()}
     own = lows[SERVED]["precision"]
     return {
         "fingerprint": engine.fingerprint,
         "forecasters": {name: figures(held_out, found) for name, found in named.items()},
         "bootstrap_60": bootstrap(held_out, named, ANCHOR, seed),
+        "adapted": adaptation(error, adapted_error(held_out, error)),
         "lows": lows,
         "lows_at_the_same_precision": {name: lows_seen(held_out, found, own) for name, found in named.items()},
     }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core.predictive import crps, probability_below, quantiles
+from agents.core.predictive import crps, event_probabilities, quantiles
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
@@ -59,7 +59,7 @@ def scored(data: Examples, answer: Predictive) -> Scored:
         filled = np.where(missing, 120.0, truth)
         given = (answer.samples_mgdl[rows], answer.residual_sd_mgdl[rows])
         fan = quantiles(*given, answer.calibration)
-        below = probability_below(*given, answer.calibration, THRESHOLDS_MGDL)
+        below = event_probabilities(*given, answer.calibration)
         score = np.where(missing, np.nan, crps(*given, filled, answer.calibration))
         point = given[0][:, 0] if given[0].shape[1] == 1 else fan[:, QUANTILE_LEVELS.index(0.5)]
         error = np.where(missing, np.nan, point - truth)
@@ -116,6 +116,19 @@ def summary(found: Scored, steps: slice, rows: Mask | slice = slice(None)) -> di
         "crps_mgdl": float(_mean(found.crps[rows, steps])),
         "in_50": float(_mean(found.in_50[rows, steps])),
         "in_90": float(_mean(found.in_90[rows, steps])),
+    }
+
+
+def adaptation(error: Array, corrected: Array) -> dict[str, dict[str, float]]:
+    """RMSE and MAE over all steps and at 60 minutes, of errors (N, 12) as served and after a person's correction."""
+    parts = {"all": slice(None), "60": slice(11, 12)}
+    return {
+        f"{name}, {side}": {
+            "rmse_mgdl": float(np.sqrt(_mean(values[:, steps] ** 2))),
+            "mae_mgdl": float(_mean(np.abs(values[:, steps]))),
+        }
+        for name, steps in parts.items()
+        for side, values in (("served", error), ("corrected", corrected))
     }
 
 

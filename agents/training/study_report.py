@@ -128,6 +128,16 @@ def study_markdown(summary: dict[str, Any], drawn: list[tuple[str, str]]) -> str
             ],
         ),
         "",
+        "## A correction for each person",
+        "",
+        "What a ridge regression on a person's own residuals of the last week, with the network as prior, would change",
+        "at 60 minutes. It is not served.",
+        "",
+        *table(
+            ["held out", "RMSE", "corrected", "change, %", "MAE", "corrected", "change, %"],
+            [[study, *_corrected(found["adapted"])] for study, found in studies.items() if "adapted" in found],
+        ),
+        "",
         "## The served model by horizon",
         "",
         *table(
@@ -228,6 +238,14 @@ def _lows(found: dict[str, Any], name: str) -> list[str]:
         number(same["seen"], 3),
         number(same["threshold"], 2),
     ]
+
+
+def _corrected(adapted: dict[str, Any]) -> list[str]:
+    texts = []
+    for figure in ("rmse_mgdl", "mae_mgdl"):
+        own, other = (adapted[f"60, {side}"][figure] for side in ("served", "corrected"))
+        texts += [f"{own:.2f}", f"{other:.2f}", f"{100.0 * (other / own - 1.0):+.1f}"]
+    return texts
 
 
 def _furthest(one: dict[str, Any]) -> list[str]:

@@ -1,8 +1,8 @@
 """Makes an MLP checkpoint from a table of recordings: fitted, its spread calibrated on people kept back, as served.
 
 Steps: read the table (table.py), keep people back (studies.py), fit the network (fit_mlp.py) and the ridge beside it
-(lags.py), write the uncalibrated checkpoint, sample it through the serving engine on the people kept back, fit the
-conformal step on these samples, write the checkpoint.
+(lags.py), sample the network through the serving engine on the people kept back, fit the conformal step and that of the
+lows on these samples, write the checkpoint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from agents.core.predictive import Calibration, probability_below
 from agents.models.mlp.checkpoint import LinearAnchor, MlpCheckpoint, save_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.engine import MlpEngine
@@ -26,18 +28,23 @@ from agents.training.calibrate import even_weight, fit_calibration
 from agents.training.evaluate import SERVED_SAMPLES, served
 from agents.training.fit_mlp import MlpFit, MlpSchedule
 from agents.training.lags import LagRidge, fit_lag_ridge
+from agents.training.low_lines import fit_low_lines
+from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from agents.training.studies import cut, licence_of
 from agents.training.table import Person, Pool, read_people
 from schemas.errors import ConfigurationError
+from schemas.grid import STEP_MINUTES, THRESHOLDS_MGDL
 
 Progress = Callable[[str, float], None]
 """(what is happening, share done 0..1)"""
 
 CALIBRATION_WINDOWS = 16_000
+LOW_WINDOWS = 20_000
 BULK = 64
 """Windows at once: the samples that are served, but for the last bits, at an eighth of the time."""
 _RIDGE_STRIDE = 3
+_BLOCK = 1000
 
 
 def train_mlp(
@@ -86,7 +93,7 @@ def train_mlp(
         provenance=_provenance(settings, parts.train, parts.calibrate, len(pool), ridge),
         licence=licence_of([*parts.train, *parts.calibrate]),
     )
-    made = dataclasses.replace(made, calibration=calibrated_as_served(made, calibrate))
+    made = dataclasses.replace(made, calibration=calibrated_as_served(made, calibrate, at_risk(parts.calibrate)))
     fingerprint = save_mlp(out, made)
     progress("done", 1.0)
     return {
@@ -110,10 +117,44 @@ def calibration_windows(people: Sequence[Person]) -> Examples:
     return pool.examples(np.concatenate(rows))
 
 
-def calibrated_as_served(checkpoint: MlpCheckpoint, part: Examples) -> Any:
-    """The conformal step for samples of the serving engine; every study counts the same."""
-    answer = served(MlpEngine(checkpoint, device="cpu", windows_a_chunk=BULK), part, SERVED_SAMPLES)
-    return fit_calibration(answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, even_weight(part.data_set))
+def at_risk(people: Sequence[Person]) -> Examples | None:
+    """Windows of those who have lows to be foretold, with type 1 diabetes and a reading every five minutes, evenly over
+    all of them; None where there is no such person."""
+    chosen = [one for one in people if one.diabetes == "T1D" and one.step_minutes == STEP_MINUTES and one.ends.size]
+    if not chosen:
+        return None
+    pool = Pool.of(chosen)
+    return pool.examples(np.arange(0, len(pool), -(-len(pool) // LOW_WINDOWS)))
+
+
+def calibrated_as_served(checkpoint: MlpCheckpoint, part: Examples, risky: Examples | None) -> Calibration:
+    """For samples of the serving engine: the conformal step on `part`, where every study counts the same, and the step
+    of the lows on `risky`, where every person does; without them there is none."""
+    engine = MlpEngine(checkpoint, device="cpu", windows_a_chunk=BULK)
+    answer = served(engine, part, SERVED_SAMPLES)
+    calibration = fit_calibration(
+        answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, even_weight(part.data_set)
+    )
+    if risky is None:
+        return calibration
+    raw = dataclasses.replace(served(engine, risky, SERVED_SAMPLES), calibration=calibration)
+    lines = fit_low_lines(chances_below(raw), risky.future_mgdl, even_weight(risky.person))
+    return dataclasses.replace(calibration, lows=lines)
+
+
+def chances_below(answer: Predictive) -> NDArray[np.float64]:
+    """Conformal P(Y < threshold) at THRESHOLDS_MGDL (B, T, 12), before the step of the lows, in bounded memory."""
+    return np.concatenate(
+        [
+            probability_below(
+                answer.samples_mgdl[begin : begin + _BLOCK],
+                answer.residual_sd_mgdl[begin : begin + _BLOCK],
+                answer.calibration,
+                THRESHOLDS_MGDL,
+            )
+            for begin in range(0, len(answer.samples_mgdl), _BLOCK)
+        ]
+    )
 
 
 def claim(work: Path, settings: dict[str, Any]) -> None:

@@ -9,17 +9,20 @@ from scipy.special import ndtr
 from scipy.stats import norm
 
 from agents.core.predictive import (
+    LOWS_MGDL,
     Calibration,
+    LowLines,
     crps,
     distribution,
     epistemic_sd,
+    event_probabilities,
     normal_scores,
     probability_below,
     quantiles,
     sensor_range,
     total_sd,
 )
-from schemas.grid import QUANTILE_LEVELS
+from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 HORIZON = 3
 samples_mgdl = st.integers(1, 12).flatmap(
@@ -45,6 +48,25 @@ def test_probabilities_are_probabilities_and_rise_with_the_threshold(samples, sp
     below = probability_below(samples, spread, calibration, (54.0, 70.0, 180.0, 250.0))
     assert np.all((below >= 0.0) & (below <= 1.0))
     assert np.all(np.diff(below, axis=0) >= 0.0)
+
+
+lines = st.tuples(
+    arrays(np.float64, (len(LOWS_MGDL), HORIZON), elements=st.floats(-3.0, 3.0)),
+    arrays(np.float64, (len(LOWS_MGDL), HORIZON), elements=st.floats(0.2, 3.0)),
+).map(lambda tables: LowLines.of(*tables))
+
+
+@given(samples_mgdl, spreads_mgdl, calibrations, lines)
+def test_the_step_of_the_lows_keeps_them_probabilities_in_order(samples, spread, calibration, lines):
+    plain = probability_below(samples, spread, calibration, THRESHOLDS_MGDL)
+    np.testing.assert_array_equal(event_probabilities(samples, spread, calibration), plain)
+    stepped = Calibration(calibration.scores, lines)
+    below = event_probabilities(samples, spread, stepped)
+    assert np.all((below >= 0.0) & (below <= 1.0))
+    assert np.all(np.diff(below, axis=0) >= 0.0)
+    offsets, slopes = lines.tables
+    np.testing.assert_allclose(below[0], norm.cdf(offsets[0] + slopes[0] * norm.ppf(plain[0])), atol=1e-12)
+    np.testing.assert_array_equal(quantiles(samples, spread, stepped), quantiles(samples, spread, calibration))
 
 
 @given(samples_mgdl, spreads_mgdl, calibrations)
@@ -129,6 +151,19 @@ def test_calibration_survives_json_and_refuses_nonsense():
         Calibration.of(np.zeros((3, 12)))
     with pytest.raises(ValueError, match="this version publishes"):
         Calibration.from_json('{"levels": [0.5], "scores": [[0.0]]}')
+    stepped = Calibration(calibration.scores, LowLines.of(np.full((2, 12), -0.25), np.full((2, 12), 1.5)))
+    assert Calibration.from_json(stepped.to_json()) == stepped
+    with pytest.raises(ValueError, match="lows are calibrated at"):
+        Calibration.from_json(stepped.to_json().replace("54.0", "55.0"))
+    with pytest.raises(ValueError, match="lines of lows are for 3 steps"):
+        Calibration(calibration.scores, LowLines.of(np.zeros((2, 3)), np.ones((2, 3))))
+    for offsets, slopes, words in (
+        (np.zeros((1, 12)), np.ones((1, 12)), "lows by horizon"),
+        (np.zeros((2, 12)), np.zeros((2, 12)), "slopes above 0"),
+        (np.full((2, 12), np.nan), np.ones((2, 12)), "finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            LowLines.of(offsets, slopes)
 
 
 @given(

@@ -22,6 +22,7 @@ def test_it_is_small_calibrated_and_names_its_origin():
     checkpoint = load_mlp(BUNDLED)
     assert BUNDLED.stat().st_size < 5_000_000
     assert checkpoint.calibration is not None
+    assert checkpoint.calibration.lows is not None
     assert checkpoint.anchor is not None
     assert checkpoint.licence == "CC-BY-4.0 AND ODC-By-1.0"
     for study in checkpoint.provenance["studies"]:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from agents.core.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.core.forecaster import Windows
 from agents.core.predictive import Calibration
 from agents.training.calibrate import even_weight, fit_calibration, residual_spread
 from agents.training.events import event_score
+from agents.training.low_lines import fit_low_lines
 from agents.training.metrics import Predictive, evaluate_predictive
 from agents.training.splits import Examples
 
@@ -124,3 +126,24 @@ def test_even_weights_let_every_group_count_the_same():
     weight = even_weight(np.array(["a", "a", "a", "b"]))
     assert weight[:3].sum() == pytest.approx(weight[3])
     assert weight.mean() == pytest.approx(1.0)
+
+
+def test_lows_come_as_often_as_their_step_says() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.beta(0.5, 4.0, (20_000, 12))
+    truth = np.where(rng.random(true.shape) < true, 50.0, 120.0)  # below both lows or above them
+    truth[::9] = np.nan
+    said = np.repeat(norm.cdf(0.8 * norm.ppf(true) + 0.3)[:, None], 4, axis=1)  # too high where it is small
+    lines = fit_low_lines(said, truth)
+    published = lines.published(said)
+    for place in (0, 1):
+        for low, high in ((0.0, 0.1), (0.1, 0.3), (0.3, 0.6)):
+            chosen = (published[:, place] >= low) & (published[:, place] < high) & np.isfinite(truth)
+            assert np.mean(truth[chosen] < 54.0) == pytest.approx(published[:, place][chosen].mean(), abs=0.012)
+    assert abs(np.mean(said[:, 0]) - np.nanmean(true)) > 0.05
+    np.testing.assert_array_equal(published[:, 3], np.maximum(published[:, 1], said[:, 3]))
+
+
+def test_where_no_low_fell_its_step_changes_little() -> None:
+    lines = fit_low_lines(np.full((30, 4, 12), 0.01), np.full((30, 12), 150.0))
+    assert lines.published(np.full((1, 4, 12), 0.2)) == pytest.approx(0.2, abs=0.03)

@@ -14,7 +14,9 @@ from agents.core.forecaster import Windows
 from agents.core.predictive import Calibration
 from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.config import MlpConfig
+from agents.training.adaptation import adapted_error
 from agents.training.calibrate import fit_calibration
+from agents.training.darts_pool import fit_darts, unbroken
 from agents.training.fit_mlp import MlpFit, MlpSchedule, forgotten
 from agents.training.lags import fit_boosted, fit_lag_ridge
 from agents.training.metrics import Predictive
@@ -22,7 +24,7 @@ from agents.training.splits import Examples
 from agents.training.study_evaluation import evaluate_studies
 from agents.training.study_metrics import bootstrap, figures, lows_seen, regimes, scored
 from agents.training.table import Pool, read_people
-from agents.training.train_mlp import train_mlp
+from agents.training.train_mlp import at_risk, train_mlp
 from schemas.errors import ConfigurationError
 from schemas.grid import PAST_HOURS
 
@@ -109,12 +111,23 @@ def test_some_windows_of_each_step_are_of_people_who_came_later() -> None:
 def test_the_file_says_where_it_comes_from_and_holds_nothing_of_the_held_out_study(run: Path) -> None:
     made = load_mlp(run)
     assert made.calibration is not None
+    assert made.calibration.lows is not None
     assert made.anchor is not None
+    assert made.anchor.calibration.lows is None
     provenance = dict(made.provenance or {})
     assert provenance["studies"] == ["B", "C"]
     people = {*provenance["people"], *provenance["kept_back"]}
     assert len(people) == 8
     assert not any(name.startswith("A/") for name in people)
+
+
+def test_lows_are_fitted_on_people_who_have_them(data: Path) -> None:
+    people = read_people(data)[:3]
+    sure = [dataclasses.replace(people[0], diabetes="T2D"), dataclasses.replace(people[1], step_minutes=15)]
+    assert at_risk(sure) is None
+    found = at_risk([*sure, people[2]])
+    assert found is not None
+    assert set(found.person) == {people[2].name}
 
 
 def test_readings_of_the_held_out_study_change_nothing(data: Path, run: Path, tmp_path: Path) -> None:
@@ -132,12 +145,20 @@ def test_readings_of_the_held_out_study_change_nothing(data: Path, run: Path, tm
 def test_one_call_trains_scores_and_writes_report_and_figures(data: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "data": data, "out": tmp_path / "report", "work": tmp_path / "work", "stride": 2, "boosted": False,
-        "studies": ("A", "B"), **SIZES,
+        "darts": False, "studies": ("A", "B"), **SIZES,
     }  # fmt: skip
     said: list[str] = []
     summary = evaluate_studies(**options, progress=said.append)
     text = (tmp_path / "report" / "studies.md").read_text(encoding="utf-8")
-    for words in ("persistence", "ridge, 24 lags", "glucast", "Not a medical device", "A/0", "| mean |"):
+    for words in (
+        "persistence",
+        "ridge, 24 lags",
+        "glucast",
+        "Not a medical device",
+        "A/0",
+        "| mean |",
+        "| corrected |",
+    ):
         assert words in text
     written = json.loads((tmp_path / "report" / "studies.json").read_text())
     assert json.dumps(written) == json.dumps(summary)  # as text: what never happened is NaN
@@ -247,3 +268,59 @@ def test_boosted_trees_beat_persistence(data: Path) -> None:
     error = np.abs(fit_boosted(pool, seed=0, threads=1)(part) - part.future_mgdl)
     still = np.abs(part.windows.past_mgdl[:, -1:] - part.future_mgdl)
     assert np.nanmean(error) < 0.8 * np.nanmean(still)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_darts_models_learn_from_the_pool(data: Path) -> None:
+    pytest.importorskip("darts", reason="Darts is not installed: pip install 'glucast[train]'")
+    people = read_people(data)[:4]
+    part = Pool.of(people, stride=5).examples()
+    still = np.nanmean(np.abs(part.windows.past_mgdl[:, -1:] - part.future_mgdl))
+    models = fit_darts(people, seed=0, epochs=25)
+    assert set(models) == {"Darts N-HiTS", "Darts TiDE"}
+    for forecast in models.values():
+        assert np.nanmean(np.abs(forecast(part) - part.future_mgdl)) < still
+
+
+def test_a_run_ends_where_nothing_is_known() -> None:
+    mgdl = np.full(400, 120.0, np.float32)
+    mgdl[[0, 150, 200]] = np.nan
+    assert [run.size for run in unbroken(mgdl)] == [149, 199]
+
+
+def by_day(error: float, days: int, person: str) -> tuple[Examples, np.ndarray]:
+    """A forecast that is always as wrong, every quarter of an hour."""
+    count = 96 * days
+    data = examples_of(np.full(count, 150.0), np.full((count, 12), 150.0), [person] * count)
+    ends = np.datetime64("2026-01-05T00:00:00", "s") + np.arange(count) * np.timedelta64(900, "s")
+    windows = Windows(data.windows.past_mgdl, ends)
+    return dataclasses.replace(data, windows=windows), np.full((count, 12), error)
+
+
+def test_a_persons_correction_learns_what_is_always_wrong_and_from_the_past_alone() -> None:
+    data, error = by_day(20.0, 3, "A/0")
+    corrected = adapted_error(data, error)
+    assert (corrected[:4] == 20.0).all()  # no hour is over yet
+    assert (np.diff(corrected[:, 0]) <= 0.0).all()
+    assert np.abs(corrected[-1]).max() < 5.0
+    later = error.copy()
+    later[100:] = np.nan
+    np.testing.assert_array_equal(adapted_error(data, later)[:100], corrected[:100])
+    assert np.isnan(adapted_error(data, later)[100:]).all()
+    other, wrong = by_day(-20.0, 3, "A/1")
+    both = dataclasses.replace(
+        data,
+        windows=Windows(
+            *(
+                np.concatenate(pair)
+                for pair in (
+                    (data.windows.past_mgdl, other.windows.past_mgdl),
+                    (data.windows.end_times, other.windows.end_times),
+                )
+            )
+        ),
+        future_mgdl=np.concatenate([data.future_mgdl, other.future_mgdl]),
+        person=np.concatenate([data.person, other.person]),
+        series=np.concatenate([data.series, other.series]),
+    )
+    np.testing.assert_array_equal(adapted_error(both, np.concatenate([error, wrong]))[: len(data)], corrected)
