@@ -155,6 +155,8 @@ def command_of(arguments: list[str]) -> tuple[Any, list[str]]:
     command: Any = typer.main.get_command(app)
     rest = list(arguments)
     while rest and hasattr(command, "commands"):
+        if command.invoke_without_command and rest[0].startswith("-"):
+            break
         assert rest[0] in command.commands, f"glucast has no command {' '.join(arguments)}"
         if rest[0] in ("train", "evaluate"):
             command = typer.main.get_command(training)
