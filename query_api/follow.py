@@ -15,7 +15,7 @@ from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
 from streams.settings import Settings
-from streams.topology import CHART_CHANGELOGS
+from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS
 
 log = structlog.get_logger("query_api.follow")
 
@@ -229,4 +229,5 @@ def _entries(records: Iterable[ConsumerRecord]) -> Iterable[Entry]:
 def _urgent(followed: Collection[str]) -> tuple[frozenset[str], ...]:
     """Topics before which nobody should wait for the rest: outcomes and interactive charts, then live ones too."""
     backlog, live = (CHART_CHANGELOGS[lane].name for lane in ("backfill", "live"))
-    return frozenset(followed) - {backlog, live}, frozenset(followed) - {backlog}
+    alerts = ALERTS_CHANGELOG.name  # as much as live charts
+    return frozenset(followed) - {backlog, live, alerts}, frozenset(followed) - {backlog}

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
+from query_api.projections.alerts import Alerts
 from query_api.projections.fan_charts import ChartRow, FanChartLog, FanCharts
 from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
@@ -56,8 +57,9 @@ class ReadModel:
         self.fan_charts = FanCharts(store)
         self.uploads = Uploads(store)
         self.readings = Readings(store)
+        self.alerts = Alerts(store)
         projections: tuple[Projection, ...] = (
-            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, Requests()
+            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, Requests(), self.alerts
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
 

@@ -17,6 +17,8 @@ FAN_CHART_TABLES: dict[Lane, str] = {
     "backfill": "fan-charts",
 }
 """By the lane that made a chart, so that each lane has a changelog of its own: nobody who waits is behind a backlog."""
+ALERTS_TABLE = "alerts"
+"""What is known of each subject's alerts, under its id."""
 DELETIONS_TABLE = FAN_CHART_TABLES["backfill"]
 """Where the markers of what was deleted lie, for all of them."""
 

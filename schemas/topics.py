@@ -120,6 +120,15 @@ UPLOAD_OUTCOMES = Topic(
 REQUEST_OUTCOMES = Topic(
     "cgm.request-outcomes", "json", "RequestOutcome", "series key", "requests that end without a forecast", public=True
 )
+ALERTS = Topic(
+    "cgm.alerts",
+    "json",
+    "Alert",
+    "subject id",
+    "alerts before lows and highs, and what became of each; not a medical device",
+    public=True,
+    retention_ms=7 * DAY_MS,
+)
 DEAD_LETTERS = Topic(
     "cgm.dead-letters",
     "json",
@@ -143,6 +152,7 @@ TOPICS: tuple[Topic, ...] = (
     BACKFILL,
     *FORECASTS.values(),
     FAN_CHARTS,
+    ALERTS,
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,
     REQUEST_OUTCOMES,

@@ -11,7 +11,8 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                                cgm.forecasts.{interactive, live, backfill}
                                                                   ▼
                          [calc] ─▶ fan-chart tables, one a lane ─▶ [query_api] (their changelogs)
-                            └────▶ cgm.fan-charts ───────────────▶ everybody else
+                            ├────▶ cgm.fan-charts ───────────────▶ everybody else
+                            └────▶ alert table, cgm.alerts ──────▶ [query_api], everybody else
 
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
 subject is reset. A step that rejects writes an outcome, a step that fails writes to cgm.dead-letters. What stands here
@@ -25,7 +26,7 @@ from typing import Literal
 
 from schemas import topics
 from schemas.lanes import Lane
-from schemas.tables import FAN_CHART_TABLES, SERIES_TABLE, SUBJECTS_TABLE
+from schemas.tables import ALERTS_TABLE, FAN_CHART_TABLES, SERIES_TABLE, SUBJECTS_TABLE
 from schemas.topics import Topic
 
 WorkerRole = Literal["ingest", "inference", "calc"]
@@ -69,6 +70,8 @@ CHART_CHANGELOGS: dict[Lane, Topic] = {
     lane: topics.changelog(app_id("calc"), table) for lane, table in FAN_CHART_TABLES.items()
 }
 
+ALERTS_CHANGELOG: Topic = topics.changelog(app_id("calc"), ALERTS_TABLE)
+
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
          "reads any vendor's file into one gap-free series and hashes it", by_partition=True),
@@ -86,12 +89,13 @@ STEPS: tuple[Step, ...] = (
     Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),
          (*FORECASTS, topics.REQUEST_OUTCOMES, topics.BACKFILL), (),
          "samples in micro-batches, lanes by priority and a share for each"),
-    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.REQUEST_OUTCOMES), CHART_TABLES,
-         "turns samples into calibrated fan charts and event probabilities"),
-    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), CHART_TABLES,
-         "deletes and restores fan charts"),
+    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.ALERTS, topics.REQUEST_OUTCOMES),
+         (*CHART_TABLES, ALERTS_TABLE), "turns samples into calibrated fan charts and event probabilities, and alerts"),
+    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (*CHART_TABLES, ALERTS_TABLE),
+         "deletes and restores fan charts; settings and snooze of alerts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
+         (*CHART_CHANGELOGS.values(), ALERTS_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES,
+          topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),
 )  # fmt: skip

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Protocol
 
+from agents.calc.alerts import consider
 from agents.calc.chart_rows import store
 from agents.core.deletions import is_deleted, of_subject
 from agents.core.outcomes import ended
@@ -61,6 +62,7 @@ class Calc:
         else:
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.send(FAN_CHARTS, chart.series_key, chart.to_json())
+            consider(work, chart)
 
     def _charted(self, messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:
         decoded = [_decoded(message) for message in messages]

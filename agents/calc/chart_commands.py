@@ -1,5 +1,6 @@
 """Cache commands in, the fan-chart side: rows go or come back, and what is still being computed for them is dropped."""
 
+from agents.calc.alerts import change, forget
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
 from agents.core.deletions import is_covered, mark_deleted, of_subject
@@ -27,6 +28,9 @@ def build(settings: History) -> StepFunction:
                 raise MalformedRecordError("a reset names the subject as series_key")
             _remove(work, subject_prefix(command.series_key), command.up_to_ms)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
+            forget(work, command.series_key, command.up_to_ms)
+        elif command.action in ("alerts", "snooze"):
+            change(work, command)
         else:
             if command.handle is None:
                 raise MalformedRecordError("a delete names a handle")

@@ -100,6 +100,11 @@ def chart_id(forecast_id: str, kind: str, series_key: str, place: str) -> str:
     return _digest("chart", forecast_id, kind, series_key, place)
 
 
+def alert_id(subject_id: str, kind: str, slot: int) -> str:
+    """Names an alert: whose, of what kind, and the UTC 5-minute slot of the forecast that its episode began with."""
+    return _digest("alert", subject_id, kind, slot)
+
+
 def upload_id(raw: bytes, timezone: str) -> str:
     """Names an upload: the file's bytes and the timezone they are read in."""
     digest = hashlib.sha256(b"glucast-upload-v1\n" + _text(timezone))
