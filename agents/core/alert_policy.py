@@ -73,8 +73,8 @@ PRESETS: Mapping[Preset, Mapping[AlertKind, Rule]] = {
 }
 
 
-"""From the operating curves of people whom nothing was fitted on (`glucast evaluate alerts`): a low alert is false about
-once in two days, once a day, twice a day."""
+"""From the operating curves of people whom nothing was fitted on (`glucast evaluate alerts`): a low alert is false
+about once in two days, once a day, twice a day."""
 
 
 class Seen(NamedTuple):

@@ -15,7 +15,7 @@ ARROW_FORMAT = "application/vnd.apache.arrow.stream"
 
 Node = dict[str, Any]
 
-CHANNELS = (*topics.TOPICS, *topology.CHART_CHANGELOGS.values())
+CHANNELS = (*topics.TOPICS, *topology.CHART_CHANGELOGS.values(), topology.ALERTS_CHANGELOG)
 """All topics, and the changelogs that the query role follows."""
 
 
@@ -97,6 +97,8 @@ def _group(step: topology.Step) -> Node:
 
 
 def _message_name(topic: Topic) -> str:
+    if topic == topology.ALERTS_CHANGELOG:
+        return "AlertStateRow"
     return topic.record or ("VendorExport" if topic == topics.UPLOADS else "FanChartRow")
 
 

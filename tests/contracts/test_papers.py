@@ -155,8 +155,10 @@ def command_of(arguments: list[str]) -> tuple[Any, list[str]]:
     command: Any = typer.main.get_command(app)
     rest = list(arguments)
     while rest and hasattr(command, "commands"):
+        if rest[0].startswith("-") and command.invoke_without_command:
+            break
         assert rest[0] in command.commands, f"glucast has no command {' '.join(arguments)}"
-        if rest[0] in ("train", "evaluate"):
+        if rest[0] in ("train", "evaluate", "fit-alerts"):
             command = typer.main.get_command(training)
         command = command.commands[rest.pop(0)]
     return command, rest
