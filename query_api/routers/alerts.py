@@ -2,15 +2,13 @@
 
 import datetime
 import time
-from typing import Any
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
 
 from query_api.access import access
 from query_api.routers.subjects import Subject, Uses
 from schemas.alert import (
-    DIRECTION,
     THRESHOLD_MGDL,
     AlertKind,
     AlertSettings,
@@ -20,7 +18,7 @@ from schemas.alert import (
     RuleChange,
     time_of_slot,
 )
-from schemas.errors import RejectedError, UnavailableError
+from schemas.errors import UnavailableError
 from schemas.fan_chart import DISCLAIMER
 
 router = APIRouter(tags=["alerts"])
@@ -50,7 +48,24 @@ class AlertsAnswer(BaseModel):
     disclaimer: str = DISCLAIMER
 
 
+class RuleBody(RuleChange):
+    """A name that is none is refused: what was mistyped must not be what is ignored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class SettingsBody(AlertSettings):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    urgent_low: RuleBody = RuleBody()
+    low: RuleBody = RuleBody()
+    high: RuleBody = RuleBody()
+    urgent_high: RuleBody = RuleBody()
+
+
 class SnoozeBody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
     direction: Direction
     minutes: int = Field(ge=0, le=720, description="From now on; 0 ends a snooze.")
 
@@ -78,11 +93,11 @@ async def settings(uses: Uses, subject_id: Subject) -> AlertSettings:
 
 
 @router.put("/subjects/{subject_id}/alerts/settings")
-@access("key", scope="write", whose="path", raises=(RejectedError, UnavailableError))
-async def change_settings(request: Request, uses: Uses, subject_id: Subject, body: AlertSettings) -> AlertSettings:
+@access("key", scope="write", whose="path", raises=(UnavailableError,))
+async def change_settings(uses: Uses, subject_id: Subject, body: SettingsBody) -> AlertSettings:
     """From the next forecast on; what is left out is as the preset has it. Answers when the worker has confirmed it."""
-    _check_names(await request.json())
-    return (await uses.submit.alert_settings(subject_id, body)).settings
+    wanted = AlertSettings.model_validate(body.model_dump())
+    return (await uses.submit.alert_settings(subject_id, wanted)).settings
 
 
 def _answer(subject_id: str, state: AlertState) -> AlertsAnswer:
@@ -106,13 +121,3 @@ def _answer(subject_id: str, state: AlertState) -> AlertsAnswer:
         ],
         last_judged=None if state.slot is None else time_of_slot(state.slot),
     )
-
-
-def _check_names(sent: dict[str, Any]) -> None:
-    """Raises `RejectedError` for a name that is none: a setting that was mistyped must not be one that is ignored."""
-    unknown = [*(sent.keys() - AlertSettings.model_fields)]
-    for kind in DIRECTION:
-        if isinstance(sent.get(kind), dict):
-            unknown += [f"{kind}.{name}" for name in sent[kind].keys() - RuleChange.model_fields]
-    if unknown:
-        raise RejectedError(f"no settings of alerts: {', '.join(sorted(unknown))}")

@@ -72,7 +72,7 @@ async def judged(client: Client, time: object) -> bool:
     [
         ({"preset": "loud"}, "preset"), ({"low": {"probability": 2}}, "probability"),
         ({"low": {"active_from": "22:00"}}, "active_from and active_to come together"),
-        ({"low": {"probabilty": 0.5}, "lows": {}}, "low.probabilty, lows"),
+        ({"low": {"probabilty": 0.5}, "lows": {}}, "probabilty"),
     ],
 )  # fmt: skip
 async def test_settings_that_cannot_be_are_refused_in_words(client: Client, body: dict[str, Any], words: str) -> None:
