@@ -15,7 +15,7 @@ from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
 from streams.settings import Settings
-from streams.topology import CHART_CHANGELOGS, SCORES_CHANGELOG
+from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, SCORES_CHANGELOG
 
 log = structlog.get_logger("query_api.follow")
 
@@ -230,4 +230,5 @@ def _urgent(followed: Collection[str]) -> tuple[frozenset[str], ...]:
     """Topics before which nobody should wait for the rest: outcomes and interactive charts, then live ones too."""
     backlog, live = (CHART_CHANGELOGS[lane].name for lane in ("backfill", "live"))
     patient = {backlog, SCORES_CHANGELOG.name}  # how earlier forecasts did is worth waiting for
-    return frozenset(followed) - patient - {live}, frozenset(followed) - patient
+    alerts = ALERTS_CHANGELOG.name  # as much as live charts
+    return frozenset(followed) - patient - {live, alerts}, frozenset(followed) - patient

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
+from query_api.projections.alerts import Alerts
 from query_api.projections.fan_charts import ChartRow, FanChartLog, FanCharts
 from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
@@ -57,10 +58,12 @@ class ReadModel:
         self.fan_charts = FanCharts(store)
         self.uploads = Uploads(store)
         self.scores = Scores(store)
+        self.alerts = Alerts(store)
         self.readings = Readings(store, self._forget)
         self.requests = Requests()
         projections: tuple[Projection, ...] = (
-            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.requests
+            *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.alerts,
+            self.requests,
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
 
@@ -68,6 +71,7 @@ class ReadModel:
         """Stage the end of what is held of a subject beside its readings."""
         self.fan_charts.forget(subject_id, up_to_ms)
         self.scores.forget(subject_id)
+        self.alerts.forget(subject_id)
 
     @property
     def followed(self) -> tuple[str, ...]:

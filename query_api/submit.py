@@ -14,6 +14,7 @@ from typing import TypeVar
 from agents.core.fingerprint import upload_id as upload_id_of
 from agents.core.local_time import zone
 from query_api.follow import Follower
+from query_api.projections.alerts import alerts_key
 from query_api.projections.fan_charts import ChartRow, sample_key, subject_key
 from query_api.projections.requests import demand_key
 from query_api.projections.uploads import StoredHandle, handle_key, upload_key
@@ -21,6 +22,7 @@ from query_api.publish import Publisher
 from query_api.read_model import ReadModel
 from query_api.shared_computations import SharedComputations
 from schemas import errors, topics
+from schemas.alert import AlertSettings, AlertState, Direction, Snooze
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
@@ -220,6 +222,31 @@ class Submit:
         now = self._model.uploads.handle(stored.handle)
         return now is not None and now.outcome.began_ms <= up_to_ms
 
+    async def snooze(self, subject_id: str, direction: Direction, until_ms: int) -> AlertState:
+        """No alerts of a direction until then. Raises `UnavailableError`."""
+        wanted = Snooze(direction=direction, until_ms=until_ms)
+        return await self._change_alerts(
+            CacheCommand(action="snooze", command_id=secrets.token_hex(16), up_to_ms=0, series_key=subject_id,
+                         snooze=wanted),
+            lambda state: state.snoozed_until_ms.get(direction) == until_ms,
+        )  # fmt: skip
+
+    async def alert_settings(self, subject_id: str, wanted: AlertSettings) -> AlertState:
+        """How a subject is alerted from now on. Raises `UnavailableError`."""
+        return await self._change_alerts(
+            CacheCommand(action="alerts", command_id=secrets.token_hex(16), up_to_ms=0, series_key=subject_id,
+                         alert_settings=wanted),
+            lambda state: state.settings == wanted,
+        )  # fmt: skip
+
+    async def _change_alerts(self, command: CacheCommand, done: Callable[[AlertState], bool]) -> AlertState:
+        subject_id = command.series_key or ""
+        await self.publish_and_await(
+            subject_id, [(topics.CACHE_COMMANDS, command.to_json())], [alerts_key(subject_id)],
+            lambda told: isinstance(told, AlertState) and done(told),
+        )  # fmt: skip
+        return self._model.alerts.of(subject_id)
+
     async def publish_and_await(
         self,
         series_key: str,
@@ -236,7 +263,7 @@ class Submit:
             for topic, value in sends:
                 await self._publisher.send(topic, series_key, value)
             for subscription in subscriptions:
-                while not any(map(wanted, await self._until(subscription.next(), "restore"))):
+                while not any(map(wanted, await self._until(subscription.next(), "change"))):
                     pass
 
     async def _command(self, stored: StoredHandle) -> None:

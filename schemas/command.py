@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from schemas.alert import AlertSettings, Snooze
 from schemas.fan_chart import FanChart
 from schemas.lanes import Lane
 from schemas.record import HexDigest, Name, Record, SmallInteger, UnixMilliseconds
@@ -26,10 +27,11 @@ class ForecastDemand(Record):
 class CacheCommand(Record):
     """A change of what the tables hold, on ``cgm.cache-commands``: by `series_key`, a flush to every partition.
 
-    A ``reset`` removes the forecasts of the subject that `series_key` names: the window step sends it.
+    A ``reset`` removes the forecasts and alerts of the subject that `series_key` names: the window step sends it.
+    ``alerts`` and ``snooze`` change how that subject is alerted.
     """
 
-    action: Literal["delete", "flush", "restore", "reset"]
+    action: Literal["delete", "flush", "restore", "reset", "alerts", "snooze"]
     command_id: Name
     up_to_ms: UnixMilliseconds = Field(
         alias="epoch_ms",
@@ -38,3 +40,6 @@ class CacheCommand(Record):
     series_key: Name | None = None
     handle: HexDigest | None = None
     chart: FanChart | None = Field(default=None, description="restore: one fan chart to be stored again.")
+    alert_settings: AlertSettings | None = Field(default=None, description="alerts: from now on; none: the defaults.")
+    erases: bool = Field(default=False, description="reset: how the subject is alerted goes too.")
+    snooze: Snooze | None = Field(default=None, description="snooze: which alerts, and until when.")

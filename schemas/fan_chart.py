@@ -24,6 +24,27 @@ OUTER_LEVELS = QUANTILE_LEVELS[:MEDIAN] + QUANTILE_LEVELS[MEDIAN + 1 :]
 
 OverHorizon = Annotated[tuple[float, ...], Field(min_length=HORIZON_STEPS, max_length=HORIZON_STEPS)]
 """A number a target time."""
+OverQuarters = Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
+"""A number for the next 15, 30, 45 and 60 minutes."""
+
+
+class PathChances(Record):
+    """P that glucose is beyond a threshold (mg/dL) at any time in the next 15, 30, 45 and 60 minutes."""
+
+    below_54: OverQuarters
+    below_70: OverQuarters
+    above_180: OverQuarters
+    above_250: OverQuarters
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if not all(0.0 <= chance <= 1.0 for row in self.rows() for chance in row):
+            raise ValueError("a probability lies within 0 to 1")
+        return self
+
+    def rows(self) -> tuple[tuple[float, ...], ...]:
+        """By threshold, rising."""
+        return (self.below_54, self.below_70, self.above_180, self.above_250)
 
 
 class FanCalibration(Record):
@@ -102,6 +123,9 @@ class FanChart(Record):
     p_below_70: OverHorizon
     p_above_180: OverHorizon
     p_above_250: OverHorizon
+    p_path: PathChances | None = Field(
+        default=None, description="Of the whole path, not of one step: what alerts go by. Of live forecasts."
+    )
     mean_mgdl: OverHorizon = Field(description="Mean of the MC-dropout samples.")
     epistemic_sd_mgdl: OverHorizon = Field(description="Spread of the MC-dropout samples alone.")
     total_sd_mgdl: OverHorizon

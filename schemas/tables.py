@@ -19,6 +19,8 @@ FAN_CHART_TABLES: dict[Lane, str] = {
 """By the lane that made a chart, so that each lane has a changelog of its own: nobody who waits is behind a backlog."""
 SCORES_TABLE = "scores"
 """Of the calc role: a `schemas.score_state.ScoreState` under each subject's id."""
+ALERTS_TABLE = "alerts"
+"""What is known of each subject's alerts, under its id."""
 DELETIONS_TABLE = FAN_CHART_TABLES["backfill"]
 """Where the markers of what was deleted lie, for all of them."""
 

@@ -154,6 +154,15 @@ REQUEST_OUTCOMES = Topic(
     "requests that end without a forecast",
     public=True,
 )
+ALERTS = Topic(
+    "cgm.alerts",
+    "json",
+    "Alert",
+    "subject id",
+    "alerts before lows and highs, and what became of each; not a medical device",
+    public=True,
+    retention_ms=7 * DAY_MS,
+)
 DEAD_LETTERS = Topic(
     "cgm.dead-letters",
     "json",
@@ -178,6 +187,7 @@ TOPICS: tuple[Topic, ...] = (
     *FORECASTS.values(),
     FAN_CHARTS,
     SCORES,
+    ALERTS,
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,
     REQUEST_OUTCOMES,

@@ -11,8 +11,9 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                                cgm.forecasts.{interactive, live, backfill}
                                                                   ▼
                          [calc] ─▶ fan-chart tables, one a lane ─▶ [query_api] (their changelogs)
-                            ├────▶ cgm.fan-charts, cgm.scores ───▶ everybody else
-                            └────▶ scores table: what truths the forecasts met ─▶ [calc], [query_api]
+                            ├────▶ cgm.fan-charts, cgm.scores, cgm.alerts ──▶ everybody else
+                            ├────▶ scores table: what truths the forecasts met ─▶ [calc], [query_api]
+                            └────▶ alerts table ─────────────▶ [query_api]
 
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
 subject is reset. A step that rejects writes an outcome, a step that fails writes to cgm.dead-letters. What stands here
@@ -26,7 +27,7 @@ from typing import Literal
 
 from schemas import topics
 from schemas.lanes import Lane
-from schemas.tables import FAN_CHART_TABLES, SCORES_TABLE, SERIES_TABLE, SUBJECTS_TABLE
+from schemas.tables import ALERTS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, SERIES_TABLE, SUBJECTS_TABLE
 from schemas.topics import Topic
 
 WorkerRole = Literal["ingest", "inference", "calc"]
@@ -71,6 +72,8 @@ CHART_CHANGELOGS: dict[Lane, Topic] = {
 }
 SCORES_CHANGELOG = topics.changelog(app_id("calc"), SCORES_TABLE)
 
+ALERTS_CHANGELOG: Topic = topics.changelog(app_id("calc"), ALERTS_TABLE)
+
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
          "reads any vendor's file into one gap-free series and hashes it", by_partition=True),
@@ -88,14 +91,14 @@ STEPS: tuple[Step, ...] = (
     Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),
          (*FORECASTS, topics.REQUEST_OUTCOMES, topics.BACKFILL), (),
          "samples in micro-batches, lanes by priority and a share for each"),
-    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.SCORES, topics.REQUEST_OUTCOMES),
-         (*CHART_TABLES, SCORES_TABLE),
-         "turns samples into calibrated fan charts and event probabilities, and scores them once the truth is known"),
-    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (*CHART_TABLES, SCORES_TABLE),
-         "deletes and restores fan charts"),
+    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.SCORES, topics.ALERTS, topics.REQUEST_OUTCOMES),
+         (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE),
+         "turns samples into calibrated fan charts, event probabilities and alerts, and scores them by the truth"),
+    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE),
+         "deletes and restores fan charts; settings and snooze of alerts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, topics.UPLOAD_OUTCOMES, topics.READING_OUTCOMES,
-          topics.REQUEST_OUTCOMES),
+         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, topics.UPLOAD_OUTCOMES,
+          topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),
 )  # fmt: skip

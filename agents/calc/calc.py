@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Protocol
 
+from agents.calc.alerts import consider
 from agents.calc.chart_rows import store
 from agents.core.deletions import is_deleted, of_subject
 from agents.core.outcomes import ended
@@ -73,6 +74,7 @@ class Calc:
                 chart = self._scored(work, chart)
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.send(FAN_CHARTS, chart.series_key, chart.to_json())
+            consider(work, chart)
 
     def _scored(self, work: Work, chart: FanChart) -> FanChart:
         """Score by the chart the forecasts before it, and fit it to what they met, in one work with the chart.

@@ -1,5 +1,6 @@
 """Cache commands in, the fan-chart side: rows and scores go, or rows come back, and what is under way is dropped."""
 
+from agents.calc.alerts import change, forget
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
 from agents.core.deletions import is_covered, mark_deleted, of_subject
@@ -28,6 +29,9 @@ def build(settings: History) -> StepFunction:
             _remove(work, subject_prefix(command.series_key), command.up_to_ms)
             work.delete(SCORES_TABLE, command.series_key)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
+            forget(work, command.series_key, command.up_to_ms, command.erases)
+        elif command.action in ("alerts", "snooze"):
+            change(work, command)
         else:
             if command.handle is None:
                 raise MalformedRecordError("a delete names a handle")

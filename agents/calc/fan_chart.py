@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from agents.calc.chart_rows import slot_of
-from agents.core import fingerprint, predictive
+from agents.core import fingerprint, path_events, predictive
 from agents.core.local_time import wall_clock, zone
 from agents.core.predictive import Calibration
 from agents.core.record_checks import check_window, is_digest
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
-from schemas.fan_chart import MEDIAN, FanChart
+from schemas.fan_chart import MEDIAN, FanChart, PathChances
 from schemas.forecast import Forecast
-from schemas.grid import HORIZON_STEPS, STEP
+from schemas.grid import CENTI, HORIZON_STEPS, STEP, THRESHOLDS_MGDL
 
 Array = NDArray[np.float64]
 
@@ -59,9 +59,10 @@ def fan_charts(ready: Sequence[Ready]) -> list[FanChart | RejectedError]:
             np.stack([residual for _, _, residual in members]),
             _calibration(calibration),
         )
+        paths = _paths([ready[place].forecast for place, _, _ in members], members, statistics)
         for row, (place, _, _) in enumerate(members):
             try:
-                found[place] = _chart(*ready[place], statistics, row)
+                found[place] = _chart(*ready[place], statistics, row, paths.get(row))
             except RejectedError as error:
                 found[place] = error
             except ValidationError:  # it must not take along those that are charted with it
@@ -78,9 +79,10 @@ def fan_chart(forecast: Forecast, computed_at: datetime.datetime) -> FanChart:
 
 
 class _Statistics(NamedTuple):
-    """What is published of B forecasts, as lists of Python numbers; `inside` (B,) is an array."""
+    """What is published of B forecasts, as lists of Python numbers, with `inside` (B,) and `beyond` (B, 4, 12)."""
 
     inside: Array
+    beyond: Array
     quantiles: list[list[tuple[float, ...]]]
     below: list[list[tuple[float, ...]]]
     above: list[list[tuple[float, ...]]]
@@ -93,9 +95,13 @@ def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _S
     """Of samples (B, S, H) and residual spread (B, H)."""
     shown = predictive.sensor_range(samples, residual, calibration)
     quantiles = predictive.quantiles(samples, residual, calibration, shown)
-    below = predictive.event_probabilities(samples, residual, calibration, shown)
+    plain = predictive.probability_below(samples, residual, calibration, THRESHOLDS_MGDL, shown)
+    below = plain if calibration.lows is None else calibration.lows.published(plain)
+    # The chances of the path have a step of their own behind them, which was fitted on what is plain.
+    beyond = np.concatenate([plain[:, :2], 1.0 - plain[:, 2:]], axis=1)
     return _Statistics(
         inside=shown.inside.min(axis=-1),
+        beyond=beyond,
         quantiles=_lists(quantiles, 1),
         below=_lists(below[:, :2], 4),
         above=_lists(1.0 - below[:, 2:], 4),
@@ -105,7 +111,29 @@ def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _S
     )
 
 
-def _chart(forecast: Forecast, computed_at: datetime.datetime, of: _Statistics, row: int) -> FanChart:
+def _paths(
+    forecasts: Sequence[Forecast], members: Sequence[tuple[int, Array, Array]], of: _Statistics
+) -> dict[int, PathChances]:
+    """By row, of live forecasts: what nobody alerts by is not computed."""
+    rows = [row for row, forecast in enumerate(forecasts) if forecast.kind == "live"]
+    if not rows:
+        return {}
+    chances = path_events.path_events().probabilities(
+        of.beyond[rows],
+        np.array([forecasts[row].past_centi_mgdl for row in rows], dtype=np.float64) / CENTI,
+        np.stack([members[row][1].mean(axis=0) for row in rows]),
+        np.stack([members[row][2] for row in rows]),
+    )
+    names = tuple(PathChances.model_fields)
+    return {
+        row: PathChances(**dict(zip(names, chance, strict=True)))
+        for row, chance in zip(rows, _lists(chances, 4), strict=True)
+    }
+
+
+def _chart(
+    forecast: Forecast, computed_at: datetime.datetime, of: _Statistics, row: int, path: PathChances | None
+) -> FanChart:
     if of.inside[row] < LEAST_INSIDE:
         raise _leaves_range()
     issue = wall_clock(forecast.end_seconds).replace(tzinfo=zone(forecast.timezone))
@@ -142,6 +170,7 @@ def _chart(forecast: Forecast, computed_at: datetime.datetime, of: _Statistics, 
         p_below_70=of.below[row][1],
         p_above_180=of.above[row][0],
         p_above_250=of.above[row][1],
+        p_path=path,
         mean_mgdl=of.mean[row],
         epistemic_sd_mgdl=of.epistemic_sd[row],
         total_sd_mgdl=of.total_sd[row],

@@ -105,6 +105,11 @@ def score_id(series_key: str, target_slot: int, charts: Iterable[str]) -> str:
     return _digest("score", series_key, target_slot, *charts)
 
 
+def alert_id(subject_id: str, kind: str, slot: int) -> str:
+    """Names an alert: whose, of what kind, and the UTC 5-minute slot of the forecast that its episode began with."""
+    return _digest("alert", subject_id, kind, slot)
+
+
 def upload_id(raw: bytes, timezone: str) -> str:
     """Names an upload: the file's bytes and the timezone they are read in."""
     digest = hashlib.sha256(b"glucast-upload-v1\n" + _text(timezone))

@@ -106,8 +106,12 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int) -> Non
     )
     work.send(READING_OUTCOMES, subject_id, outcome.to_json())
     command = CacheCommand(
-        action="reset", command_id=identity, up_to_ms=message.timestamp_ms, series_key=subject_id
-    )  # fmt: skip
+        action="reset",
+        command_id=identity,
+        up_to_ms=message.timestamp_ms,
+        series_key=subject_id,
+        erases=order == "erased",
+    )
     work.send(CACHE_COMMANDS, subject_id, command.to_json())
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 app = typer.Typer(help="Train and evaluate the forecaster.", no_args_is_help=True)
-evaluating = typer.Typer(invoke_without_command=True)
-app.add_typer(evaluating, name="evaluate")
+evaluation = typer.Typer(help="Score a checkpoint, the fan of each person, or the alerts.", invoke_without_command=True)
+app.add_typer(evaluation, name="evaluate")
 
 DataOption = Annotated[
     Path | None,
@@ -82,7 +82,7 @@ def train(
     typer.echo(f"{out}: {summary['parameters']:,} parameters, {text}")
 
 
-@evaluating.callback()
+@evaluation.callback()
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[str, typer.Option(help="A checkpoint file, or 'bundled'.")] = "bundled",
@@ -144,7 +144,7 @@ def evaluate(
     console.print(f"report: {out}")
 
 
-@evaluating.command()
+@evaluation.command()
 def recalibration(
     data: Annotated[Path, typer.Option(help="Parquet table of recordings.")],
     study: Annotated[str, typer.Option(help="Whose people are forecast: a study that the checkpoint has not seen.")],
@@ -169,3 +169,38 @@ def recalibration(
     typer.echo(text_of(summary))
     if out is not None:
         out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+@evaluation.command()
+def alerts(
+    data: Annotated[Path, typer.Option(help="Parquet table of any number of studies.")],
+    study: Annotated[str, typer.Option(help="Whose people are judged; everything is fitted on the others.")],
+    checkpoint: Annotated[Path, typer.Option(help="An mlp that was trained without the study: train --held-out.")],
+    out: Annotated[Path, typer.Option(help="Directory for the report and its figure.")] = Path("evaluation"),
+    days: Annotated[int, typer.Option(min=1, help="Person-days to judge, about.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is fitted here.")] = 0,
+) -> None:
+    """Score alerts on people whom nothing was fitted on, beside simple alarms, and write the report."""
+    from rich.console import Console
+
+    from agents.training.alert_evaluation import evaluate_alerts, markdown
+
+    console = Console()
+    with console.status("reading the data") as status:
+        found = evaluate_alerts(
+            data=data, study=study, checkpoint=checkpoint, out=out, days=days, seed=seed, progress=status.update
+        )
+    console.print(markdown(found), markup=False)
+
+
+@app.command()
+def fit_alerts(
+    data: Annotated[Path, typer.Option(help="Parquet table of any number of studies.")],
+    checkpoint: Annotated[Path, typer.Option(help="The mlp that is served.")],
+    out: Annotated[Path, typer.Option(help="File to write: agents/core/path_events.safetensors.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file on one machine.")] = 0,
+) -> None:
+    """Fit what turns a fan into the probabilities that alerts go by, on the people of the checkpoint's training."""
+    from agents.training.alert_evaluation import fit_served
+
+    fit_served(data=data, checkpoint=checkpoint, out=out, seed=seed, progress=typer.echo)

@@ -20,6 +20,7 @@ from agents.work import Message
 from deploy.bench.fuzz_files import broken_file, rows_of, unified
 from deploy.bench.fuzz_values import Chance, broken_arrow, broken_json, damaged
 from schemas import topics
+from schemas.alert import AlertState
 from schemas.arrow_record import ArrowRecord
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.fan_chart import FanChart
@@ -33,7 +34,7 @@ from schemas.series import Series
 from schemas.tables import handle_key, subject_key
 from schemas.topics import Topic
 from schemas.upload import ProcessingWarnings, UploadOutcome
-from streams.topology import CHART_CHANGELOGS, STEPS
+from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, STEPS
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -198,6 +199,10 @@ def _row(number: int, good: bool) -> bytes | FanChart:
     return kept if number % 4 == 0 and not good else to_row(kept)
 
 
+def alert_state(number: int, good: bool) -> AlertState:
+    return AlertState(since=number, slot=number + 12, raised={"low": number + (0 if good else 2**40)})
+
+
 def restore(number: int, good: bool) -> CacheCommand:
     kept = chart(number | 1, good)  # of a sample
     return CacheCommand(
@@ -267,6 +272,7 @@ KINDS: Sequence[Kind] = (
     Kind(topics.BACKFILL, _of(sample_request, "series_key"), sample_request, 3),
     *(Kind(topic, _of(forecast, "series_key"), forecast, 4) for topic in topics.FORECASTS.values()),
     *(Kind(topic, _chart_key, _row, 3) for topic in CHART_CHANGELOGS.values()),
+    Kind(ALERTS_CHANGELOG, lambda number, good: f"subject-{number}", alert_state, 2),
     Kind(topics.UPLOAD_OUTCOMES, _of(upload_outcome, "upload_id"), upload_outcome, 4),
     Kind(topics.READING_OUTCOMES, _of(reading_outcome, "subject_id"), reading_outcome, 4),
     Kind(topics.REQUEST_OUTCOMES, _of(request_outcome, "series_key"), request_outcome, 4),

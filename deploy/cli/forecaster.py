@@ -8,9 +8,10 @@ _FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def add_to(app: typer.Typer) -> None:
-    """Both commands hand all their arguments on, so that help of the others does not import the training code."""
+    """The commands hand all their arguments on, so that help of the others does not import the training code."""
     app.command("train", context_settings=_FORWARD, add_help_option=False)(train)
     app.command("evaluate", context_settings=_FORWARD, add_help_option=False)(evaluate)
+    app.command("fit-alerts", context_settings=_FORWARD, add_help_option=False)(fit_alerts)
 
 
 def train(context: typer.Context) -> None:
@@ -21,6 +22,11 @@ def train(context: typer.Context) -> None:
 def evaluate(context: typer.Context) -> None:
     """Evaluate a checkpoint beside the baselines and write a report (--help shows the options)."""
     forward("agents.training.cli", ["evaluate", *context.args])
+
+
+def fit_alerts(context: typer.Context) -> None:
+    """Fit the probabilities that alerts go by to a checkpoint (--help shows the options)."""
+    forward("agents.training.cli", ["fit-alerts", *context.args])
 
 
 def forward(module: str, arguments: list[str]) -> None:

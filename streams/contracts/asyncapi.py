@@ -15,7 +15,9 @@ ARROW_FORMAT = "application/vnd.apache.arrow.stream"
 
 Node = dict[str, Any]
 
-CHANNELS = (*topics.TOPICS, *topology.CHART_CHANGELOGS.values(), topology.SCORES_CHANGELOG)
+CHANNELS = (
+    *topics.TOPICS, *topology.CHART_CHANGELOGS.values(), topology.SCORES_CHANGELOG, topology.ALERTS_CHANGELOG,
+)  # fmt: skip
 """All topics, and the changelogs that the query role follows."""
 
 
@@ -97,7 +99,11 @@ def _group(step: topology.Step) -> Node:
 
 
 def _message_name(topic: Topic) -> str:
-    rows = {topics.UPLOADS: "VendorExport", topology.SCORES_CHANGELOG: "ScoreRow"}
+    rows = {
+        topics.UPLOADS: "VendorExport",
+        topology.SCORES_CHANGELOG: "ScoreRow",
+        topology.ALERTS_CHANGELOG: "AlertStateRow",
+    }
     return topic.record or rows.get(topic, "FanChartRow")
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, StringConstraints
 from pydantic.fields import FieldInfo
 
+from schemas.alert import RuleChange
 from schemas.arrow_record import ArrowRecord
-from schemas.fan_chart import OUTER_LEVELS, FanChart
+from schemas.fan_chart import OUTER_LEVELS, FanChart, PathChances
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS
 from schemas.record import Record
 
@@ -52,7 +53,12 @@ SHAPES: dict[type[Record], dict[str, st.SearchStrategy[Any]]] = {
             name: exactly(HORIZON_STEPS, st.floats(0, 2 * HIGHEST_MGDL))
             for name in ("mean_mgdl", "epistemic_sd_mgdl", "total_sd_mgdl")
         },
-    }
+    },
+    PathChances: {name: exactly(4, st.floats(0, 1)) for name in PathChances.model_fields},
+    RuleChange: {
+        "probability": st.none() | st.floats(0.02, 0.98),
+        **dict.fromkeys(("active_from", "active_to"), st.none()),
+    },
 }
 """What the type of a field does not say: how long its lists are and which numbers can be."""
 

@@ -158,7 +158,7 @@ def command_of(arguments: list[str]) -> tuple[Any, list[str]]:
         if command.invoke_without_command and rest[0] not in command.commands:
             break  # it does something of its own, and these are its options
         assert rest[0] in command.commands, f"glucast has no command {' '.join(arguments)}"
-        if rest[0] in ("train", "evaluate"):
+        if rest[0] in ("train", "evaluate", "fit-alerts"):
             command = typer.main.get_command(training)
         command = command.commands[rest.pop(0)]
     return command, rest

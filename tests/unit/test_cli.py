@@ -39,6 +39,7 @@ def test_help_lists_every_command() -> None:
         "bench",
         "train",
         "evaluate",
+        "fit-alerts",
     ):
         assert f"\n  {command} " in done.stdout, command
 

@@ -1,0 +1,159 @@
+"""Alerts, in one work with the chart that raises them: so an episode makes one, however often a forecast is delivered.
+
+Judged are live forecasts of the served model. Of now is one whose last point is at most a quarter of an hour old when
+its samples arrive; a simulated one has a clock of its own and is of now when it arrives.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from agents.core.deletions import is_covered
+from agents.work import CLOCKS_DIFFER_MS, Work
+from schemas.alert import (
+    DIRECTION,
+    THRESHOLD_MGDL,
+    Alert,
+    AlertSettings,
+    AlertState,
+    RecentAlert,
+    time_of_slot,
+)
+from schemas.command import CacheCommand
+from schemas.errors import MalformedRecordError
+from schemas.fan_chart import FanChart
+from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP_MINUTES, STEP_SECONDS
+from schemas.tables import ALERTS_TABLE
+from schemas.topics import ALERTS
+
+if TYPE_CHECKING:
+    from agents.core.alert_policy import Seen
+
+_PRESENT_MS = int(PRESENT.total_seconds() * 1000)
+_AHEAD_MS = CLOCKS_DIFFER_MS + STEP_SECONDS * 500  # a last point lies on the grid
+
+
+def consider(work: Work, chart: FanChart) -> None:
+    """Raise, repeat or decide alerts by this chart, and keep what is known of its subject."""
+    if chart.kind != "live" or not chart.model_serves or chart.p_path is None:
+        return
+    from agents.core import alert_policy  # numpy: loaded with the step, which has it
+
+    before = _state(work, chart.series_key)
+    seen = _seen(chart, work.message.timestamp_ms)
+    state, told = alert_policy.judge(before, seen)
+    if state is before:
+        return
+    work.put(ALERTS_TABLE, chart.series_key, state.model_copy(update={"began_ms": chart.began_ms}).to_row())
+    work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
+    for each in told:
+        work.send(ALERTS, chart.series_key, _alert(each, chart, seen).to_json())
+
+
+def change(work: Work, command: CacheCommand) -> None:
+    """Settings or a snooze. Raises `MalformedRecordError` for a command that names no subject or change."""
+    if command.series_key is None or (command.action == "snooze" and command.snooze is None):
+        raise MalformedRecordError("a change of alerts names the subject as series_key, and what is to change")
+    state = _state(work, command.series_key)
+    if command.snooze is not None and command.action == "snooze":
+        until = state.snoozed_until_ms | {command.snooze.direction: command.snooze.until_ms}
+        state = state.model_copy(update={"snoozed_until_ms": until})
+    else:
+        state = state.model_copy(update={"settings": command.alert_settings or AlertSettings()})
+    work.put(ALERTS_TABLE, command.series_key, state.to_row())
+
+
+def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:
+    """What was told of a subject goes with its forecasts; how it wants to be told stays, unless all is erased."""
+    if erases:
+        work.delete(ALERTS_TABLE, subject_id)
+        return
+    state = _state(work, subject_id)
+    if state.slot is None or not is_covered(work, up_to_ms, state.began_ms):
+        return
+    kept = AlertState(settings=state.settings, snoozed_until_ms=state.snoozed_until_ms)
+    if kept == AlertState():
+        work.delete(ALERTS_TABLE, subject_id)
+    else:
+        work.put(ALERTS_TABLE, subject_id, kept.to_row())
+
+
+def _state(work: Work, subject_id: str) -> AlertState:
+    """Of nobody, and of a row that a later version wrote, the beginning."""
+    row = work.get(ALERTS_TABLE, subject_id)
+    if not row:
+        return AlertState()
+    try:
+        return AlertState.from_json(row)
+    except MalformedRecordError:
+        return AlertState()
+
+
+def _seen(chart: FanChart, now_ms: int) -> Seen:
+    import numpy as np
+
+    from agents.core.alert_policy import Seen
+
+    measured = np.ones(PAST_POINTS, dtype=bool)
+    measured[[place for place in chart.interpolated_points if place < PAST_POINTS]] = False
+    age_ms = now_ms - int(chart.issue_time.timestamp() * 1000)
+    assert chart.p_path is not None  # noqa: S101  looked at before
+    return Seen(
+        subject_id=chart.series_key,
+        slot=round(chart.issue_time.timestamp() / STEP_SECONDS),
+        now_ms=now_ms,
+        minute_of_day=chart.issue_time.hour * 60 + chart.issue_time.minute,
+        fresh=chart.simulated or -_AHEAD_MS <= age_ms <= _PRESENT_MS,
+        past_mgdl=np.array(chart.past_mgdl),
+        measured=measured,
+        chances=dict(zip(THRESHOLD_MGDL, chart.p_path.rows(), strict=True)),
+    )
+
+
+def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
+    issue = time_of_slot(told.slot).astimezone(chart.issue_time.tzinfo)
+    onset = None if told.onset_slot is None else time_of_slot(told.onset_slot).astimezone(chart.issue_time.tzinfo)
+    own: dict[str, Any] = {}
+    if told.status in ("raised", "repeated"):
+        path = seen.chances[told.kind]
+        parts = [path[0], *(late - early for early, late in itertools.pairwise(path))]
+        own = {
+            "first_crossing": tuple(round(part, 4) for part in parts),
+            "forecast_id": chart.forecast_id,
+            "chart_id": chart.chart_id,
+        }
+    return Alert(
+        alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=chart.series_key,
+        threshold_mgdl=THRESHOLD_MGDL[told.kind], probability=told.probability, horizon_minutes=told.horizon_minutes,
+        glucose_mgdl=told.glucose_mgdl, issue_time=issue, onset_time=onset, lead_minutes=told.lead_minutes,
+        reason=_reason(told, chart), simulated=chart.simulated, **own,
+    )  # fmt: skip
+
+
+def _reason(told: RecentAlert, chart: FanChart) -> str:
+    """In words, glucose in both units."""
+    limit = f"{'below' if DIRECTION[told.kind] == 'low' else 'above'} {_spoken(THRESHOLD_MGDL[told.kind])}"
+    if told.status == "missed":
+        return f"glucose went {limit}, and no alert came in the hour before"
+    if told.status == "hit":
+        return f"glucose went {limit} {told.lead_minutes} min after the alert"
+    if told.status == "false":
+        return f"glucose did not stay {limit} for 15 min in the hour after the alert"
+    if told.status == "unknown":
+        return "no readings tell what became of the alert"
+    trend = _trend(chart.past_mgdl)
+    return (
+        f"P({limit} within {told.horizon_minutes} min) is {round(100 * (told.probability or 0.0))} %; "
+        f"{_spoken(told.glucose_mgdl)} now and {trend}"
+    )
+
+
+def _spoken(glucose_mgdl: float) -> str:
+    return f"{glucose_mgdl:.0f} mg/dL ({glucose_mgdl / MGDL_PER_MMOLL:.1f} mmol/L)"
+
+
+def _trend(past_mgdl: tuple[float, ...]) -> str:
+    """Over the last quarter of an hour; steady within 1 mg/dL a minute, as sensors draw their level arrow."""
+    rate = (past_mgdl[-1] - past_mgdl[-4]) / (3 * STEP_MINUTES)
+    return "falling" if rate < -1.0 else "rising" if rate > 1.0 else "steady"

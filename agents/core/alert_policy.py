@@ -1,0 +1,263 @@
+"""When a person is told: a pure state machine over the forecasts of one subject.
+
+A rule fires where P(crossing its threshold within its horizon) reaches its probability. What follows is quiet:
+
+* one alert an episode, which ends when the probability has fallen to half of the rule's (hysteresis), or when the hour
+  that the alert spoke of is over;
+* nothing while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
+* alerts of one direction share one cooldown; only a more urgent one, once an episode, is not held back by it;
+* nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
+* a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter.
+
+What became of an alert is read from the past that later forecasts carry. A low is three points (15 minutes) below the
+threshold, at least two of them measured; it counts where it begins within the hour after the alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.core.fingerprint import alert_id as id_of
+from schemas.alert import (
+    DIRECTION,
+    OF_DIRECTION,
+    RECENT,
+    THRESHOLD_MGDL,
+    AlertKind,
+    AlertSettings,
+    AlertState,
+    Episode,
+    Preset,
+    RecentAlert,
+)
+from schemas.grid import HORIZON_STEPS, STEP_MINUTES
+
+RELEASE = 0.5
+AFTER_STEPS = 3
+SUSTAINED, MEASURED = 3, 2
+MOST_REPEATS = 3
+
+
+class Rule(NamedTuple):
+    """`band`: minutes of the day from and to, over midnight where it begins after it ends; None all day."""
+
+    enabled: bool
+    probability: float
+    horizon_minutes: int
+    band: tuple[int, int] | None = None
+
+
+PRESETS: Mapping[Preset, Mapping[AlertKind, Rule]] = {
+    "quiet": {
+        "urgent_low": Rule(True, 0.30, 45),
+        "low": Rule(True, 0.45, 30),
+        "high": Rule(False, 0.80, 30),
+        "urgent_high": Rule(True, 0.80, 30),
+    },
+    "balanced": {
+        "urgent_low": Rule(True, 0.20, 45),
+        "low": Rule(True, 0.28, 30),
+        "high": Rule(False, 0.70, 30),
+        "urgent_high": Rule(True, 0.70, 30),
+    },
+    "early": {
+        "urgent_low": Rule(True, 0.10, 45),
+        "low": Rule(True, 0.15, 30),
+        "high": Rule(True, 0.60, 30),
+        "urgent_high": Rule(True, 0.50, 30),
+    },
+}
+
+
+"""From the operating curves of people whom nothing was fitted on (`glucast evaluate alerts`): a low alert is false
+about once in two days, once a day, twice a day."""
+
+
+class Seen(NamedTuple):
+    """A forecast: past_mgdl and measured (96,), oldest first, ending at `slot`; chances: P at 15, 30, 45, 60 minutes.
+
+    `now_ms`: when it arrived; `minute_of_day`: local, of the last point; `fresh`: whether it is of now.
+    """
+
+    subject_id: str
+    slot: int
+    now_ms: int
+    minute_of_day: int
+    fresh: bool
+    past_mgdl: NDArray[np.float64]
+    measured: NDArray[np.bool_]
+    chances: Mapping[AlertKind, Sequence[float]]
+
+
+class Judged(NamedTuple):
+    """The state after a forecast, and the alerts that it raised, repeated or decided."""
+
+    state: AlertState
+    told: tuple[RecentAlert, ...]
+
+
+def rule_of(settings: AlertSettings, kind: AlertKind) -> Rule:
+    """The preset's rule with the subject's changes."""
+    preset, change = PRESETS[settings.preset][kind], getattr(settings, kind)
+    band = None
+    if change.active_from is not None and change.active_to is not None:
+        band = (_minute(change.active_from), _minute(change.active_to))
+    return Rule(
+        preset.enabled if change.enabled is None else change.enabled,
+        change.probability or preset.probability,
+        change.horizon_minutes or preset.horizon_minutes,
+        band,
+    )
+
+
+def judge(state: AlertState, seen: Seen) -> Judged:
+    """What one forecast changes."""
+    if state.slot is not None and seen.slot <= state.slot:
+        return Judged(state, ())
+    beyond = dict(state.beyond)
+    for kind in THRESHOLD_MGDL:
+        where = np.flatnonzero(_beyond(kind, seen.past_mgdl))
+        if where.size:
+            beyond[kind] = max(beyond.get(kind, 0), _slot(seen, int(where[-1])))
+        if kind in beyond and beyond[kind] < seen.slot - len(seen.past_mgdl):
+            del beyond[kind]
+    recent, told = _outcomes(state, seen)
+    found = state.model_copy(
+        update={"slot": seen.slot, "since": seen.slot if state.since is None else state.since, "beyond": beyond}
+    )
+    raised: list[RecentAlert] = []
+    episodes, last = dict(state.episodes), dict(state.raised)
+    for direction, kinds in OF_DIRECTION.items():
+        quiet = state.snoozed_until_ms.get(direction, 0) > seen.now_ms
+        for kind in kinds:
+            rule = rule_of(state.settings, kind)
+            chance = seen.chances[kind][rule.horizon_minutes // 15 - 1]
+            episode = episodes.get(kind)
+            if episode is not None and (
+                (beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability)
+                or seen.slot - episode.slot >= HORIZON_STEPS
+            ):
+                del episodes[kind]
+                episode = None
+            if not (rule.enabled and seen.fresh) or quiet or not _in_band(rule, seen.minute_of_day):
+                continue
+            if chance < rule.probability or seen.slot - beyond.get(kind, -AFTER_STEPS - 1) <= AFTER_STEPS:
+                continue
+            if episode is not None:
+                again = _repeat(episode, kind, state.settings, seen, chance, rule)
+                if again is not None:
+                    episodes[kind] = episode.model_copy(update={"repeats": episode.repeats + 1})
+                    raised.append(again)
+                continue
+            escalates = kind == kinds[0] and kinds[1] in episodes
+            cooldown = state.settings.cooldown_minutes // STEP_MINUTES
+            if direction in last and seen.slot - last[direction] < cooldown and not escalates:
+                continue
+            if kind == kinds[1] and kinds[0] in episodes:
+                continue
+            alert = RecentAlert(
+                alert_id=id_of(seen.subject_id, kind, seen.slot), kind=kind, status="raised", slot=seen.slot,
+                probability=round(float(chance), 4), horizon_minutes=rule.horizon_minutes,
+                glucose_mgdl=float(seen.past_mgdl[-1]),
+            )  # fmt: skip
+            episodes[kind] = Episode(alert_id=alert.alert_id, slot=seen.slot)
+            last[direction] = seen.slot
+            raised.append(alert)
+            recent.append(alert)
+    update = {"episodes": episodes, "raised": last, "recent": tuple(recent[-RECENT:])}
+    return Judged(found.model_copy(update=update), (*told, *raised))
+
+
+def _repeat(
+    episode: Episode, kind: AlertKind, settings: AlertSettings, seen: Seen, chance: float, rule: Rule
+) -> RecentAlert | None:
+    every = settings.repeat_minutes
+    if every is None or episode.repeats >= MOST_REPEATS:
+        return None
+    if (seen.slot - episode.slot) * STEP_MINUTES < every * (episode.repeats + 1):
+        return None
+    return RecentAlert(
+        alert_id=episode.alert_id, kind=kind, status="repeated", slot=seen.slot, probability=round(float(chance), 4),
+        horizon_minutes=rule.horizon_minutes, glucose_mgdl=float(seen.past_mgdl[-1]),
+    )  # fmt: skip
+
+
+def _outcomes(state: AlertState, seen: Seen) -> tuple[list[RecentAlert], list[RecentAlert]]:
+    """The remembered alerts, decided as far as it is known now, and those that were decided now, with missed ones."""
+    recent: list[RecentAlert] = []
+    told: list[RecentAlert] = []
+    for alert in state.recent:
+        decided = _decided(alert, seen) if alert.status == "raised" else None
+        recent.append(decided or alert)
+        if decided is not None:
+            told.append(decided)
+    missed = list(_missed(state, recent, seen))
+    return [*recent, *missed], [*told, *missed]
+
+
+def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
+    age = seen.slot - alert.slot
+    onset = next((slot for slot in onsets(alert.kind, seen) if 0 < slot - alert.slot <= HORIZON_STEPS), None)
+    if onset is not None:
+        lead = (onset - alert.slot) * STEP_MINUTES
+        return alert.model_copy(update={"status": "hit", "onset_slot": onset, "lead_minutes": lead})
+    if age < HORIZON_STEPS + SUSTAINED - 1:
+        return None
+    return alert.model_copy(update={"status": "false" if age < len(seen.past_mgdl) else "unknown"})
+
+
+def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Iterator[RecentAlert]:
+    """Lows that nobody was told of in the hour before, where somebody would have been: watched, wanted, not snoozed."""
+    if state.slot is None or state.since is None:
+        return
+    for kind in THRESHOLD_MGDL:
+        rule = rule_of(state.settings, kind)
+        if not rule.enabled or state.snoozed_until_ms.get(DIRECTION[kind], 0) > seen.now_ms:
+            continue
+        for onset in onsets(kind, seen):
+            settled_now = state.slot - SUSTAINED + 1 < onset
+            watched = state.since <= onset - HORIZON_STEPS
+            warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
+            told = any(alert.kind in warns and 0 < onset - alert.slot <= HORIZON_STEPS for alert in recent)
+            if settled_now and watched and not told:
+                place = onset - _slot(seen, 0)
+                yield RecentAlert(
+                    alert_id=id_of(seen.subject_id, kind, onset), kind=kind, status="missed", slot=onset,
+                    onset_slot=onset, glucose_mgdl=float(seen.past_mgdl[place]),
+                )  # fmt: skip
+
+
+def onsets(kind: AlertKind, seen: Seen) -> tuple[int, ...]:
+    """Slots at which a sustained time beyond the threshold began, of those the past tells of; the first point of the
+    past begins none, because what was before it is not known."""
+    beyond = _beyond(kind, seen.past_mgdl)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], beyond, [False]]).astype(np.int8)))
+    found = []
+    for begin, end in edges.reshape(-1, 2):
+        if begin > 0 and end - begin >= SUSTAINED and seen.measured[begin:end].sum() >= MEASURED:
+            found.append(_slot(seen, int(begin)))
+    return tuple(found)
+
+
+def _beyond(kind: AlertKind, glucose_mgdl: NDArray[np.float64]) -> NDArray[np.bool_]:
+    threshold = THRESHOLD_MGDL[kind]
+    return glucose_mgdl < threshold if DIRECTION[kind] == "low" else glucose_mgdl > threshold
+
+
+def _slot(seen: Seen, place: int) -> int:
+    return seen.slot - len(seen.past_mgdl) + 1 + place
+
+
+def _minute(clock: str) -> int:
+    return int(clock[:2]) * 60 + int(clock[3:])
+
+
+def _in_band(rule: Rule, minute: int) -> bool:
+    if rule.band is None:
+        return True
+    begin, end = rule.band
+    return begin <= minute < end if begin <= end else minute >= begin or minute < end

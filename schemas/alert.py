@@ -1,0 +1,138 @@
+"""Alerts: what a person is told before a low or a high, what became of it, and how each subject wants it."""
+
+import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.fan_chart import DISCLAIMER
+from schemas.record import HexDigest, LongInteger, Name, Record, Time, UnixMilliseconds
+
+AlertKind = Literal["urgent_low", "low", "high", "urgent_high"]
+Direction = Literal["low", "high"]
+Preset = Literal["quiet", "balanced", "early"]
+AlertStatus = Literal["raised", "repeated", "hit", "false", "missed", "unknown"]
+
+THRESHOLD_MGDL: dict[AlertKind, float] = {"urgent_low": 54.0, "low": 70.0, "high": 180.0, "urgent_high": 250.0}
+DIRECTION: dict[AlertKind, Direction] = {"urgent_low": "low", "low": "low", "high": "high", "urgent_high": "high"}
+OF_DIRECTION: dict[Direction, tuple[AlertKind, AlertKind]] = {
+    "low": ("urgent_low", "low"),
+    "high": ("urgent_high", "high"),
+}
+"""The more urgent first."""
+RECENT = 8
+"""So many alerts are remembered a subject."""
+
+Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="Local time of day, HH:MM.")]
+
+
+class Alert(Record):
+    """One event of an alert, on ``cgm.alerts``, keyed by `subject_id`: raised first, later what became of it.
+
+    All records of one alert carry its `alert_id`. ``hit``: a low (or high) of 15 minutes began within the hour;
+    ``false``: none did; ``missed``: one began that no alert came before; ``unknown``: no readings tell.
+    """
+
+    record_version: Literal[1] = 1
+    alert_id: HexDigest = Field(description="Hash of subject, kind and the episode's first issue time.")
+    status: AlertStatus
+    kind: AlertKind
+    subject_id: Name
+    threshold_mgdl: float
+    probability: float | None = Field(description="Of crossing the threshold within the horizon; null for missed.")
+    horizon_minutes: int
+    first_crossing: tuple[float, ...] = Field(
+        default=(), max_length=4, description="P that the first crossing falls into each quarter of the hour."
+    )
+    glucose_mgdl: float = Field(description="At `issue_time`.")
+    forecast_id: HexDigest | None = None
+    chart_id: HexDigest | None = None
+    issue_time: Time = Field(description="Last known point of the forecast that raised it; of missed: the crossing.")
+    onset_time: Time | None = Field(default=None, description="When the low or high began, of hit and missed.")
+    lead_minutes: int | None = Field(default=None, description="From issue time to onset, of hit.")
+    reason: str
+    simulated: bool = False
+    disclaimer: str = DISCLAIMER
+
+
+class RuleChange(Record):
+    """What differs from the preset for one kind of alert."""
+
+    enabled: bool | None = None
+    probability: float | None = Field(default=None, ge=0.02, le=0.98)
+    horizon_minutes: Literal[15, 30, 45, 60] | None = None
+    active_from: Clock | None = None
+    active_to: Clock | None = None
+
+    @model_validator(mode="after")
+    def _whole_band(self) -> Self:
+        if (self.active_from is None) != (self.active_to is None):
+            raise ValueError("active_from and active_to come together")
+        return self
+
+
+class AlertSettings(Record):
+    """How a subject is alerted. Everything has a default; a change names only what differs from the preset."""
+
+    preset: Preset = "balanced"
+    urgent_low: RuleChange = RuleChange()
+    low: RuleChange = RuleChange()
+    high: RuleChange = RuleChange()
+    urgent_high: RuleChange = RuleChange()
+    cooldown_minutes: int = Field(default=30, ge=15, le=240, description="Quiet after an alert, for its direction.")
+    repeat_minutes: int | None = Field(
+        default=None, ge=5, le=60, description="Say it again while it holds and is not snoozed, three times at most."
+    )
+
+
+class Snooze(Record):
+    """No alerts of a direction until then."""
+
+    direction: Direction
+    until_ms: UnixMilliseconds
+
+
+class Episode(Record):
+    """An alert that still holds: no second one comes for it."""
+
+    alert_id: HexDigest
+    slot: LongInteger
+    repeats: int = 0
+
+
+class RecentAlert(Record):
+    """An alert as the table remembers it."""
+
+    alert_id: HexDigest
+    kind: AlertKind
+    status: AlertStatus
+    slot: LongInteger
+    probability: float | None = None
+    horizon_minutes: int = 0
+    glucose_mgdl: float
+    onset_slot: LongInteger | None = None
+    lead_minutes: int | None = None
+
+
+class AlertState(Record):
+    """A row of the alerts table: one subject. Slots are UTC 5-minute slots."""
+
+    version: Literal[1] = 1
+    began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms")
+    settings: AlertSettings = AlertSettings()
+    since: LongInteger | None = Field(default=None, description="First slot that was judged.")
+    slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
+    snoozed_until_ms: dict[Direction, UnixMilliseconds] = Field(default_factory=dict)
+    episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
+    raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert.")
+    beyond: dict[AlertKind, LongInteger] = Field(default_factory=dict, description="Last slot beyond the threshold.")
+    recent: tuple[RecentAlert, ...] = Field(default=(), max_length=RECENT, description="Oldest first.")
+
+    def to_row(self) -> bytes:
+        """Without what is as it always is."""
+        return self.model_dump_json(exclude_defaults=True).encode()
+
+
+def time_of_slot(slot: int) -> datetime.datetime:
+    """UTC."""
+    return datetime.datetime.fromtimestamp(slot * 300, datetime.UTC)

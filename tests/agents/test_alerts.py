@@ -1,0 +1,139 @@
+"""Alerts out of the calc step: one before the low, in one work with its chart; its outcome; snooze and settings."""
+
+import dataclasses
+import datetime
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from agents.calc.fan_chart import Ready, fan_chart, fan_charts
+from schemas.alert import Alert, AlertSettings, AlertState, RuleChange, Snooze
+from schemas.command import CacheCommand
+from schemas.errors import MalformedRecordError
+from schemas.fan_chart_row import from_row, to_row
+from schemas.tables import ALERTS_TABLE
+from schemas.topics import ALERTS
+from tests.kit.falling import BEGIN_MS, STEP_MS, falling
+from tests.kit.workbench import Built, Workbench, built, of
+
+CALC, COMMANDS = built("calc"), built("chart_commands")
+
+
+async def told(bench: Workbench, *steps: int, step: Built = CALC, late_ms: int = 0, **changes: object) -> list[Alert]:
+    """The alerts that forecasts of the falling person bring, each as it arrives a second after its last point."""
+    found = []
+    for place in steps:
+        forecast = dataclasses.replace(falling(place), **changes)  # type: ignore[arg-type]
+        arrived = BEGIN_MS + place * STEP_MS + 1000 + late_ms
+        sends = await bench.run(step, forecast.to_arrow(), timestamp_ms=arrived, offset=place)
+        found += [Alert.from_json(value) for value in of(ALERTS, sends)]
+    return found
+
+
+async def test_a_falling_person_is_told_once_before_the_low_and_then_what_became_of_it() -> None:
+    alerts = await told(Workbench(), *range(36))
+    low = [each for each in alerts if each.kind == "low"]
+    assert [each.status for each in low] == ["raised", "hit"]
+    raised, hit = low
+    assert raised.alert_id == hit.alert_id
+    assert hit.onset_time is not None
+    assert hit.onset_time > raised.issue_time == hit.issue_time
+    assert hit.lead_minutes == (hit.onset_time - hit.issue_time) // datetime.timedelta(minutes=1) >= 10
+    assert raised.reason.startswith("P(below 70 mg/dL (3.9 mmol/L) within 30 min) is ")
+    assert raised.reason.endswith(" now and falling")
+    assert sum(raised.first_crossing) == pytest.approx(1.0, abs=0.2)
+    assert "Not a medical device" in raised.disclaimer
+
+
+async def test_delivered_again_it_stays_one_alert() -> None:
+    bench = Workbench()
+    first = [each for place in range(36) for each in await told(bench, place, place, max(0, place - 1))]
+    assert [each.status for each in first if each.kind == "low"] == ["raised", "hit"]
+
+
+async def test_a_work_that_was_lost_says_the_same_again() -> None:
+    raised = (await told(Workbench(), *range(24)))[0]
+    bench = Workbench()
+    forecast = next(each for each in map(falling, range(24)) if each.forecast_id == raised.forecast_id)
+    arrived = round(raised.issue_time.timestamp() * 1000)
+    lost = await bench.run(CALC, forecast.to_arrow(), apply=False, timestamp_ms=arrived)
+    again = await bench.run(CALC, forecast.to_arrow(), timestamp_ms=arrived)
+    assert of(ALERTS, lost) == of(ALERTS, again) == [raised.to_json()]
+
+
+async def test_an_alert_of_the_past_is_none_but_a_simulated_person_has_a_clock_of_its_own() -> None:
+    assert await told(Workbench(), *range(24), late_ms=16 * 60_000) == []
+    simulated = await told(Workbench(), *range(24), late_ms=7 * 86_400_000, simulated=True)
+    assert {each.simulated for each in simulated} == {True}
+
+
+@pytest.mark.parametrize("changes", [{"model_serves": False}, {"kind": "sample", "handle": "e" * 64, "index": 12}])
+async def test_only_live_charts_of_the_served_model_alert(changes: dict[str, object]) -> None:
+    bench = Workbench()
+    assert await told(bench, *range(24), **changes) == []
+    assert bench.rows(ALERTS_TABLE) == {}
+
+
+async def test_snoozed_nothing_is_told_and_settings_change_what_is() -> None:
+    bench = Workbench()
+    until = Snooze(direction="low", until_ms=BEGIN_MS + 100 * STEP_MS)
+    await command(bench, "snooze", snooze=until)
+    assert await told(bench, *range(36)) == []
+    bench = Workbench()
+    off = RuleChange(enabled=False)
+    await command(bench, "alerts", alert_settings=AlertSettings(low=off, urgent_low=off))
+    assert await told(bench, *range(36)) == []
+
+
+async def test_a_reset_takes_what_was_told_and_keeps_the_settings() -> None:
+    bench = Workbench()
+    wanted = AlertSettings(preset="early")
+    await command(bench, "alerts", alert_settings=wanted)
+    await told(bench, *range(20))
+    assert AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"]).recent
+    await command(bench, "reset", up_to_ms=BEGIN_MS + 50 * STEP_MS)
+    assert AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"]) == AlertState(settings=wanted)
+
+
+def test_the_record_of_the_readme_is_one() -> None:
+    text = Path("README.md").read_text(encoding="utf-8")
+    (shown,) = [block for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL) if "alert_id" in block]
+    jsonschema.validate(json.loads(shown), json.loads(Path("schemas/json/Alert.schema.json").read_text()))
+    assert Alert.from_json(shown.encode()).status == "raised"
+
+
+async def test_a_command_that_changes_nothing_is_malformed() -> None:
+    with pytest.raises(MalformedRecordError):
+        await command(Workbench(), "snooze")
+
+
+async def test_a_row_that_cannot_be_read_begins_anew() -> None:
+    bench = Workbench()
+    bench.tables.table(ALERTS_TABLE).rows["ada"] = b"{"
+    assert [each.status for each in await told(bench, *range(24)) if each.kind == "low"][:1] == ["raised"]
+
+
+def test_chances_of_the_path_are_in_chart_and_row_and_both_stay_small() -> None:
+    chart = fan_chart(falling(16), datetime.datetime.now(datetime.UTC))
+    assert chart.p_path is not None
+    assert list(chart.p_path.below_70) == sorted(chart.p_path.below_70)
+    assert all(np.less_equal(chart.p_path.below_54, chart.p_path.below_70))
+    assert all(np.greater_equal(chart.p_path.below_70, np.array(chart.p_below_70)[2::3] - 0.5))
+    assert len(chart.to_json()) <= 4096
+    assert len(to_row(chart)) <= 2048
+    assert from_row(to_row(chart)) == chart
+
+
+def test_the_same_forecast_has_the_same_chances_whatever_is_charted_with_it() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    together = fan_charts([Ready(falling(place), now) for place in (3, 16, 20)])
+    assert together[1] == fan_chart(falling(16), now)
+
+
+async def command(bench: Workbench, action: str, up_to_ms: int = 0, **fields: object) -> None:
+    value = CacheCommand(action=action, command_id="c", up_to_ms=up_to_ms, series_key="ada", **fields)  # type: ignore[arg-type]
+    await bench.run(COMMANDS, value.to_json(), timestamp_ms=BEGIN_MS + 50 * STEP_MS)

@@ -1,0 +1,82 @@
+"""Alerts over HTTP: what was told of a falling person, a snooze and settings that the worker has confirmed."""
+
+import datetime
+import json
+from typing import Any
+
+import pytest
+
+from schemas import topics
+from schemas.alert import Alert
+from streams import dlq
+from streams.settings import Settings
+from tests.kit.falling import glucose
+from tests.kit.query import Client
+from tests.kit.small_pipeline import SmallPipeline, at
+from tests.kit.waiting import until_async
+
+
+async def test_a_falling_person_is_told_once_and_then_what_became_of_it(
+    client: Client, pipeline: SmallPipeline, settings: Settings
+) -> None:
+    history = 96 + 14  # what comes at once; then the fall, reading by reading, each sent twice
+    person = [
+        {"time": at(5 * step), "glucose": glucose(step - 96), "unit": "mg/dL", "simulated": True}
+        for step in range(96 + 26)
+    ]
+    assert (await client.post("/subjects/anna/readings", json=person[:history])).status_code == 202
+    for one in person[history - 1 :]:
+        for _ in range(2):
+            assert (await client.post("/subjects/anna/readings", json=one)).status_code == 202
+        await until_async(lambda one=one: judged(client, one["time"]), "the forecast of a reading")
+
+    async def decided() -> Any:
+        found = (await client.get("/subjects/anna/alerts")).json()
+        return found if [each for each in found["recent"] if each["status"] == "hit"] else None
+
+    found = await until_async(decided, "an alert and what became of it")
+    low = [each for each in found["recent"] if each["kind"] == "low"]
+    assert [each["status"] for each in low] == ["hit"]
+    assert low[0]["lead_minutes"] >= 5
+    assert "Not a medical device" in found["disclaimer"]
+    records = [
+        Alert.from_json(record.value) async for record in dlq._everything(settings, topics.ALERTS.name) if record.value
+    ]
+    assert [each.status for each in records if each.kind == "low"] == ["raised", "hit"]
+    assert len({each.alert_id for each in records if each.kind == "low"}) == 1
+
+
+async def test_a_snooze_and_settings_hold_when_they_are_answered(client: Client, pipeline: SmallPipeline) -> None:
+    before = datetime.datetime.now(datetime.UTC)
+    answer = await client.post("/subjects/anna/alerts/snooze", json={"direction": "low", "minutes": 30})
+    assert answer.status_code == 200, answer.text
+    until = datetime.datetime.fromisoformat(answer.json()["snoozed_until"]["low"])
+    assert datetime.timedelta(minutes=29) < until - before < datetime.timedelta(minutes=31)
+    ended = await client.post("/subjects/anna/alerts/snooze", json={"direction": "low", "minutes": 0})
+    assert ended.json()["snoozed_until"] == {}
+    wanted = {"preset": "early", "low": {"probability": 0.2, "active_from": "22:00", "active_to": "07:00"}}
+    assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
+    assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
+    kept = (await client.get("/subjects/anna/alerts/settings")).json()
+    assert (kept["preset"], kept["low"]["probability"], kept["cooldown_minutes"]) == ("early", 0.2, 30)
+    assert (await client.get("/subjects/bert/alerts/settings")).json()["preset"] == "balanced"
+
+
+async def judged(client: Client, time: object) -> bool:
+    last = (await client.get("/subjects/anna/alerts")).json()["last_judged"]
+    return last is not None and datetime.datetime.fromisoformat(last) >= datetime.datetime.fromisoformat(str(time))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"preset": "loud"}, "preset"), ({"low": {"probability": 2}}, "probability"),
+        ({"low": {"active_from": "22:00"}}, "active_from and active_to come together"),
+        ({"low": {"probabilty": 0.5}, "lows": {}}, "probabilty"),
+    ],
+)  # fmt: skip
+async def test_settings_that_cannot_be_are_refused_in_words(client: Client, body: dict[str, Any], words: str) -> None:
+    answer = await client.put("/subjects/anna/alerts/settings", json=body)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert words in json.dumps(answer.json())
