@@ -1,9 +1,9 @@
 """Alerts: what a person is told before a low or a high, what became of it, and how each subject wants it."""
 
 import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from schemas.fan_chart import DISCLAIMER
 from schemas.record import HexDigest, LongInteger, Name, Record, Time, UnixMilliseconds
@@ -23,7 +23,10 @@ OF_DIRECTION: dict[Direction, tuple[AlertKind, AlertKind]] = {
 RECENT = 8
 """So many alerts are remembered a subject."""
 
-Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="Local time of day, HH:MM.")]
+_CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
+Band = Annotated[
+    str, Field(pattern=rf"^{_CLOCK}-{_CLOCK}$", description="Local time of day, like 22:00-07:00; over midnight too.")
+]
 
 
 class Alert(Record):
@@ -61,14 +64,7 @@ class RuleChange(Record):
     enabled: bool | None = None
     probability: float | None = Field(default=None, ge=0.02, le=0.98)
     horizon_minutes: Literal[15, 30, 45, 60] | None = None
-    active_from: Clock | None = None
-    active_to: Clock | None = None
-
-    @model_validator(mode="after")
-    def _whole_band(self) -> Self:
-        if (self.active_from is None) != (self.active_to is None):
-            raise ValueError("active_from and active_to come together")
-        return self
+    active: Band | None = None
 
 
 class AlertSettings(Record):

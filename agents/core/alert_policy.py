@@ -104,8 +104,8 @@ def rule_of(settings: AlertSettings, kind: AlertKind) -> Rule:
     """The preset's rule with the subject's changes."""
     preset, change = PRESETS[settings.preset][kind], getattr(settings, kind)
     band = None
-    if change.active_from is not None and change.active_to is not None:
-        band = (_minute(change.active_from), _minute(change.active_to))
+    if change.active is not None:
+        band = (_minute(change.active[:5]), _minute(change.active[6:]))
     return Rule(
         preset.enabled if change.enabled is None else change.enabled,
         change.probability or preset.probability,

@@ -54,7 +54,7 @@ async def test_a_snooze_and_settings_hold_when_they_are_answered(client: Client,
     assert datetime.timedelta(minutes=29) < until - before < datetime.timedelta(minutes=31)
     ended = await client.post("/subjects/anna/alerts/snooze", json={"direction": "low", "minutes": 0})
     assert ended.json()["snoozed_until"] == {}
-    wanted = {"preset": "early", "low": {"probability": 0.2, "active_from": "22:00", "active_to": "07:00"}}
+    wanted = {"preset": "early", "low": {"probability": 0.2, "active": "22:00-07:00"}}
     assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
     assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
     kept = (await client.get("/subjects/anna/alerts/settings")).json()
@@ -71,7 +71,7 @@ async def judged(client: Client, time: object) -> bool:
     ("body", "words"),
     [
         ({"preset": "loud"}, "preset"), ({"low": {"probability": 2}}, "probability"),
-        ({"low": {"active_from": "22:00"}}, "active_from and active_to come together"),
+        ({"low": {"active": "22:00"}}, "low.active"),
         ({"low": {"probabilty": 0.5}, "lows": {}}, "probabilty"),
     ],
 )  # fmt: skip

@@ -57,7 +57,7 @@ SHAPES: dict[type[Record], dict[str, st.SearchStrategy[Any]]] = {
     PathChances: {name: exactly(4, st.floats(0, 1)) for name in PathChances.model_fields},
     RuleChange: {
         "probability": st.none() | st.floats(0.02, 0.98),
-        **dict.fromkeys(("active_from", "active_to"), st.none()),
+        "active": st.none() | st.just("22:00-07:00"),
     },
 }
 """What the type of a field does not say: how long its lists are and which numbers can be."""

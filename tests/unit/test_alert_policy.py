@@ -73,7 +73,7 @@ def test_snoozed_is_quiet_until_then() -> None:
 
 @pytest.mark.parametrize(("minute", "count"), [(21 * 60 + 59, 0), (22 * 60, 1), (30, 1), (7 * 60, 0)])
 def test_a_band_of_the_day_may_cross_midnight(minute: int, count: int) -> None:
-    settings = AlertSettings(low=RuleChange(active_from="22:00", active_to="07:00"))
+    settings = AlertSettings(low=RuleChange(active="22:00-07:00"))
     assert len(run(seen(100, low=0.9, minute=minute), settings=settings)[1]) == count
 
 
