@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from deploy.bench.faults_audit import read_all
 from schemas import topics
 from schemas.alert import Alert
-from streams import dlq
 from streams.settings import Settings
 from tests.kit.falling import glucose
 from tests.kit.query import Client
@@ -39,9 +39,7 @@ async def test_a_falling_person_is_told_once_and_then_what_became_of_it(
     assert [each["status"] for each in low] == ["hit"]
     assert low[0]["lead_minutes"] >= 5
     assert "Not a medical device" in found["disclaimer"]
-    records = [
-        Alert.from_json(record.value) async for record in dlq._everything(settings, topics.ALERTS.name) if record.value
-    ]
+    records = [Alert.from_json(record.value) for record in await read_all(settings, topics.ALERTS.name)]
     assert [each.status for each in records if each.kind == "low"] == ["raised", "hit"]
     assert len({each.alert_id for each in records if each.kind == "low"}) == 1
 
