@@ -23,9 +23,11 @@ from agents.core import fingerprint
 from agents.core.past_hours import SLOTS_AN_HOUR
 from agents.core.rolling_window import RollingWindow, slot_time
 from schemas import topics
+from schemas.alert import AlertState
 from schemas.errors import ConfigurationError, MalformedRecordError, UnavailableError
 from schemas.fan_chart_row import from_row
 from schemas.reading import ERASE, ReadingOutcome
+from schemas.score_state import SUMMED_STEPS, ScoreState
 from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, subject_prefix
 from schemas.topics import Topic, longest_kept_ms
 from streams import topology
@@ -39,6 +41,8 @@ from streams.settings import Settings
 MANIFEST = "manifest.json"
 ROWS_A_WRITE = 1000
 CONFIRMED_WITHIN_SECONDS = 30.0
+_TABLES = {topic.name for topic in topology.changelogs()}
+_EPOCH = datetime.date(1970, 1, 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,8 +80,9 @@ def export(settings: Settings, subject_id: str, directory: Path) -> list[Source]
     """Write a Parquet file a topic that holds anything of a subject, and the manifest, to a new directory.
 
     A row is a record: partition, offset, time, key, `record` (JSON, where it can be read) or `raw`. Of a table's
-    changelog only what the table holds now. Raises `ConfigurationError` for a directory that is there already,
-    `UnavailableError` and `TopicMismatchError` where Kafka does not answer; then nothing is left of it.
+    changelog only what the table holds now, with its bytes too: the JSON is for reading and may say less. Raises
+    `ConfigurationError` for a directory that is there already, `UnavailableError` and `TopicMismatchError` where Kafka
+    does not answer; then nothing is left of it.
     """
     try:
         directory.mkdir(parents=True, mode=0o700)
@@ -201,7 +206,7 @@ def _row(record: ConsumerRecord, decode: Callable[[bytes], bytes]) -> dict[str, 
         "time": _moment(record.timestamp),
         "key": (record.key or b"").decode(errors="replace"),
         "record": text,
-        "raw": record.value if text is None else None,
+        "raw": record.value if text is None or record.topic in _TABLES else None,
     }
 
 
@@ -220,7 +225,24 @@ def _decoder(topic: Topic, settings: Settings) -> Callable[[bytes], bytes]:
         return lambda value: from_row(value).to_json()
     if topic == topics.changelog(topology.app_id("ingest"), SUBJECTS_TABLE):
         return lambda value: _window(RollingWindow.from_bytes(value, settings.max_late_minutes))
+    if topic == topology.SCORES_CHANGELOG:
+        return lambda value: _scores(ScoreState.from_bytes(value))
+    if topic == topology.ALERTS_CHANGELOG:
+        return lambda value: AlertState.from_json(value).to_json()
     return _unreadable
+
+
+def _scores(state: ScoreState) -> bytes:
+    days = [
+        {
+            "day": (_EPOCH + datetime.timedelta(days=day)).isoformat(),
+            "horizons": [
+                {"steps": steps, **sums._asdict()} for steps, sums in zip(SUMMED_STEPS, state.sums_of(day), strict=True)
+            ],
+        }
+        for day in sorted(state.days)
+    ]
+    return orjson.dumps({"scored": state.scored, "unmeasured": state.unmeasured, "days": days})
 
 
 def _checked_json(value: bytes) -> bytes:

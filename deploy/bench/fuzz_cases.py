@@ -34,7 +34,7 @@ from schemas.series import Series
 from schemas.tables import handle_key, subject_key
 from schemas.topics import Topic
 from schemas.upload import ProcessingWarnings, UploadOutcome
-from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, STEPS
+from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, SCORES_CHANGELOG, STEPS
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -272,6 +272,7 @@ KINDS: Sequence[Kind] = (
     Kind(topics.BACKFILL, _of(sample_request, "series_key"), sample_request, 3),
     *(Kind(topic, _of(forecast, "series_key"), forecast, 4) for topic in topics.FORECASTS.values()),
     *(Kind(topic, _chart_key, _row, 3) for topic in CHART_CHANGELOGS.values()),
+    Kind(SCORES_CHANGELOG, lambda number, good: f"subject-{number}", score_state, 2),
     Kind(ALERTS_CHANGELOG, lambda number, good: f"subject-{number}", alert_state, 2),
     Kind(topics.UPLOAD_OUTCOMES, _of(upload_outcome, "upload_id"), upload_outcome, 4),
     Kind(topics.READING_OUTCOMES, _of(reading_outcome, "subject_id"), reading_outcome, 4),

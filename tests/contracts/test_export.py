@@ -196,8 +196,8 @@ def test_asyncapi_references_resolve() -> None:
 
 def test_asyncapi_follows_the_topology() -> None:
     document = asyncapi()
-    followed = (topology.SCORES_CHANGELOG, topology.ALERTS_CHANGELOG)
-    channels = [*topics.TOPICS, *topology.CHART_CHANGELOGS.values(), *followed]
+    followed = [topic for topic in topology.step_of("query_api").reads if topic in topology.changelogs()]
+    channels = [*topics.TOPICS, *followed]
     assert [channel["address"] for channel in document["channels"].values()] == [topic.name for topic in channels]
     expected = {f"{step.name}.receive.{topic.name}" for step in topology.STEPS for topic in step.reads}
     expected |= {f"{step.name}.send.{topic.name}" for step in topology.STEPS for topic in step.writes}
