@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from schemas.fan_chart import DISCLAIMER
 from schemas.record import HexDigest, Name, Record, SmallInteger, Time
 from schemas.score_state import SCORED_STEPS
 
+ShortDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Zone = Literal["A", "B", "C", "D", "E"]
 
 
@@ -15,9 +16,7 @@ class HorizonScore(Record):
     """One forecast at one target time. Lower is better, but for the zones, of which A is best."""
 
     minutes_ahead: SmallInteger = Field(description="From the forecast's last known point to the target.")
-    chart: str = Field(
-        pattern=r"^[0-9a-f]{16}$", description="The first 16 digits of the chart_id of the forecast that is scored."
-    )
+    chart: ShortDigest = Field(description="The first 16 digits of the chart_id of the forecast that is scored.")
     median_mgdl: float
     error_mgdl: float = Field(description="Median less truth.")
     crps_mgdl: float = Field(description="Continuous ranked probability score of the published fan.")
@@ -27,7 +26,6 @@ class HorizonScore(Record):
     in_95: bool
     width_90_mgdl: float = Field(description="Of the published 90 % interval.")
     pit: float = Field(
-        ge=0.0, le=1.0,
         description="The fan's probability of less than the truth, before recalibration: the fans of one person are "
         "right if it is uniform.",
     )  # fmt: skip

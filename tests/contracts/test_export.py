@@ -196,7 +196,7 @@ def test_asyncapi_references_resolve() -> None:
 
 def test_asyncapi_follows_the_topology() -> None:
     document = asyncapi()
-    channels = [*topics.TOPICS, *topology.CHART_CHANGELOGS.values()]
+    channels = [*topics.TOPICS, *topology.CHART_CHANGELOGS.values(), topology.SCORES_CHANGELOG]
     assert [channel["address"] for channel in document["channels"].values()] == [topic.name for topic in channels]
     expected = {f"{step.name}.receive.{topic.name}" for step in topology.STEPS for topic in step.reads}
     expected |= {f"{step.name}.send.{topic.name}" for step in topology.STEPS for topic in step.writes}
