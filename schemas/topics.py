@@ -122,7 +122,7 @@ FAN_CHARTS = Topic(
     retention_ms=7 * DAY_MS,
 )  # fmt: skip
 SCORES = Topic(
-    "cgm.scores", "json", "TargetScore", "series key", "how forecasts did, once the truth is known", public=True,
+    "cgm.scores", "json", "TargetScore", "subject id", "how forecasts did, once the truth is known", public=True,
     retention_ms=7 * DAY_MS,
 )  # fmt: skip
 READINGS_SHOWN_DAYS = 2

@@ -26,6 +26,7 @@ from schemas import topics
 from schemas.errors import ConfigurationError, MalformedRecordError, UnavailableError
 from schemas.fan_chart_row import from_row
 from schemas.reading import ERASE, ReadingOutcome
+from schemas.score_state import ScoreState
 from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, subject_prefix
 from schemas.topics import Topic, longest_kept_ms
 from streams import topology
@@ -220,7 +221,16 @@ def _decoder(topic: Topic, settings: Settings) -> Callable[[bytes], bytes]:
         return lambda value: from_row(value).to_json()
     if topic == topics.changelog(topology.app_id("ingest"), SUBJECTS_TABLE):
         return lambda value: _window(RollingWindow.from_bytes(value, settings.max_late_minutes))
+    if topic == topology.SCORES_CHANGELOG:
+        return _scores
     return _unreadable
+
+
+def _scores(row: bytes) -> bytes:
+    state = ScoreState.from_bytes(row)
+    days = [{"day": day, "sums": [sums._asdict() for sums in state.sums_of(day)]} for day in sorted(state.days)]
+    counts = {"scored": state.scored, "unmeasured": state.unmeasured, "readings": state.readings}
+    return orjson.dumps(counts | {"weights": state.weights, "days": days})
 
 
 def _checked_json(value: bytes) -> bytes:

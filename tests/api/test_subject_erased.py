@@ -58,7 +58,7 @@ async def test_everything_of_a_subject_is_written_and_nothing_of_anybody_else(
             continue
         table = pq.read_table(tmp_path / "out" / source.file).to_pylist()
         assert len(table) == source.rows
-        assert all(row["record"] and NAME in row["record"] for row in table), source.topic
+        assert all(row["record"] and NAME in row["record"] + row["key"] for row in table), source.topic
         assert not [row for row in table if "mallory" in row["record"] or "mallory" in row["key"]], source.topic
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
     with pytest.raises(ConfigurationError, match="name a new directory"):
