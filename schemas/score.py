@@ -36,7 +36,7 @@ class HorizonScore(Record):
 
 
 class TargetScore(Record):
-    """The truth of one target time and how its forecasts did, on ``cgm.scores``, keyed by `series_key`.
+    """The truth of one target time and how its forecasts did, on ``cgm.scores``, keyed by the subject.
 
     A target is decided once, by the first forecast that is issued 30 minutes or more after it: what it shows there as
     measured is the truth, and what comes later changes no score. Forecasts are those of the served model, each the last

@@ -30,6 +30,7 @@ from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS, STEP, STEP_SECONDS
 from schemas.outcome import RequestOutcome
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
+from schemas.score_state import ScoreState
 from schemas.series import Series
 from schemas.tables import handle_key, subject_key
 from schemas.topics import Topic
@@ -201,6 +202,12 @@ def _row(number: int, good: bool) -> bytes | FanChart:
 
 def alert_state(number: int, good: bool) -> AlertState:
     return AlertState(since=number, slot=number + 12, raised={"low": number + (0 if good else 2**40)})
+
+
+def score_state(number: int, good: bool) -> bytes:
+    state = ScoreState()
+    state.newest, state.scored = number + 12, number + (0 if good else 2**31)
+    return state.to_bytes()
 
 
 def restore(number: int, good: bool) -> CacheCommand:

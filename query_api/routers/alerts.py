@@ -2,9 +2,10 @@
 
 import datetime
 import time
+from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from query_api.access import access
 from query_api.routers.subjects import Subject, Uses
@@ -48,10 +49,17 @@ class AlertsAnswer(BaseModel):
     disclaimer: str = DISCLAIMER
 
 
+def _whole(value: object) -> object:
+    """383.0 is a whole number in JSON; a text or true is none."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class RuleBody(RuleChange):
     """A name that is none is refused: what was mistyped must not be what is ignored."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    _whole_numbers = field_validator("horizon_minutes", mode="before")(_whole)
 
 
 class SettingsBody(AlertSettings):
@@ -62,12 +70,14 @@ class SettingsBody(AlertSettings):
     high: RuleBody = RuleBody()
     urgent_high: RuleBody = RuleBody()
 
+    _whole_numbers = field_validator("cooldown_minutes", "repeat_minutes", mode="before")(_whole)
+
 
 class SnoozeBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     direction: Direction
-    minutes: int = Field(ge=0, le=720, description="From now on; 0 ends a snooze.")
+    minutes: Annotated[int, BeforeValidator(_whole)] = Field(ge=0, le=720, description="From now on; 0 ends a snooze.")
 
 
 @router.get("/subjects/{subject_id}/alerts")
