@@ -33,15 +33,16 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.mark.timeout(3600 if CASES > 20 else 180)
 async def test_the_api_answers_as_it_is_described(settings: Settings, pipeline: SmallPipeline, tmp_path: Path) -> None:
-    readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(97)]
+    readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(115)]
     async with listening(settings, tmp_path) as url:
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             assert (await client.post("/subjects/anna/readings", json=readings)).status_code == 202
 
-            async def forecast() -> bool:
-                return (await client.get("/subjects/anna/forecast")).status_code == 200
+            async def there() -> bool:
+                asked = [await client.get(f"/subjects/anna/{what}") for what in ("forecast", "scores")]
+                return all(answer.status_code == 200 for answer in asked)
 
-            await until_async(forecast, "a forecast")
+            await until_async(there, "a forecast, and scores of those before it")
         await ask(url, tmp_path)
 
 
