@@ -63,6 +63,7 @@ async def _changed_settings_are_found_and_corrected(settings: Settings) -> None:
     found = await until_async(partial(provision.check, settings), "the broker shows the changed settings", 20)
     assert [str(mismatch) for mismatch in found] == [
         "cgm.readings: retention.ms is 1000, it has to be at least 604800000",
+        "cgm.readings: segment.ms is 604800000, it has to be at most 86400000",
         "cgm.readings: message.timestamp.type is CreateTime, it has to be LogAppendTime",
     ]
     assert (await provision.provision(settings)).altered == (READINGS.name,)
