@@ -78,4 +78,5 @@ def recalibrated(base_mgdl: Array, shifts: Array) -> Array:
     allowed = base_mgdl - base_mgdl[:, MEDIAN, None]
     near, far = NARROWEST * allowed, WIDEST * allowed
     off = np.clip(moved - middle, np.minimum(near, far), np.maximum(near, far))
-    return np.asarray(np.round(np.clip(middle + off, LOWEST_MGDL, HIGHEST_MGDL), 1))
+    fan = np.round(np.clip(middle + off, LOWEST_MGDL, HIGHEST_MGDL), 1)
+    return np.asarray(np.maximum.accumulate(fan, axis=-1))  # sums of floats, rounded, can pass each other by a tenth
