@@ -126,7 +126,7 @@ async def test_other_collections_are_taken_and_empty(client: Client) -> None:
 
 
 async def test_the_forecast_is_a_devicestatus_here_too(client: Client, pipeline: SmallPipeline) -> None:
-    sent = [entry(150 + step % 5, NOW + datetime.timedelta(minutes=5 * step)) for step in range(-96, 1)]
+    sent = [entry(150 + step % 5, NOW + datetime.timedelta(minutes=5 * step)) for step in range(-95, 1)]
     assert (await client.post("/api/v1/entries.json", json=sent)).status_code == 200
 
     async def there() -> Any:
