@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from agents.calc.chart_rows import slot_of
 from agents.core.deletions import is_covered
 from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.alert import (
@@ -101,7 +102,7 @@ def _seen(chart: FanChart, now_ms: int) -> Seen:
     assert chart.p_path is not None  # noqa: S101  looked at before
     return Seen(
         subject_id=chart.series_key,
-        slot=round(chart.issue_time.timestamp() / STEP_SECONDS),
+        slot=slot_of(chart.issue_time),
         now_ms=now_ms,
         minute_of_day=chart.issue_time.hour * 60 + chart.issue_time.minute,
         fresh=chart.simulated or -_AHEAD_MS <= age_ms <= _PRESENT_MS,

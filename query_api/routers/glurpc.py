@@ -52,19 +52,6 @@ class PlotRequest(BaseModel):
     force_calculate: StrictBool = Field(False, description="Compute again; the same input gives the same samples.")
 
 
-class Warnings(BaseModel):
-    """What the cleaning of a file found, as flags and as sentences ``NAME: description``."""
-
-    has_warnings: bool = False
-    too_short: bool = False
-    calibration: bool = False
-    quality: bool = False
-    imputation: bool = False
-    out_of_range: bool = False
-    time_duplicates: bool = False
-    messages: list[str] = []
-
-
 class ConvertAnswer(BaseModel):
     csv_content: str | None = None
     error: str | None = None
@@ -73,13 +60,13 @@ class ConvertAnswer(BaseModel):
 class ProcessAnswer(BaseModel):
     handle: str | None = None
     total_samples: int | None = None
-    warnings: Warnings = Warnings()
+    warnings: ProcessingWarnings = ProcessingWarnings()
     error: str | None = None
 
 
 class QuickPlotAnswer(BaseModel):
     plot_data: dict[str, Any] = Field(description="The Plotly figure; empty where there is an error.")
-    warnings: Warnings = Warnings()
+    warnings: ProcessingWarnings = ProcessingWarnings()
     error: str | None = None
 
 
@@ -185,7 +172,7 @@ async def draw_a_plot(request: Request, uses: Uses, question: PlotRequest) -> Re
 )
 async def quick_plot(request: Request, uses: Uses, question: ProcessRequest) -> Response:
     """Take a file in and draw its last sample; a file that cannot be used is 200 with `error` and an empty figure."""
-    warnings = Warnings()
+    warnings = ProcessingWarnings()
 
     async def drawn() -> bytes:
         nonlocal warnings
@@ -285,7 +272,7 @@ def _reason(error: RejectedError) -> str:
     return str(error)
 
 
-def _warnings(found: ProcessingWarnings) -> Warnings:
+def _warnings(found: ProcessingWarnings) -> ProcessingWarnings:
     """Without what GluRPC does not tell: that times were moved to the grid, which they are in nearly every file."""
-    messages = [text for text in found.messages if not text.startswith("SYNCHRONIZATION:")]
-    return Warnings(**found.model_dump() | {"messages": messages, "has_warnings": bool(messages)})
+    messages = tuple(text for text in found.messages if not text.startswith("SYNCHRONIZATION:"))
+    return found.model_copy(update={"messages": messages, "has_warnings": bool(messages)})

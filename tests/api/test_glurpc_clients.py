@@ -10,15 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
-from deploy.brokers.wire import LOOPBACK, free_port
-from query_api.app import create_app, server_config
 from streams.settings import Settings
 from tests.kit.keys import key_in
+from tests.kit.query import listening
 from tests.kit.samples import dexcom, glucose_rows, libre
 from tests.kit.small_pipeline import SmallPipeline
-from tests.kit.waiting import until_async
 
 SAMPLES = 14
 
@@ -45,19 +42,8 @@ async def site(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[str, s
     keys = tmp_path / "keys"
     key = key_in(keys, "clinic", scopes=["read", "write", "admin"])
     guarded = settings.model_copy(update={"api_keys_file": keys})
-    app = create_app(guarded, tmp_path / "query")
-    config = server_config(app, guarded)
-    config.host, config.port = LOOPBACK, free_port()
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    try:
-        await until_async(lambda: server.started, "the server listens")
-        services = app.state.services
-        await until_async(lambda: services.follower.caught_up and services.publisher.connected, "it is ready")
-        yield f"http://{LOOPBACK}:{config.port}/glurpc", key
-    finally:
-        server.should_exit = True
-        await task
+    async with listening(guarded, tmp_path) as url:
+        yield f"{url}/glurpc", key
 
 
 async def test_both_clients_make_all_six_calls(

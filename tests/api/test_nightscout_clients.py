@@ -1,20 +1,17 @@
 """Clients of Nightscout as others have written them, unmodified, against this API over a real socket."""
 
-import asyncio
 import datetime
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-import uvicorn
 from py_nightscout import Api
 
-from deploy.brokers.wire import LOOPBACK, free_port
-from query_api.app import create_app, server_config
 from streams.settings import Settings
 from tests.kit.keys import person_in
 from tests.kit.nightscout import entry
+from tests.kit.query import listening
 from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
 
@@ -28,19 +25,8 @@ async def site(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[str, s
     person_in(keys, "anna", SECRET)
     token = person_in(keys, "anna")
     guarded = settings.model_copy(update={"api_keys_file": keys})
-    app = create_app(guarded, tmp_path / "query")
-    config = server_config(app, guarded)
-    config.host, config.port = LOOPBACK, free_port()
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    try:
-        await until_async(lambda: server.started, "the server listens")
-        services = app.state.services
-        await until_async(lambda: services.follower.caught_up and services.publisher.connected, "it is ready")
-        yield f"http://{LOOPBACK}:{config.port}", token
-    finally:
-        server.should_exit = True
-        await task
+    async with listening(guarded, tmp_path) as url:
+        yield url, token
 
 
 async def test_py_nightscout_reads_what_was_uploaded_by_secret_and_by_token(

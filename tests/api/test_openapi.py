@@ -6,22 +6,18 @@ The long form, thousands of cases, is one setting away:
 """
 
 import asyncio
-import contextlib
 import datetime
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 
-from deploy.brokers.wire import LOOPBACK, free_port
-from query_api.app import create_app, server_config
 from streams.settings import Settings
 from tests.kit.keys import person_in
 from tests.kit.nightscout import entry
+from tests.kit.query import listening
 from tests.kit.small_pipeline import SmallPipeline, at
 from tests.kit.waiting import until_async
 
@@ -34,7 +30,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 @pytest.mark.timeout(3600 if CASES > 20 else 180)
 async def test_the_api_answers_as_it_is_described(settings: Settings, pipeline: SmallPipeline, tmp_path: Path) -> None:
     readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(115)]
-    async with listening(settings, tmp_path) as url:
+    async with listening(unhurried(settings), tmp_path) as url:
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             assert (await client.post("/subjects/anna/readings", json=readings)).status_code == 202
 
@@ -52,7 +48,7 @@ async def test_the_nightscout_site_answers_as_it_is_described(
 ) -> None:
     token = person_in(tmp_path / "keys", "anna")
     guarded = settings.model_copy(update={"api_keys_file": tmp_path / "keys"})
-    async with listening(guarded, tmp_path) as url:
+    async with listening(unhurried(guarded), tmp_path) as url:
         now = datetime.datetime.now(datetime.UTC)
         async with httpx.AsyncClient(base_url=url, headers={"api-secret": token}) as client:
             assert (await client.post("/api/v1/entries", json=[entry(118, now)])).status_code == 200
@@ -64,23 +60,9 @@ async def test_the_nightscout_site_answers_as_it_is_described(
         await ask(url, tmp_path, "--include-path-regex", "^/(api/v|pebble)", "--header", f"api-secret: {token}")
 
 
-@contextlib.asynccontextmanager
-async def listening(settings: Settings, directory: Path) -> AsyncIterator[str]:
-    """The address of the API, which has read what Kafka holds and refuses nobody for asking often."""
-    unhurried = settings.model_copy(update={"rate_limit": "100000/minute", "wrong_key_rate_limit": "100000/minute"})
-    app = create_app(unhurried, directory / "query")
-    config = server_config(app, unhurried)
-    config.host, config.port = LOOPBACK, free_port()
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    try:
-        await until_async(lambda: server.started, "the server listens")
-        services = app.state.services
-        await until_async(lambda: services.follower.caught_up and services.publisher.connected, "it is ready")
-        yield f"http://{LOOPBACK}:{config.port}"
-    finally:
-        server.should_exit = True
-        await task
+def unhurried(settings: Settings) -> Settings:
+    """Nobody is refused for asking often."""
+    return settings.model_copy(update={"rate_limit": "100000/minute", "wrong_key_rate_limit": "100000/minute"})
 
 
 async def ask(url: str, directory: Path, *options: str) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
+from deploy.brokers.wire import LOOPBACK, free_port
 from query_api import image
-from query_api.app import create_app
+from query_api.app import create_app, server_config
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services
 from streams.settings import Settings
@@ -83,3 +85,21 @@ def samples_of(client: Client, handle: str) -> dict[int, ChartRow]:
 def body_of(raw: bytes, **more: Any) -> dict[str, Any]:
     """The JSON body of an upload."""
     return {"csv_base64": base64.b64encode(raw).decode(), **more}
+
+
+@contextlib.asynccontextmanager
+async def listening(settings: Settings, directory: Path) -> AsyncIterator[str]:
+    """The address of an API on a port of its own, which has read what Kafka holds."""
+    app = create_app(settings, directory / "query")
+    config = server_config(app, settings)
+    config.host, config.port = LOOPBACK, free_port()
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    try:
+        await until_async(lambda: server.started, "the server listens")
+        services = app.state.services
+        await until_async(lambda: services.follower.caught_up and services.publisher.connected, "it is ready")
+        yield f"http://{LOOPBACK}:{config.port}"
+    finally:
+        server.should_exit = True
+        await task
