@@ -20,10 +20,10 @@ from agents.work import Helped, Message, StepFunction
 from schemas.lanes import Lane
 from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
-from streams.effects import TableLocks
+from streams.effects import TableTurns
 from streams.guard import Guard
 from streams.kafka import patience
-from streams.kafka.connection import tls_context
+from streams.kafka.connection import BATCH_BYTES, tls_context
 from streams.kafka.consumer import StrictApp
 from streams.kafka.delivery import Fatal
 from streams.kafka.tables import ConfirmedTable
@@ -71,17 +71,17 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     }
     for table in tables.values():
         app.keep(table)
-    locks, room = TableLocks(), asyncio.Semaphore(settings.events_in_flight)
+    turns, room = TableTurns(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
         function = load(step, settings)
         host.helpers.extend(helped(function))
         if step.by_lane:
-            _run_by_lane(app, step, function, tables, host, locks)
+            _run_by_lane(app, step, function, tables, host, turns)
             continue
         # What waits by partition may be many, and must not take the room of others.
         own_room = asyncio.Semaphore(settings.events_in_flight) if step.by_partition else room
         guard = Guard(
-            step, function, app, tables, own_room, host.metrics, settings, locks, by_partition=step.by_partition
+            step, function, app, tables, own_room, host.metrics, settings, turns, by_partition=step.by_partition
         )
         app.on_release.append(guard.give_back)
         app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
@@ -94,13 +94,13 @@ def _run_by_lane(
     function: StepFunction,
     tables: Mapping[str, ConfirmedTable],
     host: Host,
-    locks: TableLocks,
+    turns: TableTurns,
 ) -> None:
     """An agent and a room a lane, and one loop over them."""
     settings = host.settings
     guards = {
         lane: Guard(
-            step, function, app, tables, asyncio.Semaphore(settings.events_in_flight), host.metrics, settings, locks
+            step, function, app, tables, asyncio.Semaphore(settings.events_in_flight), host.metrics, settings, turns
         )
         for lane in step.by_lane
     }
@@ -193,6 +193,7 @@ def app_options(name: str, host: Host) -> dict[str, Any]:
         "table_standby_replicas": 0,
         "producer_acks": -1,
         "producer_max_request_size": settings.max_request_bytes,
+        "producer_max_batch_size": BATCH_BYTES,
         "producer_request_timeout": max(60.0, settings.stall_seconds),
         "consumer_max_fetch_size": settings.max_request_bytes,
         "consumer_auto_offset_reset": "earliest",

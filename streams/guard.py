@@ -14,7 +14,7 @@ from typing import Any
 from faust.types import TP
 
 from agents.work import StepFunction, Work
-from streams.effects import Effects, TableLocks
+from streams.effects import Effects, TableTurns
 from streams.kafka.consumer import StrictApp
 from streams.kafka.delivery import Delivery
 from streams.kafka.partitioning import partition_of
@@ -42,17 +42,17 @@ class Guard:
         room: asyncio.Semaphore,
         metrics: Metrics,
         settings: Settings,
-        locks: TableLocks | None = None,
+        turns: TableTurns | None = None,
         together: bool = False,
         by_partition: bool = False,
     ) -> None:
-        """`room` bounds the events in flight of everybody who shares it; `locks` are shared with the tables."""
+        """`room` bounds the events in flight of everybody who shares it; `turns` are shared with the tables."""
         self._step, self._app = step, app
         self._tables = {name: tables[name] for name in step.tables}
-        self._effects = Effects(app, self._tables)
         self._metrics = metrics.of_step(step.name)
         self._run = around(function, settings.step_attempts, self._metrics, self._tables)
-        self._room, self._locks, self._together = room, locks or TableLocks(), together or by_partition
+        self._room, self._turns, self._together = room, turns or TableTurns(), together or by_partition
+        self._effects = Effects(app, self._tables, self._turns)
         self._waiting: set[Delivery] | None = set() if by_partition else None
         self._partition_of: Callable[[bytes], int] = partial(partition_of, partitions=settings.partitions)
         self._begun: set[asyncio.Task[None]] = set()
@@ -95,7 +95,7 @@ class Guard:
         return known
 
     async def guarded(self, delivery: Delivery) -> None:
-        """Handle a delivery: in the end it is sealed or released, or the process ends."""
+        """Handle a delivery: now or later it is sealed or released, or the process ends."""
         try:
             await self.handle(delivery)
         except asyncio.CancelledError:
@@ -109,16 +109,16 @@ class Guard:
         self._metrics.confirmed(time.monotonic() - delivery.begun_at)
 
     async def handle(self, delivery: Delivery) -> None:
-        """Run the step on one message, apply its effects and seal the delivery."""
+        """Run the step on one message and apply its effects, which seals the delivery."""
         message = delivery.message
-        async with contextlib.AsyncExitStack() as turns:
+        async with contextlib.AsyncExitStack() as turn:
             if self._waiting is not None:
                 self._waiting.add(delivery)
-                await turns.enter_async_context(self._locks.of(self._step.name, message.partition))
+                await turn.enter_async_context(self._turns.of(self._step.name, message.partition))
             if not self._waiting_no_more(delivery):
                 return
             for table in sorted(self._tables):
-                await turns.enter_async_context(self._locks.of(table, message.partition))
+                await turn.enter_async_context(self._turns.of(table, message.partition))
             views = {name: table.partition(message.partition) for name, table in self._tables.items()}
             work = Work(message, views, self._step, self._partition_of, delivery)
             await self._run(work)
@@ -126,8 +126,4 @@ class Guard:
             if not delivery.is_current:  # somebody else has it by now
                 delivery.release()
                 return
-            if work.sends_first and not await self._effects.told(work, delivery):
-                self._app.fatal(f"step {self._step.name}: its partition was given away between its effects")
-                return
             await self._effects.apply(work, delivery)
-        delivery.seal()

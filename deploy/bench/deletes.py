@@ -51,7 +51,7 @@ async def _measure(directory: Path, size: int) -> tuple[float, float]:
         began = time.perf_counter()
         await command(work)
         for (_, key), value in work.writes.items():
-            await view.write(key, value)
+            await view.hold(key, value).send()
         took.append(time.perf_counter() - began)
         deleted = sum(value is None for value in work.writes.values())
         if deleted != SAMPLES_A_HANDLE:
@@ -70,9 +70,9 @@ def _filled(path: Path, size: int) -> Any:
     for count, key in enumerate(_keys(size), start=1):
         batch.put(key, ROW)
         if count % 10_000 == 0:
-            database.write(batch)
+            database.hold(batch).send()
             batch = rocksdict.WriteBatch(raw_mode=True)
-    database.write(batch)
+    database.hold(batch).send()
     database.flush()
     return database
 

@@ -125,7 +125,7 @@ def _forecasts(plan: Plan) -> Iterator[Filled]:
 
 
 def _producer(settings: Settings) -> AIOKafkaProducer:
-    return AIOKafkaProducer(**producer_options(settings) | {"linger_ms": 5, "max_batch_size": 1 << 17})
+    return AIOKafkaProducer(**producer_options(settings) | {"linger_ms": 5})
 
 
 async def _fill(producer: AIOKafkaProducer, messages: Iterator[Filled]) -> int:

@@ -89,14 +89,13 @@ class PartitionView:
     def __init__(self, table: ConfirmedTable, partition: int) -> None:
         self.partition = partition
         self._table = table
-        self._unconfirmed: dict[bytes, tuple[int, bytes | None]] = {}
-        self._writes = 0
+        self._unconfirmed: dict[bytes, HeldWrite] = {}
 
     def get(self, key: str) -> bytes | None:
         """The value under `key`, None where there is none."""
         raw = key.encode()
         if (entry := self._unconfirmed.get(raw)) is not None:
-            return entry[1]
+            return entry.value
         value: bytes | None = self._table.database(self.partition).get(raw)
         return value
 
@@ -106,7 +105,7 @@ class PartitionView:
         A seek and one step a key, however large the table is.
         """
         raw = prefix.encode()
-        changed = {key: value for key, (_, value) in self._unconfirmed.items() if key.startswith(raw)}
+        changed = {key: entry.value for key, entry in self._unconfirmed.items() if key.startswith(raw)}
         stored = (key for key in self._stored(raw) if key not in changed)
         added = sorted(key for key, value in changed.items() if value is not None)
         return (key.decode() for key in heapq.merge(stored, added))
@@ -118,26 +117,23 @@ class PartitionView:
             if key not in RESERVED_KEYS:
                 yield key
 
-    async def write(self, key: str, value: bytes | None) -> Confirmation:
-        """Put, or delete for None. The future is done when the broker has confirmed the changelog record."""
-        raw = key.encode()
-        self._writes += 1
-        number = self._writes
-        self._unconfirmed[raw] = (number, value)
-        future = await self._table.send(self.partition, raw, value)
-        future.add_done_callback(lambda sent: self._confirmed(sent, raw, value, number))
-        return future
+    def hold(self, key: str, value: bytes | None) -> "HeldWrite":
+        """Put, or delete for None: seen from now on, and to be sent. Of one key the writes are sent in their order."""
+        write = HeldWrite(self, self._table, key.encode(), value)
+        self._unconfirmed[write.key] = write
+        return write
 
-    def _confirmed(self, sent: Confirmation, key: bytes, value: bytes | None, number: int) -> None:
-        if sent.cancelled() or sent.exception() is not None or not self._table.holds(self):
-            return  # the delivery ends the process, or the partition has gone
+    def confirmed(self, write: "HeldWrite", offset: int) -> None:
+        """The broker has the changelog record."""
+        if not self._table.holds(self):
+            return  # the partition has gone
         try:
-            self._store(key, value, sent.result().offset)
+            self._store(write.key, write.value, offset)
         except Exception as error:  # the next row that fits would carry the offset past this one
             self._table.not_stored(error)
             return
-        if self._unconfirmed.get(key, (0, None))[0] == number:
-            del self._unconfirmed[key]
+        if self._unconfirmed.get(write.key) is write:
+            del self._unconfirmed[write.key]
 
     def _store(self, key: bytes, value: bytes | None, offset: int) -> None:
         database, reached = self._table.database(self.partition), self._table.disk(self.partition).reached
@@ -151,3 +147,22 @@ class PartitionView:
             batch.put(key, value)
         batch.put(OFFSET_KEY, b"%d" % offset)
         database.write(batch)
+
+
+class HeldWrite:
+    """A row that steps see already. It lies in its table once it is sent and the broker has confirmed it."""
+
+    __slots__ = ("_table", "_view", "key", "value")
+
+    def __init__(self, view: PartitionView, table: ConfirmedTable, key: bytes, value: bytes | None) -> None:
+        self._view, self._table, self.key, self.value = view, table, key, value
+
+    async def send(self) -> Confirmation:
+        """Enqueue the changelog record. The future is done when the broker has confirmed it."""
+        future = await self._table.send(self._view.partition, self.key, self.value)
+        future.add_done_callback(self._sent)
+        return future
+
+    def _sent(self, sent: Confirmation) -> None:
+        if not sent.cancelled() and sent.exception() is None:  # else the delivery ends the process
+            self._view.confirmed(self, sent.result().offset)

@@ -10,7 +10,7 @@ import rocksdict
 from faust.types import TP
 
 from agents.work import StepFunction
-from streams.effects import TableLocks
+from streams.effects import TableTurns
 from streams.guard import Guard
 from streams.kafka.acks import Ledger
 from streams.kafka.delivery import InFlight
@@ -175,7 +175,7 @@ def guard_of(
     step: Step,
     function: StepFunction,
     tables: dict[str, ConfirmedTable],
-    locks: TableLocks | None = None,
+    turns: TableTurns | None = None,
     together: bool = False,
     by_partition: bool = False,
     **changes: Any,
@@ -191,7 +191,7 @@ def guard_of(
         room,
         metrics,
         settings,
-        locks,
+        turns,
         together,
         by_partition,  # type: ignore[arg-type]
     )

@@ -276,11 +276,10 @@ async def test_what_has_to_be_told_first_is_confirmed_before_the_table_is_writte
         work.sends_first = True
         await counting(work)
 
-    consuming = asyncio.create_task(consume(app, tmp_path, telling, messages(1)))
-    await idle()
+    await consume(app, tmp_path, telling, messages(1))
     assert [sent.topic for sent in app.producer.sent] == ["cgm.reading-outcomes"]
     await app.producer.confirm()
-    await consuming
+    await idle()
     assert [sent.topic for sent in app.producer.sent[1:]] == ["glucast-ingest-subjects-changelog"]
     assert app.strict.acked == []
     await app.producer.confirm()
@@ -296,17 +295,52 @@ async def test_nothing_is_written_when_what_was_told_first_is_not_confirmed_or_t
 
     for number, refused in enumerate((True, False)):
         app = FakeApp()
-        consuming = asyncio.create_task(consume(app, tmp_path / str(number), telling, messages(1)))
-        await idle()
+        await consume(app, tmp_path / str(number), telling, messages(1))
         if refused:
             app.producer.sent[0].future.set_exception(RuntimeError("refused"))
         else:
             app.consumer_generation_id += 1
             await app.producer.confirm()
-        await consuming
+        await idle()
         assert len(app.producer.sent) == 1
         assert app.ended
         assert app.strict.acked == []
+
+
+async def test_who_waits_for_a_confirmation_holds_back_no_reader_and_is_overtaken_by_no_write(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def telling(work: Work) -> None:
+        work.sends_first = work.message.offset != 1
+        await counting(work)
+
+    await asyncio.wait_for(consume(app, tmp_path, telling, messages(3)), 5.0)
+    first = ["cgm.reading-outcomes"] * 2
+    assert [sent.topic for sent in app.producer.sent] == first, "the second has nothing to tell first: it waits behind"
+    await app.producer.confirm(2)
+    await idle()
+    changelog = "glucast-ingest-subjects-changelog"
+    assert [sent.topic for sent in app.producer.sent[2:]] == [changelog, changelog, "cgm.reading-outcomes", changelog]
+    assert [sent.value for sent in app.producer.sent if sent.topic == changelog] == [b"1", b"2", b"3"]
+    assert app.strict.acked == []
+    await app.producer.confirm()
+    await idle()
+    assert (app.strict.acked, app.ended, len(app.in_flight)) == ([0, 1, 2], [], 0)
+
+
+async def test_nothing_is_written_behind_a_work_that_could_not_be_told(tmp_path: Path) -> None:
+    app = FakeApp()
+
+    async def telling(work: Work) -> None:
+        work.sends_first = work.message.offset == 0
+        await counting(work)
+
+    await asyncio.wait_for(consume(app, tmp_path, telling, messages(3)), 5.0)
+    app.producer.sent[0].future.set_exception(RuntimeError("refused"))
+    await idle()
+    assert [sent.topic for sent in app.producer.sent] == ["cgm.reading-outcomes"]
+    assert "refused" in app.ended[0]
+    assert app.strict.acked == []
 
 
 async def test_a_step_may_wait_until_what_came_before_is_committed(tmp_path: Path) -> None:

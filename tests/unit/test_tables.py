@@ -19,7 +19,7 @@ async def test_a_value_is_seen_at_once_and_stored_when_confirmed(tmp_path: Path)
     app = FakeApp()
     table = table_of(app, tmp_path)
     view = table.partition(0)
-    await view.write("anna", b"1")
+    await view.hold("anna", b"1").send()
     assert view.get("anna") == b"1"
     assert table.database(0).get(b"anna") is None
     await app.producer.confirm()
@@ -32,7 +32,7 @@ async def test_overlapping_writes_of_a_key_end_with_the_last(tmp_path: Path) -> 
     table = table_of(app, tmp_path)
     view = table.partition(0)
     for value in (b"1", None, b"3"):
-        await view.write("anna", value)
+        await view.hold("anna", value).send()
     await app.producer.confirm(1)
     assert (view.get("anna"), table.database(0).get(b"anna")) == (b"3", b"1")
     await app.producer.confirm(1)
@@ -46,21 +46,21 @@ async def test_keys_are_those_of_the_partition_with_unconfirmed_changes(tmp_path
     app = FakeApp()
     view = table_of(app, tmp_path).partition(0)
     for key in ("a", "b", "c"):
-        await view.write(key, b"x")
+        await view.hold(key, b"x").send()
     await app.producer.confirm()
-    await view.write("b", None)
-    await view.write("c", b"y")
-    await view.write("d", b"z")
+    await view.hold("b", None).send()
+    await view.hold("c", b"y").send()
+    await view.hold("d", b"z").send()
     assert list(view.keys("")) == ["a", "c", "d"]
     for key in view.keys(""):  # a flush deletes while it iterates
-        await view.write(key, None)
+        await view.hold(key, None).send()
     assert list(view.keys("")) == []
 
 
 async def test_a_failed_changelog_record_never_reaches_the_disk(tmp_path: Path) -> None:
     app = FakeApp()
     table = table_of(app, tmp_path)
-    await table.partition(0).write("anna", b"1")
+    await table.partition(0).hold("anna", b"1").send()
     app.producer.sent[0].future.set_exception(RuntimeError("broker"))
     await asyncio.sleep(0)
     assert table.database(0).get(b"anna") is None
@@ -69,7 +69,7 @@ async def test_a_failed_changelog_record_never_reaches_the_disk(tmp_path: Path) 
 async def test_a_confirmation_after_the_partition_has_gone_changes_nothing(tmp_path: Path) -> None:
     app = FakeApp()
     table = table_of(app, tmp_path)
-    await table.partition(0).write("anna", b"1")
+    await table.partition(0).hold("anna", b"1").send()
     table.forget({TP(table.changelog.name, 0)})
     await app.producer.confirm()
     assert table.database(0).get(b"anna") is None
@@ -82,7 +82,7 @@ async def test_an_offset_that_is_confirmed_anew_ends_the_process_and_the_table(t
     table = table_of(app, tmp_path)
     table.database(0)[OFFSET_KEY] = b"7"
     table.database(0)[b"bea"] = b"confirmed and lost"
-    await table.partition(0).write("anna", b"1")
+    await table.partition(0).hold("anna", b"1").send()
     await app.producer.confirm()
     assert app.ended == [
         "glucast-ingest-subjects-changelog/0 goes on at offset 0 although 7 was confirmed before: Kafka has lost its "
@@ -156,7 +156,7 @@ async def test_a_row_that_the_disk_does_not_take_ends_the_process_before_anythin
     app = FakeApp()
     table = table_of(app, tmp_path)
     table.database(0)
-    confirmation = await table.partition(0).write("anna", b"1" * 2 * LARGEST_BYTES)
+    confirmation = await table.partition(0).hold("anna", b"1" * 2 * LARGEST_BYTES).send()
     acked: list[list[str]] = []
     confirmation.add_done_callback(lambda _: acked.append(list(app.ended)))
     with full_disk():

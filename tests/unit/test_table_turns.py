@@ -7,7 +7,7 @@ import pytest
 
 from agents.work import StepFunction, Work
 from schemas.tables import SERIES_TABLE
-from streams.effects import TableLocks
+from streams.effects import TableTurns
 from streams.topology import Step, step_of
 from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, idle, table_of
 
@@ -16,10 +16,10 @@ KEY = "tail"
 
 
 class Role:
-    """The steps of one role over one App, its tables and its locks. A step waits until it may `go_on`."""
+    """The steps of one role over one App, its tables and its turns. A step waits until it may `go_on`."""
 
     def __init__(self, home: Path) -> None:
-        self.app, self.locks = FakeApp(), TableLocks()
+        self.app, self.turns = FakeApp(), TableTurns()
         self.tables = {name: table_of(self.app, home / name, name, 2) for name in (SERIES_TABLE, "subjects")}
         self.begun: list[str] = []
         self.may_go_on: dict[str, asyncio.Event] = {}
@@ -42,7 +42,7 @@ class Role:
         name = f"{step.name}/{partition}"
         self.may_go_on[name] = asyncio.Event()
         tables = {table: self.tables[table] for table in step.tables}
-        guard, _ = guard_of(self.app, step, self._counting(step, name, fails), tables, self.locks)
+        guard, _ = guard_of(self.app, step, self._counting(step, name, fails), tables, self.turns)
         message = RawMessage(step.reads[0].name, partition, 0, None, b"")
         self.tasks.append(asyncio.create_task(guard.consume(FakeStream(self.app, [message]))))
         await idle()
