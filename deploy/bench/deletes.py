@@ -70,9 +70,9 @@ def _filled(path: Path, size: int) -> Any:
     for count, key in enumerate(_keys(size), start=1):
         batch.put(key, ROW)
         if count % 10_000 == 0:
-            database.hold(batch).send()
+            database.write(batch)
             batch = rocksdict.WriteBatch(raw_mode=True)
-    database.hold(batch).send()
+    database.write(batch)
     database.flush()
     return database
 
