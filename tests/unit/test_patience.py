@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest
-from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.metadata import MetadataRequest, MetadataResponse_v0
 
 from streams.kafka import patience
 from streams.kafka.connection import connection_options
@@ -89,3 +90,58 @@ async def test_what_waits_for_others_has_the_time_that_its_client_gave() -> None
 
         assert not waiting.done()
         waiting.cancel()
+
+
+class Brokers:
+    """A client of two nodes: 0 takes connections and says nothing, 1 answers. `asked` counts connections to node 0."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.client = AIOKafkaClient()
+
+    def silent(self) -> Hung:
+        self.asked += 1
+        return Hung({})
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator["Brokers"]:
+        loop = asyncio.get_running_loop()
+        silent = await loop.create_server(self.silent, "127.0.0.1")
+        answering = await loop.create_server(lambda: Hung(SPOKEN), "127.0.0.1")
+        async with silent, answering:
+            ports = [server.sockets[0].getsockname()[1] for server in (silent, answering)]
+            nodes = [(number, "127.0.0.1", port) for number, port in enumerate(ports)]
+            self.client.cluster.update_metadata(MetadataResponse_v0(nodes, []))
+            try:
+                yield self
+            finally:
+                await self.client.close()
+
+
+async def test_who_asks_another_broker_does_not_wait_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "WORD_SECONDS", 30.0)
+    async with Brokers().up() as brokers:
+        waiting = asyncio.ensure_future(brokers.client.ready(0))
+        assert await asyncio.wait_for(brokers.client.ready(1), 10.0)
+        assert not waiting.done()
+        waiting.cancel()
+
+
+async def test_a_broker_that_cannot_be_reached_is_left_alone_for_a_while_by_all_who_wait_for_it() -> None:
+    async with Brokers().up() as brokers:
+        client = brokers.client
+        assert await asyncio.gather(*(client.ready(0) for _ in range(5))) == [False] * 5
+        assert brokers.asked == 1
+        assert {client.get_random_node() for _ in range(50)} == {1}
+        patience.reach_of(client).alone_until[0] = 0.0
+        assert {client.get_random_node() for _ in range(50)} == {1}, "asked again, but not before others"
+        assert not await client.ready(0)
+        assert brokers.asked == 2
+
+
+async def test_where_no_broker_can_be_reached_any_is_asked() -> None:
+    client = AIOKafkaClient()
+    client.cluster.update_metadata(MetadataResponse_v0([(0, "127.0.0.1", 1)], []))
+    assert not await client.ready(0)
+    assert client.get_random_node() == 0
+    await client.close()
