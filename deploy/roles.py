@@ -14,6 +14,9 @@ API = "api"
 SIMULATE = "simulate"
 _STOP_RANKS = {API: 0, SIMULATE: 0, "ingest": 1, "inference": 2, "calc": 3}
 
+_GIVES_WAY = {"inference": "5", "calc": "5"}
+"""Niceness of those whom a backlog keeps busy: who waits for a plot waits for the API and its browser too."""
+
 _LEAN = {
     "PYTHONUNBUFFERED": "1",
     # Roles are processes already: thread pools of numeric libraries and one malloc arena a thread only cost memory.
@@ -57,12 +60,13 @@ def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> li
     for name, role, number in counts.names():
         port = free_port()
         own = {"GLUCAST_ORDINAL": str(first_ordinal + number), "GLUCAST_HEALTH_PORT": str(port)}
+        nice = {"GLUCAST_NICENESS": _GIVES_WAY[role]} if role in _GIVES_WAY else {}
         arguments = ("worker", role)
         children.append(
             Child(
                 name,
                 _glucast(*arguments),
-                {**shared, **own},
+                {**nice, **shared, **own},
                 port,
                 stop_rank=_STOP_RANKS[role],
                 spare_arguments=arguments,

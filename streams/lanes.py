@@ -2,12 +2,13 @@
 
 Each lane has a stream, a bounded room and a queue of its own, so that a backlog of one holds back its own topic and no
 other. One loop takes the next messages over all lanes, tells the step of them (it may do together what it can) and
-hands them to the guard one after the other. Within a lane messages keep their order.
+hands them to the guard one after the other. Within a lane messages keep their order; who comes in a higher lane than
+the rest of a round does not wait for its end.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import structlog
@@ -20,9 +21,9 @@ from streams.guard import Guard
 from streams.kafka.delivery import Delivery
 
 TOGETHER = 64
-"""Messages of one round: what a message of the highest lane may wait for."""
+"""Messages of one round, which the step is told together."""
 AT_ONCE = 8
-"""Messages after which the loop has its turn within a round: fetches, confirmations and heartbeats wait for no more."""
+"""Messages of a round after which the loop has its turn, and as many of higher lanes go first."""
 
 Prepare = Callable[[Sequence[Message]], None]
 """Tells a step what comes next, in this order."""
@@ -66,18 +67,21 @@ class Lanes:
             await self._gathered()
             while batch := self._next():
                 self._tell([delivery.message for _, delivery in batch])
-                by_partition: dict[int, list[tuple[Lane, Delivery]]] = {}
-                for lane, delivery in batch:
-                    by_partition.setdefault(delivery.tp.partition, []).append((lane, delivery))
-                await asyncio.gather(*map(self._in_turn, by_partition.values()))
+                for place, (lane, delivery) in enumerate(batch, 1):
+                    await self._guards[lane].guarded(delivery)
+                    if place % AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                        await self._meanwhile({lane for lane, _ in batch[place:]})
                 await self._gathered()
 
-    async def _in_turn(self, deliveries: Sequence[tuple[Lane, Delivery]]) -> None:
-        """Those of one partition; who has to wait for a confirmation there holds back no other partition."""
-        for place, (lane, delivery) in enumerate(deliveries, 1):
-            await self._guards[lane].guarded(delivery)
-            if place % AT_ONCE == 0:
-                await asyncio.sleep(0)
+    async def _meanwhile(self, rest: Set[Lane]) -> None:
+        """Before the rest of a round go those of lanes above all of its lanes, at most as many as have just gone."""
+        above = LANES[: min(map(LANES.index, rest), default=0)]
+        for _ in range(AT_ONCE):
+            lane = next((lane for lane in above if self._waiting[lane]), None)
+            if lane is None:
+                return
+            await self._guards[lane].guarded(self._waiting[lane].popleft())
 
     async def _gathered(self) -> None:
         """Let the streams bring what they have fetched: one event each a turn of the loop, and singly it costs more."""

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     fetch_wait_milliseconds: int = Field(
         50, ge=1, le=10_000, description="Longest wait of a fetch; other questions to the broker queue behind it."
     )
+    niceness: int = Field(0, ge=0, le=19, description="How far a worker gives way to others on a busy machine.")
     events_in_flight: int = Field(1000, ge=1, description="Events whose effects the broker has not confirmed yet.")
     stall_seconds: float = Field(60.0, gt=0, description="A worker with lag and no progress for so long exits.")
     max_request_bytes: int = Field(13 * MIB, description="Largest produce request; above every topic's limit.")

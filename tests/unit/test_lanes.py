@@ -8,7 +8,7 @@ from faust.types import TP
 
 from agents.work import Message
 from schemas.lanes import LANES, Lane
-from streams.lanes import TOGETHER, Lanes
+from streams.lanes import AT_ONCE, TOGETHER, Lanes
 from tests.kit.waiting import until_async
 
 
@@ -85,25 +85,34 @@ async def test_the_step_is_told_each_round_as_it_comes() -> None:
     assert [message for messages in told for message in messages] == done
 
 
-async def test_who_waits_for_a_confirmation_holds_back_no_other_partition() -> None:
+async def test_who_comes_in_a_higher_lane_does_not_wait_for_the_end_of_a_round_and_no_order_is_lost() -> None:
     done: list[tuple[str, int]] = []
-    confirmed = asyncio.Event()
 
-    class Waiting(Guard):
+    class Interrupted(Guard):
+        """While a backlog is handled, live and interactive ones come, more than the round has left."""
+
         async def guarded(self, delivery: Delivery) -> None:
-            if delivery.tp.partition == 0:
-                await confirmed.wait()
             await super().guarded(delivery)
+            if done[-1] == ("backfill", 2):
+                await lanes.take_in("live", [Delivery("live", offset) for offset in range(1, 3 * AT_ONCE)])
+                await lanes.take_in("interactive", [Delivery("interactive", 0)])
 
-    lanes = Lanes({lane: Waiting(done) for lane in LANES}, lambda messages: None)  # type: ignore[dict-item]
-    await lanes.take_in("live", [Delivery("live", offset, offset % 2) for offset in range(6)])
-    serving = asyncio.create_task(lanes.serve())
-    await until_async(lambda: len(done) == 3, "the other partition")
-    assert done == [("live", 1), ("live", 3), ("live", 5)]
-    confirmed.set()
-    await until_async(lambda: len(done) == 6, "both")
-    assert done[3:] == [("live", 0), ("live", 2), ("live", 4)]
-    serving.cancel()
+    lanes = Lanes({lane: Interrupted(done) for lane in LANES}, lambda messages: None)  # type: ignore[dict-item]
+    await lanes.take_in("live", [Delivery("live", 0)])
+    await lanes.take_in("backfill", [Delivery("backfill", offset) for offset in range(TOGETHER)])
+    await served(lanes)
+    lanes_done = [lane for lane, _ in done]
+    assert lanes_done[0] == "live"
+    first = lanes_done.index("interactive")
+    assert lanes_done[1:first] == ["backfill"] * (AT_ONCE - 1)
+    assert lanes_done[first + 1 : first + AT_ONCE] == ["live"] * (AT_ONCE - 1)
+    assert lanes_done[first + AT_ONCE : first + 2 * AT_ONCE] == ["backfill"] * AT_ONCE, (
+        "as many, then the round goes on"
+    )
+    for lane in LANES:
+        numbers = [offset for name, offset in done if name == lane]
+        assert numbers == list(range(len(numbers)))
+    assert len(done) == TOGETHER + 3 * AT_ONCE + 1
 
 
 async def test_what_cannot_be_prepared_is_handled_alone() -> None:
