@@ -59,7 +59,7 @@ class EmbeddedBroker:
         )  # fmt: skip
 
     def wait_until_ready(self, report: Report = quiet, timeout_seconds: float = 20.0) -> None:
-        wait_until_answers(self.address, self._process, "the embedded broker", self._log, report, timeout_seconds)
+        wait_until_answers(self.address, self._started(), "the embedded broker", self._log, report, timeout_seconds)
 
     def start(self, report: Report = quiet) -> None:
         self.spawn(report)
@@ -74,8 +74,11 @@ class EmbeddedBroker:
         return None if self._process is None else self._process.pid
 
     def returncode(self) -> int | None:
-        started = [process for process in (self._process, self._front) if process is not None]
-        return next((code for process in started if (code := process.poll()) is not None), None)
+        return next((code for process in self._started() if (code := process.poll()) is not None), None)
+
+    def _started(self) -> list[subprocess.Popen[bytes]]:
+        """Who listens comes first."""
+        return [process for process in (self._front, self._process) if process is not None]
 
     def stop(self, timeout_seconds: float = 2.0) -> None:
         for process in (self._front, self._process):

@@ -36,7 +36,7 @@ class ExternalBroker:
         while time.monotonic() < deadline:
             for address in addresses:
                 try:
-                    wait_until_answers(address, None, "Kafka", None, quiet, 1.0)
+                    wait_until_answers(address, (), "Kafka", None, quiet, 1.0)
                     return
                 except UnavailableError:
                     report(f"waiting for Kafka at {address}")

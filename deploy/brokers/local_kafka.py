@@ -147,7 +147,8 @@ class LocalKafka:
             raise ConfigurationError(f"Kafka's storage tool failed: {(done.stderr or done.stdout).strip()[-800:]}")
 
     def wait_until_ready(self, report: Report = quiet, timeout_seconds: float = 90.0) -> None:
-        wait_until_answers(self.address, self._process, "Apache Kafka", self.log, report, timeout_seconds)
+        processes = [self._process] if self._process is not None else []
+        wait_until_answers(self.address, processes, "Apache Kafka", self.log, report, timeout_seconds)
 
     def start(self, report: Report = quiet) -> None:
         self.spawn(report)

@@ -5,7 +5,10 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from deploy.brokers.broker import Report
 from schemas.errors import ConfigurationError, UnavailableError
@@ -62,24 +65,37 @@ def answers(address: str, timeout_seconds: float = 1.0) -> bool:
 
 def wait_until_answers(
     address: str,
-    process: subprocess.Popen[bytes] | None,
+    processes: Sequence[subprocess.Popen[bytes]],
     what: str,
     log: Path | None,
     report: Report,
     timeout_seconds: float,
 ) -> None:
-    """Poll until the broker answers. Raises `UnavailableError` when `process` ends first, or after the timeout."""
+    """Poll until the broker answers. Raises `UnavailableError` when one of its processes ends, or after the timeout.
+
+    Of a broker of ours the first process has to be who listens: another one that took the port has other people's data.
+    """
     begin, said = time.monotonic(), 0
-    while not answers(address):
+    while not answers(address) or (processes and not listens(processes[0].pid, address)):
         waited = time.monotonic() - begin
-        if process is not None and process.poll() is not None:
-            raise UnavailableError(f"{what} ended with exit code {process.returncode}{_last_words(log)}")
+        if (code := next((code for each in processes if (code := each.poll()) is not None), None)) is not None:
+            raise UnavailableError(f"{what} ended with exit code {code}{_last_words(log)}")
         if waited > timeout_seconds:
             raise UnavailableError(f"{what} does not answer at {address} after {waited:.0f} s{_last_words(log)}")
         if waited > 3 * (said + 1):
             said += 1
             report(f"waiting for {what} at {address} ({waited:.0f} s)")
         time.sleep(0.02)
+
+
+def listens(pid: int, address: str) -> bool:
+    """Whether this process takes connections at the port of host:port."""
+    port = int(address.rpartition(":")[2])
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
 
 
 def _last_words(log: Path | None) -> str:

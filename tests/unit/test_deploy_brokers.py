@@ -35,6 +35,18 @@ def test_a_broker_that_ends_at_once_is_an_error_with_its_last_words(
         EmbeddedBroker(tmp_path).start()
 
 
+def test_a_broker_of_somebody_else_at_the_same_port_is_not_taken_for_ours(tmp_path: Path) -> None:
+    theirs, ours = EmbeddedBroker(tmp_path / "theirs"), EmbeddedBroker(tmp_path / "ours")
+    ours.address = theirs.address  # both found it free, at the same moment
+    theirs.start()
+    try:
+        with pytest.raises(UnavailableError, match="address already in use"):
+            ours.start()
+        assert answers(theirs.address)
+    finally:
+        theirs.stop()
+
+
 def test_every_run_of_the_embedded_broker_is_a_new_cluster(tmp_path: Path) -> None:
     assert EmbeddedBroker(tmp_path).cluster_id != EmbeddedBroker(tmp_path).cluster_id
 
