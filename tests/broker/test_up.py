@@ -68,6 +68,11 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_all(up: Up, tmp_path: Path) -> None:
     up.until(lambda: "ready in" in up.said, "ready", 90)
+    own = psutil.Process().nice()
+    nice = {
+        role: child.nice() for role, child in up.children().items() if role in ("api", "ingest", "inference", "calc")
+    }
+    assert nice == {"api": own, "ingest": own, "inference": own + 5, "calc": own + 5}
     assert "in memory only" in up.said
     assert "Not a medical device" in up.said
     up.until(lambda: "first live forecast" in up.said, "a live forecast")
