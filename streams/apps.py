@@ -20,6 +20,7 @@ from agents.work import Helped, Message, StepFunction
 from schemas.lanes import Lane
 from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
+from streams.calc_metrics import CalcMetrics
 from streams.effects import TableLocks
 from streams.guard import Guard
 from streams.kafka import patience
@@ -71,6 +72,8 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     }
     for table in tables.values():
         app.keep(table)
+    if role == "calc":
+        CalcMetrics(host.metrics)
     locks, room = TableLocks(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
         function = load(step, settings)

@@ -25,6 +25,7 @@ from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP_MINUTES, STEP_SECONDS
+from schemas.metrics import ALERTS_TOLD
 from schemas.tables import ALERTS_TABLE
 from schemas.topics import ALERTS
 
@@ -50,6 +51,7 @@ def consider(work: Work, chart: FanChart) -> None:
     work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
     for each in told:
         work.send(ALERTS, chart.series_key, _alert(each, chart, seen).to_json())
+        work.measure(ALERTS_TOLD, each.kind, each.status)
 
 
 def change(work: Work, command: CacheCommand) -> None:
