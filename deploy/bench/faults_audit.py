@@ -111,6 +111,9 @@ async def reference_of(settings: Settings) -> Reference:
     reference, tables = Reference(), MemoryTables(partial(partition_of, partitions=settings.partitions))
     for record in await read_all(settings, READINGS.name):
         work = await tables.run(step, function, messages.of_record(record))
+        if record.value is None:  # a tick
+            tables.apply(work)
+            continue
         reference.published.add(key_of(Reading.from_json(record.value)))
         for send in tables.apply(work):
             if send.topic == READING_OUTCOMES:
