@@ -87,6 +87,7 @@ def build(settings: WindowSettings) -> StepFunction:
             status=verdict.status,
             code=verdict.code,
             reason=verdict.reason,
+            expected_time=None if verdict.expected is None else slot_time(verdict.expected, held.zone_minutes),
             reading_id=reading.reading_id,
             time=reading.time,
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
