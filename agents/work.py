@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from schemas.errors import MessageTooLargeError, UndeclaredEffectError
+from schemas.metrics import Metric
 from schemas.topics import DEAD_LETTERS, Topic
 
 
@@ -44,6 +45,15 @@ class Failure:
     code: str
     reason: str
     attempts: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measurement:
+    """One observation of a metric: counted by 1, or a value for its histogram. Labels in the order of the metric's."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float = 1.0
 
 
 class Table(Protocol):
@@ -101,6 +111,7 @@ class Work:
         self.sends_first = False
         self.sends: list[Send] = []
         self.writes: dict[tuple[str, str], bytes | None] = {}
+        self.measured: list[Measurement] = []
         self.failure: Failure | None = None
         self._tables = tables
         self._progress = progress
@@ -157,6 +168,10 @@ class Work:
             )
         self.sends.append(Send(topic, key.encode(), value, headers or {}, partition))
 
+    def measure(self, metric: Metric, *labels: str, value: float = 1.0) -> None:
+        """Add to a metric when the work is done. Labels are of closed sets: never a subject's name."""
+        self.measured.append(Measurement(metric, labels, value))
+
     def bury(self, key: bytes | None, letter: bytes) -> None:
         """Send a dead letter; open to every step, because whoever runs it writes them."""
         self.sends.append(Send(DEAD_LETTERS, key, letter, {}, None))
@@ -165,6 +180,7 @@ class Work:
         """Forget everything that was collected: the step failed, or is tried again."""
         self.sends.clear()
         self.writes.clear()
+        self.measured.clear()
         self.sends_first = False
         self.failure = None
 

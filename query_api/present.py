@@ -11,9 +11,10 @@ import dataclasses
 import datetime
 from typing import Any
 
+from agents.core.rolling_window import FURTHEST_STEP
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
-from schemas.grid import PRESENT, STEP
+from schemas.grid import PAST_POINTS, PRESENT, STEP
 from schemas.reading import ReadingOutcome
 
 AHEAD = datetime.timedelta(minutes=10)
@@ -50,6 +51,24 @@ def check_clock(
         )
 
 
+def expected(newest: ReadingOutcome | None, now: datetime.datetime) -> datetime.datetime | None:
+    """When the next forecast can be made, if readings come every five minutes from now on.
+
+    None of a simulated subject, whose clock is its own. After a gap eight hours have to pass.
+    """
+    if newest is not None and newest.reading is not None and newest.reading.simulated:
+        return None
+    soon = now.replace(second=0, microsecond=0) + datetime.timedelta(minutes=1)
+    if newest is None or newest.time is None or now - newest.time > FURTHEST_STEP * STEP:
+        return soon + (PAST_POINTS - 1) * STEP
+    return max(newest.expected_time or newest.time + STEP, soon)
+
+
+def in_words(time: datetime.datetime | None) -> str:
+    """As it follows a reason."""
+    return "" if time is None else f"; with a reading every 5 min the next is of {_clock(time)}"
+
+
 def present(
     row: ChartRow, newest: ReadingOutcome | None, now: datetime.datetime, ahead: datetime.timedelta = AHEAD
 ) -> Present:
@@ -60,7 +79,10 @@ def present(
     issued = datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC)
     newest_time = newest.time if newest is not None else None
     if newest is not None and newest.status == "no_forecast" and newest_time and newest_time - issued > STEP / 2:
-        raise NoForecastError(f"no forecast of the reading of {_clock(newest_time)}: {newest.reason}")
+        coming = expected(newest, now)
+        raise NoForecastError(
+            f"no forecast of the reading of {_clock(newest_time)}: {newest.reason}{in_words(coming)}", coming
+        )
     counted = issued
     if now - issued > PRESENT and row.chart.simulated:
         counted = row.chart.computed_at
@@ -71,9 +93,12 @@ def present(
             "clocks is wrong"
         )
     if age > PRESENT:
+        coming = expected(newest, now)
         raise NoForecastError(
             f"the latest forecast is of {_clock(issued)}, {_spoken(age)} ago, and no longer holds; the newest reading "
             f"is of {_clock(newest_time or issued)}: the next brings a forecast where 8 gap-free hours lie before it"
+            f"{in_words(coming)}",
+            coming,
         )
     return Present(row, max(0, int(age.total_seconds())), counted + PRESENT, newest_time)
 

@@ -2,7 +2,7 @@
 
 import datetime
 
-from query_api.present import Present, check_clock, present
+from query_api.present import Present, check_clock, expected, in_words, present
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services
 from schemas.errors import NoForecastError, UnavailableError
@@ -28,7 +28,10 @@ def forecast_of(uses: Services, subject_id: str) -> Present:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
     if outcome is None:
         raise NoForecastError("no readings of this subject have arrived: publish some")
-    raise NoForecastError(f"no forecast yet: {outcome.reason or 'the first one is being computed'}")
+    if outcome.reason is None:
+        raise NoForecastError("no forecast yet: the first one is being computed")
+    coming = expected(newest, now)
+    raise NoForecastError(f"no forecast yet: {outcome.reason}{in_words(coming)}", coming)
 
 
 def _was_reset_after(row: ChartRow, outcome: ReadingOutcome) -> bool:

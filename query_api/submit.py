@@ -22,7 +22,7 @@ from query_api.publish import Publisher
 from query_api.read_model import ReadModel
 from query_api.shared_computations import SharedComputations
 from schemas import errors, topics
-from schemas.alert import AlertSettings, AlertState, Direction, Snooze
+from schemas.alert import AlertSettings, AlertState, Snooze, Snoozed
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
@@ -222,8 +222,8 @@ class Submit:
         now = self._model.uploads.handle(stored.handle)
         return now is not None and now.outcome.began_ms <= up_to_ms
 
-    async def snooze(self, subject_id: str, direction: Direction, until_ms: int) -> AlertState:
-        """No alerts of a direction until then. Raises `UnavailableError`."""
+    async def snooze(self, subject_id: str, direction: Snoozed, until_ms: int) -> AlertState:
+        """No alerts of a direction, or about data, until then. Raises `UnavailableError`."""
         wanted = Snooze(direction=direction, until_ms=until_ms)
         return await self._change_alerts(
             CacheCommand(action="snooze", command_id=secrets.token_hex(16), up_to_ms=0, series_key=subject_id,

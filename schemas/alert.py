@@ -1,4 +1,9 @@
-"""Alerts: what a person is told before a low or a high, what became of it, and how each subject wants it."""
+"""Alerts: what a person is told before lows and highs, in a fast fall and where no glucose comes; how each wants it.
+
+Four kinds are of a level: forecasts raise them, and what became of each is told. The others are of what is so now, and
+end when it is over: ``falling_fast``; ``stale_data``, no reading although one was expected; ``sensor_error``, readings
+that are error codes and no glucose.
+"""
 
 import datetime
 from typing import Annotated, Literal
@@ -8,20 +13,23 @@ from pydantic import Field
 from schemas.fan_chart import DISCLAIMER
 from schemas.record import HexDigest, LongInteger, Name, Record, Time, UnixMilliseconds
 
-AlertKind = Literal["urgent_low", "low", "high", "urgent_high"]
+LevelKind = Literal["urgent_low", "low", "high", "urgent_high"]
+AlertKind = Literal["urgent_low", "low", "high", "urgent_high", "falling_fast", "stale_data", "sensor_error"]
 Direction = Literal["low", "high"]
+Snoozed = Literal["low", "high", "data"]
+"""What can be snoozed: ``low`` is a fast fall too, ``data`` is that none comes, or errors."""
 Preset = Literal["quiet", "balanced", "early"]
-AlertStatus = Literal["raised", "repeated", "hit", "false", "missed", "unknown"]
+AlertStatus = Literal["raised", "repeated", "hit", "false", "missed", "unknown", "ended"]
 
-THRESHOLD_MGDL: dict[AlertKind, float] = {"urgent_low": 54.0, "low": 70.0, "high": 180.0, "urgent_high": 250.0}
-DIRECTION: dict[AlertKind, Direction] = {"urgent_low": "low", "low": "low", "high": "high", "urgent_high": "high"}
-OF_DIRECTION: dict[Direction, tuple[AlertKind, AlertKind]] = {
+THRESHOLD_MGDL: dict[LevelKind, float] = {"urgent_low": 54.0, "low": 70.0, "high": 180.0, "urgent_high": 250.0}
+DIRECTION: dict[LevelKind, Direction] = {"urgent_low": "low", "low": "low", "high": "high", "urgent_high": "high"}
+OF_DIRECTION: dict[Direction, tuple[LevelKind, LevelKind]] = {
     "low": ("urgent_low", "low"),
     "high": ("urgent_high", "high"),
 }
 """The more urgent first."""
-RECENT = 8
-"""So many alerts are remembered a subject."""
+RECENT = 12
+"""So many alerts are remembered a subject: more than two hours of all kinds raise, so none goes undecided."""
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 Band = Annotated[
@@ -32,8 +40,9 @@ Band = Annotated[
 class Alert(Record):
     """One event of an alert, on ``cgm.alerts``, keyed by `subject_id`: raised first, later what became of it.
 
-    All records of one alert carry its `alert_id`. ``hit``: a low (or high) of 15 minutes began within the hour;
-    ``false``: none did; ``missed``: one began that no alert came before; ``unknown``: no readings tell.
+    All records of one alert carry its `alert_id`. Of a level ``hit``: a low (or high) of 15 minutes began within the
+    hour; ``false``: none did; ``missed``: one began that no alert came before; ``unknown``: no readings tell. Of the
+    other kinds ``ended``: it is over. Fields that a kind has nothing for are null.
     """
 
     record_version: Literal[1] = 1
@@ -41,18 +50,26 @@ class Alert(Record):
     status: AlertStatus
     kind: AlertKind
     subject_id: Name
-    threshold_mgdl: float
+    threshold_mgdl: float | None
     probability: float | None = Field(description="Of crossing the threshold within the horizon; null for missed.")
-    horizon_minutes: int
+    horizon_minutes: int | None
     first_crossing: tuple[float, ...] = Field(
         default=(), max_length=4, description="P that the first crossing falls into each quarter of the hour."
     )
-    glucose_mgdl: float = Field(description="At `issue_time`.")
+    glucose_mgdl: float | None = Field(description="At `issue_time`; null where there is none.")
     forecast_id: HexDigest | None = None
     chart_id: HexDigest | None = None
-    issue_time: Time = Field(description="Last known point of the forecast that raised it; of missed: the crossing.")
+    issue_time: Time = Field(
+        description="Last known point of the forecast that raised it; of missed: the crossing; of stale_data: when a "
+        "reading should have come; of sensor_error: the reading that was one too many."
+    )
     onset_time: Time | None = Field(default=None, description="When the low or high began, of hit and missed.")
     lead_minutes: int | None = Field(default=None, description="From issue time to onset, of hit.")
+    rate_mgdl_per_minute: float | None = Field(default=None, description="Of falling_fast, below 0.")
+    last_reading_time: Time | None = Field(
+        default=None, description="Of stale_data and sensor_error: the last glucose before it, where one is known."
+    )
+    ended_time: Time | None = Field(default=None, description="Of ended: the reading that ended it.")
     reason: str
     simulated: bool = False
     disclaimer: str = DISCLAIMER
@@ -67,6 +84,31 @@ class RuleChange(Record):
     active: Band | None = None
 
 
+class FallChange(Record):
+    """How fast is a fast fall, where it differs from the preset."""
+
+    enabled: bool | None = None
+    rate_mgdl_per_minute: float | None = Field(default=None, ge=1.0, le=8.0, description="Over a quarter of an hour.")
+    below_mgdl: float | None = Field(default=None, ge=80.0, le=600.0, description="Glucose above it may fall.")
+    active: Band | None = None
+
+
+class StaleChange(Record):
+    """How long a reading may stay away, where it differs from the preset."""
+
+    enabled: bool | None = None
+    minutes: int | None = Field(default=None, ge=15, le=240, description="Since the last reading.")
+    active: Band | None = None
+
+
+class ErrorChange(Record):
+    """How many errors of the sensor in a row are told, where it differs from the preset."""
+
+    enabled: bool | None = None
+    readings: int | None = Field(default=None, ge=1, le=24)
+    active: Band | None = None
+
+
 class AlertSettings(Record):
     """How a subject is alerted. Everything has a default; a change names only what differs from the preset."""
 
@@ -75,6 +117,9 @@ class AlertSettings(Record):
     low: RuleChange = RuleChange()
     high: RuleChange = RuleChange()
     urgent_high: RuleChange = RuleChange()
+    falling_fast: FallChange = FallChange()
+    stale_data: StaleChange = StaleChange()
+    sensor_error: ErrorChange = ErrorChange()
     cooldown_minutes: int = Field(default=30, ge=15, le=240, description="Quiet after an alert, for its direction.")
     repeat_minutes: int | None = Field(
         default=None, ge=5, le=60, description="Say it again while it holds and is not snoozed, three times at most."
@@ -82,9 +127,9 @@ class AlertSettings(Record):
 
 
 class Snooze(Record):
-    """No alerts of a direction until then."""
+    """No alerts of a direction, or about data, until then."""
 
-    direction: Direction
+    direction: Snoozed
     until_ms: UnixMilliseconds
 
 
@@ -105,9 +150,11 @@ class RecentAlert(Record):
     slot: LongInteger
     probability: float | None = None
     horizon_minutes: int = 0
-    glucose_mgdl: float
+    glucose_mgdl: float | None = None
     onset_slot: LongInteger | None = None
     lead_minutes: int | None = None
+    rate_mgdl_per_minute: float | None = None
+    ended_slot: LongInteger | None = None
 
 
 class AlertState(Record):
@@ -118,10 +165,11 @@ class AlertState(Record):
     settings: AlertSettings = AlertSettings()
     since: LongInteger | None = Field(default=None, description="First slot that was judged.")
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
-    snoozed_until_ms: dict[Direction, UnixMilliseconds] = Field(default_factory=dict)
+    snoozed_until_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
     episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
-    raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert.")
-    beyond: dict[AlertKind, LongInteger] = Field(default_factory=dict, description="Last slot beyond the threshold.")
+    raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert of a level.")
+    fell: LongInteger | None = Field(default=None, description="Slot of the last alert of a fast fall.")
+    beyond: dict[LevelKind, LongInteger] = Field(default_factory=dict, description="Last slot beyond the threshold.")
     recent: tuple[RecentAlert, ...] = Field(default=(), max_length=RECENT, description="Oldest first.")
 
     def to_row(self) -> bytes:
@@ -132,3 +180,8 @@ class AlertState(Record):
 def time_of_slot(slot: int) -> datetime.datetime:
     """UTC."""
     return datetime.datetime.fromtimestamp(slot * 300, datetime.UTC)
+
+
+def level_of(kind: AlertKind) -> LevelKind | None:
+    """The kind, where it is one of a level."""
+    return next((level for level in THRESHOLD_MGDL if level == kind), None)

@@ -1,8 +1,8 @@
 """Every metric that a process exposes at ``/metrics``: what it tells, in which unit, under which labels.
 
 A label's values are steps, lanes, topics, routes, statuses and the like, never what people send, so that they cannot
-grow. What does not stand here cannot be exposed: collectors are built from these entries alone. Dashboards and alerts
-are held to them.
+grow; models, which whoever writes forecasts names, are bounded in `streams.calc_metrics`. What does not stand here
+cannot be exposed: collectors are built from these entries alone. Dashboards and alerts are held to them.
 """
 
 import dataclasses
@@ -36,6 +36,7 @@ class Metric:
 
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ANSWER_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+MGDL_BUCKETS = (2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0)
 WINDOW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 EVENTS = Metric("glucast_events", "counter", "Messages by step and how they ended", ("step", "outcome"))
@@ -59,6 +60,21 @@ WINDOWS_SAMPLED = Metric("glucast_windows_sampled", "counter", "Windows that the
 SECONDS_PER_SAMPLE = Metric("glucast_seconds_per_sample", "gauge", "Measured cost of one Monte Carlo sample")
 MODEL = Metric("glucast_model", "gauge", "The loaded forecaster", ("name", "fingerprint"))
 ENGINE = Metric("glucast_engine", "gauge", "What the forecaster says of itself", ("figure",))
+
+_OF_MODEL = ("model", "fingerprint", "minutes_ahead")
+FORECAST_ERROR_MGDL = Metric(
+    "glucast_forecast_error_mgdl", "histogram", "Scored forecasts, by |median - truth|", _OF_MODEL, MGDL_BUCKETS
+)
+FORECAST_CRPS_MGDL = Metric(
+    "glucast_forecast_crps_mgdl", "histogram", "Scored forecasts, by the CRPS of their fan", _OF_MODEL, MGDL_BUCKETS
+)
+FORECAST_INSIDE = Metric(
+    "glucast_forecast_inside",
+    "counter",
+    "Scored forecasts whose interval of so many percent holds the truth",
+    (*_OF_MODEL, "percent"),
+)
+ALERTS_TOLD = Metric("glucast_alerts", "counter", "Alerts by kind and what is told of them", ("kind", "status"))
 
 HTTP_REQUESTS = Metric("glucast_http_requests", "counter", "Requests answered", ("route", "method", "status"))
 HTTP_SECONDS = Metric("glucast_http_seconds", "histogram", "Time to answer", ("route",), ANSWER_BUCKETS)
@@ -85,6 +101,8 @@ INFERENCE: tuple[Metric, ...] = (
     ENGINE,
 )
 """Of an inference worker, beside those of every worker."""
+CALC: tuple[Metric, ...] = (FORECAST_ERROR_MGDL, FORECAST_CRPS_MGDL, FORECAST_INSIDE, ALERTS_TOLD)
+"""Of a calc worker, beside those of every worker: of all subjects together, as the steps find them."""
 QUERY: tuple[Metric, ...] = (
     HTTP_REQUESTS,
     HTTP_SECONDS,
@@ -98,4 +116,4 @@ QUERY: tuple[Metric, ...] = (
     PICTURES_REUSED,
 )
 """Of the query API."""
-METRICS: tuple[Metric, ...] = WORKER + INFERENCE + QUERY
+METRICS: tuple[Metric, ...] = WORKER + INFERENCE + CALC + QUERY

@@ -66,6 +66,11 @@ class ReadingOutcome(Record):
     status: ReadingStatus
     code: str | None = Field(default=None, description="The reason for programs, e.g. warming_up, gap, too_old.")
     reason: str | None = Field(default=None, description="The reason for people.")
+    expected_time: Time | None = Field(
+        default=None,
+        description="Of no_forecast: the last known point of the next forecast, if from here on a reading comes every "
+        "five minutes.",
+    )
     reading_id: str | None = None
     time: Time | None = None
     issue_times: tuple[Time, ...] = ()

@@ -21,6 +21,8 @@ SCORES_TABLE = "scores"
 """Of the calc role: a `schemas.score_state.ScoreState` under each subject's id."""
 ALERTS_TABLE = "alerts"
 """What is known of each subject's alerts, under its id."""
+WATCH_TABLE = "watch"
+"""Of the calc role: when a subject was heard of, under its id; ``due/<Unix ms>/<subject id>`` is when to look again."""
 DELETIONS_TABLE = FAN_CHART_TABLES["backfill"]
 """Where the markers of what was deleted lie, for all of them."""
 

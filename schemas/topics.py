@@ -163,6 +163,7 @@ ALERTS = Topic(
     public=True,
     retention_ms=7 * DAY_MS,
 )
+ARRIVALS = Topic("cgm.arrivals", "json", "Arrival", "subject id", "that readings arrive, and that time passes")
 DEAD_LETTERS = Topic(
     "cgm.dead-letters",
     "json",
@@ -190,6 +191,7 @@ TOPICS: tuple[Topic, ...] = (
     ALERTS,
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,
+    ARRIVALS,
     REQUEST_OUTCOMES,
     DEAD_LETTERS,
 )

@@ -18,8 +18,10 @@ from faust.types import TP
 
 from agents.work import Helped, Message, StepFunction
 from schemas.lanes import Lane
-from schemas.topics import LANE_TOPICS, Topic
+from schemas.topics import LANE_TOPICS, READINGS, Topic
 from streams import topology
+from streams.calc_metrics import CalcMetrics
+from streams.clock import Clock
 from streams.effects import TableTurns
 from streams.guard import Guard
 from streams.kafka import patience
@@ -71,6 +73,8 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     }
     for table in tables.values():
         app.keep(table)
+    if role == "calc":
+        CalcMetrics(host.metrics)
     turns, room = TableTurns(), asyncio.Semaphore(settings.events_in_flight)
     for step in topology.steps_of(role):
         function = load(step, settings)
@@ -85,6 +89,8 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
         )
         app.on_release.append(guard.give_back)
         app.agent(topic_of(app, step.reads, settings), name=step.name)(guard.consume)
+        if READINGS in step.reads and settings.tick_seconds:
+            app.task(Clock(app, settings.tick_seconds).run)
     return app
 
 

@@ -1,8 +1,9 @@
 """What a worker measures of its steps and partitions; seconds, and labels that cannot grow."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import get_args
 
+from agents.work import Measurement
 from schemas import metrics as catalogue
 from schemas.metrics import EventOutcome
 from streams.collectors import Collectors
@@ -12,6 +13,7 @@ class StepMetrics:
     """What one step reports."""
 
     def __init__(self, metrics: "Metrics", step: str) -> None:
+        self._metrics = metrics
         self._events = metrics.events
         self._step = step
         self._run = metrics.step_seconds.labels(step)
@@ -22,6 +24,11 @@ class StepMetrics:
     def ended(self, outcome: EventOutcome) -> None:
         """Count how a message ended, or a try that is followed by another."""
         self._events.labels(self._step, outcome).inc()
+
+    def measured(self, measurements: Sequence[Measurement]) -> None:
+        """What the step itself has measured."""
+        if measurements:
+            self._metrics.of_steps(measurements)
 
     def step_seconds(self, seconds: float) -> None:
         """The step's own work on a message."""
@@ -44,6 +51,8 @@ class Metrics:
         self._lag = self.collectors.gauge(catalogue.LAG)
         self._outstanding = self.collectors.gauge(catalogue.OUTSTANDING)
         self._steps: dict[str, StepMetrics] = {}
+        self.of_steps: Callable[[Sequence[Measurement]], None] = _not_taken
+        """Takes what steps measure; a role whose steps measure anything sets it."""
 
     def of_step(self, step: str) -> StepMetrics:
         if (found := self._steps.get(step)) is None:
@@ -65,3 +74,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return self.collectors.exposition()
+
+
+def _not_taken(measurements: Sequence[Measurement]) -> None:
+    """Of a process that exposes none of them: a bench, or a step on its own."""

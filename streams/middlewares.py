@@ -51,7 +51,7 @@ def chained(middlewares: Sequence[Middleware], function: StepFunction) -> StepFu
 
 
 class Measured:
-    """Counts how messages end, and the time of those that were processed."""
+    """Counts how messages end, the time of those that were processed, and what their steps have measured."""
 
     def __init__(self, metrics: StepMetrics) -> None:
         self._metrics = metrics
@@ -61,6 +61,7 @@ class Measured:
         await following(work)
         if work.failure is None:
             self._metrics.ended("processed")
+            self._metrics.measured(work.measured)
             self._metrics.step_seconds(time.perf_counter() - began)
         else:
             self._metrics.ended("dead_lettered" if work.failure.code == FAILED else "rejected")

@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     file_seconds: int = Field(20, ge=1, le=600, description="Computing time that reading one file may take.")
     file_megabytes: int = Field(1024, ge=512, le=65536, description="Memory that reading one file may take.")
     max_clock_skew_seconds: float = Field(600.0, ge=0, description="How far in the future a reading may be.")
+    tick_seconds: float = Field(
+        60.0, ge=0, le=600, description="How often ingest looks whether readings stay away; 0: never."
+    )
     max_late_minutes: int = Field(120, ge=0, le=480, description="Forecasts are issued again for readings so late.")
 
     # inference

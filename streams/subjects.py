@@ -24,11 +24,12 @@ from agents.core.past_hours import SLOTS_AN_HOUR
 from agents.core.rolling_window import RollingWindow, slot_time
 from schemas import topics
 from schemas.alert import AlertState
+from schemas.arrival import WatchState
 from schemas.errors import ConfigurationError, MalformedRecordError, UnavailableError
 from schemas.fan_chart_row import from_row
 from schemas.reading import ERASE, ReadingOutcome
 from schemas.score_state import SUMMED_STEPS, ScoreState
-from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, subject_prefix
+from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, WATCH_TABLE, subject_prefix
 from schemas.topics import Topic, longest_kept_ms
 from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
@@ -229,6 +230,8 @@ def _decoder(topic: Topic, settings: Settings) -> Callable[[bytes], bytes]:
         return lambda value: _scores(ScoreState.from_bytes(value))
     if topic == topology.ALERTS_CHANGELOG:
         return lambda value: AlertState.from_json(value).to_json()
+    if topic == topics.changelog(topology.app_id("calc"), WATCH_TABLE):
+        return lambda value: WatchState.from_json(value).to_json()
     return _unreadable
 
 

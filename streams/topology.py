@@ -15,6 +15,7 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                             ├────▶ scores table: what truths the forecasts met ─▶ [calc], [query_api]
                             └────▶ alerts table ─────────────▶ [query_api]
 
+[window] also tells on cgm.arrivals that readings came, and passes ticks on: [watch] tells where none come, or errors.
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
 subject is reset. A step that rejects writes an outcome, a step that fails writes to cgm.dead-letters. What stands here
 is enforced: `agents.work.Work` refuses any other topic or table. The diagram and the AsyncAPI document are generated
@@ -27,7 +28,15 @@ from typing import Literal
 
 from schemas import topics
 from schemas.lanes import Lane
-from schemas.tables import ALERTS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, SERIES_TABLE, SUBJECTS_TABLE
+from schemas.tables import (
+    ALERTS_TABLE,
+    DELETIONS_TABLE,
+    FAN_CHART_TABLES,
+    SCORES_TABLE,
+    SERIES_TABLE,
+    SUBJECTS_TABLE,
+    WATCH_TABLE,
+)
 from schemas.topics import Topic
 
 WorkerRole = Literal["ingest", "inference", "calc"]
@@ -80,7 +89,8 @@ STEPS: tuple[Step, ...] = (
     Step("handle", "ingest", (topics.SERIES,), (topics.UPLOAD_OUTCOMES, topics.INTERACTIVE, topics.BACKFILL),
          (SERIES_TABLE,), "stores the series under its content hash and asks for the forecasts that it lacks"),
     Step("window", "ingest", (topics.READINGS,),
-         (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL, topics.CACHE_COMMANDS),
+         (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL, topics.CACHE_COMMANDS,
+          topics.ARRIVALS),
          (SUBJECTS_TABLE,),
          "keeps a rolling window a subject and asks for the forecast that each new reading allows"),
     Step("request", "ingest", (topics.DEMANDS,),
@@ -94,7 +104,10 @@ STEPS: tuple[Step, ...] = (
     Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.SCORES, topics.ALERTS, topics.REQUEST_OUTCOMES),
          (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE),
          "turns samples into calibrated fan charts, event probabilities and alerts, and scores them by the truth"),
-    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE),
+    Step("watch", "calc", (topics.ARRIVALS,), (topics.ALERTS,), (WATCH_TABLE, ALERTS_TABLE, DELETIONS_TABLE),
+         "tells where readings stay away or are errors of the sensor"),
+    Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (),
+         (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE, WATCH_TABLE),
          "deletes and restores fan charts; settings and snooze of alerts"),
     Step("query_api", "query",
          (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, topics.UPLOAD_OUTCOMES,

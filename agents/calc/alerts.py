@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from agents.calc.alert_rows import alerts_of, keep
 from agents.calc.chart_rows import slot_of
 from agents.core.deletions import is_covered
 from agents.work import CLOCKS_DIFFER_MS, Work
@@ -18,13 +19,16 @@ from schemas.alert import (
     Alert,
     AlertSettings,
     AlertState,
+    LevelKind,
     RecentAlert,
+    level_of,
     time_of_slot,
 )
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP_MINUTES, STEP_SECONDS
+from schemas.metrics import ALERTS_TOLD
 from schemas.tables import ALERTS_TABLE
 from schemas.topics import ALERTS
 
@@ -41,22 +45,23 @@ def consider(work: Work, chart: FanChart) -> None:
         return
     from agents.core import alert_policy  # numpy: loaded with the step, which has it
 
-    before = _state(work, chart.series_key)
+    before = alerts_of(work, chart.series_key)
     seen = _seen(chart, work.message.timestamp_ms)
     state, told = alert_policy.judge(before, seen)
     if state is before:
         return
-    work.put(ALERTS_TABLE, chart.series_key, state.model_copy(update={"began_ms": chart.began_ms}).to_row())
+    keep(work, chart.series_key, state, chart.began_ms)
     work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
     for each in told:
         work.send(ALERTS, chart.series_key, _alert(each, chart, seen).to_json())
+        work.measure(ALERTS_TOLD, each.kind, each.status)
 
 
 def change(work: Work, command: CacheCommand) -> None:
     """Settings or a snooze. Raises `MalformedRecordError` for a command that names no subject or change."""
     if command.series_key is None or (command.action == "snooze" and command.snooze is None):
         raise MalformedRecordError("a change of alerts names the subject as series_key, and what is to change")
-    state = _state(work, command.series_key)
+    state = alerts_of(work, command.series_key)
     if command.snooze is not None and command.action == "snooze":
         until = state.snoozed_until_ms | {command.snooze.direction: command.snooze.until_ms}
         state = state.model_copy(update={"snoozed_until_ms": until})
@@ -70,25 +75,14 @@ def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:
     if erases:
         work.delete(ALERTS_TABLE, subject_id)
         return
-    state = _state(work, subject_id)
-    if state.slot is None or not is_covered(work, up_to_ms, state.began_ms):
+    state = alerts_of(work, subject_id)
+    if not (state.recent or state.slot is not None) or not is_covered(work, up_to_ms, state.began_ms):
         return
     kept = AlertState(settings=state.settings, snoozed_until_ms=state.snoozed_until_ms)
     if kept == AlertState():
         work.delete(ALERTS_TABLE, subject_id)
     else:
         work.put(ALERTS_TABLE, subject_id, kept.to_row())
-
-
-def _state(work: Work, subject_id: str) -> AlertState:
-    """Of nobody, and of a row that a later version wrote, the beginning."""
-    row = work.get(ALERTS_TABLE, subject_id)
-    if not row:
-        return AlertState()
-    try:
-        return AlertState.from_json(row)
-    except MalformedRecordError:
-        return AlertState()
 
 
 def _seen(chart: FanChart, now_ms: int) -> Seen:
@@ -115,26 +109,30 @@ def _seen(chart: FanChart, now_ms: int) -> Seen:
 def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
     issue = time_of_slot(told.slot).astimezone(chart.issue_time.tzinfo)
     onset = None if told.onset_slot is None else time_of_slot(told.onset_slot).astimezone(chart.issue_time.tzinfo)
-    own: dict[str, Any] = {}
-    if told.status in ("raised", "repeated"):
-        path = seen.chances[told.kind]
+    ended = None if told.ended_slot is None else time_of_slot(told.ended_slot).astimezone(chart.issue_time.tzinfo)
+    own: dict[str, Any] = {"forecast_id": chart.forecast_id, "chart_id": chart.chart_id}
+    level = level_of(told.kind)
+    if level is not None and told.status in ("raised", "repeated"):
+        path = seen.chances[level]
         parts = [path[0], *(late - early for early, late in itertools.pairwise(path))]
-        own = {
-            "first_crossing": tuple(round(part, 4) for part in parts),
-            "forecast_id": chart.forecast_id,
-            "chart_id": chart.chart_id,
-        }
+        own["first_crossing"] = tuple(round(part, 4) for part in parts)
+    elif told.status != "raised":
+        own = {}
     return Alert(
         alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=chart.series_key,
-        threshold_mgdl=THRESHOLD_MGDL[told.kind], probability=told.probability, horizon_minutes=told.horizon_minutes,
-        glucose_mgdl=told.glucose_mgdl, issue_time=issue, onset_time=onset, lead_minutes=told.lead_minutes,
-        reason=_reason(told, chart), simulated=chart.simulated, **own,
+        threshold_mgdl=None if level is None else THRESHOLD_MGDL[level], probability=told.probability,
+        horizon_minutes=None if level is None else told.horizon_minutes, glucose_mgdl=told.glucose_mgdl,
+        issue_time=issue, onset_time=onset, lead_minutes=told.lead_minutes,
+        rate_mgdl_per_minute=told.rate_mgdl_per_minute, ended_time=ended, reason=_reason(told, level, chart),
+        simulated=chart.simulated, **own,
     )  # fmt: skip
 
 
-def _reason(told: RecentAlert, chart: FanChart) -> str:
+def _reason(told: RecentAlert, level: LevelKind | None, chart: FanChart) -> str:
     """In words, glucose in both units."""
-    limit = f"{'below' if DIRECTION[told.kind] == 'low' else 'above'} {_spoken(THRESHOLD_MGDL[told.kind])}"
+    if level is None:
+        return _of_fall(told)
+    limit = f"{'below' if DIRECTION[level] == 'low' else 'above'} {_spoken(THRESHOLD_MGDL[level])}"
     if told.status == "missed":
         return f"glucose went {limit}, and no alert came in the hour before"
     if told.status == "hit":
@@ -146,7 +144,17 @@ def _reason(told: RecentAlert, chart: FanChart) -> str:
     trend = _trend(chart.past_mgdl)
     return (
         f"P({limit} within {told.horizon_minutes} min) is {round(100 * (told.probability or 0.0))} %; "
-        f"{_spoken(told.glucose_mgdl)} now and {trend}"
+        f"{_spoken(told.glucose_mgdl or 0.0)} now and {trend}"
+    )
+
+
+def _of_fall(told: RecentAlert) -> str:
+    if told.status == "ended":
+        return "glucose does not fall so fast any more, or the hour after the alert is over"
+    rate = -(told.rate_mgdl_per_minute or 0.0)
+    return (
+        f"glucose fell by {rate:.1f} mg/dL ({rate / MGDL_PER_MMOLL:.2f} mmol/L) a minute over 15 min; "
+        f"{_spoken(told.glucose_mgdl or 0.0)} now"
     )
 
 

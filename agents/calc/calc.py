@@ -14,7 +14,9 @@ from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
 from schemas.lanes import Lane
+from schemas.metrics import FORECAST_CRPS_MGDL, FORECAST_ERROR_MGDL, FORECAST_INSIDE
 from schemas.outcome import RequestStatus
+from schemas.score import TargetScore
 from schemas.score_state import ScoreState
 from schemas.tables import DELETIONS_TABLE, SCORES_TABLE
 from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES, SCORES
@@ -86,6 +88,7 @@ class Calc:
         work.put(SCORES_TABLE, chart.series_key, state.to_bytes())
         for score in scores:
             work.send(SCORES, score.series_key, score.to_json())
+            _measure(work, score)
         work.sends_first = bool(scores)
         return published
 
@@ -112,6 +115,16 @@ def _decoded(message: Message) -> Forecast | MalformedRecordError:
         return forecast
     except MalformedRecordError as error:
         return error
+
+
+def _measure(work: Work, target: TargetScore) -> None:
+    for each in target.scores:
+        of = target.model, target.model_fingerprint, str(each.minutes_ahead)
+        work.measure(FORECAST_ERROR_MGDL, *of, value=abs(each.error_mgdl))
+        work.measure(FORECAST_CRPS_MGDL, *of, value=each.crps_mgdl)
+        for percent, inside in (("50", each.in_50), ("80", each.in_80), ("90", each.in_90), ("95", each.in_95)):
+            if inside:
+                work.measure(FORECAST_INSIDE, *of, percent)
 
 
 def _end(work: Work, forecast: Forecast, status: RequestStatus, reason: str) -> None:

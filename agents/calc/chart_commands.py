@@ -3,6 +3,7 @@
 from agents.calc.alerts import change, forget
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
+from agents.calc.watch import forget_watch
 from agents.core.deletions import is_covered, mark_deleted, of_subject
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
@@ -30,6 +31,7 @@ def build(settings: History) -> StepFunction:
             work.delete(SCORES_TABLE, command.series_key)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
             forget(work, command.series_key, command.up_to_ms, command.erases)
+            forget_watch(work, command.series_key)
         elif command.action in ("alerts", "snooze"):
             change(work, command)
         else:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from agents.calc.chart_rows import slot_of
-from agents.core import fingerprint, path_events, predictive
+from agents.core import compression, fingerprint, path_events, predictive
 from agents.core.local_time import wall_clock, zone
 from agents.core.predictive import Calibration
 from agents.core.record_checks import check_window, is_digest
@@ -139,6 +139,8 @@ def _chart(
     issue = wall_clock(forecast.end_seconds).replace(tzinfo=zone(forecast.timezone))
     truth = [None if value is None else value / 100 for value in forecast.truth_centi_mgdl[:HORIZON_STEPS]]
     quantiles = of.quantiles[row]
+    past = tuple([value / 100 for value in forecast.past_centi_mgdl])
+    suspicions = compression.warnings_of(past, forecast.interpolated_points, issue) if forecast.kind == "live" else ()
     return FanChart(
         chart_id=fingerprint.chart_id(
             forecast.forecast_id, forecast.kind, forecast.series_key, _place(forecast, issue)
@@ -161,7 +163,7 @@ def _chart(
         issue_time=issue,
         computed_at=computed_at,
         first_target_time=(issue.astimezone(datetime.UTC) + STEP).astimezone(issue.tzinfo),
-        past_mgdl=tuple([value / 100 for value in forecast.past_centi_mgdl]),
+        past_mgdl=past,
         truth_mgdl=tuple(truth + [None] * (HORIZON_STEPS - len(truth))),
         interpolated_points=tuple(forecast.interpolated_points),
         median_mgdl=quantiles[MEDIAN],
@@ -174,7 +176,7 @@ def _chart(
         mean_mgdl=of.mean[row],
         epistemic_sd_mgdl=of.epistemic_sd[row],
         total_sd_mgdl=of.total_sd[row],
-        warnings=tuple(forecast.warnings),
+        warnings=(*forecast.warnings, *suspicions),
     )
 
 

@@ -9,8 +9,10 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 * nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
 * a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter.
 
-What became of an alert is read from the past that later forecasts carry. A low is three points (15 minutes) below the
-threshold, at least two of them measured; it counts where it begins within the hour after the alert.
+A fast fall is an alert of its own (`agents.core.fast_fall`), judged after the levels: who is told of a low needs no
+second alert. What became of an alert of a level is read from the past that later forecasts carry. A low is three points
+(15 minutes) below the threshold, at least two of them measured; it counts where it begins within the hour after the
+alert.
 """
 
 from __future__ import annotations
@@ -21,18 +23,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.core import fast_fall
 from agents.core.fingerprint import alert_id as id_of
+from agents.core.minutes import band_of, in_band
 from schemas.alert import (
     DIRECTION,
     OF_DIRECTION,
     RECENT,
     THRESHOLD_MGDL,
-    AlertKind,
     AlertSettings,
     AlertState,
     Episode,
+    LevelKind,
     Preset,
     RecentAlert,
+    level_of,
 )
 from schemas.grid import HORIZON_STEPS, STEP_MINUTES
 
@@ -51,7 +56,7 @@ class Rule(NamedTuple):
     band: tuple[int, int] | None = None
 
 
-PRESETS: Mapping[Preset, Mapping[AlertKind, Rule]] = {
+PRESETS: Mapping[Preset, Mapping[LevelKind, Rule]] = {
     "quiet": {
         "urgent_low": Rule(True, 0.30, 45),
         "low": Rule(True, 0.45, 30),
@@ -88,7 +93,7 @@ class Seen(NamedTuple):
     fresh: bool
     past_mgdl: NDArray[np.float64]
     measured: NDArray[np.bool_]
-    chances: Mapping[AlertKind, Sequence[float]]
+    chances: Mapping[LevelKind, Sequence[float]]
 
 
 class Judged(NamedTuple):
@@ -98,17 +103,14 @@ class Judged(NamedTuple):
     told: tuple[RecentAlert, ...]
 
 
-def rule_of(settings: AlertSettings, kind: AlertKind) -> Rule:
+def rule_of(settings: AlertSettings, kind: LevelKind) -> Rule:
     """The preset's rule with the subject's changes."""
     preset, change = PRESETS[settings.preset][kind], getattr(settings, kind)
-    band = None
-    if change.active is not None:
-        band = (_minute(change.active[:5]), _minute(change.active[6:]))
     return Rule(
         preset.enabled if change.enabled is None else change.enabled,
         change.probability or preset.probability,
         change.horizon_minutes or preset.horizon_minutes,
-        band,
+        band_of(change.active),
     )
 
 
@@ -141,7 +143,7 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             ):
                 del episodes[kind]
                 episode = None
-            if not (rule.enabled and seen.fresh) or quiet or not _in_band(rule, seen.minute_of_day):
+            if not (rule.enabled and seen.fresh) or quiet or not in_band(rule.band, seen.minute_of_day):
                 continue
             if chance < rule.probability or seen.slot - beyond.get(kind, -AFTER_STEPS - 1) <= AFTER_STEPS:
                 continue
@@ -167,11 +169,13 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             raised.append(alert)
             recent.append(alert)
     update = {"episodes": episodes, "raised": last, "recent": tuple(recent[-RECENT:])}
-    return Judged(found.model_copy(update=update), (*told, *raised))
+    levels = found.model_copy(update=update)
+    after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)
+    return Judged(after, (*told, *raised, *falls))
 
 
 def _repeat(
-    episode: Episode, kind: AlertKind, settings: AlertSettings, seen: Seen, chance: float, rule: Rule
+    episode: Episode, kind: LevelKind, settings: AlertSettings, seen: Seen, chance: float, rule: Rule
 ) -> RecentAlert | None:
     every = settings.repeat_minutes
     if every is None or episode.repeats >= MOST_REPEATS:
@@ -198,8 +202,10 @@ def _outcomes(state: AlertState, seen: Seen) -> tuple[list[RecentAlert], list[Re
 
 
 def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
-    age = seen.slot - alert.slot
-    onset = next((slot for slot in onsets(alert.kind, seen) if 0 < slot - alert.slot <= HORIZON_STEPS), None)
+    level, age = level_of(alert.kind), seen.slot - alert.slot
+    if level is None:
+        return None
+    onset = next((slot for slot in onsets(level, seen) if 0 < slot - alert.slot <= HORIZON_STEPS), None)
     if onset is not None:
         lead = (onset - alert.slot) * STEP_MINUTES
         return alert.model_copy(update={"status": "hit", "onset_slot": onset, "lead_minutes": lead})
@@ -229,7 +235,7 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
                 )  # fmt: skip
 
 
-def onsets(kind: AlertKind, seen: Seen) -> tuple[int, ...]:
+def onsets(kind: LevelKind, seen: Seen) -> tuple[int, ...]:
     """Slots at which a sustained time beyond the threshold began, of those the past tells of; the first point of the
     past begins none, because what was before it is not known."""
     beyond = _beyond(kind, seen.past_mgdl)
@@ -241,21 +247,10 @@ def onsets(kind: AlertKind, seen: Seen) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _beyond(kind: AlertKind, glucose_mgdl: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _beyond(kind: LevelKind, glucose_mgdl: NDArray[np.float64]) -> NDArray[np.bool_]:
     threshold = THRESHOLD_MGDL[kind]
     return glucose_mgdl < threshold if DIRECTION[kind] == "low" else glucose_mgdl > threshold
 
 
 def _slot(seen: Seen, place: int) -> int:
     return seen.slot - len(seen.past_mgdl) + 1 + place
-
-
-def _minute(clock: str) -> int:
-    return int(clock[:2]) * 60 + int(clock[3:])
-
-
-def _in_band(rule: Rule, minute: int) -> bool:
-    if rule.band is None:
-        return True
-    begin, end = rule.band
-    return begin <= minute < end if begin <= end else minute >= begin or minute < end

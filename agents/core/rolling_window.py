@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 from agents.core.fingerprint import input_hash, to_centi
 from agents.core.local_time import spoken
 from agents.core.past_hours import SLOTS_AN_HOUR, Sum, add, hours_before, newest_hour
-from agents.core.plausibility import implausible_change
+from agents.core.plausibility import LAST_STEPS, implausible_change
 from schemas.grid import PAST_HOURS, PAST_POINTS, STEP_SECONDS
 
 FURTHEST_STEP = 3  # slots between two readings that still make one stretch
@@ -85,6 +85,8 @@ class Verdict(NamedTuple):
     """Whether the reading takes a slot."""
     newest: int = 0
     """The newest slot, this reading's included."""
+    expected: int | None = None
+    """Where there is no forecast: the first last slot of one, if from now on a reading comes to each slot."""
 
 
 class Displaced(NamedTuple):
@@ -166,7 +168,11 @@ class RollingWindow:
         Messages of lower offsets than `committed` are never delivered again: what they displaced is let go.
         """
         offset = reading.message_offset
-        verdict = self._judge(self._known(offset), slot, reading)
+        known = self._known(offset)
+        verdict = self._judge(known, slot, reading)
+        if verdict.status == "no_forecast":
+            after = known | {slot: reading} if verdict.kept else known
+            verdict = verdict._replace(expected=next_end(after))
         if not verdict.kept or (offset <= self._reached and self._has_seen(slot, reading)):
             return verdict, False
         newest = max(self.slots, default=slot)
@@ -289,6 +295,30 @@ def window(slots: Slots, end: int) -> Issue | None:
     return Issue(end, last.zone_minutes, end * STEP_SECONDS + last.zone_minutes * 60, past, interpolated_points)
 
 
+def next_end(slots: Slots) -> int:
+    """The last slot of the first new window that can be forecast, if a reading like the newest comes to each slot."""
+    newest = max(slots)
+    end = max(newest + 1, _begin(slots, newest) + PAST_POINTS - 1)
+    latest = end + LAST_STEPS  # a jump that no body makes has left the last steps by then
+    later = slots | dict.fromkeys(range(newest + 1, latest + 1), slots[newest])
+    for last in range(end, latest):
+        issue = window(later, last)
+        if issue is not None and implausible_change(issue.past_centi) is None:
+            return last
+    return latest
+
+
+def _begin(slots: Slots, end: int) -> int:
+    """The slot of the first reading of the stretch without a gap that ends at `end`."""
+    position, missing = end, 0
+    while missing < FURTHEST_STEP:
+        if position - missing - 1 in slots:
+            position, missing = position - missing - 1, 0
+        else:
+            missing += 1
+    return position
+
+
 def _written_hours(hours: dict[int, Sum]) -> bytes:
     first, last = min(hours, default=0), max(hours, default=-1)
     packed = [total << 4 | count for total, count in (hours.get(at, (0, 0)) for at in range(first, last + 1))]
@@ -317,12 +347,7 @@ def _too_old(slots_late: int) -> Verdict:
 
 def _unready(slots: Slots, end: int) -> Verdict:
     """Why there is no window up to `end`: a gap within the last 8 hours, or readings have only begun."""
-    position, missing = end, 0
-    while missing < FURTHEST_STEP:
-        if position - missing - 1 in slots:
-            position, missing = position - missing - 1, 0
-        else:
-            missing += 1
+    position = _begin(slots, end)
     have = spoken((end - position) * STEP_SECONDS // 60)
     older = max((slot for slot in slots if slot < position), default=None)
     if older is None:

@@ -1,12 +1,13 @@
 """Readings in; for each one outcome, and a forecast request for every window that it completes or changes.
 
 The present window's request goes to the live lane, those of windows in the past to backfill. An order to begin anew
-with a subject, or to erase it, comes among the readings: see `agents.ingest.subject_reset`.
+with a subject, or to erase it, comes among the readings: see `agents.ingest.subject_reset`. So do ticks, which are
+passed on to the watch with what arrives between them: see `schemas.arrival`.
 """
 
 import datetime
 import json
-from typing import Protocol
+from typing import Literal, Protocol
 
 from agents.core import fingerprint
 from agents.core.local_time import offset_text
@@ -15,13 +16,14 @@ from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
 from agents.ingest import subject_reset
 from agents.work import Message, StepFunction, Work
+from schemas.arrival import TICK, Arrival
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS, PRESENT, STEP_SECONDS
 from schemas.reading import REROUTED, Reading, ReadingOutcome
 from schemas.record import SubjectId
 from schemas.tables import SUBJECTS_TABLE as TABLE
-from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS
+from schemas.topics import ARRIVALS, BACKFILL, LIVE, READING_OUTCOMES, READINGS
 
 
 class WindowSettings(Protocol):
@@ -49,6 +51,10 @@ def build(settings: WindowSettings) -> StepFunction:
             if not _rerouted(work, whose):
                 subject_reset.carry_out(work, order, whose, late_slots)
             return
+        if not message.value and TICK in message.headers:
+            tick = Arrival(what="tick", came_ms=message.timestamp_ms)
+            work.send(ARRIVALS, TICK, tick.to_json(), partition=message.partition)
+            return
         try:
             reading = Reading.from_json(message.value)
         except MalformedRecordError as error:
@@ -64,12 +70,15 @@ def build(settings: WindowSettings) -> StepFunction:
         refusal = _refusal(reading, message.timestamp_ms)
         refusal = refusal or subject_reset.forgotten(work, reading.subject_id)
         if refusal:
+            if _is_error_code(reading):
+                _arrived(work, "sensor_error", reading)
             _reject(work, outcome_id, reading.subject_id, *refusal, reading)
             return
         window = RollingWindow.from_bytes(work.get(TABLE, reading.subject_id), late_slots)
         if window.must_settle(message.offset, work.committed):
             await work.settled()
-        verdict, changed = window.accept(*place(reading.time, reading.glucose_mgdl, message.offset), work.committed)
+        slot, held = place(reading.time, reading.glucose_mgdl, message.offset)
+        verdict, changed = window.accept(slot, held, work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
         outcome = ReadingOutcome(
@@ -78,12 +87,15 @@ def build(settings: WindowSettings) -> StepFunction:
             status=verdict.status,
             code=verdict.code,
             reason=verdict.reason,
+            expected_time=None if verdict.expected is None else slot_time(verdict.expected, held.zone_minutes),
             reading_id=reading.reading_id,
             time=reading.time,
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
             reading=reading,
         )
         work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
+        if verdict.status != "duplicate" and slot == verdict.newest:
+            _arrived(work, "reading", reading)
         for issue in verdict.issues:
             request = _request(reading, issue, message)
             # A late reading changes up to two hours of forecasts. Nobody waits for any but the last of them, and for
@@ -169,6 +181,23 @@ def _reject(work: Work, outcome_id: str, subject_id: str, code: str, reason: str
         time=reading.time if reading else None,
     )
     work.send(READING_OUTCOMES, subject_id, outcome.to_json())
+
+
+def _arrived(work: Work, what: Literal["reading", "sensor_error"], reading: Reading) -> None:
+    """For the watch: of now, and of nobody simulated, whose clock is another."""
+    came_ms = work.message.timestamp_ms
+    if reading.simulated or came_ms / 1000 - reading.time.timestamp() > PRESENT.total_seconds():
+        return
+    arrival = Arrival(what=what, came_ms=came_ms, subject_id=reading.subject_id, time=reading.time)
+    work.send(ARRIVALS, reading.subject_id, arrival.to_json())
+
+
+def _is_error_code(reading: Reading) -> bool:
+    """Whether a sensor said that it has no glucose: see `LOWEST_SENSOR_MGDL`.
+
+    Codes are whole numbers; mmol/L that were sent as mg/dL mostly are not.
+    """
+    return reading.unit == "mg/dL" and 0 < reading.glucose < LOWEST_SENSOR_MGDL and reading.glucose.is_integer()
 
 
 def _subject_of(value: bytes | None) -> str | None:

@@ -24,7 +24,7 @@ from agents.training.alert_fit import Fans, fit_path_events, save, some_rows
 from agents.training.studies import cut, judged_by
 from agents.training.table import Person, Pool, read_people
 from agents.training.train_mlp import BULK
-from schemas.alert import THRESHOLD_MGDL, AlertKind, AlertSettings, AlertState, Preset
+from schemas.alert import THRESHOLD_MGDL, AlertSettings, AlertState, LevelKind, Preset, level_of
 from schemas.errors import ConfigurationError
 from schemas.grid import HORIZON_STEPS, STEP_MINUTES, STEPS_A_DAY, THRESHOLDS_MGDL
 
@@ -36,7 +36,7 @@ RATES = (0.5, 1.0, 2.0)
 COOLDOWN = 6
 KEPT_WINDOWS, OTHER_WINDOWS = 60_000, 90_000
 _BINS = 10
-_SCORED: tuple[tuple[AlertKind, int], ...] = (("low", 30), ("urgent_low", 45))
+_SCORED: tuple[tuple[LevelKind, int], ...] = (("low", 30), ("urgent_low", 45))
 """Kinds with the horizon, in minutes, that their presets look at."""
 
 
@@ -227,21 +227,22 @@ def _walk(
 
 def _judged(
     fans: Fans, chances: Array, streams: list[Stream], preset: Preset
-) -> dict[AlertKind, list[NDArray[np.int64]]]:
+) -> dict[LevelKind, list[NDArray[np.int64]]]:
     """What the served policy raises under a preset."""
-    found: dict[AlertKind, list[NDArray[np.int64]]] = {kind: [] for kind in THRESHOLD_MGDL}
+    found: dict[LevelKind, list[NDArray[np.int64]]] = {kind: [] for kind in THRESHOLD_MGDL}
     measured = np.ones(fans.past_mgdl.shape[1], dtype=bool)
     for stream in streams:
         state = AlertState(settings=AlertSettings(preset=preset))
-        raised: dict[AlertKind, list[int]] = {kind: [] for kind in THRESHOLD_MGDL}
+        raised: dict[LevelKind, list[int]] = {kind: [] for kind in THRESHOLD_MGDL}
         for row, slot in zip(stream.rows.tolist(), stream.slots.tolist(), strict=True):
             seen = Seen("s", slot, 0, 0, True, fans.past_mgdl[row], measured,
                         dict(zip(THRESHOLD_MGDL, chances[row].tolist(), strict=True)))  # fmt: skip
             state, told = judge(state, seen)
             for alert in told:
-                if alert.status == "raised":
-                    raised[alert.kind].append(slot - stream.first)
-                    if alert.kind == "urgent_low":  # who is told of it is told of a low
+                kind = level_of(alert.kind)
+                if alert.status == "raised" and kind is not None:
+                    raised[kind].append(slot - stream.first)
+                    if kind == "urgent_low":  # who is told of it is told of a low
                         raised["low"].append(slot - stream.first)
         for kind, places in raised.items():
             found[kind].append(np.unique(np.array(places, dtype=np.int64)))

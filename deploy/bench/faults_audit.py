@@ -19,13 +19,14 @@ from agents.core.rolling_window import RollingWindow, Slots
 from agents.ingest import window
 from agents.memory import MemoryTables
 from deploy.bench.faults_load import Key, key_of
+from deploy.bench.told_audit import Told, ToldAudit
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
 from schemas.forecast import ForecastRequest
 from schemas.grid import STEP_SECONDS
 from schemas.reading import Reading, ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE, ChartKey, subject_key
-from schemas.topics import BACKFILL, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, changelog
+from schemas.topics import ALERTS, BACKFILL, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, SCORES, changelog
 from streams import topology
 from streams.kafka import messages
 from streams.kafka.connection import new_consumer
@@ -66,14 +67,19 @@ class Audit:
     window_rows_wrong: int
     chart_rows_wrong: int
     read_model_rows_wrong: int
+    told: Told | None = None
+    """What was scored and alerted, of the whole pipeline."""
 
     @property
     def lost(self) -> int:
-        return self.readings_lost + self.outcomes_lost + self.requests_lost + self.charts_lost
+        told = 0 if self.told is None else self.told.scores_lost + self.told.alerts_lost
+        return self.readings_lost + self.outcomes_lost + self.requests_lost + self.charts_lost + told
 
     @property
     def wrong(self) -> int:
-        return self.results_unlike + self.window_rows_wrong + self.chart_rows_wrong + self.read_model_rows_wrong
+        told = 0 if self.told is None else self.told.scores_wrong + self.told.alerts_wrong
+        rows = self.window_rows_wrong + self.chart_rows_wrong + self.read_model_rows_wrong
+        return self.results_unlike + rows + told
 
     def lines(self) -> Iterator[str]:
         yield f"readings: {self.published} published, {self.readings_lost} lost"
@@ -85,6 +91,7 @@ class Audit:
             f"rows unlike a faultless run: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts, "
             f"{self.read_model_rows_wrong} of the query API"
         )
+        yield from () if self.told is None else self.told.lines()
 
 
 async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
@@ -111,6 +118,9 @@ async def reference_of(settings: Settings) -> Reference:
     reference, tables = Reference(), MemoryTables(partial(partition_of, partitions=settings.partitions))
     for record in await read_all(settings, READINGS.name):
         work = await tables.run(step, function, messages.of_record(record))
+        if record.value is None:  # a tick
+            tables.apply(work)
+            continue
         reference.published.add(key_of(Reading.from_json(record.value)))
         for send in tables.apply(work):
             if send.topic == READING_OUTCOMES:
@@ -168,7 +178,16 @@ async def audit(
         ),
         chart_rows_wrong=chart_rows_wrong,
         read_model_rows_wrong=read_model_rows_wrong,
+        told=await _told(settings) if whole_pipeline else None,
     )
+
+
+async def _told(settings: Settings) -> Told:
+    audit = ToldAudit()
+    for topic, take in ((FAN_CHARTS, audit.chart), (SCORES, audit.score), (ALERTS, audit.alert)):
+        for record in await read_all(settings, topic.name):
+            take(record.value)
+    return audit.counts()
 
 
 def _slots(settings: Settings, row: bytes | None) -> Slots:

@@ -21,6 +21,7 @@ from deploy.bench.fuzz_files import broken_file, rows_of, unified
 from deploy.bench.fuzz_values import Chance, broken_arrow, broken_json, damaged
 from schemas import topics
 from schemas.alert import AlertState
+from schemas.arrival import Arrival
 from schemas.arrow_record import ArrowRecord
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.fan_chart import FanChart
@@ -204,6 +205,12 @@ def alert_state(number: int, good: bool) -> AlertState:
     return AlertState(since=number, slot=number + 12, raised={"low": number + (0 if good else 2**40)})
 
 
+def arrival(number: int, good: bool) -> Arrival:
+    sent = reading(number, good)
+    what = "reading" if number % 3 else "sensor_error"
+    return Arrival(what=what, came_ms=_time_ms(number, good), subject_id=sent.subject_id, time=sent.time)
+
+
 def score_state(number: int, good: bool) -> bytes:
     state = ScoreState()
     state.newest, state.scored = number + 12, number + (0 if good else 2**31)
@@ -279,6 +286,7 @@ KINDS: Sequence[Kind] = (
     Kind(topics.BACKFILL, _of(sample_request, "series_key"), sample_request, 3),
     *(Kind(topic, _of(forecast, "series_key"), forecast, 4) for topic in topics.FORECASTS.values()),
     *(Kind(topic, _chart_key, _row, 3) for topic in CHART_CHANGELOGS.values()),
+    Kind(topics.ARRIVALS, _of(arrival, "subject_id"), arrival, 4),
     Kind(SCORES_CHANGELOG, lambda number, good: f"subject-{number}", score_state, 2),
     Kind(ALERTS_CHANGELOG, lambda number, good: f"subject-{number}", alert_state, 2),
     Kind(topics.UPLOAD_OUTCOMES, _of(upload_outcome, "upload_id"), upload_outcome, 4),

@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from deploy.bench import faults_audit
 from deploy.bench.soak_load import Load
+from deploy.bench.told_audit import Told, ToldAudit
 from schemas import topics
 from schemas.grid import HORIZON_STEPS, WINDOW_POINTS
 from schemas.topics import Topic
@@ -40,17 +41,20 @@ class SoakAudit:
     charts_different: int = 0
     samples_lost: int = 0
     dead_letters: int = 0
+    told: Told | None = None
+    """What was scored and alerted; None until it is counted."""
 
     @property
     def clean(self) -> bool:
         wrong = (self.outcomes_lost, self.outcomes_different, self.charts_lost, self.charts_different)
-        return not any((*wrong, self.samples_lost, self.dead_letters))
+        return not any((*wrong, self.samples_lost, self.dead_letters)) and (self.told is None or self.told.clean)
 
     def lines(self) -> Iterator[str]:
         yield f"{self.published} readings, {self.charts} charts, {self.again} of them delivered again"
         yield f"outcomes of readings: {self.outcomes_lost} lost, {self.outcomes_different} in two versions"
         yield f"charts of readings: {self.charts_lost} lost; of uploads: {self.samples_lost} lost"
         yield f"charts in two versions: {self.charts_different}; dead letters: {self.dead_letters}"
+        yield from () if self.told is None else self.told.lines()
 
 
 class Produced:
@@ -102,7 +106,9 @@ async def audit(settings: Settings, load: Load) -> SoakAudit:
     charts: dict[str, bytes] = {}
     drawn: set[tuple[str, int]] = set()
     sampled: set[tuple[str, int]] = set()
+    scored_and_told = ToldAudit()
     async for record in _records(settings, topics.FAN_CHARTS):
+        scored_and_told.chart(record.value)
         chart = orjson.loads(record.value or b"{}")
         digest = _digest({name: value for name, value in chart.items() if name not in UNSEEN})
         found.again += chart["chart_id"] in charts
@@ -111,6 +117,11 @@ async def audit(settings: Settings, load: Load) -> SoakAudit:
             drawn.add((chart["subject_id"], _seconds(chart["issue_time"])))
         else:
             sampled.add((chart["handle"], chart["index"]))
+    async for record in _records(settings, topics.SCORES):
+        scored_and_told.score(record.value)
+    async for record in _records(settings, topics.ALERTS):
+        scored_and_told.alert(record.value)
+    found.told = scored_and_told.counts()
     async for record in _records(settings, topics.REQUEST_OUTCOMES):
         outcome = orjson.loads(record.value or b"{}")
         if outcome["status"] == "dropped":  # its handle was let go for newer ones

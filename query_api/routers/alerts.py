@@ -15,8 +15,12 @@ from schemas.alert import (
     AlertSettings,
     AlertState,
     AlertStatus,
-    Direction,
+    ErrorChange,
+    FallChange,
     RuleChange,
+    Snoozed,
+    StaleChange,
+    level_of,
     time_of_slot,
 )
 from schemas.errors import UnavailableError
@@ -31,20 +35,22 @@ class ToldAlert(BaseModel):
     alert_id: str
     kind: AlertKind
     status: AlertStatus
-    threshold_mgdl: float
+    threshold_mgdl: float | None
     probability: float | None
-    horizon_minutes: int
-    glucose_mgdl: float
+    horizon_minutes: int | None
+    glucose_mgdl: float | None
     issue_time: datetime.datetime
     onset_time: datetime.datetime | None
     lead_minutes: int | None
+    rate_mgdl_per_minute: float | None = Field(description="Of falling_fast, below 0.")
+    ended_time: datetime.datetime | None
 
 
 class AlertsAnswer(BaseModel):
     subject_id: str
     holding: list[AlertKind] = Field(description="Alerts whose episode has not ended.")
-    snoozed_until: dict[Direction, datetime.datetime]
-    recent: list[ToldAlert] = Field(description="The newest first, eight at most.")
+    snoozed_until: dict[Snoozed, datetime.datetime]
+    recent: list[ToldAlert] = Field(description="The newest first, twelve at most.")
     last_judged: datetime.datetime | None = Field(description="Last known point of the newest forecast looked at.")
     disclaimer: str = DISCLAIMER
 
@@ -62,6 +68,22 @@ class RuleBody(RuleChange):
     _whole_numbers = field_validator("horizon_minutes", mode="before")(_whole)
 
 
+class FallBody(FallChange):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class StaleBody(StaleChange):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    _whole_numbers = field_validator("minutes", mode="before")(_whole)
+
+
+class ErrorBody(ErrorChange):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    _whole_numbers = field_validator("readings", mode="before")(_whole)
+
+
 class SettingsBody(AlertSettings):
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -69,6 +91,9 @@ class SettingsBody(AlertSettings):
     low: RuleBody = RuleBody()
     high: RuleBody = RuleBody()
     urgent_high: RuleBody = RuleBody()
+    falling_fast: FallBody = FallBody()
+    stale_data: StaleBody = StaleBody()
+    sensor_error: ErrorBody = ErrorBody()
 
     _whole_numbers = field_validator("cooldown_minutes", "repeat_minutes", mode="before")(_whole)
 
@@ -76,7 +101,7 @@ class SettingsBody(AlertSettings):
 class SnoozeBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    direction: Direction
+    direction: Snoozed = Field(description="low: a fast fall too; data: that no readings come, or errors.")
     minutes: Annotated[int, BeforeValidator(_whole)] = Field(ge=0, le=720, description="From now on; 0 ends a snooze.")
 
 
@@ -122,10 +147,12 @@ def _answer(subject_id: str, state: AlertState) -> AlertsAnswer:
         },
         recent=[
             ToldAlert(
-                **each.model_dump(exclude={"slot", "onset_slot"}),
-                threshold_mgdl=THRESHOLD_MGDL[each.kind],
+                **each.model_dump(exclude={"slot", "onset_slot", "ended_slot", "horizon_minutes"}),
+                threshold_mgdl=None if (level := level_of(each.kind)) is None else THRESHOLD_MGDL[level],
+                horizon_minutes=None if level is None else each.horizon_minutes,
                 issue_time=time_of_slot(each.slot),
                 onset_time=None if each.onset_slot is None else time_of_slot(each.onset_slot),
+                ended_time=None if each.ended_slot is None else time_of_slot(each.ended_slot),
             )
             for each in reversed(state.recent)
         ],

@@ -99,11 +99,13 @@ async def test_a_reset_takes_what_was_told_and_keeps_the_settings() -> None:
     assert AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"]) == AlertState(settings=wanted)
 
 
-def test_the_record_of_the_readme_is_one() -> None:
-    text = Path("README.md").read_text(encoding="utf-8")
-    (shown,) = [block for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL) if "alert_id" in block]
-    jsonschema.validate(json.loads(shown), json.loads(Path("schemas/json/Alert.schema.json").read_text()))
-    assert Alert.from_json(shown.encode()).status == "raised"
+@pytest.mark.parametrize("paper", ["README.md", "ARCHITECTURE.md"])
+def test_the_alerts_in_the_papers_are_alerts(paper: str) -> None:
+    text = Path(paper).read_text(encoding="utf-8")
+    shown = [block for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL) if "alert_id" in block]
+    assert len(shown) == 1
+    jsonschema.validate(json.loads(shown[0]), json.loads(Path("schemas/json/Alert.schema.json").read_text()))
+    assert Alert.from_json(shown[0].encode()).status == "raised"
 
 
 async def test_a_command_that_changes_nothing_is_malformed() -> None:

@@ -3,15 +3,17 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 
 import pytest
 
-from agents.work import Message
+from agents.work import Measurement, Message
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError, MessageTooLargeError
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
 from schemas.lanes import LANES, Lane
+from schemas.metrics import FORECAST_ERROR_MGDL, FORECAST_INSIDE
 from schemas.outcome import RequestOutcome
 from schemas.score import TargetScore
 from schemas.tables import FAN_CHART_TABLES, SCORES_TABLE
@@ -340,3 +342,23 @@ async def test_a_row_of_scores_that_cannot_be_read_costs_no_chart() -> None:
     bench = Workbench()
     bench.tables.table(SCORES_TABLE).rows["ada"] = b"\xff of a later version"
     assert of(FAN_CHARTS, await bench.run(CALC, live_at(120, GLUCOSE)))
+
+
+async def test_how_forecasts_did_is_measured_once_and_names_nobody() -> None:
+    bench = Workbench()
+    measured: list[Measurement] = []
+    for step in [*range(100, 140), 139, 120]:
+        message = Message(topic="t", key=None, value=live_at(step, GLUCOSE))
+        work = await bench.tables.run(*CALC, message)
+        bench.tables.apply(work)
+        measured += work.measured
+        bench.sent += work.sends
+    scores = [each for value in of(SCORES, bench.sent) for each in TargetScore.from_json(value).scores]
+    errors = [each for each in measured if each.metric == FORECAST_ERROR_MGDL]
+    assert [(each.labels[2], each.value) for each in errors] == [
+        (str(each.minutes_ahead), abs(each.error_mgdl)) for each in scores
+    ]
+    inside = Counter(each.labels[3] for each in measured if each.metric == FORECAST_INSIDE)
+    assert inside == {"50": sum(each.in_50 for each in scores), "80": sum(each.in_80 for each in scores),
+                      "90": sum(each.in_90 for each in scores), "95": sum(each.in_95 for each in scores)}  # fmt: skip
+    assert not any("ada" in label for each in measured for label in each.labels)

@@ -9,6 +9,7 @@ import pytest
 from deploy.bench.faults_audit import read_all
 from schemas import topics
 from schemas.alert import Alert
+from schemas.arrival import TICK
 from streams.settings import Settings
 from tests.kit.falling import glucose
 from tests.kit.query import Client
@@ -52,12 +53,45 @@ async def test_a_snooze_and_settings_hold_when_they_are_answered(client: Client,
     assert datetime.timedelta(minutes=29) < until - before < datetime.timedelta(minutes=31)
     ended = await client.post("/subjects/anna/alerts/snooze", json={"direction": "low", "minutes": 0})
     assert ended.json()["snoozed_until"] == {}
-    wanted = {"preset": "early", "low": {"probability": 0.2, "active": "22:00-07:00"}}
+    wanted = {"preset": "early", "low": {"probability": 0.2, "active": "22:00-07:00"},
+              "falling_fast": {"rate_mgdl_per_minute": 2}, "stale_data": {"minutes": 30.0}}  # fmt: skip
     assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
     assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
     kept = (await client.get("/subjects/anna/alerts/settings")).json()
+    assert (kept["falling_fast"]["rate_mgdl_per_minute"], kept["stale_data"]["minutes"]) == (2.0, 30)
     assert (kept["preset"], kept["low"]["probability"], kept["cooldown_minutes"]) == ("early", 0.2, 30)
     assert (await client.get("/subjects/bert/alerts/settings")).json()["preset"] == "balanced"
+
+
+async def test_readings_that_stay_away_are_told_over_http(
+    client: Client, pipeline: SmallPipeline, settings: Settings
+) -> None:
+    wanted = {"stale_data": {"minutes": 15}}
+    assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
+    time = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=14, seconds=56)
+    one = {"time": time.isoformat(), "glucose": 110, "unit": "mg/dL"}
+    assert (await client.post("/subjects/anna/readings", json=one)).status_code == 202
+
+    async def holding() -> Any:
+        for partition in range(settings.partitions):  # as an ingest worker does
+            await client.services.publisher.send(topics.READINGS, None, None, {TICK: b"1"}, partition)
+        found = (await client.get("/subjects/anna/alerts")).json()
+        return found if found["holding"] else None
+
+    found = await until_async(holding, "an alert of the missing reading")
+    assert found["holding"] == ["stale_data"]
+    assert [(each["kind"], each["status"], each["threshold_mgdl"]) for each in found["recent"]] == [
+        ("stale_data", "raised", None)
+    ]
+    now = {"time": datetime.datetime.now(datetime.UTC).isoformat(), "glucose": 112, "unit": "mg/dL"}
+    assert (await client.post("/subjects/anna/readings", json=now)).status_code == 202
+
+    async def over() -> Any:
+        answer = (await client.get("/subjects/anna/alerts")).json()
+        return None if answer["holding"] else answer
+
+    (ended,) = (await until_async(over, "its end"))["recent"]
+    assert (ended["status"], ended["alert_id"]) == ("ended", found["recent"][0]["alert_id"])
 
 
 async def judged(client: Client, time: object) -> bool:
@@ -71,6 +105,8 @@ async def judged(client: Client, time: object) -> bool:
         ({"preset": "loud"}, "preset"), ({"low": {"probability": 2}}, "probability"),
         ({"low": {"active": "22:00"}}, "low.active"),
         ({"low": {"probabilty": 0.5}, "lows": {}}, "probabilty"),
+        ({"stale_data": {"minutes": 5}}, "stale_data.minutes"), ({"falling_fast": {"rate": 3}}, "falling_fast.rate"),
+        ({"sensor_error": {"readings": "3"}}, "sensor_error.readings"),
     ],
 )  # fmt: skip
 async def test_settings_that_cannot_be_are_refused_in_words(client: Client, body: dict[str, Any], words: str) -> None:

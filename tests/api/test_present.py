@@ -8,7 +8,7 @@ from query_api.present import present
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
 from schemas.grid import PRESENT
-from schemas.reading import ReadingOutcome
+from schemas.reading import Reading, ReadingOutcome
 from tests.kit.charts import ISSUE, fan_chart
 from tests.kit.query import Client
 from tests.kit.small_pipeline import SmallPipeline
@@ -49,6 +49,26 @@ def test_a_newer_reading_without_a_forecast_ends_the_one_before() -> None:
     assert present(row(), outcome(5, "forecast_requested"), ISSUE + 6 * MINUTE), "its forecast is on its way"
 
 
+def test_every_refusal_says_when_the_next_can_come() -> None:
+    def refused(newest: ReadingOutcome | None, minutes: int, **changes: object) -> datetime.datetime | None:
+        with pytest.raises(NoForecastError) as caught:
+            present(row(**changes), newest, ISSUE + minutes * MINUTE)
+        if caught.value.expected is not None:
+            assert str(caught.value).endswith(
+                f"the next is of {caught.value.expected.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            )
+        return caught.value.expected
+
+    warming = outcome(5).model_copy(update={"expected_time": ISSUE + 300 * MINUTE})
+    assert refused(warming, 6) == ISSUE + 300 * MINUTE
+    assert refused(outcome(10, "forecast_requested"), 16) == ISSUE + 17 * MINUTE, "at once: one is overdue"
+    eight_hours = 475 * MINUTE
+    assert refused(warming, 60) == ISSUE + 61 * MINUTE + eight_hours, "a gap meanwhile"
+    assert refused(None, 360) == ISSUE + 361 * MINUTE + eight_hours
+    reading = Reading(subject_id="anna", time=ISSUE, glucose=120, unit="mg/dL", simulated=True)
+    assert refused(warming.model_copy(update={"reading": reading}), 6) is None
+
+
 def test_a_simulated_forecast_has_the_age_of_its_computation() -> None:
     computed = ISSUE + datetime.timedelta(days=7)
     simulated = row(simulated=True, computed_at=computed)
@@ -86,6 +106,8 @@ async def test_six_hours_later_nothing_is_served_as_the_present(client: Client, 
         answer = await client.get(f"/subjects/anna/{path}")
         assert answer.status_code == 404
         assert "5 h of readings since a gap of 1 h" in answer.json()["detail"]
+        expected = datetime.datetime.fromisoformat(answer.json()["expected_time"])
+        assert expected - newest == 175 * MINUTE, "8 h less the 5 h and the reading that begins them"
     history = (await client.get("/subjects/anna/forecasts")).json()["forecasts"]
     assert {round(chart["past_mgdl"][-1]) for chart in history} == {110}
 

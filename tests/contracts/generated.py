@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, StringConstraints
 from pydantic.fields import FieldInfo
 
-from schemas.alert import RuleChange
+from schemas.alert import ErrorChange, FallChange, RuleChange, StaleChange
 from schemas.arrow_record import ArrowRecord
 from schemas.fan_chart import OUTER_LEVELS, FanChart, PathChances
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS
@@ -30,6 +30,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     AwareDatetime: TIMES,
 }
 NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20)
+BANDS = st.none() | st.just("22:00-07:00")
 MGDL = st.floats(LOWEST_MGDL, HIGHEST_MGDL)
 
 
@@ -55,9 +56,16 @@ SHAPES: dict[type[Record], dict[str, st.SearchStrategy[Any]]] = {
         },
     },
     PathChances: {name: exactly(4, st.floats(0, 1)) for name in PathChances.model_fields},
+    FallChange: {
+        "rate_mgdl_per_minute": st.none() | st.floats(1, 8),
+        "below_mgdl": st.none() | st.floats(80, 600),
+        "active": BANDS,
+    },
+    StaleChange: {"active": BANDS},
+    ErrorChange: {"active": BANDS},
     RuleChange: {
         "probability": st.none() | st.floats(0.02, 0.98),
-        "active": st.none() | st.just("22:00-07:00"),
+        "active": BANDS,
     },
 }
 """What the type of a field does not say: how long its lists are and which numbers can be."""

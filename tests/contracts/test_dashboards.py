@@ -10,8 +10,11 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import yaml
 
+from schemas.alert import AlertKind, AlertStatus
+from schemas.grid import STEP_MINUTES
 from schemas.lanes import LANES
 from schemas.metrics import EVENTS, METRICS, REQUESTS, EventOutcome, LaneOutcome, Metric
+from schemas.score_state import SCORED_STEPS
 from streams import topology
 from streams.settings import Settings
 from tests.kit import promql
@@ -55,6 +58,10 @@ VALUES: dict[str, set[str]] = {
     "step": {step.name for step in topology.STEPS},
     "topic": {topic.name for topic in topology.all_topics()},
     "lane": set(LANES),
+    "kind": set(get_args(AlertKind)),
+    "status": {*get_args(AlertStatus)} | {str(status) for status in range(100, 600)},
+    "minutes_ahead": {str(step * STEP_MINUTES) for step in SCORED_STEPS},
+    "percent": {"50", "80", "90", "95"},
 }
 """Of labels whose values are known; an outcome depends on the metric."""
 OUTCOMES = {f"{EVENTS.name}_total": get_args(EventOutcome), f"{REQUESTS.name}_total": get_args(LaneOutcome)}

@@ -5,7 +5,10 @@ from collections import Counter
 
 import pytest
 
-from schemas.metrics import EVENTS, INFERENCE, LAG, METRICS, WORKER, Metric
+from agents.work import Measurement
+from schemas import metrics as metrics_of
+from schemas.metrics import CALC, EVENTS, INFERENCE, LAG, METRICS, WORKER, Metric
+from streams.calc_metrics import MOST_MODELS, CalcMetrics
 from streams.collectors import Collectors
 from streams.inference_metrics import InferenceMetrics
 from streams.metrics import Metrics
@@ -35,7 +38,23 @@ def inference() -> Metrics:
     return metrics
 
 
-ROLES = [(worker, WORKER), (inference, WORKER + INFERENCE)]
+def calc() -> Metrics:
+    """A calc worker's metrics after one work that measured everything."""
+    metrics = worker()
+    CalcMetrics(metrics)
+    metrics.of_step("calc").measured(
+        [
+            Measurement(metrics_of.FORECAST_ERROR_MGDL, (*MODEL, "60"), 12.0),
+            Measurement(metrics_of.FORECAST_CRPS_MGDL, (*MODEL, "60"), 9.0),
+            Measurement(metrics_of.FORECAST_INSIDE, (*MODEL, "60", "90")),
+            Measurement(metrics_of.ALERTS_TOLD, ("low", "raised")),
+        ]
+    )
+    return metrics
+
+
+MODEL = "mlp", "5" * 64
+ROLES = [(worker, WORKER), (inference, WORKER + INFERENCE), (calc, WORKER + CALC)]
 
 
 @pytest.mark.parametrize(("role", "metrics"), ROLES)
@@ -73,3 +92,24 @@ def test_how_messages_end_is_told_from_0_on() -> None:
     metrics = Metrics()
     metrics.of_step("calc")
     assert 'glucast_events_total{outcome="dead_lettered",step="calc"} 0.0' in metrics.exposition().decode()
+
+
+def test_what_was_told_in_alerts_is_told_from_0_on() -> None:
+    metrics = Metrics()
+    CalcMetrics(metrics)
+    assert 'glucast_alerts_total{kind="urgent_low",status="missed"} 0.0' in metrics.exposition().decode()
+
+
+def test_whoever_names_models_cannot_make_the_metrics_grow() -> None:
+    metrics = Metrics()
+    CalcMetrics(metrics)
+    before = None
+    for number in range(3 * MOST_MODELS):
+        one = Measurement(metrics_of.FORECAST_INSIDE, (f"model-{number}" * 100, f"{number:064d}", "60", "90"))
+        metrics.of_step("calc").measured([one])
+        if number == MOST_MODELS:
+            before = len(metrics.exposition().splitlines())
+    text = metrics.exposition().decode()
+    assert len(text.splitlines()) == before
+    assert f'fingerprint="other",minutes_ahead="60",model="other",percent="90"}} {2 * MOST_MODELS}.0' in text
+    assert max(map(len, text.splitlines())) < 200

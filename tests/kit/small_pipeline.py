@@ -103,10 +103,11 @@ class SmallPipeline:
             await producer.send_and_wait(topics.REQUEST_OUTCOMES.name, outcome.to_json(), key=key)
             return
         lane = next(lane for lane, topic in topics.LANE_TOPICS.items() if topic.name == record.topic)
-        await producer.send_and_wait(topics.FORECASTS[lane].name, _forecast(asked).to_arrow(), key=key)
+        await producer.send_and_wait(topics.FORECASTS[lane].name, forecast_of(asked).to_arrow(), key=key)
 
 
-def _forecast(asked: ForecastRequest) -> Forecast:
+def forecast_of(asked: ForecastRequest) -> Forecast:
+    """What the arithmetic forecaster answers."""
     forecast_id = fingerprint.forecast_id(asked.input_hash, MODEL_FINGERPRINT, asked.num_samples, asked.seed)
     draws = np.random.Generator(np.random.SFC64(list(bytes.fromhex(forecast_id)))).normal(size=(asked.num_samples, 12))
     samples = asked.past_centi_mgdl[-1] / 100 + draws * np.arange(1, 13)

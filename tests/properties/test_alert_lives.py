@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.alert_policy import AFTER_STEPS, Seen, judge
-from schemas.alert import DIRECTION, RECENT, THRESHOLD_MGDL, AlertState
+from schemas.alert import DIRECTION, RECENT, THRESHOLD_MGDL, AlertState, level_of
 
 CHANCE = st.sampled_from([0.0, 0.1, 0.3, 0.6, 0.95])
 STEP = st.tuples(st.sampled_from([1, 1, 1, 2, 20]), st.floats(40, 300), CHANCE, CHANCE, CHANCE, CHANCE)
@@ -33,16 +33,16 @@ def test_quiet_is_kept_and_the_state_is_small(life: list[tuple[int, float, float
     for one in forecasts(life):
         state, told = judge(AlertState.from_json(state.to_row()), one)
         raised += [(each, one) for each in told if each.status == "raised"]
-        decided += [each.alert_id for each in told if each.status in ("hit", "false", "unknown", "missed")]
+        decided += [each.alert_id for each in told if each.status in ("hit", "false", "unknown", "missed", "ended")]
         assert len(state.recent) <= RECENT
         assert len(state.to_row()) < 4096
     assert len(decided) == len(set(decided))
     assert len({each.alert_id for each, _ in raised}) == len(raised)
     for each, one in raised:
-        limit = THRESHOLD_MGDL[each.kind]
-        last = one.past_mgdl[-AFTER_STEPS - 1 :]
-        assert (last >= limit).all() if DIRECTION[each.kind] == "low" else (last <= limit).all()
-    for kind in ("low", "high"):
+        level = level_of(each.kind) or "low"
+        limit, last = THRESHOLD_MGDL[level], one.past_mgdl[-AFTER_STEPS - 1 :]
+        assert (last >= limit).all() if DIRECTION[level] == "low" else (last <= limit).all()
+    for kind in ("low", "high", "falling_fast"):
         slots = [each.slot for each, _ in raised if each.kind == kind]
         assert all(later - earlier >= 6 for earlier, later in itertools.pairwise(slots))
 

@@ -235,3 +235,30 @@ def test_a_late_reading_changes_the_windows_it_lies_in_and_no_hours() -> None:
     with_it, [(_, issued)] = play([(500, late)], state)
     assert issued == []
     assert play([(501, newest)], with_it)[1][0][1] != play([(501, newest)], state)[1][0][1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from([1, 1, 1, 1, 2, 3, 4, 9]), st.booleans()), min_size=1, max_size=130),
+    late=st.integers(0, 30),
+)
+def test_the_next_forecast_comes_when_it_was_expected(steps: list[tuple[int, bool]], late: int) -> None:
+    """After gaps, jumps that no body makes, and a reading from before."""
+    rolling, slot, centi, told = RollingWindow({}, LATE_SLOTS), 1000, 12_000, None
+    for offset, (after, jumps) in enumerate(steps):
+        slot += after
+        centi = 36_000 - centi if jumps and after == 1 else centi
+        verdict, _ = rolling.accept(slot, Held(0, centi, offset, 0))
+        told = verdict.expected
+        assert (told is None) is (verdict.status == "forecast_requested")
+    verdict, _ = rolling.accept(slot - late, Held(0, centi, len(steps), 0))
+    if verdict.status == "no_forecast":
+        told = verdict.expected
+    if told is None:
+        return
+    newest = rolling.slots[slot].centi
+    for offset, following in enumerate(range(slot + 1, told + 1), len(steps) + 1):
+        verdict, _ = rolling.accept(following, Held(0, newest, offset, 0))
+        wanted = "forecast_requested" if following == told else "no_forecast"
+        assert verdict.status == wanted, (following, told)
+        assert verdict.expected == (None if following == told else told)

@@ -1,0 +1,133 @@
+"""Arrivals in; an alert where a subject's readings stay away or are errors of its sensor, and its end.
+
+The clock is that of the readings' own log: see `schemas.arrival`. A subject has one row, and one entry that says when
+to look at it again; an entry is put off when its time comes and not with each reading, so a tick costs what is due.
+"""
+
+import datetime
+import itertools
+
+from agents.calc.alert_rows import alerts_of, keep
+from agents.core import data_watch
+from agents.core.data_watch import Watched
+from agents.core.deletions import is_deleted, of_subject
+from agents.core.local_time import spoken
+from agents.work import StepFunction, Work
+from schemas.alert import Alert, AlertState, RecentAlert, time_of_slot
+from schemas.arrival import Arrival, WatchState
+from schemas.errors import MalformedRecordError
+from schemas.metrics import ALERTS_TOLD
+from schemas.tables import DELETIONS_TABLE, WATCH_TABLE
+from schemas.topics import ALERTS
+
+MOST_A_TICK = 500
+"""Subjects that one tick looks at; the next goes on. So a work stays small after a long outage too."""
+_DUE = "due/"
+
+
+def build(_: object) -> StepFunction:
+    """The step of ``cgm.arrivals``. Raises `MalformedRecordError` for one that names nobody, or no time."""
+
+    async def step(work: Work) -> None:
+        arrival = Arrival.from_json(work.message.value)
+        if arrival.what == "tick":
+            _look(work, arrival.came_ms)
+            return
+        subject_id, time = arrival.subject_id, arrival.time
+        if subject_id is None or time is None:
+            raise MalformedRecordError("an arrival names its subject and the time of its reading")
+        if is_deleted(work, DELETIONS_TABLE, of_subject(subject_id), arrival.came_ms):
+            return
+        before, alerts = _watch(work, subject_id), alerts_of(work, subject_id)
+        if arrival.what == "reading":
+            found = data_watch.read(before, alerts, time)
+        else:
+            found = data_watch.failed(before, alerts, subject_id, time, arrival.came_ms)
+        _write(work, subject_id, before, alerts, found, arrival.came_ms)
+
+    return step
+
+
+def forget_watch(work: Work, subject_id: str) -> None:
+    """Nothing is expected of a subject that begins anew, or is erased, until it is heard of again."""
+    due_ms = _watch(work, subject_id).due_ms
+    if due_ms is not None:
+        work.delete(WATCH_TABLE, _entry(due_ms, subject_id))
+    work.delete(WATCH_TABLE, subject_id)
+
+
+def _look(work: Work, now_ms: int) -> None:
+    """At every subject whose time has come."""
+    for entry in itertools.islice(work.keys(WATCH_TABLE, _DUE), MOST_A_TICK):
+        due_ms, subject_id = entry.removeprefix(_DUE).split("/")
+        if int(due_ms) > now_ms:
+            return
+        before = _watch(work, subject_id)
+        if before.due_ms != int(due_ms):  # of a row that could not be read, or an earlier life
+            work.delete(WATCH_TABLE, entry)
+            continue
+        alerts = alerts_of(work, subject_id)
+        _write(work, subject_id, before, alerts, data_watch.looked_at(before, alerts, subject_id, now_ms), now_ms)
+
+
+def _write(work: Work, subject_id: str, before: WatchState, alerts: AlertState, found: Watched, now_ms: int) -> None:
+    """What differs from `before` and `alerts`, and what is told of it."""
+    watch = found.watch
+    if watch == before:
+        return
+    if before.due_ms is not None and before.due_ms != watch.due_ms:
+        work.delete(WATCH_TABLE, _entry(before.due_ms, subject_id))
+    if watch.due_ms is not None and before.due_ms != watch.due_ms:
+        work.put(WATCH_TABLE, _entry(watch.due_ms, subject_id), b"1")
+    work.put(WATCH_TABLE, subject_id, watch.to_row())
+    if found.alerts is alerts:
+        return
+    keep(work, subject_id, found.alerts, max(alerts.began_ms, now_ms))
+    work.sends_first = bool(found.told)  # the state says that they were sent
+    for each in found.told:
+        work.send(ALERTS, subject_id, _alert(each, subject_id, before, watch).to_json())
+        work.measure(ALERTS_TOLD, each.kind, each.status)
+
+
+def _watch(work: Work, subject_id: str) -> WatchState:
+    """Of nobody, and of a row that a later version wrote, the beginning."""
+    row = work.get(WATCH_TABLE, subject_id)
+    try:
+        return WatchState.from_json(row) if row else WatchState()
+    except MalformedRecordError:
+        return WatchState()
+
+
+def _entry(due_ms: int, subject_id: str) -> str:
+    return f"{_DUE}{due_ms:015d}/{subject_id}"
+
+
+def _alert(told: RecentAlert, subject_id: str, before: WatchState, after: WatchState) -> Alert:
+    zone = after.heard.tzinfo if after.heard else None
+    ended = None if told.ended_slot is None else time_of_slot(told.ended_slot).astimezone(zone)
+    return Alert(
+        alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=subject_id, threshold_mgdl=None,
+        probability=None, horizon_minutes=None, glucose_mgdl=None, issue_time=time_of_slot(told.slot).astimezone(zone),
+        last_reading_time=before.reading_time, ended_time=ended, reason=_reason(told, before, after),
+    )  # fmt: skip
+
+
+def _reason(told: RecentAlert, before: WatchState, after: WatchState) -> str:
+    if told.status == "ended":
+        if told.kind == "sensor_error":
+            return "the sensor shows glucose again"
+        between = _between(before.heard, after.heard)
+        return f"the sensor is heard of again, after {spoken(between)}" if between else "the sensor is heard of again"
+    last = "" if before.reading_time is None else f"; the last glucose is of {before.reading_time:%H:%M}"
+    if told.kind == "sensor_error":
+        return (
+            f"{after.errors} readings in a row are error codes of the sensor and no glucose{last}: no forecast and no "
+            "alert of a low comes meanwhile"
+        )
+    waited = _between(before.heard, time_of_slot(told.slot))
+    return f"nothing from the sensor for {spoken(waited)}{last}: no forecast and no alert of a low comes meanwhile"
+
+
+def _between(first: datetime.datetime | None, last: datetime.datetime | None) -> int:
+    """Minutes, rounded."""
+    return 0 if first is None or last is None else round((last - first).total_seconds() / 60)

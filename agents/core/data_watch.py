@@ -1,0 +1,152 @@
+"""Whether a subject's sensor is still heard of: pure, one arrival or look at a time.
+
+``stale_data``: nothing came for 20 minutes although the last reading was of now when it came (Nightscout warns after 15
+and is urgent after 30). It is not told of a subject whose readings always come late, nor of a simulated one, and after
+a day nothing is expected any more. ``sensor_error``: three readings in a row are error codes, which is a quarter of an
+hour of a sensor that measures every five minutes; an error is heard of too, so the two never speak of the same thing.
+
+An alert is named by the last time that was heard of before it (stale), or by the error that was one too many: so what
+raises it again, after a crash, says the same under the same id. One alert an episode. It ends with the next reading, a
+stale one also with an error code. Who snoozes ``data`` is told when that is over, if it still is so.
+"""
+
+import datetime
+from typing import Literal, NamedTuple
+
+from agents.core.fast_fall import ended_of
+from agents.core.fingerprint import alert_id as id_of
+from agents.core.minutes import Minutes, band_of, in_band
+from schemas.alert import RECENT, AlertSettings, AlertState, Episode, RecentAlert
+from schemas.arrival import WatchState
+from schemas.grid import STEP_SECONDS
+
+DataKind = Literal["stale_data", "sensor_error"]
+
+STALE_MINUTES = 20
+ERRORS_IN_A_ROW = 3
+LOOK_AGAIN_MS = 300_000
+"""Of a subject whose alert waits for the end of a snooze, or for its band of the day."""
+EXPECTED_MS = 24 * 3_600_000
+"""So long after it was heard of a subject is watched."""
+
+
+class StaleRule(NamedTuple):
+    """Nothing for so many minutes."""
+
+    enabled: bool
+    minutes: int
+    band: Minutes | None
+
+
+class ErrorRule(NamedTuple):
+    """So many error codes in a row."""
+
+    enabled: bool
+    readings: int
+    band: Minutes | None
+
+
+class Watched(NamedTuple):
+    """What is remembered after an arrival or a look, and the alerts that it raised or ended."""
+
+    watch: WatchState
+    alerts: AlertState
+    told: tuple[RecentAlert, ...] = ()
+
+
+def stale_rule(settings: AlertSettings) -> StaleRule:
+    """The default with the subject's changes; the same in every preset."""
+    change = settings.stale_data
+    return StaleRule(change.enabled is not False, change.minutes or STALE_MINUTES, band_of(change.active))
+
+
+def error_rule(settings: AlertSettings) -> ErrorRule:
+    """The default with the subject's changes; the same in every preset."""
+    change = settings.sensor_error
+    return ErrorRule(change.enabled is not False, change.readings or ERRORS_IN_A_ROW, band_of(change.active))
+
+
+def read(watch: WatchState, alerts: AlertState, time: datetime.datetime) -> Watched:
+    """A reading of glucose came; one that is not newer than all before it changes nothing."""
+    if watch.reading_time is not None and time <= watch.reading_time:
+        return Watched(watch, alerts)
+    after = watch.model_copy(update={"reading_time": time, "errors": 0, "stale": False, "erroneous": False})
+    return _filed(Watched(after, *_ended(alerts, ("stale_data", "sensor_error"), time)))
+
+
+def failed(watch: WatchState, alerts: AlertState, subject_id: str, time: datetime.datetime, now_ms: int) -> Watched:
+    """An error code came in the place of glucose."""
+    if watch.heard is not None and time <= watch.heard:
+        return Watched(watch, alerts)
+    alerts, told = _ended(alerts, ("stale_data",), time)
+    after = watch.model_copy(update={"error_time": time, "errors": watch.errors + 1, "stale": False})
+    rule = error_rule(alerts.settings)
+    if not after.erroneous and after.errors >= rule.readings and _may(alerts, rule.enabled, rule.band, time, now_ms):
+        alerts, alert = _raised(alerts, subject_id, "sensor_error", time, time)
+        after, told = after.model_copy(update={"erroneous": True}), (*told, alert)
+    return _filed(Watched(after, alerts, told))
+
+
+def looked_at(watch: WatchState, alerts: AlertState, subject_id: str, now_ms: int) -> Watched:
+    """The time has come to look whether something is missing; `now_ms`: all that came before is known."""
+    unfiled = watch.model_copy(update={"due_ms": None})
+    if watch.heard is None or watch.stale:
+        return Watched(unfiled, alerts)
+    rule, heard_ms = stale_rule(alerts.settings), _ms(watch.heard)
+    expected = watch.heard + datetime.timedelta(minutes=rule.minutes)
+    if _ms(expected) > now_ms:
+        return Watched(watch.model_copy(update={"due_ms": _ms(expected)}), alerts)
+    if now_ms - heard_ms > EXPECTED_MS + rule.minutes * 60_000:
+        return Watched(unfiled, alerts)
+    now = datetime.datetime.fromtimestamp(now_ms / 1000, watch.heard.tzinfo)
+    if not _may(alerts, rule.enabled, rule.band, now, now_ms):
+        return Watched(watch.model_copy(update={"due_ms": now_ms + LOOK_AGAIN_MS}), alerts)
+    alerts, alert = _raised(alerts, subject_id, "stale_data", watch.heard, expected)
+    return Watched(unfiled.model_copy(update={"stale": True}), alerts, (alert,))
+
+
+def slot_of(time: datetime.datetime) -> int:
+    """The UTC 5-minute slot nearest to a time."""
+    return round(time.timestamp() / STEP_SECONDS)
+
+
+def _filed(found: Watched) -> Watched:
+    """Whoever was heard of is looked at once that is too long ago; a look that is filed already finds out itself."""
+    heard = found.watch.heard
+    if heard is None or found.watch.due_ms is not None:
+        return found
+    due = heard + datetime.timedelta(minutes=stale_rule(found.alerts.settings).minutes)
+    return found._replace(watch=found.watch.model_copy(update={"due_ms": _ms(due)}))
+
+
+def _may(alerts: AlertState, enabled: bool, band: Minutes | None, now: datetime.datetime, now_ms: int) -> bool:
+    awake = alerts.snoozed_until_ms.get("data", 0) <= now_ms
+    return enabled and awake and in_band(band, now.hour * 60 + now.minute)
+
+
+def _raised(
+    alerts: AlertState, subject_id: str, kind: DataKind, named_by: datetime.datetime, issued: datetime.datetime
+) -> tuple[AlertState, RecentAlert]:
+    alert = RecentAlert(
+        alert_id=id_of(subject_id, kind, slot_of(named_by)), kind=kind, status="raised", slot=slot_of(issued)
+    )
+    update = {
+        "episodes": {**alerts.episodes, kind: Episode(alert_id=alert.alert_id, slot=alert.slot)},
+        "recent": (*alerts.recent, alert)[-RECENT:],
+    }
+    return alerts.model_copy(update=update), alert
+
+
+def _ended(
+    alerts: AlertState, kinds: tuple[DataKind, ...], time: datetime.datetime
+) -> tuple[AlertState, tuple[RecentAlert, ...]]:
+    told: list[RecentAlert] = []
+    for kind in kinds:
+        if (episode := alerts.episodes.get(kind)) is not None:
+            alerts, ended = ended_of(alerts, episode, slot_of(time))
+            told += ended
+    return alerts, tuple(told)
+
+
+def _ms(time: datetime.datetime) -> int:
+    return round(time.timestamp() * 1000)

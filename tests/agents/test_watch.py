@@ -1,0 +1,235 @@
+"""Readings that stay away, or are error codes, are told once and till they are over, though nobody sends anything."""
+
+import datetime
+import json
+from typing import Any
+
+import pytest
+
+from schemas.alert import Alert, AlertSettings, AlertState, ErrorChange, Snooze, StaleChange
+from schemas.arrival import TICK, Arrival, WatchState
+from schemas.command import CacheCommand
+from schemas.errors import MalformedRecordError
+from schemas.tables import ALERTS_TABLE, WATCH_TABLE
+from schemas.topics import ALERTS, ARRIVALS
+from streams.settings import Settings
+from tests.kit.workbench import NOW_MS, Workbench, built, of
+
+WINDOW, WATCH, COMMANDS = built("window", Settings(partitions=1)), built("watch"), built("chart_commands")
+NOW = datetime.datetime.fromtimestamp(NOW_MS / 1000, datetime.timezone(datetime.timedelta(hours=2)))
+MINUTE = datetime.timedelta(minutes=1)
+
+
+class Stream:
+    """The log of ``cgm.readings`` and what the steps make of it. Times are minutes since NOW."""
+
+    def __init__(self) -> None:
+        self.bench = Workbench()
+        self.log: list[dict[str, Any]] = []
+
+    async def reading(self, minute: float, glucose: float = 120, came: float | None = None, subject: str = "ada",
+                      **fields: object) -> list[Alert]:  # fmt: skip
+        time = (NOW + minute * MINUTE).isoformat()
+        value = {"subject_id": subject, "time": time, "glucose": glucose, "unit": "mg/dL"} | fields
+        return await self._came(json.dumps(value).encode(), minute if came is None else came, key=subject.encode())
+
+    async def tick(self, minute: float) -> list[Alert]:
+        return await self._came(None, minute, key=None, headers={TICK: b"1"})
+
+    async def _came(self, value: bytes | None, minute: float, **message: object) -> list[Alert]:
+        fields = {"offset": len(self.log), "timestamp_ms": NOW_MS + round(minute * 60_000)} | message
+        self.log.append({"value": value, **fields})
+        return await self.again(len(self.log) - 1)
+
+    async def again(self, offset: int) -> list[Alert]:
+        """Deliver a message, and what it brings to the watch; the alerts that are told."""
+        sends = await self.bench.run(WINDOW, **self.log[offset])
+        alerts = []
+        for arrival in of(ARRIVALS, sends):
+            alerts += of(ALERTS, await self.bench.run(WATCH, arrival))
+        return [Alert.from_json(value) for value in alerts]
+
+    async def command(self, action: str, minute: float = 0, **fields: object) -> None:
+        time_ms = NOW_MS + round(minute * 60_000)
+        command = CacheCommand(action=action, command_id="c", up_to_ms=time_ms, series_key="ada", **fields)  # type: ignore[arg-type]
+        await self.bench.run(COMMANDS, command.to_json(), timestamp_ms=time_ms)
+
+    def watched(self) -> list[str]:
+        return sorted(self.bench.rows(WATCH_TABLE))
+
+
+def at(minute: float) -> datetime.datetime:
+    return NOW + minute * MINUTE
+
+
+async def test_readings_that_stay_away_are_told_by_the_clock_once_and_until_they_come_again() -> None:
+    stream = Stream()
+    for minute in (0, 5):
+        assert await stream.reading(minute) == []
+    for minute in (20, 24):
+        assert await stream.tick(minute) == []
+    (raised,) = await stream.tick(25)
+    assert (raised.kind, raised.status, raised.subject_id) == ("stale_data", "raised", "ada")
+    assert (raised.issue_time, raised.last_reading_time, raised.glucose_mgdl) == (at(25), at(5), None)
+    assert raised.reason.startswith("nothing from the sensor for 20 min; the last glucose is of ")
+    for minute in (26, 60, 2000):
+        assert await stream.tick(minute) == []
+    (ended,) = await stream.reading(2001)
+    assert (ended.alert_id, ended.status, ended.ended_time) == (raised.alert_id, "ended", at(2000))
+    assert ended.reason == "the sensor is heard of again, after 33 h 16 min"
+    (again,) = await stream.tick(2021)
+    assert again.alert_id != raised.alert_id
+
+
+async def test_what_waits_in_the_log_is_not_missed() -> None:
+    """After an outage the readings stand before the next tick: nobody is told that they are missing."""
+    stream = Stream()
+    await stream.reading(0)
+    for minute in range(5, 120, 5):
+        assert await stream.reading(minute) == []
+    assert await stream.tick(118) == []
+
+
+async def test_old_readings_and_simulated_ones_make_nobody_wait() -> None:
+    stream = Stream()
+    await stream.reading(0, came=16)
+    await stream.reading(0, subject="sim", simulated=True)
+    assert stream.watched() == []
+    await stream.reading(10, came=24)  # late, and of now
+    await stream.reading(5, came=25)
+    assert await stream.tick(29) == []
+    assert [alert.last_reading_time for alert in await stream.tick(30)] == [at(10)]
+
+
+@pytest.mark.parametrize("lost", ["writes", "nothing"])
+async def test_delivered_again_it_is_the_same_alert(lost: str) -> None:
+    stream = Stream()
+    await stream.reading(0)
+    before = {table: dict(stream.bench.rows(table)) for table in (WATCH_TABLE, ALERTS_TABLE)}
+    raised = await stream.tick(20)
+    assert len(raised) == 1
+    if lost == "writes":  # told, and then the worker died
+        for table, rows in before.items():
+            stream.bench.tables.table(table).rows = rows
+        assert await stream.again(1) == raised
+    assert await stream.again(1) == await stream.again(0) == await stream.tick(21) == []
+
+
+async def test_errors_of_the_sensor_in_a_row_are_told_once_and_end_with_glucose() -> None:
+    stream = Stream()
+    await stream.reading(0)
+    assert await stream.reading(5, 12) == []
+    assert await stream.reading(5, 12) == await stream.reading(6, 12, came=30) == []  # the same; too late
+    assert await stream.reading(10, 12) == []
+    (raised,) = await stream.reading(15, 12)
+    assert (raised.kind, raised.status, raised.issue_time) == ("sensor_error", "raised", at(15))
+    assert raised.reason.startswith(
+        "3 readings in a row are error codes of the sensor and no glucose; the last glucose"
+    )
+    assert await stream.reading(20, 12) == await stream.tick(39) == []  # heard of, and known
+    (stale,) = await stream.tick(40)
+    assert stale.kind == "stale_data"
+    assert [(each.kind, each.status) for each in await stream.reading(45)] == [
+        ("stale_data", "ended"),
+        ("sensor_error", "ended"),
+    ]
+    assert await stream.reading(50, 12) == await stream.reading(55) == await stream.reading(60, 12) == []
+
+
+@pytest.mark.parametrize(
+    ("glucose", "unit", "counts"),
+    [(1, "mg/dL", 1), (38, "mg/dL", 1), (6.4, "mg/dL", 0), (1.2, "mmol/L", 0), (700, "mg/dL", 0), (0, "mg/dL", 0)],
+)
+async def test_an_error_code_is_whole_and_below_what_sensors_show(glucose: float, unit: str, counts: int) -> None:
+    stream = Stream()
+    await stream.reading(0, glucose, unit=unit)
+    assert len([key for key in stream.watched() if key == "ada"]) == counts
+
+
+async def test_settings_say_whether_and_when() -> None:
+    stream = Stream()
+    await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(minutes=60)))
+    await stream.reading(0)
+    assert await stream.tick(59) == []
+    assert len(await stream.tick(60)) == 1
+    await stream.reading(61)
+    off = AlertSettings(stale_data=StaleChange(enabled=False), sensor_error=ErrorChange(readings=1))
+    await stream.command("alerts", alert_settings=off)
+    assert await stream.tick(600) == []
+    assert [each.kind for each in await stream.reading(601, 12)] == ["sensor_error"]
+
+
+async def test_a_snooze_puts_off_what_still_is_so_and_a_day_ends_it() -> None:
+    stream = Stream()
+    await stream.reading(0)
+    await stream.command("snooze", snooze=Snooze(direction="data", until_ms=NOW_MS + 60 * 60_000))
+    assert await stream.tick(20) == await stream.tick(59) == []
+    (raised,) = await stream.tick(65)
+    assert raised.issue_time == at(20)
+    stream = Stream()
+    await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(active="22:00-22:10")))
+    await stream.reading(0)  # 18:00 on the person's clock
+    for minute in range(20, 1500, 5):
+        if told := await stream.tick(minute):
+            break
+    assert [each.kind for each in told] == ["stale_data"]
+    assert at(minute).strftime("%H:%M") == "22:00"
+    stream = Stream()
+    await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(enabled=False)))
+    await stream.reading(0)
+    for minute in range(20, 1500, 30):
+        await stream.tick(minute)
+    assert stream.watched() == ["ada"], "after a day nobody looks any more"
+
+
+@pytest.mark.parametrize("erases", [False, True])
+async def test_of_who_begins_anew_or_is_erased_nothing_is_expected_and_nothing_comes_back(erases: bool) -> None:
+    stream = Stream()
+    await stream.reading(0)
+    await stream.reading(0, subject="eve")
+    await stream.tick(20)
+    await stream.reading(30)
+    await stream.command("reset", 31, erases=erases)
+    assert not [key for key in stream.watched() if "ada" in key]
+    assert stream.bench.rows(ALERTS_TABLE).get("ada") is None
+    assert len(AlertState.from_json(stream.bench.rows(ALERTS_TABLE)["eve"]).recent) == 1
+    late = Arrival(what="reading", came_ms=NOW_MS + 30 * 60_000, subject_id="ada", time=at(30))
+    assert await stream.bench.run(WATCH, late.to_json()) == []
+    assert await stream.tick(500) == []
+    assert not [key for key in stream.watched() if "ada" in key]
+
+
+async def test_a_tick_looks_at_so_many_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.calc.watch.MOST_A_TICK", 2)
+    stream = Stream()
+    for number in range(5):
+        await stream.reading(0, subject=f"p{number}")
+    told = [[each.subject_id for each in await stream.tick(20 + number)] for number in range(4)]
+    assert told == [["p0", "p1"], ["p2", "p3"], ["p4"], []]
+
+
+async def test_a_row_costs_little_and_its_entry_is_put_off_when_its_time_comes() -> None:
+    stream = Stream()
+    for minute in range(0, 500, 5):
+        await stream.reading(minute)
+        await stream.tick(minute + 1)
+        entries = [key for key in stream.watched() if key.startswith("due/")]
+        assert len(entries) == 1
+        assert len(stream.bench.rows(WATCH_TABLE)["ada"]) < 120
+
+
+@pytest.mark.parametrize("fields", [{}, {"subject_id": "ada"}, {"time": NOW}])
+async def test_an_arrival_of_nobody_or_no_time_is_malformed(fields: dict[str, Any]) -> None:
+    with pytest.raises(MalformedRecordError):
+        await Workbench().run(WATCH, Arrival(what="reading", came_ms=NOW_MS, **fields).to_json())
+
+
+async def test_a_row_that_cannot_be_read_begins_anew() -> None:
+    stream = Stream()
+    await stream.reading(0)
+    stream.bench.tables.table(WATCH_TABLE).rows["ada"] = b"{"
+    assert await stream.tick(20) == []
+    assert stream.watched() == ["ada"]
+    await stream.reading(25)
+    assert WatchState.from_json(stream.bench.rows(WATCH_TABLE)["ada"]).reading_time == at(25)
+    assert len(await stream.tick(45)) == 1
