@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from deploy.brokers.wire import free_port
 from query_api import image
-from query_api.app import create_app, server_config
+from query_api.app import Server, create_app, server_config
 from query_api.figure import figure
 from query_api.image import Images
 from schemas.errors import UnavailableError
@@ -40,7 +39,7 @@ async def url(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
     port = free_port()
     config = server_config(create_app(settings, tmp_path / "query"), settings)
     config.port = port
-    server = uvicorn.Server(config)
+    server = Server(config)
     task = asyncio.create_task(server.serve())
     await until_async(lambda: server.started, "the server listens")
     yield f"http://127.0.0.1:{port}/"
