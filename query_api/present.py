@@ -9,13 +9,17 @@ known: this machine's clock, or the one that it was made by, is wrong.
 
 import dataclasses
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
+from agents.core.plausibility import LAST_STEPS as JUMP_STEPS
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
-from schemas.grid import PRESENT, STEP
-from schemas.reading import ReadingOutcome
+from schemas.grid import PAST_POINTS, PRESENT, STEP, STEP_SECONDS
+from schemas.reading import Reading, ReadingOutcome
 
+LONGEST_GAP = datetime.timedelta(minutes=15)
+"""Between two readings of a window: what lies between them is interpolated."""
 AHEAD = datetime.timedelta(minutes=10)
 """How far in the future readings are taken from, where the settings say nothing else."""
 
@@ -37,6 +41,30 @@ class Present:
             "valid_until": self.valid_until.isoformat(),
             "newest_reading_time": None if newest is None else newest.isoformat(),
         }
+
+
+def expected(reason_code: str | None, newest_first: Iterable[Reading]) -> datetime.datetime | None:
+    """Of which time the reading is that brings the next forecast, where one comes every five minutes from now on.
+
+    `newest_first` are the accepted readings, as far back as a window reaches. None where it is not a gap, a beginning
+    or a jump that is waited for: no time ends anything else.
+    """
+    if reason_code not in ("warming_up", "gap", "implausible_change"):
+        return None
+    begin: datetime.datetime | None = None
+    for reading in newest_first:
+        if reason_code == "implausible_change":
+            return _slot(reading.time) + JUMP_STEPS * STEP
+        if begin is not None and begin - _slot(reading.time) > LONGEST_GAP:
+            break
+        begin = _slot(reading.time)
+    return None if begin is None else begin + (PAST_POINTS - 1) * STEP
+
+
+def _slot(time: datetime.datetime) -> datetime.datetime:
+    """The nearest time on the five-minute grid."""
+    seconds = round(time.timestamp() / STEP_SECONDS) * STEP_SECONDS
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
 
 
 def check_clock(

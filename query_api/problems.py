@@ -122,7 +122,9 @@ async def _glucast(request: Request, error: Any) -> Response:
     status = status_of(type(error))
     retry_after = getattr(error, "retry_after_seconds", RETRY_AFTER_SECONDS)
     headers = {"Retry-After": str(retry_after)} if status == 503 else None
-    return answer_of(request.scope, status, str(error), error.code, headers)
+    expected_at = getattr(error, "expected_at", None)
+    extra = {} if expected_at is None else {"expected_at": expected_at.isoformat()}
+    return answer_of(request.scope, status, str(error), error.code, headers, **extra)
 
 
 async def _invalid(request: Request, error: Any) -> Response:

@@ -2,7 +2,7 @@
 
 import datetime
 
-from query_api.present import Present, check_clock, present
+from query_api.present import Present, check_clock, expected, present
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services
 from schemas.errors import NoForecastError, UnavailableError
@@ -11,7 +11,21 @@ from schemas.reading import ReadingOutcome
 
 
 def forecast_of(uses: Services, subject_id: str) -> Present:
-    """The present forecast with its age. Raises `NoForecastError` with the reason, `UnavailableError` while behind."""
+    """The present forecast with its age.
+
+    Raises `NoForecastError` with the reason and when one is expected, `UnavailableError` while behind.
+    """
+    try:
+        return _forecast_of(uses, subject_id)
+    except NoForecastError as error:
+        readings = uses.read_model.readings
+        newest = readings.newest(subject_id) or readings.latest(subject_id)
+        code = newest.code if newest is not None and newest.status == "no_forecast" else None
+        error.expected_at = expected(code, readings.measured.newest_first(subject_id))
+        raise
+
+
+def _forecast_of(uses: Services, subject_id: str) -> Present:
     now = datetime.datetime.now(datetime.UTC)
     readings = uses.read_model.readings
     outcome, newest = readings.latest(subject_id), readings.newest(subject_id)

@@ -23,6 +23,8 @@ GlucastError
 └── RebuildError              the log is not the one that a read model was built from: it has to be read anew
 """
 
+import datetime
+
 
 class GlucastError(Exception):
     """The root of the tree. ``str(error)`` is one or two sentences for a person."""
@@ -118,6 +120,11 @@ class NoForecastError(GlucastError):
     """A subject has no forecast yet, and why."""
 
     code = "no_forecast"
+
+    def __init__(self, text: str, expected_at: datetime.datetime | None = None) -> None:
+        super().__init__(text)
+        self.expected_at = expected_at
+        """Of which time the reading is that brings one, where readings go on as they did; None: nobody can tell."""
 
 
 class OverloadedError(GlucastError):
