@@ -1,0 +1,200 @@
+// Alerts of one person: what holds, what was told and what became of it, quiet for a while, and how they are wanted.
+import { call, now, ofSubject, Problem, send } from "./api.js";
+import { byId, element, say, select } from "./dom.js";
+import { clock, glucose, KINDS, moment, percent, unit } from "./words.js";
+
+const DIRECTIONS = { low: "lows", high: "highs" };
+const OF_KIND = /** @type {Array<[string, number]>} */ (
+  [["urgent_low", 54], ["low", 70], ["high", 180], ["urgent_high", 250]]
+);
+/** @type {Record<string, string>} What each preset is, as it was measured on people that nothing was fitted to. */
+const PRESETS = {
+  quiet: "Fewest: of lows 0.7 to 1 false alert a day.",
+  balanced: "As a start: of lows 1.3 to 1.7 false alerts a day.",
+  early: "Earliest: of lows 2.2 to 2.9 false alerts a day; highs too.",
+};
+
+const state = { subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false };
+
+export function begin() {
+  for (const direction of /** @type {const} */ (["low", "high"])) {
+    byId(`snooze-${direction}`).addEventListener("click", () => snooze(direction, Number(select("snooze-for").value)));
+  }
+  byId("settings").addEventListener("input", () => { state.changed = true; explain(); });
+  byId("settings").addEventListener("submit", save);
+  byId("undo").addEventListener("click", () => { state.changed = false; fill(); });
+}
+
+/** @param {string} subject */
+export function choose(subject) {
+  Object.assign(state, { subject, alerts: null, settings: null, changed: false });
+  byId("told").replaceChildren();
+  byId("holding").hidden = true;
+  byId("quiet").replaceChildren();
+}
+
+export async function refresh() {
+  const { subject } = state;
+  if (!subject) return;
+  try {
+    const [alerts, settings] = await Promise.all([
+      call(ofSubject(subject, "/alerts")), call(ofSubject(subject, "/alerts/settings")),
+    ]);
+    if (subject !== state.subject) return;
+    state.settings = settings.body;
+    if (!state.changed) fill();
+    take(alerts.body);
+  } catch (error) {
+    if (error instanceof Problem && subject === state.subject) say(error.message);
+  }
+}
+
+/** @param {any} alerts as GET …/alerts answers */
+export function take(alerts) {
+  if (alerts.subject_id !== state.subject) return;
+  state.alerts = alerts;
+  show();
+}
+
+/** Also as time passes, and in another unit. */
+export function show() {
+  const { alerts } = state;
+  if (!alerts) return;
+  const holding = byId("holding");
+  holding.hidden = alerts.holding.length === 0;
+  holding.className = alerts.holding.some((/** @type {string} */ kind) => kind.endsWith("low")) ? "low" : "high";
+  byId("holding-words").textContent = alerts.holding.map(holdingWords).join(" ");
+  byId("quiet").replaceChildren(...Object.entries(alerts.snoozed_until)
+    .filter(([, until]) => Date.parse(/** @type {string} */ (until)) > now())
+    .map(([direction, until]) => element(
+      "li", {}, `No alerts of ${DIRECTIONS[/** @type {"low" | "high"} */ (direction)]} until ${clock(/** @type {string} */ (until))}. `,
+      element("button", { type: "button", click: () => snooze(/** @type {"low"} */ (direction), 0) }, "End"),
+    )));
+  byId("told").replaceChildren(...alerts.recent.map(row));
+  byId("none-told").hidden = alerts.recent.length > 0;
+  byId("judged").textContent = alerts.last_judged ? `Last looked at the forecast of ${moment(alerts.last_judged)}.` : "";
+}
+
+/** @param {string} kind */
+function holdingWords(kind) {
+  const [, threshold] = OF_KIND.find(([name]) => name === kind) || ["", 0];
+  const told = state.alerts.recent.find((/** @type {any} */ each) => each.kind === kind && each.status === "raised");
+  const side = kind.endsWith("low") ? "below" : "above";
+  const words = `${KINDS[kind]}: glucose may go ${side} ${glucose(threshold)} ${unit()}`;
+  return told ? `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}).` : `${words}.`;
+}
+
+/** @param {any} alert */
+function row(alert) {
+  return element(
+    "li", { class: alert.kind.endsWith("low") ? "low" : "high" },
+    element("time", { datetime: alert.issue_time }, moment(alert.issue_time)), " ",
+    element("strong", {}, KINDS[alert.kind]), " ",
+    element("span", {}, alert.status === "missed" ? "" : chanceWords(alert)), " ",
+    element("span", { class: `became ${alert.status}` }, became(alert)),
+  );
+}
+
+/** @param {any} alert */
+const chanceWords = (alert) => `at ${glucose(alert.glucose_mgdl)}: ${percent(alert.probability)} ` +
+  `${alert.kind.endsWith("low") ? "below" : "above"} ${glucose(alert.threshold_mgdl)} within ${alert.horizon_minutes} min`;
+
+/** @param {any} alert */
+function became(alert) {
+  switch (alert.status) {
+    case "hit": return `it came ${alert.lead_minutes} min later`;
+    case "false": return "it did not come";
+    case "missed": return `began at ${clock(alert.onset_time)}, and no alert came before`;
+    case "unknown": return "no readings tell what became of it";
+    default: return "not decided yet";
+  }
+}
+
+/** @param {"low" | "high"} direction @param {number} minutes */
+async function snooze(direction, minutes) {
+  try {
+    take(await send("POST", ofSubject(state.subject, "/alerts/snooze"), { direction, minutes }));
+    say(minutes ? `No alerts of ${DIRECTIONS[direction]} for ${minutes} minutes.` : `Alerts of ${DIRECTIONS[direction]} come again.`);
+  } catch (error) {
+    if (error instanceof Problem) say(error.message);
+  }
+}
+
+/** The form as the settings are. */
+function fill() {
+  const { settings } = state;
+  if (!settings) return;
+  select("preset").value = settings.preset;
+  select("cooldown").value = String(settings.cooldown_minutes);
+  select("repeat").value = settings.repeat_minutes === null ? "" : String(settings.repeat_minutes);
+  byId("rules").replaceChildren(...OF_KIND.map(([kind, threshold]) => rule(kind, threshold, settings[kind])));
+  explain();
+}
+
+function explain() {
+  byId("preset-words").textContent = PRESETS[select("preset").value] || "";
+  byId("unsaved").hidden = !state.changed;
+}
+
+/** @param {string} kind @param {number} threshold @param {any} change */
+function rule(kind, threshold, change) {
+  /** @param {string} name @param {Array<[string, string]>} options @param {string} chosen */
+  const choice = (name, options, chosen) => {
+    const made = /** @type {HTMLSelectElement} */ (element("select", { name: `${kind}-${name}` }));
+    made.append(...options.map(([text, value]) => new Option(text, value, false, value === chosen)));
+    return element("label", {}, `${name[0].toUpperCase()}${name.slice(1)} `, made);
+  };
+  const probability = change.probability === null ? "" : String(Math.round(100 * change.probability));
+  const chances = ["10", "15", "20", "28", "40", "55", "70", "80", "90"];
+  if (probability && !chances.includes(probability)) chances.push(probability);
+  const band = change.active || "";
+  const bands = [["always", ""], ["at night, 22 to 7", "22:00-07:00"], ["by day, 7 to 22", "07:00-22:00"]];
+  if (band && !bands.some(([, value]) => value === band)) bands.push([band, band]);
+  return element(
+    "fieldset", {},
+    element("legend", {}, `${KINDS[kind]} (${kind.endsWith("low") ? "below" : "above"} ${glucose(threshold)} ${unit()})`),
+    choice("alerts", [["as the preset", ""], ["on", "on"], ["off", "off"]],
+      change.enabled === null ? "" : change.enabled ? "on" : "off"),
+    choice("from", [["as the preset", ""], ...chances.map((each) => /** @type {[string, string]} */ ([`${each} % chance`, each]))],
+      probability),
+    choice("within", [["as the preset", ""], ...["15", "30", "45", "60"].map(
+      (each) => /** @type {[string, string]} */ ([`${each} min`, each]))],
+      change.horizon_minutes === null ? "" : String(change.horizon_minutes)),
+    choice("when", /** @type {Array<[string, string]>} */ (bands), band),
+  );
+}
+
+/** @param {Event} event */
+async function save(event) {
+  event.preventDefault();
+  const form = new FormData(/** @type {HTMLFormElement} */ (byId("settings")));
+  /** @param {string} name */
+  const field = (name) => String(form.get(name) || "");
+  const wanted = /** @type {Record<string, any>} */ ({
+    preset: field("preset"), cooldown_minutes: Number(field("cooldown")),
+    repeat_minutes: field("repeat") ? Number(field("repeat")) : null,
+  });
+  for (const [kind] of OF_KIND) {
+    const [on, from, within] = [field(`${kind}-alerts`), field(`${kind}-from`), field(`${kind}-within`)];
+    wanted[kind] = {
+      enabled: on ? on === "on" : null,
+      probability: from ? chanceOf(kind, Number(from)) : null,
+      horizon_minutes: within ? Number(within) : null,
+      active: field(`${kind}-when`) || null,
+    };
+  }
+  try {
+    state.settings = await send("PUT", ofSubject(state.subject, "/alerts/settings"), wanted);
+    state.changed = false;
+    fill();
+    say("Saved: it holds from the next forecast on.");
+  } catch (error) {
+    if (error instanceof Problem) say(error.message);
+  }
+}
+
+/** What was not changed keeps its digits. @param {string} kind @param {number} whole */
+function chanceOf(kind, whole) {
+  const before = state.settings[kind].probability;
+  return before !== null && Math.round(100 * before) === whole ? before : whole / 100;
+}
