@@ -252,7 +252,7 @@ def _told(about: str, item: object, key: str, value: bytes | None) -> tuple[Kind
         if item.status in ("reset", "erased"):
             return "reset", b"the subject was erased" if item.status == "erased" else b"the subject begins anew"
         # Of an erased one nothing is kept that names it; who reads its readings was told when it was erased.
-        return (None, b"") if item.code == "erased" else ("reading", value or b"")
+        return (None, b"") if item.code == "erased" else ("reading", item.to_json())
     if about.startswith(_OF_SUBJECTS) and value is None:
         return "reset", b"what was known is gone"
     if isinstance(item, ChartRow) and about.startswith(_OF_SUBJECTS):

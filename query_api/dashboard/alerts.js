@@ -1,6 +1,6 @@
 // Alerts of one person: what holds, what was told and what became of it, quiet for a while, and how they are wanted.
 import { call, now, ofSubject, Problem, send } from "./api.js";
-import { byId, element, say, select } from "./dom.js";
+import { byId, element, say, select, setText } from "./dom.js";
 import { clock, glucose, KINDS, moment, percent, unit } from "./words.js";
 
 const DIRECTIONS = { low: "lows", high: "highs" };
@@ -14,7 +14,9 @@ const PRESETS = {
   early: "Earliest: of lows 2.2 to 2.9 false alerts a day; highs too.",
 };
 
-const state = { subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false };
+const state = {
+  subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false, shown: "",
+};
 
 export function begin() {
   for (const direction of /** @type {const} */ (["low", "high"])) {
@@ -27,7 +29,7 @@ export function begin() {
 
 /** @param {string} subject */
 export function choose(subject) {
-  Object.assign(state, { subject, alerts: null, settings: null, changed: false });
+  Object.assign(state, { subject, alerts: null, settings: null, changed: false, shown: "" });
   byId("told").replaceChildren();
   byId("holding").hidden = true;
   byId("quiet").replaceChildren();
@@ -60,16 +62,23 @@ export function take(alerts) {
 export function show() {
   const { alerts } = state;
   if (!alerts) return;
+  const snoozed = Object.entries(/** @type {Record<"low" | "high", string>} */ (alerts.snoozed_until))
+    .filter(([, until]) => Date.parse(until) > now());
+  // Whoever is on a button of a row stays on it as long as nothing has changed.
+  const shown = JSON.stringify([alerts, snoozed, unit()]);
+  if (shown === state.shown) return;
+  state.shown = shown;
   const holding = byId("holding");
   holding.hidden = alerts.holding.length === 0;
   holding.className = alerts.holding.some((/** @type {string} */ kind) => kind.endsWith("low")) ? "low" : "high";
-  byId("holding-words").textContent = alerts.holding.map(holdingWords).join(" ");
-  byId("quiet").replaceChildren(...Object.entries(alerts.snoozed_until)
-    .filter(([, until]) => Date.parse(/** @type {string} */ (until)) > now())
-    .map(([direction, until]) => element(
-      "li", {}, `No alerts of ${DIRECTIONS[/** @type {"low" | "high"} */ (direction)]} until ${clock(/** @type {string} */ (until))}. `,
-      element("button", { type: "button", click: () => snooze(/** @type {"low"} */ (direction), 0) }, "End"),
-    )));
+  setText("holding-words", alerts.holding.map(holdingWords).join(" "));
+  byId("quiet").replaceChildren(...snoozed.map(([name, until]) => {
+    const direction = name === "low" ? "low" : "high";
+    return element(
+      "li", {}, `No alerts of ${DIRECTIONS[direction]} until ${clock(until)}. `,
+      element("button", { type: "button", click: () => snooze(direction, 0) }, "End"),
+    );
+  }));
   byId("told").replaceChildren(...alerts.recent.map(row));
   byId("none-told").hidden = alerts.recent.length > 0;
   byId("judged").textContent = alerts.last_judged ? `Last looked at the forecast of ${moment(alerts.last_judged)}.` : "";

@@ -9,7 +9,6 @@ export class Problem extends Error {
    */
   constructor(text, status = 0, code = "no_answer", expectedAt = null) {
     super(text);
-    Object.assign(this, { status, code, expectedAt });
     this.status = status;
     this.code = code;
     this.expectedAt = expectedAt;
@@ -30,6 +29,7 @@ export function keyHeaders() {
 
 export function restoreKey() {
   input("key").value = sessionStorage.getItem(KEPT_KEY) || "";
+  byId("key-label").hidden = !input("key").value;
 }
 
 export function keepKey() {

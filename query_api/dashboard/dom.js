@@ -42,8 +42,14 @@ export function facts(id, pairs) {
   )));
 }
 
-/** @param {string} text */
-export function say(text) {
-  const message = byId("message");
-  if (message.textContent !== text) message.textContent = text;
+/**
+ * Screen readers say anew what is set anew: so only what has changed.
+ * @param {string} id @param {string} text
+ */
+export function setText(id, text) {
+  const place = byId(id);
+  if (place.textContent !== text) place.textContent = text;
 }
+
+/** @param {string} text */
+export const say = (text) => setText("message", text);

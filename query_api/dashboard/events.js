@@ -13,21 +13,19 @@ const SILENT_MILLISECONDS = 45000;
  */
 
 /**
- * Follow until `signal` aborts. Comes back by itself after the last event that arrived, whatever has ended it.
+ * Follow as long as the page is there. Comes back by itself after the last event that arrived, whatever has ended it.
  * @param {string} path
  * @param {(told: Told) => void} onEvent
  * @param {(problem: Problem | null) => void} onState null when the stream is open, else why it is not
- * @param {AbortSignal} signal
  */
-export async function follow(path, onEvent, onState, signal) {
+export async function follow(path, onEvent, onState) {
   const place = { id: "", retry: RETRY_MILLISECONDS };
   let failures = 0;
-  while (!signal.aborted) {
+  for (;;) {
     let wait = place.retry;
     try {
-      await readOnce(path, place, onEvent, () => { failures = 0; onState(null); }, signal);
+      await readOnce(path, place, onEvent, () => { failures = 0; onState(null); });
     } catch (error) {
-      if (signal.aborted) return;
       onState(error instanceof Problem ? error : new Problem("no connection to glucast; trying again"));
       // A refused key stays refused: the next one begins anew. Else wait, longer each time.
       if (error instanceof Problem && (error.status === 401 || error.status === 403)) return;
@@ -43,13 +41,10 @@ export async function follow(path, onEvent, onState, signal) {
  * @param {{id: string, retry: number}} place
  * @param {(told: Told) => void} onEvent
  * @param {() => void} onOpen
- * @param {AbortSignal} signal
  */
-async function readOnce(path, place, onEvent, onOpen, signal) {
+async function readOnce(path, place, onEvent, onOpen) {
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(), SILENT_MILLISECONDS);
-  const stop = () => silence.abort();
-  signal.addEventListener("abort", stop);
   try {
     /** @type {Record<string, string>} */
     const headers = { accept: "text/event-stream", ...keyHeaders() };
@@ -73,7 +68,6 @@ async function readOnce(path, place, onEvent, onOpen, signal) {
     }
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener("abort", stop);
   }
 }
 

@@ -1,22 +1,22 @@
 // The page: who and what is shown, and what happens when an event comes or time passes.
 import * as alerts from "./alerts.js";
-import { keepKey, Problem, restoreKey } from "./api.js";
+import { keepKey, now, Problem, restoreKey } from "./api.js";
 import { redraw } from "./chart.js";
-import { byId, input, say } from "./dom.js";
+import { byId, input, say, setText } from "./dom.js";
 import { follow } from "./events.js";
 import * as file from "./file.js";
 import * as history from "./history.js";
 import * as present from "./now.js";
 import * as people from "./people.js";
 import * as scores from "./scores.js";
-import { age } from "./words.js";
+import { clock, keepUnit, restoreUnit } from "./words.js";
 
 const TICK_MILLISECONDS = 5000;
 /** After a reset rows go one by one, each in the records of its own topic: ask once more when they have gone. */
 const SETTLED_MILLISECONDS = 3000;
 const TABS = ["now", "history", "alerts", "scores"];
 
-const state = { mode: "live", tab: "now", subject: "", lost: 0, following: new AbortController() };
+const state = { mode: "live", tab: "now", subject: "", isLoaded: false, lost: 0, why: "" };
 
 /** Everything that a tab shows is asked for when it is opened, and moved by events while it is. */
 const refresh = {
@@ -75,6 +75,7 @@ function keepPlace() {
 async function loadAll() {
   try {
     const ids = await people.load();
+    state.isLoaded = true;
     if (!state.subject && ids.length) choose([...ids].sort((one, other) => one.localeCompare(other))[0]);
     else if (state.subject) refreshTab();
     if (!ids.length && state.mode === "live") say("No subject has readings yet: publish readings.");
@@ -113,24 +114,21 @@ function take({ kind, data }) {
   present.head();
 }
 
-function followAll() {
-  state.following.abort();
-  state.following = new AbortController();
-  follow("/events", take, (problem) => {
-    const was = state.lost;
-    state.lost = problem ? state.lost || Date.now() : 0;
-    byId("connection").hidden = !problem;
-    byId("connection").dataset.reason = problem ? problem.message : "";
-    tellConnection();
-    // Follow first, ask second: what comes between the two is then not missed.
-    if (!problem) { if (was && state.subject) refreshTab(); else loadAll(); }
-    else if (problem.status === 401 || problem.status === 403) say(problem.message);
-  }, state.following.signal);
+/** @param {import("./api.js").Problem | null} problem */
+function connected(problem) {
+  state.lost = problem ? state.lost || now() : 0;
+  state.why = problem ? problem.message : "";
+  byId("connection").hidden = !problem;
+  tellConnection();
+  if (problem && (problem.status === 401 || problem.status === 403)) say(problem.message);
+  // Follow first, ask second: what comes between the two is then not missed. Where nobody can follow, what is stored
+  // is shown all the same.
+  else if (!state.isLoaded) loadAll();
+  else if (!problem) refreshTab();
 }
 
 function tellConnection() {
-  const place = byId("connection");
-  if (state.lost) place.textContent = `Not live since ${age(state.lost).replace(" ago", "")}: ${place.dataset.reason}`;
+  if (state.lost) setText("connection", `Not live since ${clock(state.lost)}: ${state.why}`);
 }
 
 function tick() {
@@ -138,7 +136,6 @@ function tick() {
   people.show();
   present.tick();
   alerts.show();
-  tellConnection();
 }
 
 function tabKeys() {
@@ -153,14 +150,16 @@ function tabKeys() {
 }
 
 restoreKey();
+restoreUnit();
 for (const part of [history, alerts, scores, file]) part.begin();
 people.begin(choose);
 tabKeys();
-byId("key").addEventListener("change", () => { keepKey(); say(""); followAll(); });
+byId("key").addEventListener("change", () => { keepKey(); location.reload(); });
 byId("show-live").addEventListener("click", () => show("live"));
 byId("show-file").addEventListener("click", () => show("file"));
 input("subject").addEventListener("change", () => choose(input("subject").value.trim()));
 byId("unit").addEventListener("change", () => {
+  keepUnit();
   people.show();
   alerts.show();
   scores.show();
@@ -173,5 +172,5 @@ for (const form of document.forms) form.addEventListener("submit", (event) => ev
 const place = new URLSearchParams(location.hash.slice(1));
 open(place.get("tab") || "now");
 if (place.get("subject")) choose(place.get("subject") || "");
-followAll();
+follow("/events", take, connected);
 setInterval(tick, TICK_MILLISECONDS);

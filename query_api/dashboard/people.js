@@ -16,7 +16,10 @@ const TOLD_CHANCE = 0.1;
 
 /** @type {Map<string, Person>} */
 const people = new Map();
+/** @type {Map<string, HTMLElement>} */
+const buttons = new Map();
 let chosen = "";
+let listed = "";
 /** @type {(subject: string) => void} */
 let onChoose = () => {};
 
@@ -25,12 +28,12 @@ export function begin(choose) {
   onChoose = choose;
   byId("people").addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const buttons = [...byId("people").querySelectorAll("button")];
-    const place = buttons.findIndex((button) => button === document.activeElement);
-    const next = event.key === "Home" ? 0 : event.key === "End" ? buttons.length - 1 : step ? place + step : -1;
-    if (place < 0 || !buttons[next]) return;
+    const rows = [...byId("people").querySelectorAll("button")];
+    const place = rows.findIndex((each) => each === document.activeElement);
+    const next = event.key === "Home" ? 0 : event.key === "End" ? rows.length - 1 : step ? place + step : -1;
+    if (place < 0 || !rows[next]) return;
     event.preventDefault();
-    buttons[next].focus();
+    rows[next].focus();
   });
 }
 
@@ -107,26 +110,40 @@ export function choose(subject) {
 
 /** Rows in the order of their names: none moves away under a finger. */
 export function show() {
-  const list = byId("people");
-  const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset.subject : undefined;
   const rows = [...people.values()].sort((one, other) => one.id.localeCompare(other.id));
-  list.replaceChildren(...rows.map((row) => element("li", {}, button(row))));
-  byId("nobody").hidden = rows.length > 0;
-  byId("subjects").replaceChildren(...rows.map((row) => new Option(row.id, row.id)));
-  if (focused !== undefined) {
-    for (const each of list.querySelectorAll("button")) if (each.dataset.subject === focused) each.focus();
+  const ids = rows.map((row) => row.id).join("\n");
+  if (ids !== listed) {
+    listed = ids;
+    for (const id of buttons.keys()) if (!people.has(id)) buttons.delete(id);
+    byId("people").replaceChildren(...rows.map((row) => element("li", {}, buttonOf(row.id))));
+    byId("nobody").hidden = rows.length > 0;
+    byId("subjects").replaceChildren(...rows.map((row) => new Option(row.id, row.id)));
   }
+  for (const row of rows) fill(buttonOf(row.id), row);
 }
 
-/** @param {Person} row */
-function button(row) {
-  const made = element("button", { type: "button", class: "person", click: () => onChoose(row.id) });
-  made.dataset.subject = row.id;
-  if (row.id === chosen) made.setAttribute("aria-current", "true");
-  made.append(element("span", { class: "name" }, row.id), value(row), element("span", { class: "when" }, when(row)));
-  const told = riskWords(row);
-  if (told) made.append(element("span", { class: `risk ${told.kind}` }, told.text));
+/** A person's button stays the same one, so that whoever is on it stays there. @param {string} id */
+function buttonOf(id) {
+  let made = buttons.get(id);
+  if (!made) {
+    made = element("button", { type: "button", class: "person", click: () => onChoose(id) });
+    made.dataset.subject = id;
+    buttons.set(id, made);
+  }
   return made;
+}
+
+/** @param {HTMLElement} button @param {Person} row */
+function fill(button, row) {
+  const { kind, text } = riskWords(row);
+  const parts = [
+    element("span", { class: "name" }, row.id), value(row), element("span", { class: "when" }, when(row)),
+    element("span", { class: `risk ${kind}` }, text),
+  ];
+  const changed = element("div", {}, ...parts);
+  if (changed.innerHTML !== button.innerHTML) button.replaceChildren(...changed.childNodes);
+  if (row.id === chosen) button.setAttribute("aria-current", "true");
+  else button.removeAttribute("aria-current");
 }
 
 /** @param {Person} row */
@@ -148,7 +165,7 @@ export function when(row) {
   return row.reading.simulated ? "simulated" : age(row.reading.time);
 }
 
-/** @param {Person} row @returns {{kind: string, text: string} | null} */
+/** @param {Person} row @returns {{kind: string, text: string}} */
 function riskWords(row) {
   const [alert] = row.holding;
   if (alert) return { kind: alert.endsWith("low") ? "low" : "high", text: `Alert: ${KINDS[alert].toLowerCase()}` };

@@ -6,6 +6,16 @@ const MGDL_PER_MMOLL = 18.016;
 /** A forecast is the present one for so long. */
 export const PRESENT_SECONDS = 15 * 60;
 
+const KEPT_UNIT = "glucast-unit";
+
+export function restoreUnit() {
+  select("unit").value = localStorage.getItem(KEPT_UNIT) === "mmol/L" ? "mmol/L" : "mg/dL";
+}
+
+export function keepUnit() {
+  localStorage.setItem(KEPT_UNIT, unit());
+}
+
 /** @returns {"mg/dL" | "mmol/L"} */
 export const unit = () => (select("unit").value === "mmol/L" ? "mmol/L" : "mg/dL");
 

@@ -87,11 +87,11 @@ def body_of(raw: bytes, **more: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def listening(settings: Settings, directory: Path) -> AsyncIterator[str]:
-    """The address of an API on a port of its own, which has read what Kafka holds."""
+async def listening(settings: Settings, directory: Path, port: int | None = None) -> AsyncIterator[str]:
+    """The address of an API on a port of its own, or this one, which has read what Kafka holds."""
     app = create_app(settings, directory / "query")
     config = server_config(app, settings)
-    config.host, config.port = LOOPBACK, free_port()
+    config.host, config.port = LOOPBACK, port or free_port()
     server = Server(config)
     task = asyncio.create_task(server.serve())
     try:
