@@ -33,6 +33,8 @@ KEPT_EVENTS = 8192
 MOST_WAITING = 256
 """Events that wait for one client, of a hundred bytes here: one that lets more come together is cut."""
 
+_DIGEST_BYTES = 32
+"""Of the chart's id before its key, in a forecast's event."""
 _NUMBER = struct.Struct(">Q")
 _OF_SUBJECTS = ("subject/", "alerts/", "scores/")
 """How the keys of notifications begin that are about a subject: the rest of them names it."""
@@ -51,6 +53,11 @@ class Event(NamedTuple):
     kind: Kind
     body: bytes
     """Of a reading its outcome, of a forecast its chart's id and its key, of a reset the reason."""
+
+    @property
+    def chart(self) -> tuple[str, str]:
+        """Of a forecast: its chart's id, and the key of its row."""
+        return self.body[:_DIGEST_BYTES].hex(), self.body[_DIGEST_BYTES:].decode()
 
     def to_row(self) -> bytes:
         head = orjson.dumps([self.source, self.partition, self.offset, self.subject_id, self.kind])
@@ -124,6 +131,7 @@ class EventLog:
         self._store, self._kept = store, kept
         self._events: deque[Event] = deque()
         self._staged: list[Event] = []
+        self._removed: set[tuple[int, bytes]] = set()
         self._floors: dict[tuple[int, int], int] = {}
         self._changed_floors: set[tuple[int, int]] = set()
         self._readers: defaultdict[str | None, set[Reader]] = defaultdict(set)
@@ -145,6 +153,8 @@ class EventLog:
             return
         if (source, partition) not in self._floors:  # what lay before it was gone when this table began
             self._raise_floor(source, partition, offset)
+        if value is None:
+            self._removed.add((source, key.encode()))
         for about, item in told:
             subject_id = about.partition("/")[2]
             kind, body = _told(about, item, key, value)
@@ -175,7 +185,8 @@ class EventLog:
         self._changed_floors.add((source, partition))
 
     def flush(self) -> None:
-        """Stage what goes because there is no room for it, and from where on all is held then."""
+        """Stage what goes with its row or because there is no room for it, and from where on all is held then."""
+        self._drop_removed()
         excess = len(self._events) + len(self._staged) - self._kept
         for event in itertools.islice(itertools.chain(self._events, self._staged), max(0, excess)):
             self._store.stage(_row(event.number), None)
@@ -183,6 +194,20 @@ class EventLog:
         for source, partition in self._changed_floors:
             floor = _NUMBER.pack(self._floors[source, partition])
             self._store.stage(f"w/{source}/{partition}".encode(), floor)
+
+    def _drop_removed(self) -> None:
+        """Forecasts whose rows have gone: nothing could be told of them, and a key names its subject."""
+        removed, self._removed = self._removed, set()
+
+        def stays(event: Event) -> bool:
+            if (event.source, event.body[_DIGEST_BYTES:]) not in removed:
+                return True
+            self._store.stage(_row(event.number), None)
+            return False
+
+        if removed:
+            self._events = deque(filter(stays, self._events))
+            self._staged = list(filter(stays, self._staged))
 
     def publish(self) -> None:
         """It is all on disk now: tell whoever reads."""

@@ -153,7 +153,7 @@ class EventStreams:
             if scores is None or not scores.scored:
                 return None
             return scorecard(event.subject_id, scores).model_dump_json().encode()
-        chart_id, key = event.body[:32].hex(), event.body[32:].decode()
+        chart_id, key = event.chart
         row = self._model.fan_charts.of_key(key, _LANE_OF[SOURCES[event.source]])
         if row is None or row.chart_id != chart_id:
             return None  # another has taken its place, and is an event of its own

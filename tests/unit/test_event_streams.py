@@ -279,6 +279,15 @@ async def test_an_erased_subject_is_told_once_and_leaves_no_name(followed: Follo
     assert kinds(await now(followed, "anna", last=found[-1].id)) == [""]
 
 
+async def test_a_forecast_that_was_on_its_way_when_its_subject_was_erased_leaves_no_name(followed: Followed) -> None:
+    followed.apply(reading("anna", 9, status="erased", reading=None, reason="erased"))
+    topic, subject, key, row = forecast("anna", 0)
+    followed.apply((topic, subject, key, row), forecast("bert", 0))
+    followed.apply((topic, subject, key, None))
+    assert not [row for row in followed.model._store.scan(b"v/") if b"anna" in row[1]]
+    assert [event.subject_id for event in followed.model.events._events] == ["bert"]
+
+
 async def test_a_table_that_is_built_anew_ends_all_streams(followed: Followed) -> None:
     stream = await opened(followed, "anna")
     followed.apply(reading("anna", 0))
