@@ -131,7 +131,7 @@ class EventLog:
         self._store, self._kept = store, kept
         self._events: deque[Event] = deque()
         self._staged: list[Event] = []
-        self._removed: set[tuple[int, bytes]] = set()
+        self._removed: dict[tuple[int, bytes], int] = {}
         self._floors: dict[tuple[int, int], int] = {}
         self._changed_floors: set[tuple[int, int]] = set()
         self._readers: defaultdict[str | None, set[Reader]] = defaultdict(set)
@@ -154,7 +154,7 @@ class EventLog:
         if (source, partition) not in self._floors:  # what lay before it was gone when this table began
             self._raise_floor(source, partition, offset)
         if value is None:
-            self._removed.add((source, key.encode()))
+            self._removed[source, key.encode()] = offset
         for about, item in told:
             subject_id = about.partition("/")[2]
             kind, body = _told(about, item, key, value)
@@ -197,10 +197,10 @@ class EventLog:
 
     def _drop_removed(self) -> None:
         """Forecasts whose rows have gone: nothing could be told of them, and a key names its subject."""
-        removed, self._removed = self._removed, set()
+        removed, self._removed = self._removed, {}
 
         def stays(event: Event) -> bool:
-            if (event.source, event.body[_DIGEST_BYTES:]) not in removed:
+            if event.offset > removed.get((event.source, event.body[_DIGEST_BYTES:]), -1):
                 return True
             self._store.stage(_row(event.number), None)
             return False
@@ -227,6 +227,7 @@ class EventLog:
     def clear(self) -> None:
         """The table was emptied to be built anew: offsets may begin anew too, so nobody's place counts any more."""
         self.discard()
+        self._removed.clear()
         self._events.clear()
         self._floors.clear()
         self._changed_floors.clear()

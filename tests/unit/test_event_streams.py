@@ -286,6 +286,9 @@ async def test_a_forecast_that_was_on_its_way_when_its_subject_was_erased_leaves
     followed.apply((topic, subject, key, None))
     assert not [row for row in followed.model._store.scan(b"v/") if b"anna" in row[1]]
     assert [event.subject_id for event in followed.model.events._events] == ["bert"]
+    stream = await opened(followed, "anna")
+    followed.apply((topic, subject, key, row), (topic, subject, key, None), forecast("anna", 0, made=1))
+    assert [each.data["chart_id"] for each in await some(stream, 1)] == [f"{1000:064x}"], "of a new beginning"
 
 
 async def test_a_table_that_is_built_anew_ends_all_streams(followed: Followed) -> None:
