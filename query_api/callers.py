@@ -1,7 +1,8 @@
 """Who calls, and whether they may: origin, key, what the key is for, rate. From the headers alone, before any body."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -38,6 +39,16 @@ def key_of(request: HTTPConnection) -> Key | None:
     """The key that a request came with, in the gate's judgement; None where keys are off or the route needs none."""
     found: Key | None = request.scope.get("key")
     return found
+
+
+def may_still(request: HTTPConnection) -> Callable[[], bool]:
+    """Whether the key that a request came with is still as it was: for answers that go on for long."""
+    found: Callable[[], bool] | None = request.scope.get("key_holds")
+    return found or _always
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,6 +130,7 @@ class Callers:
             return _wait("too many wrong keys came from this address", seconds)
         scope["key"] = keys.find(offered)
         if scope["key"] is not None:
+            scope["key_holds"] = partial(keys.holds, scope["key"])
             return None
         self._wrong_keys.wait_seconds(_address(scope))
         return _UNAUTHORIZED if site else Refusal(403, "invalid_api_key", "Invalid API key")

@@ -55,6 +55,14 @@ class Follower:
         """Messages between the table and the last known ends of the log."""
         return sum(max(0, end - self._next.get(partition, 0)) for partition, end in self._ends.items())
 
+    def reached(self, topic: str, partition: int) -> int:
+        """The next offset of a followed partition that the table lacks."""
+        return self._next.get(TopicPartition(topic, partition), 0)
+
+    def known_end(self, topic: str, partition: int) -> int:
+        """As far as the partition's log is known to go."""
+        return max(self.reached(topic, partition), self._ends.get(TopicPartition(topic, partition), 0))
+
     async def run(self) -> None:
         while True:
             try:
@@ -62,6 +70,7 @@ class Follower:
             except RebuildError as reason:
                 log.warning("read model is rebuilt", reason=str(reason))
                 self._model.wipe()
+                self._has_caught_up = False
             except (KafkaError, OSError, UnavailableError) as error:
                 self._say(log.warning, "no Kafka for the read model, trying again", error)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -68,6 +68,8 @@ class Gate:
                 headers = message.get("headers", ())
                 said = {name for name, _ in headers}
                 message["headers"] = [*headers, *(item for item in _RAW_HEADERS if item[0] not in said)]
+                if access.streams:
+                    self._tell(scope, access, status, time.perf_counter() - begin)
             await send(message)
 
         try:
@@ -80,14 +82,17 @@ class Gate:
                 raise ConnectionAbortedError from None
             await unexpected(scope)(scope, receive, send_with_headers)
         finally:
-            seconds = time.perf_counter() - begin
-            route = getattr(scope.get("route"), "path", "other")
-            self._metrics.answered(route, scope["method"], status, seconds)
-            if access.counted:
-                log.info(
-                    "request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1),
-                    caller=scope.get("caller", "anonymous"),
-                )  # fmt: skip
+            if not (access.streams and started):
+                self._tell(scope, access, status, time.perf_counter() - begin)
+
+    def _tell(self, scope: Scope, access: Access, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        self._metrics.answered(route, scope["method"], status, seconds)
+        if access.counted:
+            log.info(
+                "request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1),
+                caller=scope.get("caller", "anonymous"),
+            )  # fmt: skip
 
     async def _guarded(
         self, scope: Scope, access: Access, in_path: Mapping[str, Any], receive: Receive, send: Send

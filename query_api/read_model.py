@@ -6,6 +6,7 @@ a restart resumes and any replica answers any query. Besides the rows of each pr
     o/<topic>/<partition>    the next offset to read
     m/cluster, m/touched     whose records these are, and when the last of them arrived
     m/layout                 which version of the rows this is
+    v/…, w/…                 the latest events: see `query_api.event_log`
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
+from query_api.event_log import EventLog
+from query_api.event_place import tag_of
 from query_api.projections.alerts import Alerts
 from query_api.projections.fan_charts import ChartRow, FanChartLog, FanCharts
 from query_api.projections.projection import Notification, Projection
@@ -24,13 +27,13 @@ from query_api.projections.scores import Scores
 from query_api.projections.uploads import StoredHandle, Uploads
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
-from schemas.errors import UndecodableError
+from schemas.errors import StorageError, UndecodableError
 from schemas.lanes import LANES
 from streams.kafka.decoding import Undecodable
 
 log = structlog.get_logger("query_api.read_model")
 
-LAYOUT = b"5"
+LAYOUT = b"6"
 """Of all rows; a table of another one is built anew."""
 
 _NUMBER = struct.Struct(">q")
@@ -54,6 +57,7 @@ class ReadModel:
     def __init__(self, store: Store, subscriptions: Subscriptions) -> None:
         self._store = store
         self.subscriptions = subscriptions
+        self.events = EventLog(store)
         self.skipped = 0
         self.fan_charts = FanCharts(store)
         self.uploads = Uploads(store)
@@ -90,7 +94,9 @@ class ReadModel:
                 if isinstance(entry.value, Undecodable):
                     raise UndecodableError(str(entry.value))
                 with self._store.entry():
-                    notifications = list(self._projections[entry.topic].apply((entry.key or b"").decode(), entry.value))
+                    key = (entry.key or b"").decode()
+                    notifications = list(self._projections[entry.topic].apply(key, entry.value))
+                    self.events.stage(entry.topic, entry.partition, entry.offset, key, entry.value, notifications)
             except Exception as error:
                 self.skipped += 1
                 log.warning("a message could not be applied", error=type(error).__name__, topic=entry.topic,
@@ -100,7 +106,13 @@ class ReadModel:
         for (topic, partition), offset in positions.items():
             self._store.stage(_position_key(topic, partition), _NUMBER.pack(offset))
         self._store.stage(_TOUCHED, _NUMBER.pack(int(time.time())))
-        self._store.commit()
+        self.events.flush()
+        try:
+            self._store.commit()
+        except StorageError:
+            self.events.discard()
+            raise
+        self.events.publish()
         for key, item in told:
             self.subscriptions.notify(key, item)
 
@@ -122,6 +134,11 @@ class ReadModel:
             return True
         return known == cluster.encode() and self._store.get(_LAYOUT) == LAYOUT
 
+    @property
+    def event_tag(self) -> str:
+        """Of the cluster whose records these are: how the ids of its events begin."""
+        return tag_of((self._store.get(_CLUSTER) or b"").decode())
+
     def touched_seconds(self) -> int:
         """Unix time of the last change; 0 for an empty table."""
         value = self._store.get(_TOUCHED)
@@ -130,6 +147,7 @@ class ReadModel:
     def wipe(self) -> None:
         """Forget everything, to be read again from the beginning."""
         self._store.wipe()
+        self.events.clear()
 
     def close(self) -> None:
         self._store.close()

@@ -10,6 +10,7 @@ from typing import TypeVar
 from fastapi import Request
 
 from agents.ingest.files.readers import Readers
+from query_api.event_streams import EventStreams
 from query_api.follow import Follower
 from query_api.image import Images
 from query_api.pipeline_status import PipelineWatch
@@ -45,6 +46,7 @@ class Services:
     pipeline: PipelineWatch
     conversions: Readers
     metrics: RequestMetrics
+    event_streams: EventStreams
 
     @property
     def parquet_dir(self) -> Path:
@@ -70,8 +72,9 @@ async def running(settings: Settings, directory: Path, request_metrics: RequestM
     pipeline = PipelineWatch(settings, follower)
     conversions = Readers(settings, CONVERSIONS, CONVERSIONS_WAITING)
     services = Services(
-        settings, read_model, follower, publisher, submit, images, Plots(images), pipeline, conversions, request_metrics
-    )
+        settings, read_model, follower, publisher, submit, images, Plots(images), pipeline, conversions,
+        request_metrics, EventStreams(settings, read_model, follower),
+    )  # fmt: skip
     _measure(services)
     tasks = [asyncio.create_task(part.run()) for part in (follower, publisher, images)]
     try:
@@ -92,6 +95,7 @@ def _measure(services: Services) -> None:
         metrics.READ_MODEL_CONNECTED: lambda: services.follower.connected,
         metrics.READ_MODEL_SKIPPED: lambda: services.read_model.skipped,
         metrics.HANDLES: services.read_model.uploads.handle_count,
+        metrics.EVENT_CLIENTS: lambda: services.event_streams.clients,
         metrics.WAITERS: lambda: submit.in_flight.waiters,
         metrics.COMPUTATIONS: lambda: submit.in_flight.computations,
         metrics.PICTURES_DRAWN: lambda: images.renders,

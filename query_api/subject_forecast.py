@@ -11,7 +11,10 @@ from schemas.reading import ReadingOutcome
 
 
 def forecast_of(uses: Services, subject_id: str) -> Present:
-    """The present forecast with its age. Raises `NoForecastError` with the reason, `UnavailableError` while behind."""
+    """The present forecast with its age.
+
+    Raises `NoForecastError` with the reason and when one is expected, `UnavailableError` while behind.
+    """
     now = datetime.datetime.now(datetime.UTC)
     readings = uses.read_model.readings
     outcome, newest = readings.latest(subject_id), readings.newest(subject_id)

@@ -83,6 +83,7 @@ READ_MODEL_CONNECTED = Metric("glucast_read_model_connected", "gauge", "1 while 
 READ_MODEL_SKIPPED = Metric("glucast_read_model_skipped", "gauge", "Messages that were no records")
 HANDLES = Metric("glucast_handles", "gauge", "Stored handles")
 WAITERS = Metric("glucast_waiters", "gauge", "Requests that wait for workers")
+EVENT_CLIENTS = Metric("glucast_event_clients", "gauge", "Clients that follow events over HTTP")
 COMPUTATIONS = Metric("glucast_computations", "gauge", "What they wait for, each once")
 PICTURES_DRAWN = Metric("glucast_pictures_drawn", "gauge", "Pictures drawn by Chromium")
 PICTURES_REUSED = Metric("glucast_pictures_reused", "gauge", "Pictures and figures from the cache")
@@ -111,6 +112,7 @@ QUERY: tuple[Metric, ...] = (
     READ_MODEL_SKIPPED,
     HANDLES,
     WAITERS,
+    EVENT_CLIENTS,
     COMPUTATIONS,
     PICTURES_DRAWN,
     PICTURES_REUSED,

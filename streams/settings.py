@@ -197,6 +197,9 @@ class Settings(BaseSettings):
     )
     answer_timeout_seconds: float = Field(30.0, gt=0, description="How long a request waits for its forecast.")
     waiters: int = Field(256, ge=1, description="Requests that may wait at once; more get 503 and Retry-After.")
+    event_clients: int = Field(
+        128, ge=1, description="Clients that may follow events at once, half of them with one key; more get 503."
+    )
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

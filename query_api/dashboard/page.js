@@ -1,198 +1,176 @@
-"use strict";
+// The page: who and what is shown, and what happens when an event comes or time passes.
+import * as alerts from "./alerts.js";
+import { keepKey, now, Problem, restoreKey } from "./api.js";
+import { redraw } from "./chart.js";
+import { byId, input, say, setText } from "./dom.js";
+import { follow } from "./events.js";
+import * as file from "./file.js";
+import * as history from "./history.js";
+import * as present from "./now.js";
+import * as people from "./people.js";
+import * as scores from "./scores.js";
+import { clock, keepUnit, restoreUnit } from "./words.js";
 
-const POLL_MILLISECONDS = 5000;
-const byId = (id) => document.getElementById(id);
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const state = { mode: "live", subject: "", tag: null, handle: null, asked: 0, figure: null, validUntil: null };
+const TICK_MILLISECONDS = 5000;
+/** After a reset rows go one by one, each in the records of its own topic: ask once more when they have gone. */
+const SETTLED_MILLISECONDS = 3000;
+const TABS = ["now", "history", "alerts", "scores"];
 
-async function call(path, options = {}) {
-  const headers = { accept: "application/json", ...options.headers };
-  const key = byId("key").value;
-  if (key) headers["x-api-key"] = key;
-  const response = await fetch(path, { ...options, headers });
-  if (response.status === 401 || response.status === 403) byId("key-label").hidden = false;
-  if (response.status === 304) return { unchanged: true };
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.detail || response.statusText);
-  return { body, tag: response.headers.get("etag") };
+const state = { mode: "live", tab: "now", subject: "", isLoaded: false, lost: 0, why: "" };
+
+/** Everything that a tab shows is asked for when it is opened, and moved by events while it is. */
+const refresh = {
+  now: present.refresh, history: history.refresh, alerts: alerts.refresh, scores: scores.refresh,
+};
+
+function refreshTab() {
+  present.refresh();
+  if (state.tab !== "now") refresh[/** @type {"history"} */ (state.tab)]();
+  else alerts.refresh();
 }
 
-function post(path, body) {
-  return call(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-}
-
-function say(text) { byId("message").textContent = text; }
-
-function clear() {
-  state.figure = null;
-  if (window.Plotly) Plotly.purge("plot");
-  byId("facts").replaceChildren();
-}
-
-/* The served figure has a fixed size and light colours: here it fits the page. */
-function draw(figure) {
-  state.figure = figure;
-  const narrow = innerWidth < 640;
-  const { data, layout } = structuredClone(figure);
-  delete layout.width;
-  layout.height = narrow ? 420 : 560;
-  layout.autosize = true;
-  if (narrow) {
-    layout.title.text = layout.title.text.split("<br>")[0].replace("Glucose forecast from", "Forecast from");
-    layout.title.font.size = 14;
-    layout.margin = { l: 52, r: 36, t: 70, b: 70 };
-    layout.annotations.at(-1).text = layout.annotations.at(-1).text.split("  ")[0];
-    layout.xaxis.title.text = "";
-    layout.showlegend = false;
-    layout.yaxis.title.text = "";
-  }
-  if (dark.matches) {
-    Object.assign(layout, { paper_bgcolor: "#1d2329", plot_bgcolor: "#1d2329" });
-    layout.font.color = "#e6eaee";
-    for (const trace of data) {
-      if (trace.fillcolor) trace.fillcolor = trace.fillcolor.replace("88,86,160", "168,166,240");
-    }
-    for (const axis of [layout.xaxis, layout.yaxis]) Object.assign(axis, { gridcolor: "#2b333b", linecolor: "#4a545e" });
-  }
-  Plotly.react("plot", data, layout, { displayModeBar: false, responsive: true });
-}
-
-function facts(pairs) {
-  byId("facts").replaceChildren(...pairs.map(([name, value]) => {
-    const pair = document.createElement("div");
-    const term = document.createElement("dt");
-    const detail = document.createElement("dd");
-    term.textContent = name;
-    detail.textContent = value;
-    if (name === "Age") detail.id = "age";
-    pair.append(term, detail);
-    return pair;
-  }));
-}
-
-const unit = () => byId("unit").value;
-const query = () => `unit=${encodeURIComponent(unit())}`;
-const percent = (value) => (value < 0.005 ? "<1 %" : value > 0.995 ? ">99 %" : `${Math.round(100 * value)} %`);
-
-/* Counted here: a forecast that has not changed is not sent again. */
-function tellAge() {
-  const until = new Date(state.validUntil);
-  const minutes = Math.max(0, Math.floor(15 - (until - Date.now()) / 60000));
-  if (byId("age")) byId("age").textContent = `${minutes} min, holds until ${until.toLocaleTimeString()}`;
-}
-
-async function showSubject() {
-  const subject = state.subject;
-  if (!subject) return;
-  const path = `/subjects/${encodeURIComponent(subject)}/forecast`;
-  const headers = state.tag ? { "if-none-match": state.tag } : {};
-  try {
-    const latest = await call(`${path}?${query()}`, { headers });
-    if (latest.unchanged) tellAge();
-    if (latest.unchanged || state.mode !== "live" || subject !== state.subject) return;
-    const plot = await call(`${path}/plot?${query()}`);
-    state.tag = latest.tag;
-    draw(plot.body);
-    const chart = latest.body;
-    const median = chart.median_mgdl || chart.median_mmoll;
-    const digits = unit() === "mg/dL" ? 0 : 1;
-    facts([
-      ["In 30 min", `${median[5].toFixed(digits)} ${unit()}`],
-      ["In 60 min", `${median[11].toFixed(digits)} ${unit()}`],
-      ["Highest chance below 70 mg/dL", percent(Math.max(...chart.p_below_70))],
-      ["Highest chance above 180 mg/dL", percent(Math.max(...chart.p_above_180))],
-      ["Last known point", new Date(chart.issue_time).toLocaleString() + (chart.simulated ? " (simulated)" : "")],
-      ["Age", ""],
-    ]);
-    state.validUntil = chart.valid_until;
-    tellAge();
-    say("");
-  } catch (error) {
-    if (subject === state.subject && state.mode === "live") { clear(); say(error.message); }
-  }
-}
-
-async function listSubjects() {
-  try {
-    const { body } = await call("/subjects");
-    byId("subjects").replaceChildren(...body.subjects.map((name) => new Option(name, name)));
-    if (!state.subject && body.subjects.length) choose(body.subjects[0]);
-    if (!body.subjects.length && state.mode === "live") say("No subject has a forecast yet: publish readings.");
-  } catch (error) { say(error.message); }
-}
-
+/** @param {string} subject */
 function choose(subject) {
-  Object.assign(state, { subject, tag: null });
-  byId("subject").value = subject;
-  clear();
-  showSubject();
+  if (!subject) return;
+  state.subject = subject;
+  input("subject").value = subject;
+  byId("chosen").hidden = false;
+  for (const part of [present, history, alerts, scores]) part.choose(subject);
+  people.choose(subject);
+  keepPlace();
+  refreshTab();
 }
 
-function base64(bytes) {
-  let text = "";
-  for (let start = 0; start < bytes.length; start += 0x8000) {
-    text += String.fromCharCode(...bytes.subarray(start, start + 0x8000));
+/** @param {string} tab */
+function open(tab) {
+  state.tab = TABS.includes(tab) ? tab : "now";
+  for (const name of TABS) {
+    byId(`panel-${name}`).hidden = name !== state.tab;
+    byId(`tab-${name}`).setAttribute("aria-selected", String(name === state.tab));
+    byId(`tab-${name}`).tabIndex = name === state.tab ? 0 : -1;
   }
-  return btoa(text);
+  keepPlace();
+  redraw();
+  if (state.subject) refreshTab();
 }
 
-async function takeFile() {
-  const file = byId("export").files[0];
-  if (!file) return;
-  clear();
-  byId("slider-label").hidden = true;
-  say(`Reading ${file.name} …`);
-  try {
-    const bytes = new Uint8Array(await file.arrayBuffer());
-    const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
-    const { body } = await post("/process_unified", { csv_base64: base64(bytes), timezone });
-    state.handle = body.handle;
-    byId("index").min = 1 - body.total_samples;
-    byId("index").value = 0;
-    byId("slider-label").hidden = false;
-    facts([["Samples", body.total_samples], ...body.warnings.messages.map((text) => text.split(/: (.*)/s).slice(0, 2))]);
-    showSample();
-  } catch (error) { say(error.message); }
-}
-
-async function showSample() {
-  if (!state.handle) return;
-  const index = Number(byId("index").value);
-  const number = ++state.asked;
-  byId("index-text").textContent = index === 12 ? "12 (the real forecast)" : index === 0 ? "0 (last recorded hour)" : index;
-  try {
-    const { body } = await post("/draw_a_plot", { handle: state.handle, index, unit: unit() });
-    if (number === state.asked && state.mode === "file") { draw(body); say(""); }
-  } catch (error) { if (number === state.asked) say(error.message); }
-}
-
+/** @param {string} mode live or file */
 function show(mode) {
   state.mode = mode;
   for (const name of ["live", "file"]) {
     byId(name).hidden = name !== mode;
-    byId(`show-${name}`).setAttribute("aria-pressed", name === mode);
+    byId(`show-${name}`).setAttribute("aria-pressed", String(name === mode));
   }
-  clear();
   say("");
-  state.tag = null;
-  if (mode === "live") showSubject(); else showSample();
+  redraw();
+  if (mode === "file") file.show();
 }
 
-addEventListener("DOMContentLoaded", () => {
-  byId("key").value = sessionStorage.getItem("glucast-key") || "";
-  byId("key").addEventListener("change", (event) => {
-    sessionStorage.setItem("glucast-key", event.target.value);
-    listSubjects();
+/** Who and what is shown stays when the page is loaded again. */
+function keepPlace() {
+  const place = new URLSearchParams({ subject: state.subject, tab: state.tab });
+  window.history.replaceState(null, "", `#${place}`);
+}
+
+async function loadAll() {
+  try {
+    const ids = await people.load();
+    state.isLoaded = true;
+    if (!state.subject && ids.length) choose([...ids].sort((one, other) => one.localeCompare(other))[0]);
+    else if (state.subject) refreshTab();
+    if (!ids.length && state.mode === "live") say("No subject has readings yet: publish readings.");
+  } catch (error) {
+    if (error instanceof Problem) say(error.message);
+  }
+}
+
+/** @param {import("./events.js").Told} told */
+function take({ kind, data }) {
+  const mine = data.subject_id === state.subject;
+  switch (kind) {
+    case "reading":
+      people.takeReading(data);
+      if (!state.subject) choose(data.subject_id);
+      else if (mine && data.status === "no_forecast") present.refresh();
+      break;
+    case "forecast":
+      people.takeForecast(data);
+      if (!state.subject) choose(data.subject_id);
+      else if (mine && Date.parse(data.issue_time) >= present.newestIssue()) present.refresh();
+      if (mine && state.tab === "history") history.refresh();
+      break;
+    case "alerts":
+      people.takeAlerts(data);
+      alerts.take(data);
+      break;
+    case "scores":
+      scores.take(data);
+      break;
+    case "reset":
+      loadAll();
+      setTimeout(loadAll, SETTLED_MILLISECONDS);
+      break;
+  }
+  present.head();
+}
+
+/** @param {import("./api.js").Problem | null} problem */
+function connected(problem) {
+  state.lost = problem ? state.lost || now() : 0;
+  state.why = problem ? problem.message : "";
+  byId("connection").hidden = !problem;
+  tellConnection();
+  if (problem && (problem.status === 401 || problem.status === 403)) say(problem.message);
+  // Follow first, ask second: what comes between the two is then not missed. Where nobody can follow, what is stored
+  // is shown all the same.
+  else if (!state.isLoaded) loadAll();
+  else if (!problem) refreshTab();
+}
+
+function tellConnection() {
+  if (state.lost) setText("connection", `Not live since ${clock(state.lost)}: ${state.why}`);
+}
+
+function tick() {
+  if (state.mode !== "live") return;
+  people.show();
+  present.tick();
+  alerts.show();
+}
+
+function tabKeys() {
+  byId("tabs").addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = TABS[(TABS.indexOf(state.tab) + step + TABS.length) % TABS.length];
+    open(next);
+    byId(`tab-${next}`).focus();
   });
-  byId("show-live").addEventListener("click", () => show("live"));
-  byId("show-file").addEventListener("click", () => show("file"));
-  byId("subject").addEventListener("change", (event) => choose(event.target.value.trim()));
-  byId("export").addEventListener("change", takeFile);
-  byId("index").addEventListener("input", showSample);
-  byId("unit").addEventListener("change", () => { state.tag = null; if (state.mode === "live") showSubject(); else showSample(); });
-  for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
-  dark.addEventListener("change", () => state.figure && draw(state.figure));
-  listSubjects();
-  setInterval(() => { if (state.mode === "live" && !document.hidden) { state.subject ? showSubject() : listSubjects(); } },
-    POLL_MILLISECONDS);
+  for (const name of TABS) byId(`tab-${name}`).addEventListener("click", () => open(name));
+}
+
+restoreKey();
+restoreUnit();
+for (const part of [history, alerts, scores, file]) part.begin();
+people.begin(choose);
+tabKeys();
+byId("key").addEventListener("change", () => { keepKey(); location.reload(); });
+byId("show-live").addEventListener("click", () => show("live"));
+byId("show-file").addEventListener("click", () => show("file"));
+input("subject").addEventListener("change", () => choose(input("subject").value.trim()));
+byId("unit").addEventListener("change", () => {
+  keepUnit();
+  people.show();
+  alerts.show();
+  scores.show();
+  present.again();
+  if (state.tab === "history") history.refresh();
+  if (state.tab === "alerts") alerts.refresh();
+  if (state.mode === "file") file.show();
 });
+for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
+const place = new URLSearchParams(location.hash.slice(1));
+open(place.get("tab") || "now");
+if (place.get("subject")) choose(place.get("subject") || "");
+follow("/events", take, connected);
+setInterval(tick, TICK_MILLISECONDS);

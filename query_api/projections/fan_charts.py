@@ -98,7 +98,7 @@ class FanChartLog:
         self._store.stage(self._key("t", place), None)
 
     def _key(self, kind: str, place: ChartKey) -> bytes:
-        return f"{kind}/{place.place}/{LANES.index(self._lane)}/{place.model}".encode()
+        return _row_key(kind, place, self._lane)
 
 
 class FanCharts:
@@ -118,6 +118,12 @@ class FanCharts:
         for key, value in self._store.scan(prefix):
             found.setdefault(int(key[len(prefix) :].split(b"/")[0]), ChartRow.unpack(value))
         return found
+
+    def of_key(self, key: str, lane: Lane) -> ChartRow | None:
+        """The chart of the served model under a key of a lane's table."""
+        place = ChartKey.parse(key)
+        value = None if place is None else self._store.get(_row_key("c", place, lane))
+        return None if value is None else ChartRow.unpack(value)
 
     def latest(self, subject_id: str) -> ChartRow | None:
         """The forecast with the newest last known point."""
@@ -153,6 +159,10 @@ class FanCharts:
 
     def _scan(self, prefix: str) -> Iterator[ChartRow]:
         return (ChartRow.unpack(value) for _, value in self._store.scan(f"c/{prefix}".encode()))
+
+
+def _row_key(kind: str, place: ChartKey, lane: Lane) -> bytes:
+    return f"{kind}/{place.place}/{LANES.index(lane)}/{place.model}".encode()
 
 
 def _rows(store: Store, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

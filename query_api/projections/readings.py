@@ -5,7 +5,8 @@ n/<subject>   of those that were accepted since, the outcome of the newest by it
 e/…           the readings themselves: see `query_api.projections.measured`
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Collection, Iterator
 
 from query_api.projections.fan_charts import subject_key
 from query_api.projections.measured import Measured
@@ -62,6 +63,14 @@ class Readings:
     def newest(self, subject_id: str) -> ReadingOutcome | None:
         """What became of the accepted reading with the newest time."""
         return self._outcome(_newest_row(subject_id))
+
+    def subjects(self, among: Collection[str] | None = None, limit: int = 100) -> list[str]:
+        """Subjects of whom a reading has come; where `among` is given, of these alone."""
+        if among is not None:
+            known = (each for each in among if self._store.get(_row(each)) is not None)
+        else:
+            known = (key[2:].decode() for key, _ in self._store.scan(b"r/"))
+        return list(itertools.islice(known, limit))
 
     def _outcome(self, row: bytes) -> ReadingOutcome | None:
         value = self._store.get(row)

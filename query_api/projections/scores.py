@@ -11,6 +11,11 @@ from schemas.score_state import ScoreState
 from streams.topology import SCORES_CHANGELOG
 
 
+def scores_key(subject_id: str) -> str:
+    """Subscribe to what is added to a subject's scores."""
+    return f"scores/{subject_id}"
+
+
 class Scores:
     """The projection and its view. A row that cannot be read is not taken: the one before stays."""
 
@@ -20,10 +25,9 @@ class Scores:
         self._store = store
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
-        if value is not None:
-            ScoreState.from_bytes(value)
+        state = ScoreState.from_bytes(value)
         self._store.stage(_key(key), value)
-        yield from ()
+        yield scores_key(key), state
 
     def forget(self, subject_id: str) -> None:
         """Stage the end of a subject's scores."""

@@ -1,6 +1,5 @@
 """Alerts of a subject: what was told, what became of it, a snooze, and the settings."""
 
-import datetime
 import time
 from typing import Annotated
 
@@ -9,50 +8,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from query_api.access import access
 from query_api.routers.subjects import Subject, Uses
-from schemas.alert import (
-    THRESHOLD_MGDL,
-    AlertKind,
-    AlertSettings,
-    AlertState,
-    AlertStatus,
-    ErrorChange,
-    FallChange,
-    RuleChange,
-    Snoozed,
-    StaleChange,
-    level_of,
-    time_of_slot,
-)
+from query_api.told_alerts import AlertsAnswer, alerts_answer
+from schemas.alert import AlertSettings, ErrorChange, FallChange, RuleChange, Snoozed, StaleChange
 from schemas.errors import UnavailableError
-from schemas.fan_chart import DISCLAIMER
 
 router = APIRouter(tags=["alerts"])
-
-
-class ToldAlert(BaseModel):
-    """An alert and what became of it."""
-
-    alert_id: str
-    kind: AlertKind
-    status: AlertStatus
-    threshold_mgdl: float | None
-    probability: float | None
-    horizon_minutes: int | None
-    glucose_mgdl: float | None
-    issue_time: datetime.datetime
-    onset_time: datetime.datetime | None
-    lead_minutes: int | None
-    rate_mgdl_per_minute: float | None = Field(description="Of falling_fast, below 0.")
-    ended_time: datetime.datetime | None
-
-
-class AlertsAnswer(BaseModel):
-    subject_id: str
-    holding: list[AlertKind] = Field(description="Alerts whose episode has not ended.")
-    snoozed_until: dict[Snoozed, datetime.datetime]
-    recent: list[ToldAlert] = Field(description="The newest first, twelve at most.")
-    last_judged: datetime.datetime | None = Field(description="Last known point of the newest forecast looked at.")
-    disclaimer: str = DISCLAIMER
 
 
 def _whole(value: object) -> object:
@@ -109,7 +69,7 @@ class SnoozeBody(BaseModel):
 @access("key", scope="read", whose="path")
 async def alerts(uses: Uses, subject_id: Subject) -> AlertsAnswer:
     """The subject's recent alerts, which of them hold, and what is snoozed. Not a medical device."""
-    return _answer(subject_id, uses.read_model.alerts.of(subject_id))
+    return alerts_answer(subject_id, uses.read_model.alerts.of(subject_id))
 
 
 @router.post("/subjects/{subject_id}/alerts/snooze")
@@ -117,7 +77,7 @@ async def alerts(uses: Uses, subject_id: Subject) -> AlertsAnswer:
 async def snooze(uses: Uses, subject_id: Subject, body: SnoozeBody) -> AlertsAnswer:
     """No alerts of one direction for a while; answers when the worker has confirmed it."""
     until_ms = int(time.time() * 1000) + body.minutes * 60_000
-    return _answer(subject_id, await uses.submit.snooze(subject_id, body.direction, until_ms))
+    return alerts_answer(subject_id, await uses.submit.snooze(subject_id, body.direction, until_ms))
 
 
 @router.get("/subjects/{subject_id}/alerts/settings")
@@ -133,28 +93,3 @@ async def change_settings(uses: Uses, subject_id: Subject, body: SettingsBody) -
     """From the next forecast on; what is left out is as the preset has it. Answers when the worker has confirmed it."""
     wanted = AlertSettings.model_validate(body.model_dump())
     return (await uses.submit.alert_settings(subject_id, wanted)).settings
-
-
-def _answer(subject_id: str, state: AlertState) -> AlertsAnswer:
-    now_ms = time.time() * 1000
-    return AlertsAnswer(
-        subject_id=subject_id,
-        holding=list(state.episodes),
-        snoozed_until={
-            direction: datetime.datetime.fromtimestamp(until / 1000, datetime.UTC)
-            for direction, until in state.snoozed_until_ms.items()
-            if until > now_ms
-        },
-        recent=[
-            ToldAlert(
-                **each.model_dump(exclude={"slot", "onset_slot", "ended_slot", "horizon_minutes"}),
-                threshold_mgdl=None if (level := level_of(each.kind)) is None else THRESHOLD_MGDL[level],
-                horizon_minutes=None if level is None else each.horizon_minutes,
-                issue_time=time_of_slot(each.slot),
-                onset_time=None if each.onset_slot is None else time_of_slot(each.onset_slot),
-                ended_time=None if each.ended_slot is None else time_of_slot(each.ended_slot),
-            )
-            for each in reversed(state.recent)
-        ],
-        last_judged=None if state.slot is None else time_of_slot(state.slot),
-    )

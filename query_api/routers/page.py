@@ -16,7 +16,11 @@ DASHBOARD = Path(__file__).parent.parent / "dashboard"
 SHORT = {"cache-control": "no-cache"}
 _DAY = {"cache-control": "public, max-age=86400"}
 _TYPES = {".css": "text/css", ".js": "text/javascript"}
-_OWN = ("page.css", "page.js", "docs.js")
+_OWN = (
+    "page.css", "docs.js",
+    *(f"{name}.js" for name in ("page", "alerts", "api", "chart", "dom", "events", "file", "history", "now", "people",
+                                "scores", "words")),
+)  # fmt: skip
 _OF_PACKAGES = {
     "plotly.min.js": ("plotly", "package_data"),
     "swagger-ui-bundle.js": ("fastapi_swagger", "resources"),
@@ -27,7 +31,7 @@ _OF_PACKAGES = {
 @router.get("/")
 @access("everybody")
 async def page() -> FileResponse:
-    """Pick a subject or upload a file, and look at its forecasts."""
+    """People with their forecasts, history, alerts and accuracy as they come; or a file and its samples."""
     return FileResponse(DASHBOARD / "page.html", media_type="text/html", headers=SHORT)
 
 

@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from deploy.brokers.wire import free_port
 from query_api import image
-from query_api.app import create_app, server_config
+from query_api.app import Server, create_app, server_config
 from query_api.figure import figure
 from query_api.image import Images
 from schemas.errors import UnavailableError
@@ -25,13 +24,13 @@ from tests.browser.window import Window, window
 from tests.kit.charts import fan_chart
 from tests.kit.query import FakeBrowser
 from tests.kit.samples import dexcom, glucose_rows
-from tests.kit.small_pipeline import SmallPipeline, at
+from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 PNG = b"\x89PNG"
-PLOTTED = "document.querySelectorAll('#plot .scatterlayer .trace').length >= 14"
+PLOTTED = "document.querySelectorAll('#file-plot .scatterlayer .trace').length >= 14"
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ async def url(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
     port = free_port()
     config = server_config(create_app(settings, tmp_path / "query"), settings)
     config.port = port
-    server = uvicorn.Server(config)
+    server = Server(config)
     task = asyncio.create_task(server.serve())
     await until_async(lambda: server.started, "the server listens")
     yield f"http://127.0.0.1:{port}/"
@@ -68,29 +67,13 @@ async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline
         await give(tab, dexcom(glucose_rows(121)))
         await tab.until(PLOTTED)
         assert await tab.evaluate("document.getElementById('index').min") == "-13"
-        title = await tab.until("document.querySelector('#plot .gtitle').textContent")
+        title = await tab.until("document.querySelector('#file-plot .gtitle').textContent")
         slider = "document.getElementById('index')"
         await tab.evaluate(f"{slider}.value = 12, {slider}.dispatchEvent(new Event('input'))")
-        await tab.until(f"document.querySelector('#plot .gtitle').textContent !== {json.dumps(title)}")
+        await tab.until(f"document.querySelector('#file-plot .gtitle').textContent !== {json.dumps(title)}")
         assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         await give(tab, b"nonsense")
         await tab.until("document.getElementById('message').textContent.includes('format')")
-
-
-async def test_a_subject_is_shown_as_its_forecasts_come(url: str, pipeline: SmallPipeline) -> None:
-    async with window(url) as tab:
-        await tab.until("document.getElementById('message').textContent.includes('publish readings')")
-        readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(97)]
-        await tab.evaluate(
-            "fetch('/subjects/anna/readings', {method: 'POST', headers: {'content-type': 'application/json'}, "
-            f"body: {json.dumps(json.dumps(readings))}}}).then((response) => response.status)"
-        )
-        await tab.until(PLOTTED)
-        assert await tab.evaluate("document.getElementById('subject').value") == "anna"
-        facts = await tab.evaluate("document.getElementById('facts').textContent")
-        assert "0 min, holds until" in facts
-        assert "simulated" in facts
-        assert "not for treatment decisions" in await tab.evaluate("document.body.textContent")
 
 
 async def test_the_docs_are_shown_without_asking_anybody_else(url: str) -> None:

@@ -2,9 +2,12 @@
 
 import base64
 import contextlib
+import functools
+import importlib.util
 import logging
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import choreographer
@@ -50,6 +53,22 @@ class Window:
         await self._tab.send_command("Page.navigate", params={"url": url})
         await self.until("document.readyState === 'complete'")
 
+    async def press(self, key: str) -> None:
+        """A key, as the keyboard sends it to what has the focus."""
+        for kind in ("keyDown", "keyUp"):
+            params = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": _CODES[key]}
+            await self._tab.send_command("Input.dispatchKeyEvent", params=params)
+
+    async def barriers(self) -> list[str]:
+        """What axe finds that keeps people out: its serious and critical findings, each with where it is."""
+        await self.evaluate(_axe() + "; 0")
+        found: list[str] = await self.evaluate(
+            "axe.run(document, {resultTypes: ['violations']}).then(({violations}) => violations"
+            ".filter((each) => ['serious', 'critical'].includes(each.impact))"
+            ".flatMap((each) => each.nodes.map((node) => `${each.id}: ${node.html.slice(0, 160)}`)))"
+        )
+        return found
+
     async def complaints(self) -> list[str]:
         """What the page has written to the console as an error, could not load or was not allowed."""
         found: list[str] = await self.evaluate("window.complaints")
@@ -61,6 +80,18 @@ class Window:
             "[location.href, ...performance.getEntriesByType('resource').map((entry) => entry.name)]"
         )
         return found
+
+
+_CODES = {"ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}
+
+
+@functools.cache
+def _axe() -> str:
+    """The script of axe, which a package ships for another browser's driver: that is neither needed nor imported."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    assert found is not None
+    assert found.origin is not None
+    return (Path(found.origin).parent / "axe.min.js").read_text()
 
 
 _WATCH = """

@@ -180,6 +180,7 @@ def test_every_metric_that_a_person_waits_for_is_on_the_dashboard() -> None:
     assert sorted(unseen) == [
         "glucast_computations",
         "glucast_engine",
+        "glucast_event_clients",
         "glucast_handles",
         "glucast_in_flight",
         "glucast_outstanding",

@@ -11,12 +11,11 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from deploy.brokers.wire import LOOPBACK, free_port
 from query_api import image
-from query_api.app import create_app, server_config
+from query_api.app import Server, create_app, server_config
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services
 from streams.settings import Settings
@@ -88,12 +87,12 @@ def body_of(raw: bytes, **more: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def listening(settings: Settings, directory: Path) -> AsyncIterator[str]:
-    """The address of an API on a port of its own, which has read what Kafka holds."""
+async def listening(settings: Settings, directory: Path, port: int | None = None) -> AsyncIterator[str]:
+    """The address of an API on a port of its own, or this one, which has read what Kafka holds."""
     app = create_app(settings, directory / "query")
     config = server_config(app, settings)
-    config.host, config.port = LOOPBACK, free_port()
-    server = uvicorn.Server(config)
+    config.host, config.port = LOOPBACK, port or free_port()
+    server = Server(config)
     task = asyncio.create_task(server.serve())
     try:
         await until_async(lambda: server.started, "the server listens")

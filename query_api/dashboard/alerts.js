@@ -1,0 +1,264 @@
+// Alerts of one person: what holds, what was told and what became of it, quiet for a while, and how they are wanted.
+import { call, now, ofSubject, Problem, send } from "./api.js";
+import { byId, element, say, select, setText } from "./dom.js";
+import { clock, glucose, KINDS, moment, percent, side, spread, unit } from "./words.js";
+
+const DIRECTIONS = { low: "lows", high: "highs", data: "missing readings" };
+/** @typedef {keyof typeof DIRECTIONS} Direction */
+const OF_KIND = /** @type {Array<[string, number]>} */ (
+  [["urgent_low", 54], ["low", 70], ["high", 180], ["urgent_high", 250]]
+);
+/** @type {Record<string, {name: string, label: string, options: Array<[string, number]>}>} Kinds without a level. */
+const OTHERS = {
+  falling_fast: {
+    name: "rate_mgdl_per_minute", label: "by",
+    options: [["2 mg/dL (0.1 mmol/L) a minute", 2], ["3 mg/dL (0.2 mmol/L) a minute", 3]],
+  },
+  stale_data: { name: "minutes", label: "after", options: [["15 min", 15], ["20 min", 20], ["30 min", 30], ["60 min", 60]] },
+  sensor_error: { name: "readings", label: "after", options: [["1 error", 1], ["3 in a row", 3], ["6 in a row", 6]] },
+};
+/** @type {Record<string, string>} What each preset is, as it was measured on people that nothing was fitted to. */
+const PRESETS = {
+  quiet: "Fewest: of lows 0.7 to 1 false alert a day.",
+  balanced: "As a start: of lows 1.3 to 1.7 false alerts a day.",
+  early: "Earliest: of lows 2.2 to 2.9 false alerts a day; highs too.",
+};
+
+const state = {
+  subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false, shown: "",
+};
+
+export function begin() {
+  for (const direction of /** @type {Direction[]} */ (Object.keys(DIRECTIONS))) {
+    byId(`snooze-${direction}`).addEventListener("click", () => snooze(direction, Number(select("snooze-for").value)));
+  }
+  byId("settings").addEventListener("input", () => { state.changed = true; explain(); });
+  byId("settings").addEventListener("submit", save);
+  byId("undo").addEventListener("click", () => { state.changed = false; fill(); });
+}
+
+/** @param {string} subject */
+export function choose(subject) {
+  Object.assign(state, { subject, alerts: null, settings: null, changed: false, shown: "" });
+  byId("told").replaceChildren();
+  byId("holding").hidden = true;
+  byId("quiet").replaceChildren();
+}
+
+export async function refresh() {
+  const { subject } = state;
+  if (!subject) return;
+  try {
+    const [alerts, settings] = await Promise.all([
+      call(ofSubject(subject, "/alerts")), call(ofSubject(subject, "/alerts/settings")),
+    ]);
+    if (subject !== state.subject) return;
+    state.settings = settings.body;
+    if (!state.changed) fill();
+    take(alerts.body);
+  } catch (error) {
+    if (error instanceof Problem && subject === state.subject) say(error.message);
+  }
+}
+
+/** @param {any} alerts as GET …/alerts answers */
+export function take(alerts) {
+  if (alerts.subject_id !== state.subject) return;
+  state.alerts = alerts;
+  show();
+}
+
+/** Also as time passes, and in another unit. */
+export function show() {
+  const { alerts } = state;
+  if (!alerts) return;
+  const snoozed = Object.entries(/** @type {Record<Direction, string>} */ (alerts.snoozed_until))
+    .filter(([, until]) => Date.parse(until) > now());
+  // Whoever is on a button of a row stays on it as long as nothing has changed.
+  const shown = JSON.stringify([alerts, snoozed, unit()]);
+  if (shown === state.shown) return;
+  state.shown = shown;
+  const holding = byId("holding");
+  holding.hidden = alerts.holding.length === 0;
+  const sides = alerts.holding.map(side);
+  holding.className = ["low", "high"].find((each) => sides.includes(each)) || "data";
+  setText("holding-words", alerts.holding.map(holdingWords).join(" "));
+  byId("quiet").replaceChildren(...snoozed.map(([name, until]) => {
+    const direction = /** @type {Direction} */ (name);
+    return element(
+      "li", {}, `No alerts of ${DIRECTIONS[direction]} until ${clock(until)}. `,
+      element("button", { type: "button", click: () => snooze(direction, 0) }, "End"),
+    );
+  }));
+  byId("told").replaceChildren(...alerts.recent.map(row));
+  byId("none-told").hidden = alerts.recent.length > 0;
+  byId("judged").textContent = alerts.last_judged ? `Last looked at the forecast of ${moment(alerts.last_judged)}.` : "";
+}
+
+/** @param {string} kind */
+function holdingWords(kind) {
+  const told = state.alerts.recent.find((/** @type {any} */ each) => each.kind === kind && each.status === "raised");
+  const level = OF_KIND.find(([name]) => name === kind);
+  if (!level) return told ? `${KINDS[kind]} since ${clock(told.issue_time)}.` : `${KINDS[kind]}.`;
+  const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(level[1])} ${unit()}`;
+  return told ? `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}).` : `${words}.`;
+}
+
+/** @param {string} kind one of a level */
+const beyond = (kind) => (side(kind) === "low" ? "below" : "above");
+
+/** @param {any} alert */
+function row(alert) {
+  return element(
+    "li", { class: side(alert.kind) },
+    element("time", { datetime: alert.issue_time }, moment(alert.issue_time)), " ",
+    element("strong", {}, KINDS[alert.kind]), " ",
+    element("span", {}, alert.status === "missed" ? "" : chanceWords(alert)), " ",
+    element("span", { class: `became ${alert.status}` }, became(alert)),
+  );
+}
+
+/** @param {any} alert */
+function chanceWords(alert) {
+  const at = alert.glucose_mgdl === null ? "" : `at ${glucose(alert.glucose_mgdl)}`;
+  if (alert.rate_mgdl_per_minute !== null) return `${at}: ${spread(alert.rate_mgdl_per_minute)} ${unit()} a minute`;
+  if (alert.threshold_mgdl === null) return at;
+  return `${at}: ${percent(alert.probability)} ${beyond(alert.kind)} ${glucose(alert.threshold_mgdl)} ` +
+    `within ${alert.horizon_minutes} min`;
+}
+
+/** @param {any} alert */
+function became(alert) {
+  switch (alert.status) {
+    case "hit": return `it came ${alert.lead_minutes} min later`;
+    case "false": return "it did not come";
+    case "missed": return `began at ${clock(alert.onset_time)}, and no alert came before`;
+    case "unknown": return "no readings tell what became of it";
+    case "ended": return alert.ended_time ? `over at ${clock(alert.ended_time)}` : "over";
+    default: return alert.threshold_mgdl === null ? "goes on" : "not decided yet";
+  }
+}
+
+/** @param {Direction} direction @param {number} minutes */
+async function snooze(direction, minutes) {
+  try {
+    take(await send("POST", ofSubject(state.subject, "/alerts/snooze"), { direction, minutes }));
+    say(minutes ? `No alerts of ${DIRECTIONS[direction]} for ${minutes} minutes.` : `Alerts of ${DIRECTIONS[direction]} come again.`);
+  } catch (error) {
+    if (error instanceof Problem) say(error.message);
+  }
+}
+
+/** The form as the settings are. */
+function fill() {
+  const { settings } = state;
+  if (!settings) return;
+  select("preset").value = settings.preset;
+  select("cooldown").value = String(settings.cooldown_minutes);
+  select("repeat").value = settings.repeat_minutes === null ? "" : String(settings.repeat_minutes);
+  byId("rules").replaceChildren(
+    ...OF_KIND.map(([kind, threshold]) => rule(kind, threshold, settings[kind])),
+    ...Object.keys(OTHERS).map((kind) => other(kind, settings[kind])),
+  );
+  explain();
+}
+
+function explain() {
+  byId("preset-words").textContent = PRESETS[select("preset").value] || "";
+  byId("unsaved").hidden = !state.changed;
+}
+
+/** @param {string} kind @param {string} name @param {Array<[string, string]>} options @param {string} chosen */
+function choice(kind, name, options, chosen) {
+  const made = /** @type {HTMLSelectElement} */ (element("select", { name: `${kind}-${name}` }));
+  made.append(...options.map(([text, value]) => new Option(text, value, false, value === chosen)));
+  return element("label", {}, `${name[0].toUpperCase()}${name.slice(1)} `, made);
+}
+
+/** @param {string} kind @param {any} change */
+const whether = (kind, change) => choice(
+  kind, "alerts", [["as the preset", ""], ["on", "on"], ["off", "off"]],
+  change.enabled === null ? "" : change.enabled ? "on" : "off",
+);
+
+/** @param {string} kind @param {any} change */
+function when(kind, change) {
+  const band = change.active || "";
+  const bands = /** @type {Array<[string, string]>} */ (
+    [["always", ""], ["at night, 22 to 7", "22:00-07:00"], ["by day, 7 to 22", "07:00-22:00"]]
+  );
+  if (band && !bands.some(([, value]) => value === band)) bands.push([band, band]);
+  return choice(kind, "when", bands, band);
+}
+
+/** @param {string} kind one without a level @param {any} change */
+function other(kind, change) {
+  const { name, label, options } = OTHERS[kind];
+  const chosen = change[name] === null ? "" : String(change[name]);
+  const known = options.map(([text, value]) => /** @type {[string, string]} */ ([text, String(value)]));
+  if (chosen && !known.some(([, value]) => value === chosen)) known.push([chosen, chosen]);
+  return element(
+    "fieldset", {}, element("legend", {}, KINDS[kind]), whether(kind, change),
+    choice(kind, label, [["as the preset", ""], ...known], chosen), when(kind, change),
+  );
+}
+
+/** @param {string} kind @param {number} threshold @param {any} change */
+function rule(kind, threshold, change) {
+  const probability = change.probability === null ? "" : String(Math.round(100 * change.probability));
+  const chances = ["10", "15", "20", "28", "40", "55", "70", "80", "90"];
+  if (probability && !chances.includes(probability)) chances.push(probability);
+  return element(
+    "fieldset", {},
+    element("legend", {}, `${KINDS[kind]} (${beyond(kind)} ${glucose(threshold)} ${unit()})`),
+    whether(kind, change),
+    choice(kind, "from", [["as the preset", ""], ...chances.map((each) => /** @type {[string, string]} */ ([`${each} % chance`, each]))],
+      probability),
+    choice(kind, "within", [["as the preset", ""], ...["15", "30", "45", "60"].map(
+      (each) => /** @type {[string, string]} */ ([`${each} min`, each]))],
+      change.horizon_minutes === null ? "" : String(change.horizon_minutes)),
+    when(kind, change),
+  );
+}
+
+/** @param {Event} event */
+async function save(event) {
+  event.preventDefault();
+  const form = new FormData(/** @type {HTMLFormElement} */ (byId("settings")));
+  /** @param {string} name */
+  const field = (name) => String(form.get(name) || "");
+  const wanted = /** @type {Record<string, any>} */ ({
+    preset: field("preset"), cooldown_minutes: Number(field("cooldown")),
+    repeat_minutes: field("repeat") ? Number(field("repeat")) : null,
+  });
+  for (const [kind] of OF_KIND) {
+    const [on, from, within] = [field(`${kind}-alerts`), field(`${kind}-from`), field(`${kind}-within`)];
+    wanted[kind] = {
+      enabled: on ? on === "on" : null,
+      probability: from ? chanceOf(kind, Number(from)) : null,
+      horizon_minutes: within ? Number(within) : null,
+      active: field(`${kind}-when`) || null,
+    };
+  }
+  for (const [kind, { name, label }] of Object.entries(OTHERS)) {
+    const [on, chosen] = [field(`${kind}-alerts`), field(`${kind}-${label}`)];
+    wanted[kind] = {
+      ...state.settings[kind], enabled: on ? on === "on" : null, active: field(`${kind}-when`) || null,
+      [name]: chosen ? Number(chosen) : null,
+    };
+  }
+  try {
+    state.settings = await send("PUT", ofSubject(state.subject, "/alerts/settings"), wanted);
+    state.changed = false;
+    fill();
+    say("Saved: it holds from the next forecast on.");
+  } catch (error) {
+    if (error instanceof Problem) say(error.message);
+  }
+}
+
+/** What was not changed keeps its digits. @param {string} kind @param {number} whole */
+function chanceOf(kind, whole) {
+  const before = state.settings[kind].probability;
+  return before !== null && Math.round(100 * before) === whole ? before : whole / 100;
+}

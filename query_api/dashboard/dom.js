@@ -1,0 +1,55 @@
+// Elements by id, and new ones.
+
+/** @param {string} id @returns {HTMLElement} */
+export function byId(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no ${id}`);
+  return found;
+}
+
+/** @param {string} id @returns {HTMLInputElement} */
+export const input = (id) => /** @type {HTMLInputElement} */ (byId(id));
+
+/** @param {string} id @returns {HTMLSelectElement} */
+export const select = (id) => /** @type {HTMLSelectElement} */ (byId(id));
+
+/**
+ * A new element; what is no node becomes text, never markup.
+ * @param {string} tag
+ * @param {Record<string, string | boolean | EventListener>} [attributes] functions listen to the event of their name
+ * @param {...(Node | string | number)} children
+ * @returns {HTMLElement}
+ */
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") made.addEventListener(name, value);
+    else if (typeof value === "boolean") made.toggleAttribute(name, value);
+    else made.setAttribute(name, value);
+  }
+  made.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+  return made;
+}
+
+/**
+ * The pairs of a list of facts.
+ * @param {string} id of a dl
+ * @param {Array<[string, string | number, string?]>} pairs name, value, and the id of the value
+ */
+export function facts(id, pairs) {
+  byId(id).replaceChildren(...pairs.map(([name, value, valueId]) => element(
+    "div", {}, element("dt", {}, name), element("dd", valueId ? { id: valueId } : {}, value),
+  )));
+}
+
+/**
+ * Screen readers say anew what is set anew: so only what has changed.
+ * @param {string} id @param {string} text
+ */
+export function setText(id, text) {
+  const place = byId(id);
+  if (place.textContent !== text) place.textContent = text;
+}
+
+/** @param {string} text */
+export const say = (text) => setText("message", text);

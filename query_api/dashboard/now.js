@@ -1,0 +1,123 @@
+// The present forecast of one person, or why there is none and when one is expected.
+import { call, now, ofSubject, Problem } from "./api.js";
+import * as chart from "./chart.js";
+import { byId, facts, say } from "./dom.js";
+import { person, value, when } from "./people.js";
+import { age, clock, glucose, moment, percent, riskOf, trend, unit, unitQuery } from "./words.js";
+
+const state = { subject: "", tag: /** @type {string | null} */ (null), chart: /** @type {any} */ (null), asked: 0 };
+
+/** The newest known last point of the chosen person's forecasts; 0 where none is known. */
+export const newestIssue = () => (state.chart ? Date.parse(state.chart.issue_time) : 0);
+
+/** @param {string} subject */
+export function choose(subject) {
+  Object.assign(state, { subject, tag: null, chart: null });
+  chart.clear("plot");
+  byId("nothing").hidden = true;
+  byId("sentence").textContent = "";
+  facts("facts", []);
+  head();
+}
+
+/** Value, trend and age of the latest reading, above everything. */
+export function head() {
+  const known = person(state.subject);
+  byId("who").textContent = state.subject;
+  byId("latest").replaceChildren(value(known));
+  byId("latest-age").textContent = state.subject ? when(known) : "";
+}
+
+/** Anew in another unit. */
+export function again() {
+  state.tag = null;
+  return refresh();
+}
+
+/** Ask for the present forecast; what is unchanged is not sent again. */
+export async function refresh() {
+  const { subject } = state;
+  if (!subject) return;
+  const asked = ++state.asked;
+  /** @type {Record<string, string>} */
+  const headers = state.tag ? { "if-none-match": state.tag } : {};
+  try {
+    const latest = await call(ofSubject(subject, "/forecast"), { headers });
+    if (asked !== state.asked) return;
+    if (latest.unchanged) { say(""); tick(); return; }
+    const plot = await call(ofSubject(subject, `/forecast/plot?${unitQuery()}`));
+    if (asked !== state.asked) return;
+    Object.assign(state, { tag: latest.tag, chart: latest.body });
+    byId("nothing").hidden = true;
+    say("");
+    tell();
+    chart.draw("plot", plot.body, byId("sentence").textContent || "");
+  } catch (error) {
+    if (asked !== state.asked || !(error instanceof Problem)) return;
+    if (error.code === "no_forecast") none(error);
+    else if (state.chart && now() < Date.parse(state.chart.valid_until)) say(error.message);
+    else { drop(); say(error.message); }
+  }
+}
+
+/** @param {Problem} problem */
+function none(problem) {
+  drop();
+  say("");
+  byId("nothing").hidden = false;
+  byId("why").textContent = sentenceOf(problem.message);
+  const at = problem.expectedAt;
+  byId("expected").textContent = at ? `Expected with the reading of ${moment(at)}, if readings go on as they do.` : "";
+}
+
+/** @param {string} text */
+const sentenceOf = (text) => `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
+
+/** Nothing is shown as the present that is not. */
+function drop() {
+  Object.assign(state, { tag: null, chart: null });
+  chart.clear("plot");
+  byId("sentence").textContent = "";
+  facts("facts", []);
+}
+
+function tell() {
+  const { chart: found } = state;
+  const [at5, at95] = [0.05, 0.95].map((level) => found.quantiles_mgdl[found.quantile_levels.indexOf(level)]);
+  const risk = riskOf(found);
+  /** @param {number} step */
+  const inMinutes = (step) =>
+    `about ${glucose(found.median_mgdl[step])} (90 %: ${glucose(at5[step])} to ${glucose(at95[step])})`;
+  const last = person(state.subject).reading;
+  const words = last ? trend(last.direction)[1] : "";
+  const present = last ? `${glucose(last.mgdl)} ${unit()}${words ? `, ${words}` : ""}. ` : "";
+  byId("sentence").textContent =
+    `${present}In 30 minutes ${inMinutes(5)}, in an hour ${inMinutes(11)}. Within the hour: ` +
+    `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`;
+  facts("facts", [
+    ["In 30 min", `${glucose(found.median_mgdl[5])} ${unit()}`],
+    ["In 60 min", `${glucose(found.median_mgdl[11])} ${unit()}`],
+    [`Below ${glucose(70)} within the hour`, percent(risk.low)],
+    [`Above ${glucose(180)} within the hour`, percent(risk.high)],
+    ["Last known point", moment(found.issue_time) + (found.simulated ? " (simulated)" : "")],
+    ["Age", "", "age"],
+  ]);
+  tick();
+}
+
+/** Time passes: ages are counted here, and a forecast that holds no longer is taken away and asked for anew. */
+export function tick() {
+  head();
+  if (!state.chart) return;
+  const until = Date.parse(state.chart.valid_until);
+  if (now() > until) {
+    const { issue_time: issued } = state.chart;
+    drop();
+    say(`The forecast of ${clock(issued)} no longer holds (${age(issued)}).`);
+    refresh();
+    return;
+  }
+  const minutes = Math.max(0, Math.floor(15 - (until - now()) / 60000));
+  const place = document.getElementById("age");
+  if (place) place.textContent = `${minutes} min, holds until ${clock(until)}`;
+}

@@ -1,0 +1,177 @@
+// The list of people: latest value, trend, age, and what the next hour may bring.
+import { call, now } from "./api.js";
+import { byId, element } from "./dom.js";
+import { age, directionOf, glucose, KINDS, percent, PRESENT_SECONDS, riskOf, toMgdl, trend, unit, side } from "./words.js";
+
+/**
+ * @typedef {object} Person
+ * @property {string} id
+ * @property {{mgdl: number, time: number, direction: string, simulated: boolean} | null} reading
+ * @property {{until: number, issued: number, low: number, high: number} | null} forecast
+ * @property {string[]} holding
+ */
+
+/** A chance is told from here on. */
+const TOLD_CHANCE = 0.1;
+
+/** @type {Map<string, Person>} */
+const people = new Map();
+/** @type {Map<string, HTMLElement>} */
+const buttons = new Map();
+let chosen = "";
+let listed = "";
+/** @type {(subject: string) => void} */
+let onChoose = () => {};
+
+/** @param {(subject: string) => void} choose is called with who was chosen */
+export function begin(choose) {
+  onChoose = choose;
+  byId("people").addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const rows = [...byId("people").querySelectorAll("button")];
+    const place = rows.findIndex((each) => each === document.activeElement);
+    const next = event.key === "Home" ? 0 : event.key === "End" ? rows.length - 1 : step ? place + step : -1;
+    if (place < 0 || !rows[next]) return;
+    event.preventDefault();
+    rows[next].focus();
+  });
+}
+
+/** Ask for everybody anew. @returns {Promise<string[]>} their ids */
+export async function load() {
+  const { body } = await call("/overview");
+  people.clear();
+  for (const each of body.subjects) {
+    people.set(each.subject_id, {
+      id: each.subject_id,
+      reading: each.reading && {
+        mgdl: each.reading.glucose_mgdl, time: Date.parse(each.reading.time), direction: each.reading.direction,
+        simulated: each.reading.simulated,
+      },
+      forecast: each.forecast && {
+        until: Date.parse(each.forecast.valid_until), issued: Date.parse(each.forecast.issue_time),
+        low: each.forecast.p_below_70, high: each.forecast.p_above_180,
+      },
+      holding: each.holding,
+    });
+  }
+  show();
+  return [...people.keys()];
+}
+
+/** @param {string} subject @returns {Person} */
+export function person(subject) {
+  const known = people.get(subject) || { id: subject, reading: null, forecast: null, holding: [] };
+  return known;
+}
+
+/** @param {string} subject @returns {Person} */
+function kept(subject) {
+  const known = person(subject);
+  people.set(subject, known);
+  return known;
+}
+
+/** @param {any} outcome of a reading */
+export function takeReading(outcome) {
+  const came = outcome.reading;
+  if (!came) return;
+  const row = kept(outcome.subject_id);
+  const reading = { mgdl: toMgdl(came.glucose, came.unit), time: Date.parse(came.time), simulated: came.simulated };
+  if (row.reading && row.reading.time >= reading.time) return;
+  const direction = came.direction || (row.reading ? directionOf(row.reading, reading) : "NONE");
+  row.reading = { ...reading, direction };
+  // A newer reading without a forecast ends the one before.
+  if (outcome.status === "no_forecast" && row.forecast && reading.time - row.forecast.issued > 150000) row.forecast = null;
+  show();
+}
+
+/** @param {any} chart */
+export function takeForecast(chart) {
+  const row = kept(chart.subject_id);
+  const issued = Date.parse(chart.issue_time);
+  if (row.forecast && row.forecast.issued > issued) return;
+  const counted = chart.simulated ? Math.max(issued, Date.parse(chart.computed_at)) : issued;
+  row.forecast = { until: counted + 1000 * PRESENT_SECONDS, issued, ...riskOf(chart) };
+  show();
+}
+
+/** @param {any} alerts */
+export function takeAlerts(alerts) {
+  kept(alerts.subject_id).holding = alerts.holding;
+  show();
+}
+
+/** @param {string} subject */
+export function choose(subject) {
+  chosen = subject;
+  show();
+}
+
+/** Rows in the order of their names: none moves away under a finger. */
+export function show() {
+  const rows = [...people.values()].sort((one, other) => one.id.localeCompare(other.id));
+  const ids = rows.map((row) => row.id).join("\n");
+  if (ids !== listed) {
+    listed = ids;
+    for (const id of buttons.keys()) if (!people.has(id)) buttons.delete(id);
+    byId("people").replaceChildren(...rows.map((row) => element("li", {}, buttonOf(row.id))));
+    byId("nobody").hidden = rows.length > 0;
+    byId("subjects").replaceChildren(...rows.map((row) => new Option(row.id, row.id)));
+  }
+  for (const row of rows) fill(buttonOf(row.id), row);
+}
+
+/** A person's button stays the same one, so that whoever is on it stays there. @param {string} id */
+function buttonOf(id) {
+  let made = buttons.get(id);
+  if (!made) {
+    made = element("button", { type: "button", class: "person", click: () => onChoose(id) });
+    made.dataset.subject = id;
+    buttons.set(id, made);
+  }
+  return made;
+}
+
+/** @param {HTMLElement} button @param {Person} row */
+function fill(button, row) {
+  const { kind, text } = riskWords(row);
+  const parts = [
+    element("span", { class: "name" }, row.id), value(row), element("span", { class: "when" }, when(row)),
+    element("span", { class: `risk ${kind}` }, text),
+  ];
+  const changed = element("div", {}, ...parts);
+  if (changed.innerHTML !== button.innerHTML) button.replaceChildren(...changed.childNodes);
+  if (row.id === chosen) button.setAttribute("aria-current", "true");
+  else button.removeAttribute("aria-current");
+}
+
+/** @param {Person} row */
+export function value(row) {
+  const made = element("span", { class: "value" });
+  if (!row.reading) return made;
+  const [arrow, words] = trend(row.reading.direction);
+  made.append(`${glucose(row.reading.mgdl)} `, element("small", {}, unit()));
+  if (arrow) {
+    made.append(" ", element("span", { class: "arrow", "aria-hidden": "true" }, arrow));
+    made.append(element("span", { class: "spoken" }, `, ${words}`));
+  }
+  return made;
+}
+
+/** @param {Person} row */
+export function when(row) {
+  if (!row.reading) return "no reading";
+  return row.reading.simulated ? "simulated" : age(row.reading.time);
+}
+
+/** @param {Person} row @returns {{kind: string, text: string}} */
+function riskWords(row) {
+  const [alert] = row.holding;
+  if (alert) return { kind: side(alert), text: `Alert: ${KINDS[alert].toLowerCase()}` };
+  if (!row.forecast || row.forecast.until < now()) return { kind: "none", text: "no forecast" };
+  const { low, high } = row.forecast;
+  if (low >= TOLD_CHANCE && low >= high) return { kind: "low", text: `low ${percent(low)}` };
+  if (high >= TOLD_CHANCE) return { kind: "high", text: `high ${percent(high)}` };
+  return { kind: "fine", text: "in range" };
+}

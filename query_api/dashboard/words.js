@@ -1,0 +1,100 @@
+// Numbers and times as people read them.
+import { now } from "./api.js";
+import { select } from "./dom.js";
+
+const MGDL_PER_MMOLL = 18.016;
+/** A forecast is the present one for so long. */
+export const PRESENT_SECONDS = 15 * 60;
+
+const KEPT_UNIT = "glucast-unit";
+
+export function restoreUnit() {
+  select("unit").value = localStorage.getItem(KEPT_UNIT) === "mmol/L" ? "mmol/L" : "mg/dL";
+}
+
+export function keepUnit() {
+  localStorage.setItem(KEPT_UNIT, unit());
+}
+
+/** @returns {"mg/dL" | "mmol/L"} */
+export const unit = () => (select("unit").value === "mmol/L" ? "mmol/L" : "mg/dL");
+
+export const unitQuery = () => `unit=${encodeURIComponent(unit())}`;
+
+/**
+ * In the chosen unit and with its digits. A half goes to the even neighbour, as in the plots, which the server draws.
+ * @param {number} mgdl
+ */
+export function glucose(mgdl) {
+  if (unit() === "mmol/L") return (mgdl / MGDL_PER_MMOLL).toFixed(1);
+  const floor = Math.floor(mgdl);
+  return String(Math.abs(mgdl - floor - 0.5) < 1e-9 ? floor + (floor % 2) : Math.round(mgdl));
+}
+
+/** A difference or a spread, with its digit. @param {number} mgdl */
+export const spread = (mgdl) => (unit() === "mmol/L" ? (mgdl / MGDL_PER_MMOLL).toFixed(2) : mgdl.toFixed(1));
+
+/** @param {number} glucoseValue @param {string} ofUnit */
+export const toMgdl = (glucoseValue, ofUnit) => (ofUnit === "mmol/L" ? glucoseValue * MGDL_PER_MMOLL : glucoseValue);
+
+/** @param {number} chance */
+export const percent = (chance) => (chance < 0.005 ? "<1 %" : chance > 0.995 ? ">99 %" : `${Math.round(100 * chance)} %`);
+
+/** @param {string | number | Date} time */
+export const clock = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+
+/** With its day where that is not today. @param {string | number | Date} time */
+export function moment(time) {
+  const date = new Date(time);
+  if (date.toDateString() === new Date(now()).toDateString()) return clock(date);
+  return `${date.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })}, ${clock(date)}`;
+}
+
+/** @param {string | number | Date} time */
+export function age(time) {
+  const minutes = Math.floor((now() - new Date(time).getTime()) / 60000);
+  if (minutes < 1) return minutes < -2 ? "ahead of now" : "just now";
+  if (minutes < 120) return `${minutes} min ago`;
+  return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} h ago` : `${Math.floor(minutes / 1440)} days ago`;
+}
+
+/** @type {Record<string, [string, string]>} */
+const TRENDS = {
+  TripleUp: ["⇈", "rising very fast"], DoubleUp: ["⇈", "rising fast"], SingleUp: ["↑", "rising"],
+  FortyFiveUp: ["↗", "rising slowly"], Flat: ["→", "steady"], FortyFiveDown: ["↘", "falling slowly"],
+  SingleDown: ["↓", "falling"], DoubleDown: ["⇊", "falling fast"], TripleDown: ["⇊", "falling very fast"],
+};
+
+/** Arrow and words of a trend; both empty where it is not known. @param {string} direction @returns {[string, string]} */
+export const trend = (direction) => TRENDS[direction] || ["", ""];
+
+/**
+ * From two readings, as the server decides where the sensor does not say: mg/dL a minute.
+ * @param {{mgdl: number, time: number}} before @param {{mgdl: number, time: number}} after
+ */
+export function directionOf(before, after) {
+  const minutes = (after.time - before.time) / 60000;
+  if (minutes <= 0 || minutes > 15) return "NONE";
+  const rate = (after.mgdl - before.mgdl) / minutes;
+  const steep = Math.abs(rate) >= 3 ? "Double" : Math.abs(rate) >= 2 ? "Single" : Math.abs(rate) >= 1 ? "FortyFive" : "";
+  return steep ? steep + (rate > 0 ? "Up" : "Down") : "Flat";
+}
+
+/** The chances of the whole hour: of its path where that is known, else of its worst step. @param {any} chart */
+export function riskOf(chart) {
+  const path = chart.p_path;
+  return {
+    low: path ? path.below_70[3] : Math.max(...chart.p_below_70),
+    high: path ? path.above_180[3] : Math.max(...chart.p_above_180),
+  };
+}
+
+/** @type {Record<string, string>} */
+export const KINDS = {
+  urgent_low: "Urgent low", low: "Low", high: "High", urgent_high: "Urgent high",
+  falling_fast: "Falling fast", stale_data: "No readings", sensor_error: "Sensor errors",
+};
+
+/** What an alert of a kind is about, as its snooze has it. @param {string} kind @returns {"low" | "high" | "data"} */
+export const side = (kind) =>
+  (kind.endsWith("low") || kind === "falling_fast" ? "low" : kind.endsWith("high") ? "high" : "data");

@@ -1,0 +1,59 @@
+"""A forecast of the past beside what came of it."""
+
+import dataclasses
+import datetime
+
+from query_api.projections.fan_charts import ChartRow
+from query_api.read_model import ReadModel
+from schemas.errors import NoForecastError
+from schemas.fan_chart import FanChart
+from schemas.grid import HORIZON_STEPS, STEP
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PastForecast:
+    """The chart with the truth as far as it was measured by now, and when the kept ones beside it were made."""
+
+    chart: FanChart
+    earlier: datetime.datetime | None
+    later: datetime.datetime | None
+
+
+def past_forecast(model: ReadModel, subject_id: str, at: datetime.datetime) -> PastForecast:
+    """The last kept forecast whose last known point is not after `at`. Raises `NoForecastError` where none is."""
+    of_time: dict[int, ChartRow] = {}
+    for row in model.fan_charts.history(subject_id, None, None):
+        known = of_time.get(row.issue_seconds)
+        if known is None or known.began_ms <= row.began_ms:
+            of_time[row.issue_seconds] = row
+    times = sorted(of_time)
+    before = [seconds for seconds in times if seconds <= at.timestamp()]
+    if not before:
+        raise NoForecastError(
+            "no forecast of that time is kept: see /subjects/{subject_id}/forecasts for those that are"
+        )
+    place = len(before) - 1
+    chart = of_time[times[place]].chart
+    return PastForecast(
+        chart.model_copy(update={"truth_mgdl": _truth(model, subject_id, chart)}),
+        earlier=_time(times[place - 1]) if place else None,
+        later=_time(times[place + 1]) if place + 1 < len(times) else None,
+    )
+
+
+def _truth(model: ReadModel, subject_id: str, chart: FanChart) -> tuple[float | None, ...]:
+    """At each target time the accepted reading that is nearest to it, of those within half a step."""
+    targets = [chart.target_time(step) for step in range(1, HORIZON_STEPS + 1)]
+    nearest: dict[int, tuple[datetime.timedelta, float]] = {}
+    for reading in model.readings.measured.newest_first(subject_id, targets[-1] + STEP / 2):
+        if reading.time < targets[0] - STEP / 2:
+            break
+        step = round((reading.time - targets[0]) / STEP)
+        distance = abs(reading.time - targets[0] - step * STEP)
+        if 0 <= step < HORIZON_STEPS and (step not in nearest or distance < nearest[step][0]):
+            nearest[step] = distance, round(reading.glucose_mgdl, 2)
+    return tuple(nearest[step][1] if step in nearest else None for step in range(HORIZON_STEPS))
+
+
+def _time(seconds: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

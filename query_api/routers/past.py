@@ -1,0 +1,90 @@
+"""What was: a subject's readings, and each forecast of the past beside what came of it."""
+
+import datetime
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from query_api.access import access
+from query_api.figure import Style, figure
+from query_api.past_forecast import past_forecast
+from query_api.routers.subjects import InUnit, Moment, Subject, Uses
+from query_api.units import document
+from schemas.errors import NoForecastError
+from schemas.fan_chart import FanChart
+from schemas.reading import Unit
+
+router = APIRouter(tags=["subjects"])
+
+MOST_READINGS = 576
+"""Two days of one every five minutes."""
+
+PastTime = Annotated[Moment, Path(description="The last kept forecast whose last known point is not after it.")]
+
+
+class ShownReading(BaseModel):
+    time: datetime.datetime
+    glucose: float
+
+
+class ReadingsAnswer(BaseModel):
+    subject_id: str
+    unit: Unit
+    readings: list[ShownReading] = Field(description="Accepted ones of the last two days, oldest first.")
+
+
+@router.get("/subjects/{subject_id}/readings")
+@access("key", scope="read", whose="path")
+async def readings(
+    uses: Uses,
+    subject_id: Subject,
+    first: Annotated[Moment | None, Query(alias="from", description="The earliest.")] = None,
+    last: Annotated[Moment | None, Query(alias="to", description="The latest.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST_READINGS, description="The newest so many.")] = 288,
+    unit: InUnit = "mg/dL",
+) -> ReadingsAnswer:
+    """The readings as they were sent."""
+    begin, style = None if first is None else _aware(first), Style(unit)
+    found: list[ShownReading] = []
+    for reading in uses.read_model.readings.measured.newest_first(subject_id, None if last is None else _aware(last)):
+        if len(found) == limit or (begin is not None and reading.time < begin):
+            break
+        found.append(ShownReading(time=reading.time, glucose=style.number(reading.glucose_mgdl)))
+    return ReadingsAnswer(subject_id=subject_id, unit=unit, readings=found[::-1])
+
+
+class PastAnswer(BaseModel):
+    """A FanChart (schemas/json) with the truth as it is known now."""
+
+    earlier: datetime.datetime | None = Field(description="The last known point of the kept forecast before.")
+    later: datetime.datetime | None
+    forecast: FanChart
+
+
+@router.get("/subjects/{subject_id}/forecasts/{time}", response_class=Response, responses={200: {"model": PastAnswer}})
+@access("key", scope="read", whose="path", raises=(NoForecastError,))
+async def forecast_then(uses: Uses, subject_id: Subject, time: PastTime, unit: InUnit = "mg/dL") -> Response:
+    """A forecast of the past and what came of it: `truth_mgdl` has the readings of its target times."""
+    found = past_forecast(uses.read_model, subject_id, _aware(time))
+    answer = {
+        "earlier": found.earlier and found.earlier.isoformat(),
+        "later": found.later and found.later.isoformat(),
+        "forecast": document(found.chart, unit, curves=False),
+    }
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+@router.get("/subjects/{subject_id}/forecasts/{time}/plot")
+@access("key", scope="read", whose="path", raises=(NoForecastError,))
+async def forecast_then_plot(
+    uses: Uses, subject_id: Subject, time: PastTime, unit: InUnit = "mg/dL"
+) -> dict[str, object]:
+    """The same as a Plotly figure."""
+    return figure(past_forecast(uses.read_model, subject_id, _aware(time)).chart, Style(unit))
+
+
+def _aware(time: datetime.datetime) -> datetime.datetime:
+    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)

@@ -1,0 +1,61 @@
+"""What was told of a subject's alerts, as people read it: of the row of the alerts table what concerns them."""
+
+import datetime
+import time
+
+from pydantic import BaseModel, Field
+
+from schemas.alert import THRESHOLD_MGDL, AlertKind, AlertState, AlertStatus, Snoozed, level_of, time_of_slot
+from schemas.fan_chart import DISCLAIMER
+
+
+class ToldAlert(BaseModel):
+    """An alert and what became of it."""
+
+    alert_id: str
+    kind: AlertKind
+    status: AlertStatus
+    threshold_mgdl: float | None
+    probability: float | None
+    horizon_minutes: int | None
+    glucose_mgdl: float | None
+    issue_time: datetime.datetime
+    onset_time: datetime.datetime | None
+    lead_minutes: int | None
+    rate_mgdl_per_minute: float | None = Field(description="Of falling_fast, below 0.")
+    ended_time: datetime.datetime | None
+
+
+class AlertsAnswer(BaseModel):
+    subject_id: str
+    holding: list[AlertKind] = Field(description="Alerts whose episode has not ended.")
+    snoozed_until: dict[Snoozed, datetime.datetime]
+    recent: list[ToldAlert] = Field(description="The newest first, twelve at most.")
+    last_judged: datetime.datetime | None = Field(description="Last known point of the newest forecast looked at.")
+    disclaimer: str = DISCLAIMER
+
+
+def alerts_answer(subject_id: str, state: AlertState) -> AlertsAnswer:
+    """Of now: a snooze that has ended is none."""
+    now_ms = time.time() * 1000
+    return AlertsAnswer(
+        subject_id=subject_id,
+        holding=list(state.episodes),
+        snoozed_until={
+            direction: datetime.datetime.fromtimestamp(until / 1000, datetime.UTC)
+            for direction, until in state.snoozed_until_ms.items()
+            if until > now_ms
+        },
+        recent=[
+            ToldAlert(
+                **each.model_dump(exclude={"slot", "onset_slot", "ended_slot", "horizon_minutes"}),
+                threshold_mgdl=None if (level := level_of(each.kind)) is None else THRESHOLD_MGDL[level],
+                horizon_minutes=None if level is None else each.horizon_minutes,
+                issue_time=time_of_slot(each.slot),
+                onset_time=None if each.onset_slot is None else time_of_slot(each.onset_slot),
+                ended_time=None if each.ended_slot is None else time_of_slot(each.ended_slot),
+            )
+            for each in reversed(state.recent)
+        ],
+        last_judged=None if state.slot is None else time_of_slot(state.slot),
+    )

@@ -1,0 +1,63 @@
+"""Forecasts of the past beside what came of them."""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from query_api.past_forecast import past_forecast
+from query_api.routers.overview import within_the_hour
+from schemas.errors import NoForecastError
+from schemas.fan_chart import PathChances
+from schemas.reading import Reading
+from tests.kit.charts import ISSUE, STEP, fan_chart
+from tests.kit.followed import Followed, forecast, reading
+
+MINUTE = datetime.timedelta(minutes=1)
+
+
+@pytest.fixture
+def followed(tmp_path: Path) -> Iterator[Followed]:
+    table = Followed(tmp_path / "table")
+    yield table
+    table.model.close()
+
+
+def test_a_past_forecast_has_the_readings_of_its_target_times_and_no_others(followed: Followed) -> None:
+    followed.apply(*(reading("anna", step) for step in range(8) if step != 5), forecast("anna", 0), forecast("anna", 2))
+    followed.apply(reading("bert", 5))
+    found = past_forecast(followed.model, "anna", ISSUE + MINUTE)
+    assert found.chart.issue_time == ISSUE
+    assert found.chart.truth_mgdl == (101, 102, 103, 104, None, 106, 107, *[None] * 5)
+    assert (found.earlier, found.later) == (None, ISSUE + 2 * STEP)
+    later = past_forecast(followed.model, "anna", ISSUE + datetime.timedelta(days=1))
+    assert (later.chart.issue_time, later.earlier, later.later) == (ISSUE + 2 * STEP, ISSUE, None)
+    assert later.chart.truth_mgdl[0] == 103
+
+
+def test_of_two_readings_near_a_target_the_nearer_counts(followed: Followed) -> None:
+    times = {STEP - 2 * MINUTE: 110, STEP + MINUTE: 120, STEP + 4 * MINUTE: 130}
+    for number, (after, glucose) in enumerate(times.items(), start=20):
+        at = ISSUE + after
+        one = Reading(subject_id="anna", time=at, glucose=glucose, unit="mg/dL")
+        followed.apply(reading("anna", number, time=at, reading=one))
+    followed.apply(forecast("anna", 0))
+    assert past_forecast(followed.model, "anna", ISSUE).chart.truth_mgdl[:3] == (120, 130, None)
+
+
+def test_of_a_chart_that_was_made_again_the_newer_is_shown_and_before_the_first_there_is_none(
+    followed: Followed,
+) -> None:
+    followed.apply(forecast("anna", 0), forecast("anna", 0, made=1))
+    assert past_forecast(followed.model, "anna", ISSUE).chart.chart_id == f"{1000:064x}"
+    for subject, at in (("anna", ISSUE - MINUTE), ("bert", ISSUE)):
+        with pytest.raises(NoForecastError, match="no forecast of that time is kept"):
+            past_forecast(followed.model, subject, at)
+
+
+def test_the_risk_of_an_hour_is_of_the_whole_path_where_that_is_known() -> None:
+    chart = fan_chart(p_below_70=[0.1] * 11 + [0.2], p_above_180=[0.0] * 12)
+    assert within_the_hour(chart) == (0.2, 0.0)
+    path = PathChances(below_54=(0,) * 4, below_70=(0, 0, 0.1, 0.3), above_180=(0.4,) * 4, above_250=(0,) * 4)
+    assert within_the_hour(chart.model_copy(update={"p_path": path})) == (0.3, 0.4)
