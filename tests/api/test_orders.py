@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from deploy.bench.faults_audit import read_all
 from schemas import topics
 from schemas.alert import Alert
+from schemas.grid import STEP
 from schemas.score import TargetScore
 from streams.settings import Settings
 from tests.kit.falling import glucose
 from tests.kit.query import Client
-from tests.kit.small_pipeline import SmallPipeline, at
+from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
 
 READINGS, FIRST = 132, 96
@@ -62,7 +63,8 @@ async def left_of(client: Client, settings: Settings, subject: str) -> Left:
 async def test_the_order_of_readings_changes_no_forecast_and_no_truth(
     client: Client, pipeline: SmallPipeline, settings: Settings
 ) -> None:
-    times = [at(5 * step) for step in range(READINGS)]
+    now = datetime.datetime.now(datetime.UTC).replace(second=0, microsecond=0)
+    times = [(now - (READINGS - 1 - step) * STEP).isoformat() for step in range(READINGS)]
     for subject, order in orders().items():
         body = [
             {"time": times[step], "glucose": glucose(step - FIRST), "unit": "mg/dL", "simulated": True}
