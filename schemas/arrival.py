@@ -12,7 +12,9 @@ from pydantic import Field
 from schemas.record import Record, SubjectId, Time, UnixMilliseconds
 
 TICK = "tick"
-"""The header of a message on ``cgm.readings`` without key and value: a minute has passed. Ingest workers send them."""
+"""The header of a message on ``cgm.readings`` without a value: a minute has passed. Ingest workers send them."""
+TICK_KEY = "/tick"
+"""The key of such a message, on both topics: clients refuse one with neither, and no subject has a slash in its name."""
 
 
 class Arrival(Record):

@@ -8,7 +8,7 @@ import asyncio
 
 import structlog
 
-from schemas.arrival import TICK
+from schemas.arrival import TICK, TICK_KEY
 from schemas.topics import READINGS
 from streams.kafka.consumer import StrictApp
 
@@ -33,6 +33,6 @@ class Clock:
     async def tick(self) -> None:
         """One on each partition, which the broker has confirmed. Raises what sending raises."""
         parts = [tp.partition for tp in self._app.ledgers() if tp.topic == READINGS.name]
-        headers = [(TICK, b"1")]
-        sent = [await self._app.producer.send(READINGS.name, None, None, part, None, headers) for part in parts]
+        key, headers = TICK_KEY.encode(), [(TICK, b"1")]
+        sent = [await self._app.producer.send(READINGS.name, key, None, part, None, headers) for part in parts]
         await asyncio.gather(*sent)

@@ -16,7 +16,7 @@ from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
 from agents.ingest import subject_reset
 from agents.work import Message, StepFunction, Work
-from schemas.arrival import TICK, Arrival
+from schemas.arrival import TICK, TICK_KEY, Arrival
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS, PRESENT, STEP_SECONDS
@@ -53,7 +53,7 @@ def build(settings: WindowSettings) -> StepFunction:
             return
         if not message.value and TICK in message.headers:
             tick = Arrival(what="tick", came_ms=message.timestamp_ms)
-            work.send(ARRIVALS, TICK, tick.to_json(), partition=message.partition)
+            work.send(ARRIVALS, TICK_KEY, tick.to_json(), partition=message.partition)
             return
         try:
             reading = Reading.from_json(message.value)

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from agents.work import Send, Work
 from schemas import errors, topics
+from schemas.alert import Alert
+from schemas.arrival import Arrival
 from schemas.arrow_record import ArrowRecord
 from schemas.dead_letter import DeadLetter
 from schemas.errors import GlucastError, RejectedError
@@ -17,6 +19,7 @@ from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, LOWEST
 from schemas.outcome import RequestOutcome, RequestStatus
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
+from schemas.score import TargetScore
 from schemas.series import Series
 from schemas.tables import FAN_CHART_TABLES, ChartKey
 from schemas.topics import Topic
@@ -25,7 +28,8 @@ from schemas.upload import UploadOutcome
 RECORDS: dict[str, type[Record] | type[ArrowRecord]] = {
     "Reading": Reading, "Series": Series, "ForecastRequest": ForecastRequest, "Forecast": Forecast,
     "FanChart": FanChart, "ReadingOutcome": ReadingOutcome, "UploadOutcome": UploadOutcome,
-    "RequestOutcome": RequestOutcome, "DeadLetter": DeadLetter,
+    "RequestOutcome": RequestOutcome, "DeadLetter": DeadLetter, "Alert": Alert, "Arrival": Arrival,
+    "TargetScore": TargetScore,
 }  # fmt: skip
 OUTCOMES = (topics.READING_OUTCOMES, topics.UPLOAD_OUTCOMES, topics.REQUEST_OUTCOMES)
 MOST_BYTES = 48 << 20
@@ -89,7 +93,8 @@ def _of_end(work: Work) -> Iterator[str]:
     rejects = ending_of(work).startswith(("rejected", "no chart"))
     if work.step.name in ("unify", "request", "infer", "calc", "handle", "window") and not sent:
         yield f"{work.step.name} has neither result, outcome nor dead letter"
-    if work.step.name == "window" and len(told) != 1 and topics.READINGS not in sent:
+    passed_on = topics.READINGS in sent or sent == [topics.ARRIVALS]  # to its own partition; a tick
+    if work.step.name == "window" and len(told) != 1 and not passed_on:
         yield f"a reading has {len(told)} outcomes"
     beside = (topics.SCORES, topics.ALERTS)  # of earlier forecasts, and of what this one warns of
     if work.step.name in ("infer", "calc") and len(ends := [topic for topic in sent if topic not in beside]) != 1:

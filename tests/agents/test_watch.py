@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.alert import Alert, AlertSettings, AlertState, ErrorChange, Snooze, StaleChange
-from schemas.arrival import TICK, Arrival, WatchState
+from schemas.arrival import TICK, TICK_KEY, Arrival, WatchState
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.tables import ALERTS_TABLE, WATCH_TABLE
@@ -34,7 +34,7 @@ class Stream:
         return await self._came(json.dumps(value).encode(), minute if came is None else came, key=subject.encode())
 
     async def tick(self, minute: float) -> list[Alert]:
-        return await self._came(None, minute, key=None, headers={TICK: b"1"})
+        return await self._came(None, minute, key=TICK_KEY.encode(), headers={TICK: b"1"})
 
     async def _came(self, value: bytes | None, minute: float, **message: object) -> list[Alert]:
         fields = {"offset": len(self.log), "timestamp_ms": NOW_MS + round(minute * 60_000)} | message

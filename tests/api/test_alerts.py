@@ -9,7 +9,7 @@ import pytest
 from deploy.bench.faults_audit import read_all
 from schemas import topics
 from schemas.alert import Alert
-from schemas.arrival import TICK
+from schemas.arrival import TICK, TICK_KEY
 from streams.settings import Settings
 from tests.kit.falling import glucose
 from tests.kit.query import Client
@@ -74,7 +74,7 @@ async def test_readings_that_stay_away_are_told_over_http(
 
     async def holding() -> Any:
         for partition in range(settings.partitions):  # as an ingest worker does
-            await client.services.publisher.send(topics.READINGS, None, None, {TICK: b"1"}, partition)
+            await client.services.publisher.send(topics.READINGS, TICK_KEY, None, {TICK: b"1"}, partition)
         found = (await client.get("/subjects/anna/alerts")).json()
         return found if found["holding"] else None
 

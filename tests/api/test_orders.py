@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from deploy.bench.faults_audit import read_all
 from schemas import topics
 from schemas.alert import Alert
+from schemas.grid import STEP
 from schemas.score import TargetScore
 from streams.settings import Settings
 from tests.kit.falling import glucose
 from tests.kit.query import Client
-from tests.kit.small_pipeline import SmallPipeline, at
+from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
 
 READINGS, FIRST = 132, 96
@@ -62,7 +63,8 @@ async def left_of(client: Client, settings: Settings, subject: str) -> Left:
 async def test_the_order_of_readings_changes_no_forecast_and_no_truth(
     client: Client, pipeline: SmallPipeline, settings: Settings
 ) -> None:
-    times = [at(5 * step) for step in range(READINGS)]
+    now = datetime.datetime.now(datetime.UTC).replace(second=0, microsecond=0)
+    times = [(now - (READINGS - 1 - step) * STEP).isoformat() for step in range(READINGS)]
     for subject, order in orders().items():
         body = [
             {"time": times[step], "glucose": glucose(step - FIRST), "unit": "mg/dL", "simulated": True}
@@ -71,14 +73,20 @@ async def test_the_order_of_readings_changes_no_forecast_and_no_truth(
         assert (await client.post(f"/subjects/{subject}/readings", json=body)).status_code == 202
 
     async def settled() -> bool:
-        """Every request that the readings led to has its chart."""
+        """Every request that the readings led to has its chart; topics are read where it may be so."""
+        charted = sum(pipeline.seen[topic.name] for topic in topics.FORECASTS.values())
+        if (
+            pipeline.seen[topics.READINGS.name] < sum(map(len, orders().values()))
+            or charted < pipeline.inferred.total()
+        ):
+            return False
         asked = [len(await read_all(settings, topic.name)) for topic in (topics.LIVE, topics.BACKFILL)]
         outcomes = len(await read_all(settings, topics.READING_OUTCOMES.name))
         charts = len(await read_all(settings, topics.FAN_CHARTS.name))
         done = outcomes == sum(map(len, orders().values())) and charts == sum(asked)
         return done and client.services.follower.lag() == 0
 
-    await until_async(settled, "all forecasts", 60)
+    await until_async(settled, "all forecasts", 150)
     left = {subject: await left_of(client, settings, subject) for subject in orders()}
     expected = left["in-order"]
     assert len(expected.forecasts) == READINGS - FIRST + 1

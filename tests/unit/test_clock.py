@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 
 from agents.work import Message
-from schemas.arrival import TICK, Arrival
+from schemas.arrival import TICK, TICK_KEY, Arrival
 from schemas.topics import ARRIVALS, READINGS
 from streams.clock import Clock
 from tests.kit.guarded import FakeApp
@@ -33,7 +33,7 @@ async def test_a_tick_goes_to_each_partition_of_readings_that_is_read() -> None:
     await app.producer.confirm()
     await ticking
     assert [(sent.topic, sent.partition, sent.key, sent.value, sent.headers) for sent in app.producer.sent] == [
-        (READINGS.name, partition, None, None, {TICK: b"1"}) for partition in (0, 2)
+        (READINGS.name, partition, TICK_KEY.encode(), None, {TICK: b"1"}) for partition in (0, 2)
     ]
 
 
@@ -54,7 +54,7 @@ async def test_a_broker_that_is_away_ends_no_clock(caplog: pytest.LogCaptureFixt
 async def test_the_window_step_passes_a_tick_on_with_the_brokers_time_to_its_own_partition() -> None:
     step = built("window")
     message = Message(
-        topic="t", partition=3, key=None, value=None, headers={TICK: b"1"}, timestamp_ms=1_700_000_000_123
+        topic="t", partition=3, key=TICK_KEY.encode(), value=None, headers={TICK: b"1"}, timestamp_ms=1_700_000_000_123
     )
     work = await Workbench(4).tables.run(*step, message)
     (send,) = work.sends
