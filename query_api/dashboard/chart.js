@@ -1,5 +1,6 @@
 // The figures that the server draws, fitted to the page: they come with a fixed size and light colours.
 
+const [HEIGHT, NARROW_HEIGHT] = [500, 380];
 const PAPER = { dark: "#1d2329", light: "#ffffff" };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 /** @type {Map<string, any>} */
@@ -15,7 +16,8 @@ export function draw(id, figure, words) {
   const narrow = width < 560;
   const { data, layout } = structuredClone(figure);
   delete layout.width;
-  layout.height = narrow ? 380 : 500;
+  layout.height = narrow ? NARROW_HEIGHT : HEIGHT;
+  place.style.height = `${layout.height}px`;
   layout.autosize = true;
   const [first] = layout.title.text.split("<br>");
   if (narrow) {

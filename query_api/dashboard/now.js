@@ -3,7 +3,7 @@ import { call, now, ofSubject, Problem } from "./api.js";
 import * as chart from "./chart.js";
 import { byId, facts, say } from "./dom.js";
 import { person, value, when } from "./people.js";
-import { age, clock, glucose, moment, percent, riskOf, trend, unit, unitQuery } from "./words.js";
+import { age, clock, directionOf, glucose, moment, percent, riskOf, trend, unit, unitQuery } from "./words.js";
 
 const state = { subject: "", tag: /** @type {string | null} */ (null), chart: /** @type {any} */ (null), asked: 0 };
 
@@ -88,11 +88,12 @@ function tell() {
   /** @param {number} step */
   const inMinutes = (step) =>
     `about ${glucose(found.median_mgdl[step])} (90 %: ${glucose(at5[step])} to ${glucose(at95[step])})`;
-  const last = person(state.subject).reading;
-  const words = last ? trend(last.direction)[1] : "";
-  const present = last ? `${glucose(last.mgdl)} ${unit()}${words ? `, ${words}` : ""}. ` : "";
+  // Of the forecast's own last point and those before it, not of a reading that may be newer.
+  const [before, last] = found.past_mgdl.slice(-2);
+  const issued = Date.parse(found.issue_time);
+  const words = trend(directionOf({ mgdl: before, time: issued - 300000 }, { mgdl: last, time: issued }))[1];
   byId("sentence").textContent =
-    `${present}In 30 minutes ${inMinutes(5)}, in an hour ${inMinutes(11)}. Within the hour: ` +
+    `At ${moment(issued)}: ${glucose(last)} ${unit()}, ${words}. In 30 minutes ${inMinutes(5)}, in an hour ${inMinutes(11)}. Within the hour: ` +
     `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`;
   facts("facts", [
     ["In 30 min", `${glucose(found.median_mgdl[5])} ${unit()}`],

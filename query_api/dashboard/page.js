@@ -12,6 +12,7 @@ import * as scores from "./scores.js";
 import { clock, keepUnit, restoreUnit } from "./words.js";
 
 const TICK_MILLISECONDS = 5000;
+const TOGETHER_MILLISECONDS = 250;
 /** After a reset rows go one by one, each in the records of its own topic: ask once more when they have gone. */
 const SETTLED_MILLISECONDS = 3000;
 const TABS = ["now", "history", "alerts", "scores"];
@@ -84,6 +85,15 @@ async function loadAll() {
   }
 }
 
+/** @type {Map<() => void, number>} */
+const waiting = new Map();
+
+/** Once, however many events ask for it together: a backlog of readings is one question. @param {() => void} ask */
+function soon(ask) {
+  if (waiting.has(ask)) return;
+  waiting.set(ask, setTimeout(() => { waiting.delete(ask); ask(); }, TOGETHER_MILLISECONDS));
+}
+
 /** @param {import("./events.js").Told} told */
 function take({ kind, data }) {
   const mine = data.subject_id === state.subject;
@@ -91,13 +101,13 @@ function take({ kind, data }) {
     case "reading":
       people.takeReading(data);
       if (!state.subject) choose(data.subject_id);
-      else if (mine && data.status === "no_forecast") present.refresh();
+      else if (mine && data.status === "no_forecast") soon(present.refresh);
       break;
     case "forecast":
       people.takeForecast(data);
       if (!state.subject) choose(data.subject_id);
-      else if (mine && Date.parse(data.issue_time) >= present.newestIssue()) present.refresh();
-      if (mine && state.tab === "history") history.refresh();
+      else if (mine && Date.parse(data.issue_time) >= present.newestIssue()) soon(present.refresh);
+      if (mine && state.tab === "history") soon(history.refresh);
       break;
     case "alerts":
       people.takeAlerts(data);
@@ -107,7 +117,7 @@ function take({ kind, data }) {
       scores.take(data);
       break;
     case "reset":
-      loadAll();
+      soon(loadAll);
       setTimeout(loadAll, SETTLED_MILLISECONDS);
       break;
   }

@@ -106,6 +106,7 @@ export function takeAlerts(alerts) {
 export function choose(subject) {
   chosen = subject;
   show();
+  buttons.get(subject)?.scrollIntoView({ block: "nearest" });
 }
 
 /** Rows in the order of their names: none moves away under a finger. */
