@@ -70,3 +70,7 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; th
   apt_install chromium fonts-dejavu-core ||
     say "no chromium: plots as PNG will not work (install it by hand); everything else does"
 fi
+
+if [ $mode = test ] && ! command -v mosquitto >/dev/null && ! [ -x /usr/sbin/mosquitto ]; then
+  apt_install mosquitto || say "no mosquitto: the tests of MQTT are skipped"
+fi

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agents.models.catalogue import Kind
 from schemas.topics import TOPICS, UPLOADS
+from streams.notify_settings import NotifySettings
 
 MIB = 1 << 20
 _LISTS = ("allowed_hosts", "cors_origins")
@@ -193,6 +194,7 @@ class Settings(BaseSettings):
     )
     answer_timeout_seconds: float = Field(30.0, gt=0, description="How long a request waits for its forecast.")
     waiters: int = Field(256, ge=1, description="Requests that may wait at once; more get 503 and Retry-After.")
+    notify: NotifySettings = Field(default_factory=NotifySettings, description="Who is told outside Kafka.")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

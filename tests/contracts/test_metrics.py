@@ -5,10 +5,13 @@ from collections import Counter
 
 import pytest
 
-from schemas.metrics import EVENTS, INFERENCE, LAG, METRICS, WORKER, Metric
+from schemas.metrics import EVENTS, INFERENCE, LAG, METRICS, NOTIFY, WORKER, Metric
 from streams.collectors import Collectors
 from streams.inference_metrics import InferenceMetrics
 from streams.metrics import Metrics
+from streams.notify.metrics import NotifyMetrics
+from streams.notify.outbox import Outbox
+from streams.notify.registry import Registry
 from tests.kit.exposition import buckets, declared, exposed, labels
 
 
@@ -35,7 +38,23 @@ def inference() -> Metrics:
     return metrics
 
 
-ROLES = [(worker, WORKER), (inference, WORKER + INFERENCE)]
+class Connected:
+    """In the places of the intake and of MQTT."""
+
+    connected, skipped = True, 0
+
+    def lag(self) -> int:
+        return 3
+
+
+def notify() -> NotifyMetrics:
+    """Notify's metrics after one delivery."""
+    metrics = NotifyMetrics(Registry(24), Outbox(10), Connected())
+    metrics.of_mqtt(Connected())
+    return metrics
+
+
+ROLES = [(worker, WORKER), (inference, WORKER + INFERENCE), (notify, NOTIFY)]
 
 
 @pytest.mark.parametrize(("role", "metrics"), ROLES)
