@@ -83,7 +83,6 @@ def announcements(topics: Topics, subject_id: str, unit: Unit) -> dict[str, byte
         config = {
             "name": entity.name,
             "unique_id": f"{node}_{entity.field}",
-            "object_id": f"{node}_{entity.field}",
             "state_topic": topics.state(subject_id),
             "value_template": f"{{{{ value_json.{entity.field} }}}}",
             "json_attributes_topic": topics.state(subject_id),

@@ -28,7 +28,7 @@ from streams.kafka.connection import new_consumer
 from streams.kafka.decoding import Undecodable
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
-from streams.notify.events import event_of
+from streams.notify.events import ALERT_HOLDS, event_of
 from streams.notify.outbox import Outbox
 from streams.notify.people import People
 from streams.notify.webhook_file import Endpoint
@@ -174,8 +174,12 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             if record.topic == READING_OUTCOMES.name:
                 outcome = ReadingOutcome.from_json(_decoded(record.value))
                 return self._outbox.erase(outcome.subject_id, now) if outcome.status in _FORGOTTEN else []
-            event = event_of(record.topic, record.value, _came_at(record, now))
-            return [] if event is None else self._outbox.plan(event, record.partition, self._endpoints(), now)
+            came_at = _came_at(record, now)
+            endpoints = [each for each in self._endpoints() if came_at >= each.added_at]
+            if not endpoints and not self._outbox.count():
+                return []  # the week before there was any webhook
+            event = event_of(record.topic, record.value, came_at)
+            return [] if event is None else self._outbox.plan(event, record.partition, endpoints, now)
         except Exception:  # whatever is wrong with it: the next message has to be read
             self._skip(record)
             return []
@@ -184,7 +188,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         """Keep what displays show of a person. Raises `MalformedRecordError`."""
         if not self._people.wanted:
             return
-        came_at = _came_at(record, utc_now())
+        now = utc_now()
+        came_at = _came_at(record, now)
+        if record.topic != READING_OUTCOMES.name and now - came_at > ALERT_HOLDS:
+            return
         if record.topic == READING_OUTCOMES.name:
             outcome = ReadingOutcome.from_json(_decoded(record.value))
             whose = outcome.subject_id

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from streams.settings import Settings
 log = structlog.get_logger(__name__)
 
 FILE_CHECK_SECONDS = 1.0
+LOOKUPS = 3 * webhook_file.MOST_WEBHOOKS
+"""Names that may be looked up at once: a lookup that hangs holds its thread past the timeout of its attempt, and must
+not take the place of another webhook's."""
 REMOVED = "the webhook was removed"
 
 
@@ -56,6 +60,7 @@ class NotifyRole:
             raise ConfigurationError("nobody is to be told: set GLUCAST_WEBHOOKS_FILE or GLUCAST_MQTT_HOST")
         self._settings, self._ours = settings, ours
         self._file = ours.webhooks_file
+        self._stamp = None if self._file is None else _stamp(self._file)
         self._endpoints = [] if self._file is None else webhook_file.read(self._file)
         self._networks = networks_of(ours.webhook_private_networks)
         self._outbox = Outbox(ours.webhook_queue)
@@ -82,8 +87,10 @@ class NotifyRole:
         if self._ours.mqtt_host is not None:
             self._mqtt = MqttPublisher(self._ours, self._people, self._settings.ordinal)
             self._metrics.of_mqtt(self._mqtt)
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._stop.set)
+        loop.set_default_executor(ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup"))
         health = HealthServer(self._metrics, self.reasons)
         await health.start(self._settings.health_host, self._settings.health_port)
         try:
@@ -206,13 +213,13 @@ class NotifyRole:
 
     async def _watch_file(self, path: Path) -> None:
         """Read the file again when it changes; one that becomes unreadable leaves the webhooks as they are."""
-        stamp = _stamp(path)
+        await self._known.wait()
         while True:
             await asyncio.sleep(FILE_CHECK_SECONDS)
-            now = _stamp(path)
-            if now == stamp or not self._known.is_set():
+            stamp = _stamp(path)
+            if stamp == self._stamp:
                 continue
-            stamp = now
+            self._stamp = stamp
             try:
                 self._endpoints = await asyncio.to_thread(webhook_file.read, path)
             except ConfigurationError as error:

@@ -1,6 +1,10 @@
 """Where a webhook may lead: addresses of the internet, in whatever form, and what an operator has allowed."""
 
+from ipaddress import IPv4Address
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streams.notify.addresses import is_allowed, is_public, networks_of, parsed
 from streams.notify.sender import why_refused
@@ -41,3 +45,10 @@ def test_an_allowed_network_is_reached_in_every_form_and_also_in_the_clear(addre
 def test_what_is_no_network_is_said_so() -> None:
     with pytest.raises(ValueError, match=r"192\.168\.1\.0/33"):
         networks_of(["192.168.1.0/33"])
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_is_judged_alike_in_every_form_that_carries_it(address: IPv4Address) -> None:
+    forms = [f"::ffff:{address}", f"64:ff9b::{address}"]
+    assert {is_public(parsed(form)) for form in forms} == {is_public(address)}
+    assert not is_public(parsed(f"::{address}")) or is_public(address)
