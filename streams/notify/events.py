@@ -29,6 +29,8 @@ from streams.kafka.decoding import Undecodable
 ALERT_HOLDS = datetime.timedelta(hours=1)
 """What an alert speaks of."""
 OUTCOME_HOLDS = datetime.timedelta(hours=12)
+LARGEST_BODY_BYTES = 64 << 10
+"""A chart has 3 kB. What is kept on a topic must never be too large for it."""
 TELLING = ("raised", "repeated")
 """The statuses of an alert that holds; all others say what became of it."""
 
@@ -110,4 +112,7 @@ def why_ended(waiting_type: str, event: Event) -> str | None:
 
 
 def _body(kind: str, time: datetime.datetime, record: Record) -> bytes:
-    return orjson.dumps({"type": kind, "timestamp": time.isoformat(), "data": orjson.Fragment(record.to_json())})
+    body = orjson.dumps({"type": kind, "timestamp": time.isoformat(), "data": orjson.Fragment(record.to_json())})
+    if len(body) > LARGEST_BODY_BYTES:
+        raise MalformedRecordError(f"it is longer than {LARGEST_BODY_BYTES} bytes: nobody can be told of it")
+    return body

@@ -68,6 +68,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[TopicPartition, int] = {}
         self._ready: set[int] = set()
+        self._revocations = 0
         self.skipped = 0
         self.joined = False
 
@@ -111,6 +112,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called before others may read them: from here on nothing of them is sent."""
+        self._revocations += 1
         for number in {partition.partition for partition in revoked}:
             self._ready.discard(number)
             self._outbox.forget(number)
@@ -126,19 +128,23 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         new = {partition.partition for partition in consumer.assignment()} - self._ready
         if not new:
             return
-        now = utc_now()
+        now, revocations = utc_now(), self._revocations
         kept: dict[int, list[Delivery]] = {number: [] for number in new}
         async for record in everything(self._settings, WEBHOOK_DELIVERIES.name, only=new):
             try:
                 kept[record.partition].append(Delivery.from_json(_decoded(record.value)))
             except RejectedError:
                 self._skip(record)
-        for number, deliveries in kept.items():
-            self._outbox.restore(number, deliveries, now)
         for topic in READ if self._people.wanted else ():
             async for record in everything(self._settings, topic.name, only=new, last=TAIL):
                 with suppress(Exception):  # it is counted when it is read in its turn
                     self._show(record)
+        if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
+            for number in new - self._ready:
+                self._people.forget(number)
+            return
+        for number, deliveries in kept.items():
+            self._outbox.restore(number, deliveries, now)
         self._ready |= new
         log.info("took partitions over", partitions=sorted(new), waiting=self._outbox.count())
         self._released(self._outbox.webhooks())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import MalformedRecordError
 from schemas.webhook import Delivery
 from streams.notify.events import Event, event_of_alert, event_of_chart
 from streams.notify.outbox import FULL, TOO_LATE, Outbox
@@ -185,3 +186,8 @@ def test_a_partition_that_goes_to_another_process_leaves_nothing() -> None:
     assert not outbox.still_waits(item_of[0])
     assert waiting(outbox) == [f"alert_{'2' * 64}_raised"]
     assert len(outbox.plan(told(alert_id="1" * 64), 0, to, NOW)) == 1
+
+
+def test_what_is_too_long_for_a_topic_is_no_event() -> None:
+    with pytest.raises(MalformedRecordError, match="nobody can be told"):
+        event_of_alert(alert(reason="x" * 70_000), NOW)
