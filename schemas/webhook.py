@@ -26,6 +26,7 @@ class Webhook(Record):
     subject_id: SubjectId | None = Field(default=None, description="Whose events it gets; null: everybody's.")
     events: tuple[EventGroup, ...] = Field(min_length=1, max_length=3)
     added_at: Time = Field(description="When it was added or enabled again: nothing from before is sent.")
+    updated_at: Time = Field(description="Of the records of one webhook that of the latest counts.")
     failing_since: Time | None = Field(default=None, description="No delivery has succeeded since; null while they do.")
     disabled_at: Time | None = Field(default=None, description="Nothing is sent until somebody enables it again.")
     reason: str | None = Field(default=None, max_length=500, description="Why it fails or is disabled, for a person.")

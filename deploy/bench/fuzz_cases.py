@@ -268,7 +268,7 @@ def alert(number: int, good: bool) -> Alert:
 def webhook(number: int, good: bool) -> Webhook:
     return Webhook(
         webhook_id=f"{GOOD_SUBJECT if good else BAD_SUBJECT}-{number % 8}", destination="https://example.org",
-        subject_id=GOOD_SUBJECT if good else BAD_SUBJECT, events=("alert",), added_at=NOW,
+        subject_id=GOOD_SUBJECT if good else BAD_SUBJECT, events=("alert",), added_at=NOW, updated_at=NOW,
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ class Courier:
         if attempt.ok:
             self._failures = 0
             made = self._outbox.tried(item, "delivered", now, attempt.status, None)
-            await self._publish([(item.partition, made)], self._registry.succeeded(self._name))
+            await self._publish([(item.partition, made)], self._registry.succeeded(self._name, now))
             return
         reason = attempt.reason or "it failed"
         self._failures += 1

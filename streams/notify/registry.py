@@ -32,32 +32,36 @@ class Registry:
         state = self._states.get(name)
         return state is None or state.disabled_at is None
 
-    def load(self, endpoints: Iterable[Endpoint]) -> Changes:
+    def load(self, endpoints: Iterable[Endpoint], now: datetime.datetime) -> Changes:
         """The file as it is now."""
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         changes: Changes = {name: None for name in self._states if name not in self._endpoints}
         for name, endpoint in self._endpoints.items():
-            wanted = endpoint.public(self._states.get(name))
-            if wanted != self._states.get(name):
+            known = self._states.get(name)
+            wanted = endpoint.public(known, now)
+            if known is None or wanted != known.model_copy(update={"updated_at": now}):
                 changes[name] = wanted
         self._apply(changes)
         return changes
 
     def follow(self, name: str, state: Webhook | None) -> None:
-        """What a replica has published. An older file's word about a webhook does not count."""
-        endpoint = self._endpoints.get(name)
+        """What a process has published. What is known already to be different by now does not count."""
+        endpoint, known = self._endpoints.get(name), self._states.get(name)
         if state is None:
             if endpoint is None:
                 self._states.pop(name, None)
-        elif endpoint is None or state.added_at >= endpoint.added_at:
+            return
+        if known is not None and state.updated_at <= known.updated_at:
+            return  # our own words, coming back
+        if endpoint is None or state.added_at >= endpoint.added_at:
             self._states[name] = state
 
-    def succeeded(self, name: str) -> Changes:
+    def succeeded(self, name: str, now: datetime.datetime) -> Changes:
         """A delivery was made."""
         state = self._states.get(name)
         if state is None or (state.failing_since is None and state.reason is None):
             return {}
-        return self._apply({name: state.model_copy(update={"failing_since": None, "reason": None})})
+        return self._apply({name: _changed(state, now, failing_since=None, reason=None)})
 
     def failed(self, name: str, reason: str, now: datetime.datetime) -> Changes:
         """An attempt failed; after too long a time of it the webhook is disabled."""
@@ -67,8 +71,9 @@ class Registry:
         since = state.failing_since or now
         if has_failed_too_long(since, now, self._disable_hours):
             return self.disabled(name, f"nothing could be delivered since {since:%Y-%m-%d %H:%M} UTC: {reason}", now)
-        found = state.model_copy(update={"failing_since": since, "reason": reason})
-        return {} if found == state else self._apply({name: found})
+        if (state.failing_since, state.reason) == (since, reason):
+            return {}
+        return self._apply({name: _changed(state, now, failing_since=since, reason=reason)})
 
     def disabled(self, name: str, reason: str, now: datetime.datetime) -> Changes:
         """Nothing is sent any more."""
@@ -76,9 +81,7 @@ class Registry:
         if state is None or state.disabled_at is not None:
             return {}
         since = state.failing_since or now
-        return self._apply(
-            {name: state.model_copy(update={"failing_since": since, "disabled_at": now, "reason": reason})}
-        )
+        return self._apply({name: _changed(state, now, failing_since=since, disabled_at=now, reason=reason)})
 
     def _apply(self, changes: Changes) -> Changes:
         for name, state in changes.items():
@@ -87,3 +90,7 @@ class Registry:
             else:
                 self._states[name] = state
         return changes
+
+
+def _changed(state: Webhook, now: datetime.datetime, **changes: object) -> Webhook:
+    return state.model_copy(update={**changes, "updated_at": now})

@@ -136,7 +136,7 @@ class NotifyRole:
     async def _begin(self) -> None:
         """First how the webhooks do, then what is to be sent."""
         await self._known.wait()
-        await self._publish([], self._registry.load(self._endpoints))
+        await self._publish([], self._registry.load(self._endpoints, utc_now()))
         self._adjust.set()
         await self._intake.run()
 
@@ -226,7 +226,7 @@ class NotifyRole:
                 log.error("webhooks were not read again, the earlier ones stay", reason=str(error))
                 continue
             log.info("webhooks were read again", webhooks=len(self._endpoints))
-            await self._publish([], self._registry.load(self._endpoints))
+            await self._publish([], self._registry.load(self._endpoints, utc_now()))
             self._adjust.set()
 
     async def _keep_couriers(self, group: asyncio.TaskGroup) -> None:

@@ -59,12 +59,12 @@ class Endpoint(BaseModel):
         parts = urlsplit(self.url.get_secret_value())
         return f"{parts.scheme}://{_host(parts)}"
 
-    def public(self, known: Webhook | None) -> Webhook:
+    def public(self, known: Webhook | None, now: datetime.datetime) -> Webhook:
         """What everybody may see, with how it does as far as that is `known` and still holds: enabling begins anew."""
         goes_on = known is not None and known.added_at == self.added_at
         return Webhook(
             webhook_id=self.name, channel=self.channel, destination=self.destination, subject_id=self.subject_id,
-            events=self.events, added_at=self.added_at,
+            events=self.events, added_at=self.added_at, updated_at=now,
             failing_since=known.failing_since if known and goes_on else None,
             disabled_at=known.disabled_at if known and goes_on else None,
             reason=known.reason if known and goes_on else None,

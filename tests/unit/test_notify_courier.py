@@ -45,7 +45,7 @@ class Work:
         self.sender = sender
         self.endpoint = endpoint(added_at=utc_now() - datetime.timedelta(hours=1))
         self.outbox, self.registry = Outbox(10), Registry(disable_hours)
-        self.registry.load([self.endpoint])
+        self.registry.load([self.endpoint], utc_now())
         self.steps: list[Delivery] = []
         self.changes: list[Changes] = []
         self.courier = Courier(self.endpoint, self.outbox, self.registry, sender, self.publish)  # type: ignore[arg-type]

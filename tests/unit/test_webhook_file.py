@@ -28,7 +28,7 @@ def test_what_is_added_is_read_again_and_the_file_is_private(path: Path) -> None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read(path) == [added]
     assert added.destination == "https://hooks.example.org:8443"
-    assert "SECRET" not in repr(added) + str(added) + added.public(None).to_json().decode()
+    assert "SECRET" not in repr(added) + str(added) + added.public(None, NOW).to_json().decode()
 
 
 def test_a_file_that_others_may_read_is_refused(path: Path) -> None:
@@ -112,7 +112,7 @@ def hours(count: float) -> datetime.datetime:
 
 def test_a_webhook_is_disabled_after_failing_all_day_and_begins_anew_when_it_is_enabled() -> None:
     registry, one = Registry(24), endpoint()
-    registry.load([one])
+    registry.load([one], NOW)
     first = registry.failed("home", "it answers 500", NOW)["home"]
     assert first is not None
     assert (first.failing_since, first.disabled_at) == (NOW, None)
@@ -123,7 +123,7 @@ def test_a_webhook_is_disabled_after_failing_all_day_and_begins_anew_when_it_is_
     assert "nothing could be delivered since 2026-03-01 12:00 UTC: it answers 500" in (last.reason or "")
     assert registry.active() == []
     assert registry.failed("home", "again", hours(25)) == {}
-    changes = registry.load([one.model_copy(update={"added_at": hours(26)})])
+    changes = registry.load([one.model_copy(update={"added_at": hours(26)})], hours(26))
     again = changes["home"]
     assert again is not None
     assert (again.failing_since, again.disabled_at, again.reason) == (None, None, None)
@@ -132,20 +132,32 @@ def test_a_webhook_is_disabled_after_failing_all_day_and_begins_anew_when_it_is_
 
 def test_a_success_ends_the_failing() -> None:
     registry = Registry(24)
-    registry.load([endpoint()])
+    registry.load([endpoint()], NOW)
     registry.failed("home", "it hung up", NOW)
-    well = registry.succeeded("home")["home"]
+    well = registry.succeeded("home", hours(1))["home"]
     assert well is not None
     assert (well.failing_since, well.reason) == (None, None)
-    assert registry.succeeded("home") == {}
+    assert registry.succeeded("home", hours(2)) == {}
+
+
+def test_what_comes_back_of_ones_own_words_changes_nothing() -> None:
+    registry = Registry(24)
+    registry.load([endpoint()], NOW)
+    failing = registry.failed("home", "it answers 500", hours(1))["home"]
+    registry.disabled("home", "it answers 410: it wants nothing more", hours(2))
+    registry.follow("home", failing)
+    assert registry.active() == []
+    again = registry.states["home"].model_copy(update={"disabled_at": None, "updated_at": hours(3)})
+    registry.follow("home", again)
+    assert len(registry.active()) == 1
 
 
 def test_a_restart_goes_on_with_what_is_known_and_deletes_what_is_no_more() -> None:
     registry, one = Registry(24), endpoint()
-    failing = one.public(None).model_copy(update={"failing_since": hours(-20), "reason": "it answers 500"})
+    failing = one.public(None, hours(-20)).model_copy(update={"failing_since": hours(-20), "reason": "it answers 500"})
     registry.follow("home", failing)
     registry.follow("gone", failing.model_copy(update={"webhook_id": "gone"}))
-    assert registry.load([one]) == {"gone": None}
+    assert registry.load([one], NOW) == {"gone": None}
     disabled = registry.failed("home", "it answers 500", hours(4))["home"]
     assert disabled is not None
     assert disabled.disabled_at == hours(4)

@@ -65,7 +65,7 @@ def test_the_newest_are_kept(model: ReadModel, monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_webhook_that_is_removed_takes_its_deliveries_along(model: ReadModel) -> None:
     for name in ("home", "homestead"):
-        put(model, topics.WEBHOOKS, (name, endpoint(name).public(None).to_json()))
+        put(model, topics.WEBHOOKS, (name, endpoint(name).public(None, NOW).to_json()))
     put(model, topics.WEBHOOK_DELIVERIES, delivery(1))
     assert [each.webhook_id for each in model.webhooks.all()] == ["home", "homestead"]
     put(model, topics.WEBHOOKS, ("home", None))
