@@ -11,8 +11,9 @@ from deploy.brokers.wire import free_port
 from deploy.supervisor import Child
 
 API = "api"
+NOTIFY = "notify"
 SIMULATE = "simulate"
-_STOP_RANKS = {API: 0, SIMULATE: 0, "ingest": 1, "inference": 2, "calc": 3}
+_STOP_RANKS = {API: 0, SIMULATE: 0, "ingest": 1, "inference": 2, "calc": 3, NOTIFY: 3}
 
 _GIVES_WAY = {"inference": "5", "calc": "5"}
 """Niceness of those whom a backlog keeps busy: who waits for a plot waits for the API and its browser too."""
@@ -81,6 +82,13 @@ def api(host: str, port: int, shared: Mapping[str, str]) -> Child:
     return Child(
         API, _glucast("api"), {**shared, **own}, port, stop_rank=_STOP_RANKS[API], orphan_signal=signal.SIGTERM
     )
+
+
+def notifier(ordinal: int, shared: Mapping[str, str]) -> Child:
+    """Tells webhooks and MQTT, which have their settings from the environment."""
+    port = free_port()
+    own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
+    return Child(NOTIFY, _glucast("notify"), {**shared, **own}, port, stop_rank=_STOP_RANKS[NOTIFY])
 
 
 def simulator(tag: str, shared: Mapping[str, str]) -> Child:

@@ -83,3 +83,7 @@ if [ $mode = test ] && ! [ -e .venv/node/node_modules/typescript/bin/tsc ]; then
     say "no npm: the types of the page's scripts will not be checked; everything else will"
   fi
 fi
+
+if [ $mode = test ] && ! command -v mosquitto >/dev/null && ! [ -x /usr/sbin/mosquitto ]; then
+  apt_install mosquitto || say "no mosquitto: the tests of MQTT are skipped"
+fi

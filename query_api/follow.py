@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from query_api.read_model import Entry, ReadModel
 from schemas.errors import RebuildError, StorageError, UnavailableError
-from schemas.topics import may_lack_deletions
+from schemas.topics import WEBHOOK_DELIVERIES, WEBHOOKS, may_lack_deletions
 from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
@@ -238,6 +238,7 @@ def _entries(records: Iterable[ConsumerRecord]) -> Iterable[Entry]:
 def _urgent(followed: Collection[str]) -> tuple[frozenset[str], ...]:
     """Topics before which nobody should wait for the rest: outcomes and interactive charts, then live ones too."""
     backlog, live = (CHART_CHANGELOGS[lane].name for lane in ("backfill", "live"))
-    patient = {backlog, SCORES_CHANGELOG.name}  # how earlier forecasts did is worth waiting for
+    # How earlier forecasts did, and what was sent to others, is worth waiting for.
+    patient = {backlog, SCORES_CHANGELOG.name, WEBHOOKS.name, WEBHOOK_DELIVERIES.name}
     alerts = ALERTS_CHANGELOG.name  # as much as live charts
     return frozenset(followed) - patient - {live, alerts}, frozenset(followed) - patient

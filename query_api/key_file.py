@@ -5,23 +5,20 @@ everybody. ``#`` begins a comment. The hash of a JSON line is SHA-256 over the S
 clients send nothing but that SHA-1, so it is all that there is to compare with.
 """
 
-import contextlib
 import datetime
 import hashlib
 import hmac
-import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from agents.core.local_time import zone
 from schemas.errors import ConfigurationError, ImplausibleError
 from schemas.record import HexDigest, SubjectId
+from streams.private_file import alone, lines_of, write
 
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
@@ -29,8 +26,7 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 
 SHORTEST_SECRET = 12
 """Characters, as Nightscout asks of its own."""
-PRIVATE = 0o600
-LOCK_SECONDS = 5.0
+_WHAT = "the file of API keys"
 
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([0-9a-fA-F]{64})")
 
@@ -125,89 +121,41 @@ def _key(number: int, line: str) -> Key | None:
 
 def add(path: Path, key: Key) -> None:
     """Append a key; makes the file where there is none. Raises `ConfigurationError` for a name that is taken."""
-    with _alone(path):
+    with alone(path, _WHAT):
         if path.exists() and any(known.name == key.name for known in read(path)):
             raise ConfigurationError(
                 f"there is a key named {key.name} already: rotate or revoke it, or take another name"
             )
-        _write(path, [*_lines(path), _line(key)])
+        write(path, [*lines_of(path), _line(key)], _WHAT)
 
 
 def replace(path: Path, name: str, digest: str) -> Key:
     """A new secret for the key of this name; the old one is nothing any more. Raises `ConfigurationError`."""
-    with _alone(path):
+    with alone(path, _WHAT):
         found = [key for key in read(path) if key.name == name]
         if not found:
             raise ConfigurationError(_unknown(name))
         key = found[-1].model_copy(update={"digest": digest})
-        _write(path, [*_without(path, name), _line(key)])
+        write(path, [*_without(path, name), _line(key)], _WHAT)
     return key
 
 
 def remove(path: Path, name: str) -> None:
     """Revoke every key of this name. Raises `ConfigurationError` where there is none."""
-    with _alone(path):
+    with alone(path, _WHAT):
         if all(key.name != name for key in read(path)):
             raise ConfigurationError(_unknown(name))
-        _write(path, _without(path, name))
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One change at a time, so that none is lost."""
-    try:
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS):
-            yield
-    except (OSError, Timeout) as error:
-        raise ConfigurationError(f"the file of API keys cannot be changed at {path} ({error})") from None
+        write(path, _without(path, name), _WHAT)
 
 
 def _unknown(name: str) -> str:
     return f"there is no key named {name}: glucast keys list shows them"
 
 
-def _give_to(handle: int, path: Path) -> None:
-    """Raises `ConfigurationError` where it is another user's file, who could not read it any more."""
-    owner = path.stat()
-    try:
-        os.fchown(handle, owner.st_uid, owner.st_gid)
-    except PermissionError:
-        raise ConfigurationError(
-            f"the file of API keys at {path} belongs to another user: run this as that user"
-        ) from None
-
-
 def _line(key: Key) -> str:
     return key.model_dump_json(exclude_none=True)
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
 def _without(path: Path, name: str) -> list[str]:
-    lines = enumerate(_lines(path), start=1)
+    lines = enumerate(lines_of(path), start=1)
     return [line for number, line in lines if (key := _key(number, line)) is None or key.name != name]
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    """The whole file at once: who reads it meanwhile sees the old one or the new one, and nobody else may read it.
-
-    Its owner stays who it is: the API may run as another user than whoever makes keys.
-    """
-    path = path.resolve()
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            if path.exists():
-                _give_to(handle, path)
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except (OSError, ConfigurationError) as error:
-        fresh.unlink(missing_ok=True)
-        if isinstance(error, ConfigurationError):
-            raise
-        raise ConfigurationError(f"the file of API keys cannot be written at {path} ({error.strerror})") from None

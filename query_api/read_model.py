@@ -25,6 +25,7 @@ from query_api.projections.readings import Readings
 from query_api.projections.requests import Requests
 from query_api.projections.scores import Scores
 from query_api.projections.uploads import StoredHandle, Uploads
+from query_api.projections.webhooks import Deliveries, Webhooks
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
 from schemas.errors import StorageError, UndecodableError
@@ -65,8 +66,10 @@ class ReadModel:
         self.alerts = Alerts(store)
         self.readings = Readings(store, self._forget)
         self.requests = Requests()
+        self.webhooks, self.deliveries = Webhooks(store), Deliveries(store)
         projections: tuple[Projection, ...] = (
             *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.alerts,
+            self.webhooks, self.deliveries,
             self.requests,
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
@@ -76,6 +79,7 @@ class ReadModel:
         self.fan_charts.forget(subject_id, up_to_ms)
         self.scores.forget(subject_id)
         self.alerts.forget(subject_id)
+        self.deliveries.forget(subject_id)
 
     @property
     def followed(self) -> tuple[str, ...]:

@@ -88,6 +88,15 @@ COMPUTATIONS = Metric("glucast_computations", "gauge", "What they wait for, each
 PICTURES_DRAWN = Metric("glucast_pictures_drawn", "gauge", "Pictures drawn by Chromium")
 PICTURES_REUSED = Metric("glucast_pictures_reused", "gauge", "Pictures and figures from the cache")
 
+DELIVERIES = Metric("glucast_deliveries", "counter", "Steps of deliveries to webhooks", ("status",))
+DELIVERIES_WAITING = Metric("glucast_deliveries_waiting", "gauge", "Deliveries that wait for a webhook")
+WEBHOOKS = Metric("glucast_webhooks", "gauge", "Webhooks by how they do", ("state",))
+NOTIFY_LAG = Metric("glucast_notify_lag", "gauge", "Messages that notify has still to read")
+NOTIFY_SKIPPED = Metric("glucast_notify_skipped", "gauge", "Messages that were no records")
+MQTT_CONNECTED = Metric(
+    "glucast_mqtt_connected", "gauge", "1 while the broker of MQTT is connected; NaN where none is set"
+)
+
 WORKER: tuple[Metric, ...] = (EVENTS, STEP_SECONDS, CONFIRM_SECONDS, REWINDS, LAG, OUTSTANDING, IN_FLIGHT)
 """Of every worker: ingest, inference and calc."""
 INFERENCE: tuple[Metric, ...] = (
@@ -118,4 +127,13 @@ QUERY: tuple[Metric, ...] = (
     PICTURES_REUSED,
 )
 """Of the query API."""
-METRICS: tuple[Metric, ...] = WORKER + INFERENCE + CALC + QUERY
+NOTIFY: tuple[Metric, ...] = (
+    DELIVERIES,
+    DELIVERIES_WAITING,
+    WEBHOOKS,
+    NOTIFY_LAG,
+    NOTIFY_SKIPPED,
+    MQTT_CONNECTED,
+)
+"""Of the notify role."""
+METRICS: tuple[Metric, ...] = WORKER + INFERENCE + CALC + QUERY + NOTIFY

@@ -6,8 +6,10 @@ from typing import Literal
 from schemas.lanes import LANES, Lane
 
 Encoding = Literal["json", "arrow", "bytes"]
-KeyedBy = Literal["subject id", "series key", "series or subject", "upload id", "table key", "the message's own"]
-SUBJECT_KEYS: tuple[KeyedBy, ...] = ("subject id", "series or subject", "table key", "the message's own")
+KeyedBy = Literal[
+    "subject id", "series key", "series or subject", "upload id", "table key", "webhook", "the message's own"
+]  # fmt: skip
+SUBJECT_KEYS: tuple[KeyedBy, ...] = ("subject id", "series or subject", "table key", "webhook", "the message's own")
 """Of topics that may hold records of a subject: those are exported. The others name nobody."""
 MIB = 1 << 20
 DAY_MS = 24 * 3600 * 1000
@@ -164,6 +166,13 @@ ALERTS = Topic(
     retention_ms=7 * DAY_MS,
 )
 ARRIVALS = Topic("cgm.arrivals", "json", "Arrival", "subject id", "that readings arrive, and that time passes")
+WEBHOOKS = Topic(
+    "cgm.webhooks", "json", "Webhook", "webhook", "webhooks and how they do, without their secrets", public=True,
+    compacted=True,
+)  # fmt: skip
+WEBHOOK_DELIVERIES = Topic(
+    "cgm.webhook-deliveries", "json", "Delivery", "subject id", "what is to be sent to webhooks, and what became of it"
+)
 DEAD_LETTERS = Topic(
     "cgm.dead-letters",
     "json",
@@ -189,6 +198,8 @@ TOPICS: tuple[Topic, ...] = (
     FAN_CHARTS,
     SCORES,
     ALERTS,
+    WEBHOOKS,
+    WEBHOOK_DELIVERIES,
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,
     ARRIVALS,

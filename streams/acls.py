@@ -15,7 +15,7 @@ from streams import topology
 from streams.subjects import sources
 from streams.topology import Role
 
-Principal = Literal["ingest", "inference", "calc", "query", "operator"]
+Principal = Literal["ingest", "inference", "calc", "query", "notify", "operator"]
 """A role, or whoever runs ``glucast topics``, ``dlq`` and ``subject``."""
 PRINCIPALS: tuple[Principal, ...] = get_args(Principal)
 
@@ -49,7 +49,8 @@ def _of_role(role: Role) -> set[Grant]:
     found |= {Grant("topic", topic.name, "Write") for step in steps for topic in step.writes}
     if role == "query":  # follows without a group, and tells what waits for the workers
         return found | {Grant("group", group, "Describe") for group in topology.worker_groups()}
-    found.add(Grant("topic", topics.DEAD_LETTERS.name, "Write"))
+    if role in topology.WORKER_ROLES:
+        found.add(Grant("topic", topics.DEAD_LETTERS.name, "Write"))
     for table in topology.tables_of(role):
         changelog = topics.changelog(topology.app_id(role), table).name
         found |= {Grant("topic", changelog, "Read"), Grant("topic", changelog, "Write")}

@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiohttp import web
-
-from streams.metrics import Metrics
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -16,10 +15,17 @@ class NotReady:
     text: str
 
 
+class Exposing(Protocol):
+    """What a process measures."""
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+
+
 class HealthServer:
     """``/livez`` (a worker that stalls ends itself), ``/readyz`` (200, or 503 with reasons), ``/metrics``."""
 
-    def __init__(self, metrics: Metrics, reasons: Callable[[], Sequence[NotReady]]) -> None:
+    def __init__(self, metrics: Exposing, reasons: Callable[[], Sequence[NotReady]]) -> None:
         self._metrics, self._reasons = metrics, reasons
         self._runner: web.AppRunner | None = None
         self.port = 0

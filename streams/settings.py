@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agents.models.catalogue import Kind
 from schemas.topics import TOPICS, UPLOADS
+from streams.notify_settings import NotifySettings
 
 MIB = 1 << 20
 _LISTS = ("allowed_hosts", "cors_origins")
@@ -200,6 +201,7 @@ class Settings(BaseSettings):
     event_clients: int = Field(
         128, ge=1, description="Clients that may follow events at once, half of them with one key; more get 503."
     )
+    notify: NotifySettings = Field(default_factory=NotifySettings, description="Who is told outside Kafka.")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -14,6 +14,7 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                             ├────▶ cgm.fan-charts, cgm.scores, cgm.alerts ──▶ everybody else
                             ├────▶ scores table: what truths the forecasts met ─▶ [calc], [query_api]
                             └────▶ alerts table ─────────────▶ [query_api]
+      cgm.alerts, cgm.fan-charts ─▶ [notify] ─▶ webhooks, ntfy, MQTT; cgm.webhooks, -deliveries ─▶ [query_api]
 
 [window] also tells on cgm.arrivals that readings came, and passes ticks on: [watch] tells where none come, or errors.
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
@@ -40,7 +41,7 @@ from schemas.tables import (
 from schemas.topics import Topic
 
 WorkerRole = Literal["ingest", "inference", "calc"]
-Role = Literal["ingest", "inference", "calc", "query"]
+Role = Literal["ingest", "inference", "calc", "query", "notify"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Step:
 
     The module ``agents.<role>.<name>`` builds what a worker's step does to each message of `reads`; tables are kept by
     the role and shared by its steps, and a step touches only keys that live in its message's partition. The query role
-    is no worker: it follows `reads` into its read model and sends what clients ask for.
+    is no worker: it follows `reads` into its read model and sends what clients ask for. Nor is notify, which reads what
+    everybody may read and keeps what it has still to send on a topic.
     """
 
     name: str
@@ -110,14 +112,19 @@ STEPS: tuple[Step, ...] = (
          (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE, WATCH_TABLE),
          "deletes and restores fan charts; settings and snooze of alerts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, topics.UPLOAD_OUTCOMES,
+         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, topics.WEBHOOKS,
+          topics.WEBHOOK_DELIVERIES, topics.UPLOAD_OUTCOMES,
           topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),
+    Step("notify", "notify",
+         (topics.ALERTS, topics.FAN_CHARTS, topics.READING_OUTCOMES, topics.WEBHOOKS, topics.WEBHOOK_DELIVERIES),
+         (topics.WEBHOOKS, topics.WEBHOOK_DELIVERIES), (),
+         "sends alerts and forecasts to webhooks, ntfy and MQTT, and keeps what is still to be sent"),
 )  # fmt: skip
 
 WORKER_ROLES: tuple[WorkerRole, ...] = ("ingest", "inference", "calc")
-ROLES: tuple[Role, ...] = (*WORKER_ROLES, "query")
+ROLES: tuple[Role, ...] = (*WORKER_ROLES, "query", "notify")
 
 
 def step_of(name: str) -> Step:
@@ -143,8 +150,10 @@ def worker_groups() -> dict[str, tuple[Topic, ...]]:
 
 
 def groups_of(role: Role) -> tuple[str, ...]:
-    """The consumer groups that a role's workers join; the query role follows without one."""
+    """The consumer groups that a role's processes join; the query role follows without one."""
     own = app_id(role)
+    if role == "notify":
+        return (own,)
     return tuple(group for group in worker_groups() if group == own or group.startswith(f"{own}-"))
 
 

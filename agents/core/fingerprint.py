@@ -110,6 +110,11 @@ def alert_id(subject_id: str, kind: str, slot: int) -> str:
     return _digest("alert", subject_id, kind, slot)
 
 
+def delivery_id(webhook_id: str, event_id: str) -> str:
+    """Names a delivery: one event to one webhook."""
+    return _digest("delivery", webhook_id, event_id)
+
+
 def upload_id(raw: bytes, timezone: str) -> str:
     """Names an upload: the file's bytes and the timezone they are read in."""
     digest = hashlib.sha256(b"glucast-upload-v1\n" + _text(timezone))

@@ -22,7 +22,18 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.memory import MemoryTables
 from agents.work import Helped, Message, StepFunction, Work
-from deploy.bench.fuzz_cases import BAD_SECONDS, KINDS, STORED, Case, Kind, case_of, check_complete, message_of, series
+from deploy.bench.fuzz_cases import (
+    BAD_SECONDS,
+    KINDS,
+    NOW,
+    STORED,
+    Case,
+    Kind,
+    case_of,
+    check_complete,
+    message_of,
+    series,
+)
 from deploy.bench.fuzz_checks import ending_of, violations
 from query_api.read_model import Entry, ReadModel
 from query_api.store import Store
@@ -42,6 +53,7 @@ from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
 from streams.middlewares import around
 from streams.model_thread import ModelThread
+from streams.notify.events import event_of
 from streams.settings import ModelSettings, Settings
 from streams.topology import Step, steps_of
 
@@ -168,6 +180,8 @@ class Block:
         """How a case ended, one ending a reader, and what did not hold."""
         if case.topic.name in self._followed:
             return self._follow(case.message)
+        if case.topic in TOLD:
+            return [_tell(case.message)], []
         works = await self._steps.run(self._tables, case.message)
         return [ending_of(work) for work in works], [wrong for work in works for wrong in violations(work)]
 
@@ -178,6 +192,8 @@ class Block:
         message = kind.message(number)
         if kind.topic.name in self._followed:
             ends, wrong = self._follow(message)
+        elif kind.topic in TOLD:
+            ends, wrong = [_tell(message)], []
         else:
             works = await self._steps.run(self._tables, message)
             ends = [ending_of(work) for work in works]
@@ -219,6 +235,19 @@ class Block:
 
     def close(self) -> None:
         self._model.close()
+
+
+TOLD = (topics.ALERTS, topics.FAN_CHARTS)
+"""What notify alone reads."""
+
+
+def _tell(message: Message) -> str:
+    """How notify reads a message: an event, none, or none because it is no record."""
+    try:
+        event_of(message.topic, message.value, NOW)
+    except RejectedError:
+        return "skipped"
+    return "processed"
 
 
 @contextlib.asynccontextmanager

@@ -20,7 +20,7 @@ from agents.work import Message
 from deploy.bench.fuzz_files import broken_file, rows_of, unified
 from deploy.bench.fuzz_values import Chance, broken_arrow, broken_json, damaged
 from schemas import topics
-from schemas.alert import AlertState
+from schemas.alert import Alert, AlertState
 from schemas.arrival import Arrival
 from schemas.arrow_record import ArrowRecord
 from schemas.command import CacheCommand, ForecastDemand
@@ -36,6 +36,7 @@ from schemas.series import Series
 from schemas.tables import handle_key, subject_key
 from schemas.topics import Topic
 from schemas.upload import ProcessingWarnings, UploadOutcome
+from schemas.webhook import Delivery, Webhook
 from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, SCORES_CHANGELOG, STEPS
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
@@ -262,6 +263,31 @@ def request_outcome(number: int, good: bool) -> RequestOutcome:
     )  # fmt: skip
 
 
+def alert(number: int, good: bool) -> Alert:
+    kept = chart(number & ~1, good)
+    return Alert(
+        alert_id=_hash("alert", number, good), status="raised", kind="low", subject_id=kept.series_key,
+        threshold_mgdl=70.0, probability=0.5, horizon_minutes=30, first_crossing=(0.1, 0.2, 0.1, 0.1),
+        glucose_mgdl=94.0, issue_time=kept.issue_time, reason="a reason in words",
+    )  # fmt: skip
+
+
+def webhook(number: int, good: bool) -> Webhook:
+    return Webhook(
+        webhook_id=f"{GOOD_SUBJECT if good else BAD_SUBJECT}-{number % 8}", destination="https://example.org",
+        subject_id=GOOD_SUBJECT if good else BAD_SUBJECT, events=("alert",), added_at=NOW, updated_at=NOW,
+    )  # fmt: skip
+
+
+def delivery(number: int, good: bool) -> Delivery:
+    to = webhook(number, good)
+    return Delivery(
+        delivery_id=_hash("delivery", number, good), webhook_id=to.webhook_id, event_id=f"alert_{number}_raised",
+        event_type="alert.raised", subject_id=to.subject_id or "", status="queued", queued_at=NOW + number * STEP,
+        updated_at=NOW + number * STEP, valid_until=NOW + (number + 12) * STEP, body="{}",
+    )  # fmt: skip
+
+
 def _chart_key(number: int, good: bool) -> str:
     kept = chart(number, good)
     if kept.handle is not None and kept.index is not None:
@@ -276,7 +302,7 @@ def _of(make: Callable[[int, bool], Any], field: str) -> Callable[[int, bool], s
 
 
 KINDS: Sequence[Kind] = (
-    Kind(topics.READINGS, _of(reading, "subject_id"), reading, 24),
+    Kind(topics.READINGS, _of(reading, "subject_id"), reading, 20),
     Kind(topics.UPLOADS, lambda number, good: str(number), lambda number, good: unified(rows_of(number)), 5),
     Kind(topics.SERIES, _of(series, "series_key"), series, 12),
     Kind(topics.DEMANDS, _of(demand, "series_key"), demand, 10),
@@ -291,6 +317,10 @@ KINDS: Sequence[Kind] = (
     Kind(ALERTS_CHANGELOG, lambda number, good: f"subject-{number}", alert_state, 2),
     Kind(topics.UPLOAD_OUTCOMES, _of(upload_outcome, "upload_id"), upload_outcome, 4),
     Kind(topics.READING_OUTCOMES, _of(reading_outcome, "subject_id"), reading_outcome, 4),
+    Kind(topics.FAN_CHARTS, _of(chart, "series_key"), chart, 2),
+    Kind(topics.ALERTS, _of(alert, "subject_id"), alert, 2),
+    Kind(topics.WEBHOOKS, _of(webhook, "webhook_id"), webhook, 2),
+    Kind(topics.WEBHOOK_DELIVERIES, _of(delivery, "subject_id"), delivery, 2),
     Kind(topics.REQUEST_OUTCOMES, _of(request_outcome, "series_key"), request_outcome, 4),
 )
 """Every topic that the page gives to a reader."""

@@ -203,6 +203,11 @@ class Roles:
         port = free_port()
         return self._add(f"api-{replica}", ["api"], {"GLUCAST_PORT": str(port)}, port, place)
 
+    def notify(self, ordinal: int = 0, place: Place | None = None) -> RoleProcess:
+        port = free_port()
+        extra = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
+        return self._add(f"notify-{ordinal}", ["notify"], extra, port, place)
+
     def _add(
         self, name: str, arguments: list[str], extra: dict[str, str], port: int, place: Place | None
     ) -> RoleProcess:

@@ -5,7 +5,20 @@ import sys
 
 import typer
 
-from deploy.cli import bench, dlq, forecaster, keys, roles, schemas_files, simulate, subject, topics, up, upload
+from deploy.cli import (
+    bench,
+    dlq,
+    forecaster,
+    keys,
+    roles,
+    schemas_files,
+    simulate,
+    subject,
+    topics,
+    up,
+    upload,
+    webhooks,
+)
 from schemas.errors import GlucastError, OverloadedError, UnavailableError
 from schemas.exit_codes import ExitCode
 
@@ -20,10 +33,12 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("worker")(roles.worker)
 app.command("api")(roles.api)
+app.command("notify")(roles.notify)
 app.command("upload")(upload.upload)
 app.command("simulate")(simulate.simulate)
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(subject.app, name="subject")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schemas_files.app, name="schemas")

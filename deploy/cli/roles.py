@@ -1,4 +1,4 @@
-"""One role in this process: ``glucast worker ROLE`` and ``glucast api``."""
+"""One role in this process: ``glucast worker ROLE``, ``glucast api`` and ``glucast notify``."""
 
 from typing import Annotated, Any, Literal
 
@@ -33,3 +33,11 @@ def api(
 
     given: dict[str, Any] = {"host": host, "port": port}
     raise typer.Exit(serve(Settings(**{name: value for name, value in given.items() if value is not None})))
+
+
+def notify() -> None:
+    """Send alerts and forecasts to webhooks, ntfy and MQTT (GLUCAST_WEBHOOKS_FILE, GLUCAST_MQTT_HOST)."""
+    from streams.notify.role import run_notify
+    from streams.settings import Settings
+
+    raise typer.Exit(run_notify(Settings()))

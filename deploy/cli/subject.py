@@ -51,7 +51,7 @@ def erase(
     keys = _keys(file or settings.api_keys_file, name, revoke_keys)  # first: who cannot send brings nobody back
     asyncio.run(order(settings, name))
     typer.echo("erased from all tables; the API forgets within a second, forecasts as soon as calc has read of it")
-    for line in keys:
+    for line in [*keys, *_webhooks(settings.notify.webhooks_file, name)]:
         typer.echo(line)
     typer.echo("topics keep records until they expire, at the latest:")
     for kept in remains(datetime.datetime.now(datetime.UTC)):
@@ -94,3 +94,16 @@ def _keys(path: Path | None, subject: str, revoke: bool) -> list[str]:
         else:
             lines.append(f"key {key.name} is also for others and stays: make those a new one, then revoke it")
     return lines
+
+
+def _webhooks(path: Path | None, subject: str) -> list[str]:
+    """Of webhooks that name the person: whoever made them has to say what becomes of them."""
+    from streams.notify.webhook_file import read
+
+    if path is None or not path.exists():
+        return []
+    return [
+        f"webhook {each.name} names this person and stays: glucast webhooks remove {each.name}"
+        for each in read(path)
+        if each.subject_id == subject
+    ]

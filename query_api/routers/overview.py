@@ -5,9 +5,9 @@ import datetime
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from agents.core.directions import direction_of
 from query_api.access import access
 from query_api.callers import key_of
-from query_api.routers.nightscout.directions import direction_of
 from query_api.routers.subjects import Uses
 from query_api.services import Services
 from query_api.subject_forecast import forecast_of

@@ -77,7 +77,7 @@ def _operations() -> Node:
 
 def _sent_by(step: topology.Step) -> tuple[Topic, ...]:
     """What a step sends: a worker's also dead letters."""
-    return step.writes if step.role == "query" else (*step.writes, topics.DEAD_LETTERS)
+    return (*step.writes, topics.DEAD_LETTERS) if step.role in topology.WORKER_ROLES else step.writes
 
 
 def _operation(step: topology.Step, action: str, topic: Topic) -> Node:

@@ -14,7 +14,9 @@ from schemas.errors import TopicMismatchError
 from streams import subjects
 from streams.acls import PRINCIPALS, lines
 from streams.kafka.provision import provision, require
+from streams.notify import webhook_file
 from streams.topology import app_id
+from tests.kit.alerts import endpoint
 from tests.kit.brokers import rewritten
 from tests.kit.secured import SecuredKafka, secured_kafka
 from tests.kit.waiting import until
@@ -52,12 +54,16 @@ def test_every_role_works_with_the_least_rights_and_says_what_it_lacks(tmp_path:
             api = roles.api(place=place(kafka, "glucast-query"))
             for role in ("ingest", "inference", "calc"):
                 roles.worker(role, place=place(kafka, f"glucast-{role}"))
+            webhook_file.add(tmp_path / "webhooks", endpoint("nobodys"))
+            file = {"GLUCAST_WEBHOOKS_FILE": str(tmp_path / "webhooks")}
+            roles.notify(place=Place({**place(kafka, "glucast-notify").environment, **file}))
             roles.wait_until_ready()
             lacking = roles.worker("calc", 7, place=place(kafka, "halfway"))
             with httpx.Client(base_url=api.url, timeout=30) as client:
                 assert client.post(f"/subjects/{SUBJECT}/readings", json=readings()).status_code == 202
                 until(lambda: client.get(f"/subjects/{SUBJECT}/forecast").status_code == 200, "a forecast", 30)
                 assert client.get("/health").json()["models_initialized"] is True
+                until(lambda: client.get("/webhooks").json()["webhooks"], "the webhook is told of", 20)
                 found = subjects.export(kafka.settings_of("glucast-operator"), SUBJECT, tmp_path / "out")
                 assert {source.topic for source in found if source.rows} >= {"cgm.readings", "cgm.fan-charts"}
                 asyncio.run(subjects.erase(kafka.settings_of("glucast-operator"), SUBJECT))

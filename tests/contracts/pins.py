@@ -30,6 +30,7 @@ _APP = "faust.app.base.App"
 _MESSAGE = "faust.types.tuples.Message"
 _STORE = "faust.stores.rocksdb.Store"
 _AIOKAFKA = "aiokafka.consumer.consumer.AIOKafkaConsumer"
+_LISTENER = "aiokafka.abc.ConsumerRebalanceListener"
 _KALEIDO = "kaleido.Kaleido"
 _PIPE = "choreographer.channels.Pipe"
 _CHROMIUM = "choreographer.browsers.chromium.Chromium"
@@ -204,6 +205,10 @@ PINS = [
         "Gives up a broker that takes a connection and says nothing."),
     Pin("aiokafka.conn.AIOKafkaConnection", "_request_timeout", "used", "attribute",
         "How long each of these waits, read when a request is sent."),
+    Pin(_LISTENER, "on_partitions_revoked", "overridden", "(self, revoked)",
+        "From then on notify sends nothing of these partitions: without it two processes send the same."),
+    Pin(_LISTENER, "on_partitions_assigned", "overridden", "(self, assigned)",
+        "Tells that notify has joined its group, which readiness waits for."),
     Pin("aiokafka.partitioner", "murmur2", "used", "(data)",
         "Partitions keys as Kafka's own clients do: with another hash a subject's readings land where nobody looks."),
     # Kaleido and choreographer

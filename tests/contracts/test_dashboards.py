@@ -179,10 +179,13 @@ def test_every_metric_that_a_person_waits_for_is_on_the_dashboard() -> None:
     # What is looked up where something is wrong, at a process's own /metrics.
     assert sorted(unseen) == [
         "glucast_computations",
+        "glucast_deliveries",
+        "glucast_deliveries_waiting",
         "glucast_engine",
         "glucast_event_clients",
         "glucast_handles",
         "glucast_in_flight",
+        "glucast_notify_skipped",
         "glucast_outstanding",
         "glucast_pictures_drawn",
         "glucast_pictures_reused",
@@ -231,11 +234,11 @@ def test_alerts_say_what_is_wrong_and_how_bad_that_is() -> None:
 def test_prometheus_scrapes_every_role_where_compose_lets_it_answer() -> None:
     roles = {name for name in SERVICES if name not in ("kafka", "topics")}
     assert set(JOBS) == roles
-    assert {*topology.WORKER_ROLES, "api"} == roles
+    assert {*topology.WORKER_ROLES, "notify", "api"} == roles
     for name, job in JOBS.items():
         assert set(job) == {"job_name", "static_configs"}  # the path is /metrics, which is Prometheus' default
         environment = SERVICES[name]["environment"]
-        if name in topology.WORKER_ROLES:
+        if name != "api":
             assert environment["GLUCAST_HEALTH_HOST"] == "0.0.0.0"  # noqa: S104
             port = environment["GLUCAST_HEALTH_PORT"]
         else:

@@ -201,5 +201,7 @@ def test_asyncapi_follows_the_topology() -> None:
     assert [channel["address"] for channel in document["channels"].values()] == [topic.name for topic in channels]
     expected = {f"{step.name}.receive.{topic.name}" for step in topology.STEPS for topic in step.reads}
     expected |= {f"{step.name}.send.{topic.name}" for step in topology.STEPS for topic in step.writes}
-    expected |= {f"{step.name}.send.{topics.DEAD_LETTERS.name}" for step in topology.STEPS if step.role != "query"}
+    expected |= {
+        f"{step.name}.send.{topics.DEAD_LETTERS.name}" for step in topology.STEPS if step.role in topology.WORKER_ROLES
+    }
     assert set(document["operations"]) == expected

@@ -7,11 +7,14 @@ import pytest
 
 from agents.work import Measurement
 from schemas import metrics as metrics_of
-from schemas.metrics import CALC, EVENTS, INFERENCE, LAG, METRICS, WORKER, Metric
+from schemas.metrics import CALC, EVENTS, INFERENCE, LAG, METRICS, NOTIFY, WORKER, Metric
 from streams.calc_metrics import MOST_MODELS, CalcMetrics
 from streams.collectors import Collectors
 from streams.inference_metrics import InferenceMetrics
 from streams.metrics import Metrics
+from streams.notify.metrics import NotifyMetrics
+from streams.notify.outbox import Outbox
+from streams.notify.registry import Registry
 from tests.kit.exposition import buckets, declared, exposed, labels
 
 
@@ -54,7 +57,25 @@ def calc() -> Metrics:
 
 
 MODEL = "mlp", "5" * 64
-ROLES = [(worker, WORKER), (inference, WORKER + INFERENCE), (calc, WORKER + CALC)]
+
+
+class Connected:
+    """In the places of the intake and of MQTT."""
+
+    connected, skipped = True, 0
+
+    def lag(self) -> int:
+        return 3
+
+
+def notify() -> NotifyMetrics:
+    """Notify's metrics after one delivery."""
+    metrics = NotifyMetrics(Registry(24), Outbox(10), Connected())
+    metrics.of_mqtt(Connected())
+    return metrics
+
+
+ROLES = [(worker, WORKER), (inference, WORKER + INFERENCE), (calc, WORKER + CALC), (notify, NOTIFY)]
 
 
 @pytest.mark.parametrize(("role", "metrics"), ROLES)

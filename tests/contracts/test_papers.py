@@ -25,9 +25,9 @@ README_LINES = 260
 TOP = {"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "NOTICE"}
 PACKAGES = {"deploy", "query_api", "streams", "agents", "schemas"}
 PAPERS = sorted(name for name in TOP if name.endswith(".md"))
-OF_TODAY = [name for name in PAPERS if name != "CHANGELOG.md"] + ["deploy/kafka.md"]
+OF_TODAY = [name for name in PAPERS if name != "CHANGELOG.md"] + ["deploy/kafka.md", "deploy/notify.md"]
 """A changelog names what is gone, too."""
-ALL = [*PAPERS, "deploy/kafka.md", "agents/models/bundled/MODEL_CARD.md"]
+ALL = [*PAPERS, "deploy/kafka.md", "deploy/notify.md", "agents/models/bundled/MODEL_CARD.md"]
 
 LINK = r"\]\(([^)\s]+)\)"
 PATH = rf"`((?:{'|'.join((*sorted(PACKAGES), 'tests'))})/[\w./-]*)`"

@@ -25,6 +25,15 @@ def test_a_role_reads_and_writes_what_its_steps_do_and_no_more() -> None:
     assert may("query", "Write") == {topic.name for topic in topology.step_of("query_api").writes}
 
 
+def test_notify_reads_what_is_public_and_writes_its_own_topics_alone() -> None:
+    assert may("notify", "Write") == {topics.WEBHOOKS.name, topics.WEBHOOK_DELIVERIES.name}
+    assert {topic for topic in topics.TOPICS if topic.name in may("notify", "Read") and not topic.public} == {
+        topics.WEBHOOK_DELIVERIES
+    }
+    groups = {grant for grant in acls.grants("notify") if grant.kind == "group"}
+    assert groups == {Grant("group", "glucast-notify", "Read")}
+
+
 @pytest.mark.parametrize("who", PRINCIPALS)
 def test_only_the_operator_changes_topics_and_nobody_asks_for_the_cluster(who: acls.Principal) -> None:
     rights = acls.grants(who)

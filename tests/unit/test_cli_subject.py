@@ -8,6 +8,8 @@ from deploy.brokers.wire import LOOPBACK, free_port
 from deploy.cli import subject
 from query_api.key_file import read
 from schemas.errors import ConfigurationError
+from streams.notify import webhook_file
+from tests.kit.alerts import endpoint
 from tests.kit.keys import key_in
 from tests.unit.test_cli import glucast
 
@@ -41,6 +43,15 @@ def test_without_a_file_there_is_nothing_to_revoke(tmp_path: Path) -> None:
     assert subject._keys(None, "ada", revoke=False) == subject._keys(tmp_path / "none", "ada", revoke=False) == []
     with pytest.raises(ConfigurationError, match="GLUCAST_API_KEYS_FILE"):
         subject._keys(None, "ada", revoke=True)
+
+
+def test_webhooks_of_the_person_are_told(tmp_path: Path) -> None:
+    for name, whose in (("adas", "ada"), ("eves", "eve"), ("everybodys", None)):
+        webhook_file.add(tmp_path / "webhooks", endpoint(name, subject_id=whose))
+    assert subject._webhooks(tmp_path / "webhooks", "ada") == [
+        "webhook adas names this person and stays: glucast webhooks remove adas"
+    ]
+    assert subject._webhooks(None, "ada") == subject._webhooks(tmp_path / "none", "ada") == []
 
 
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from schemas import topics
+from streams.notify_settings import NotifySettings
 from streams.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -40,12 +41,14 @@ def test_compose_runs_every_role_with_commands_and_settings_that_exist(services:
         "worker ingest",
         "worker inference",
         "worker calc",
+        "notify",
         "api --host 0.0.0.0",
     }
     for service in ours.values():
         assert "GLUCAST_BROKER" in service["environment"]
         for variable in service["environment"]:
-            assert variable.removeprefix("GLUCAST_").lower() in Settings.model_fields, variable
+            name = variable.removeprefix("GLUCAST_").lower()
+            assert name in {**Settings.model_fields, **NotifySettings.model_fields}, variable
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)

@@ -12,6 +12,7 @@ from query_api import auth, key_file
 from query_api.auth import Keys
 from query_api.key_file import Key, digest_of, new_token, read, sha1, sha256
 from schemas.errors import ConfigurationError
+from streams import private_file
 from tests.kit.keys import key_in, old_key, person_in
 from tests.unit.test_cli import glucast
 
@@ -61,7 +62,7 @@ def test_a_link_stays_a_link_and_the_file_keeps_its_owner(path: Path, monkeypatc
     real, given = path.with_name("real"), []
     real.touch(mode=0o644)
     path.symlink_to(real)
-    monkeypatch.setattr(key_file.os, "fchown", lambda _, *owner: given.append(owner))
+    monkeypatch.setattr(private_file.os, "fchown", lambda _, *owner: given.append(owner))
     key_in(path, "one")
     assert (path.is_symlink(), stat.S_IMODE(real.stat().st_mode)) == (True, 0o600)
     assert given == [(real.stat().st_uid, real.stat().st_gid)]
@@ -69,7 +70,7 @@ def test_a_link_stays_a_link_and_the_file_keeps_its_owner(path: Path, monkeypatc
     def refused(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(key_file.os, "fchown", refused)
+    monkeypatch.setattr(private_file.os, "fchown", refused)
     with pytest.raises(ConfigurationError, match="another user"):
         key_in(path, "two")
     assert [each.name for each in path.parent.iterdir() if each.name.startswith(".keys.")] == [".keys.lock"]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.core.directions import direction_of
 from query_api.routers.nightscout import forecast, incoming, outgoing
-from query_api.routers.nightscout.directions import direction_of
 from query_api.routers.nightscout.filters import wanted
 from schemas.errors import RejectedError
 from schemas.reading import Reading

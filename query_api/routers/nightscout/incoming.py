@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeGuard
 
 import orjson
 
+from agents.core.directions import KNOWN
 from agents.core.local_time import zone
-from query_api.routers.nightscout.directions import KNOWN
 from schemas.record import LATEST_MS
 
 Entry = dict[str, Any]

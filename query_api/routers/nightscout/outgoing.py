@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from query_api.routers.nightscout.directions import change_of, direction_of
+from agents.core.directions import change_of, direction_of
 from query_api.routers.nightscout.incoming import entry_id, milliseconds, offset_minutes, utc_text
 from schemas.grid import MGDL_PER_MMOLL
 from schemas.reading import Reading

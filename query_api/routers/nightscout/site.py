@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from agents.core.directions import change_of, direction_of, number
 from query_api import credentials
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.key_file import Key
-from query_api.routers.nightscout.directions import change_of, direction_of, number
 from query_api.routers.nightscout.entries import newest_of
 from query_api.routers.nightscout.filters import Wanted, wanted
 from query_api.routers.nightscout.incoming import milliseconds

@@ -1,0 +1,1 @@
+"""Tells others: webhooks, ntfy and MQTT."""

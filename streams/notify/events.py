@@ -1,0 +1,118 @@
+"""What is worth telling somebody outside Kafka: public records in, events with an id and an end out. Pure.
+
+==================  =====================================  =======================================  ==================
+type                of                                     id                                       holds until
+==================  =====================================  =======================================  ==================
+alert.raised        an `Alert` before a low, a high, …     alert_<alert id>_raised                  1 h after it came
+alert.repeated      the same, said again                   alert_<alert id>_repeated_<issue time>   1 h after it came
+alert.hit, …        what became of it                      alert_<alert id>_<status>                12 h after it came
+forecast.issued     a live `FanChart` of the served model  forecast_<chart id>                      as it is served
+==================  =====================================  =======================================  ==================
+
+Ids hold no full stop: the signature of Standard Webhooks has them between its parts.
+"""
+
+import dataclasses
+import datetime
+
+import orjson
+
+from schemas.alert import Alert
+from schemas.errors import MalformedRecordError, UndecodableError
+from schemas.fan_chart import FanChart
+from schemas.grid import PRESENT
+from schemas.record import Record
+from schemas.topics import ALERTS, FAN_CHARTS
+from schemas.webhook import EventGroup
+from streams.kafka.decoding import Undecodable
+
+ALERT_HOLDS = datetime.timedelta(hours=1)
+"""What an alert speaks of."""
+OUTCOME_HOLDS = datetime.timedelta(hours=12)
+LARGEST_BODY_BYTES = 64 << 10
+"""A chart has 3 kB. What is kept on a topic must never be too large for it."""
+TELLING = ("raised", "repeated")
+"""The statuses of an alert that holds; all others say what became of it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """One thing to tell. `about`: events about the same thing end each other, see `ends`."""
+
+    event_id: str
+    type: str
+    group: EventGroup
+    subject_id: str
+    came_at: datetime.datetime
+    valid_until: datetime.datetime
+    about: str
+    """Of alerts the alert, of forecasts the subject."""
+    body: bytes
+    """As it is sent: ``{"type": …, "timestamp": …, "data": the record}``."""
+
+
+def event_of(topic: str, value: bytes | None, came_at: datetime.datetime) -> Event | None:
+    """The event that a message of ``cgm.alerts`` or ``cgm.fan-charts`` tells; None for a chart that nobody is told of.
+
+    Raises `MalformedRecordError` and `UndecodableError`.
+    """
+    if isinstance(value, Undecodable):
+        raise UndecodableError(str(value))
+    try:
+        if topic == ALERTS.name:
+            return event_of_alert(Alert.from_json(value), came_at)
+        if topic == FAN_CHARTS.name:
+            return event_of_chart(FanChart.from_json(value), came_at)
+    except OverflowError:
+        raise MalformedRecordError("a time in it lies beyond the year 9999") from None
+    raise MalformedRecordError(f"{topic} carries nothing that anybody is told of")
+
+
+def event_of_alert(alert: Alert, came_at: datetime.datetime) -> Event:
+    """An alert holds for an hour from when it came: what it speaks of, whatever clock a simulation has."""
+    again = f"_{int(alert.issue_time.timestamp())}" if alert.status == "repeated" else ""
+    holds = ALERT_HOLDS if alert.status in TELLING else OUTCOME_HOLDS
+    kind = f"alert.{alert.status}"
+    return Event(
+        event_id=f"alert_{alert.alert_id}_{alert.status}{again}",
+        type=kind,
+        group="alert" if alert.status in TELLING else "outcome",
+        subject_id=alert.subject_id,
+        came_at=came_at,
+        valid_until=came_at + holds,
+        about=alert.alert_id,
+        body=_body(kind, alert.issue_time, alert),
+    )
+
+
+def event_of_chart(chart: FanChart, came_at: datetime.datetime) -> Event | None:
+    """A forecast holds as long as the API would serve it: a simulated one from its computation, if that is later."""
+    if chart.kind != "live" or not chart.model_serves or chart.subject_id is None:
+        return None
+    counted = max(chart.issue_time, chart.computed_at) if chart.simulated else chart.issue_time
+    return Event(
+        event_id=f"forecast_{chart.chart_id}",
+        type="forecast.issued",
+        group="forecast",
+        subject_id=chart.subject_id,
+        came_at=came_at,
+        valid_until=counted + PRESENT,
+        about=chart.subject_id,
+        body=_body("forecast.issued", chart.issue_time, chart),
+    )
+
+
+def why_ended(waiting_type: str, event: Event) -> str | None:
+    """Why an earlier event about the same thing need not be sent any more; None where it still has to be."""
+    if waiting_type == event.type == "forecast.issued":
+        return "a newer forecast came"
+    if event.group == "outcome" and waiting_type in ("alert.raised", "alert.repeated"):
+        return "what became of the alert is known"
+    return None
+
+
+def _body(kind: str, time: datetime.datetime, record: Record) -> bytes:
+    body = orjson.dumps({"type": kind, "timestamp": time.isoformat(), "data": orjson.Fragment(record.to_json())})
+    if len(body) > LARGEST_BODY_BYTES:
+        raise MalformedRecordError(f"it is longer than {LARGEST_BODY_BYTES} bytes: nobody can be told of it")
+    return body

@@ -1,0 +1,240 @@
+"""Reads what is to be told: plans deliveries, keeps them on Kafka, and commits only then.
+
+An event is lost to nobody: its offset is committed when its deliveries are records of ``cgm.webhook-deliveries``, which
+the broker has confirmed. So a webhook that hangs holds back no commit, and a process that is killed finds there what it
+still had to send. Partitions of all topics that have one number belong to one process, with the deliveries that came of
+them: whoever takes a number over reads the deliveries under it first.
+"""
+
+import asyncio
+import datetime
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import ConsumerRecord
+
+from schemas.alert import Alert
+from schemas.errors import MalformedRecordError, RejectedError
+from schemas.fan_chart import FanChart
+from schemas.reading import ReadingOutcome
+from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES
+from schemas.webhook import Delivery
+from streams.kafka.connection import new_consumer
+from streams.kafka.decoding import Undecodable
+from streams.kafka.whole_topics import everything
+from streams.notify.courier import Steps, utc_now
+from streams.notify.events import ALERT_HOLDS, event_of
+from streams.notify.outbox import Outbox
+from streams.notify.people import People
+from streams.notify.webhook_file import Endpoint
+from streams.settings import Settings
+from streams.topology import app_id
+
+log = structlog.get_logger(__name__)
+
+READ = (ALERTS, FAN_CHARTS, READING_OUTCOMES)
+GROUP = app_id("notify")
+POLL_MILLISECONDS = 200
+TAIL = 500
+"""So many of the last messages a partition are looked at for what is shown now: more than a quarter of an hour of
+readings of a hundred people."""
+TIDY_SECONDS = 60.0
+_FORGOTTEN = ("erased", "reset")
+
+
+class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
+    """`run` never returns by itself. Raises what Kafka raises."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: Outbox,
+        people: People,
+        endpoints: Callable[[], Iterable[Endpoint]],
+        publish: Callable[[Steps], Awaitable[None]],
+        released: Callable[[Iterable[str]], None],
+        shown: Callable[[str, bool], None],
+    ) -> None:
+        """`publish` returns when records are confirmed; `released` is told of webhooks for which something new waits;
+        `shown` of a person of whom something is new, and whether that is to forget them.
+        """
+        self._settings, self._outbox, self._people = settings, outbox, people
+        self._endpoints, self._publish, self._released, self._shown = endpoints, publish, released, shown
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next: dict[TopicPartition, int] = {}
+        self._ready: set[int] = set()
+        self._revocations = 0
+        self.skipped = 0
+        self.joined = False
+
+    def lag(self) -> int:
+        """Messages that wait to be read, as far as the consumer knows."""
+        consumer = self._consumer
+        if consumer is None:
+            return 0
+        ends = ((consumer.highwater(partition), reached) for partition, reached in self._next.items())
+        return sum(max(0, end - reached) for end, reached in ends if end is not None)
+
+    async def run(self) -> None:
+        settings = self._settings
+        consumer = new_consumer(
+            settings,
+            client_id=f"{GROUP}-{settings.ordinal}",
+            group_id=GROUP,
+            group_instance_id=f"{GROUP}-{settings.ordinal}" if settings.static_membership else None,
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=int(settings.session_timeout_seconds * 1000),
+            heartbeat_interval_ms=int(settings.heartbeat_seconds * 1000),
+            rebalance_timeout_ms=int(settings.rebalance_timeout_seconds * 1000),
+            max_poll_records=settings.max_poll_records,
+        )
+        consumer.subscribe([topic.name for topic in READ], listener=self)
+        try:
+            await consumer.start()
+            self._consumer = consumer
+            tidied = utc_now()
+            while True:
+                async with asyncio.timeout(settings.stall_seconds):  # the supervisor starts one that hangs again
+                    batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS)
+                    await self._take_over(consumer)
+                    await self._read(consumer, batches)
+                if utc_now() - tidied > datetime.timedelta(seconds=TIDY_SECONDS):
+                    tidied = utc_now()
+                    self._outbox.tidy(tidied)
+        finally:
+            self._consumer = None
+            await consumer.stop()
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Called before others may read them: from here on nothing of them is sent."""
+        self._revocations += 1
+        for number in {partition.partition for partition in revoked}:
+            self._ready.discard(number)
+            self._outbox.forget(number)
+            self._people.forget(number)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """They are taken over before anything of them is read, see `_take_over`."""
+        self._next.clear()
+        self.joined = True
+
+    async def _take_over(self, consumer: AIOKafkaConsumer) -> None:
+        """Read what is still to be sent under numbers that are new to this process."""
+        new = {partition.partition for partition in consumer.assignment()} - self._ready
+        if not new:
+            return
+        now, revocations = utc_now(), self._revocations
+        kept: dict[int, list[Delivery]] = {number: [] for number in new}
+        async for record in everything(self._settings, WEBHOOK_DELIVERIES.name, only=new):
+            try:
+                kept[record.partition].append(Delivery.from_json(_decoded(record.value)))
+            except RejectedError:
+                self._skip(record)
+        for topic in READ if self._people.wanted else ():
+            async for record in everything(self._settings, topic.name, only=new, last=TAIL):
+                with suppress(Exception):  # it is counted when it is read in its turn
+                    self._show(record)
+        if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
+            for number in new - self._ready:
+                self._people.forget(number)
+            return
+        for number, deliveries in kept.items():
+            self._outbox.restore(number, deliveries, now)
+        self._ready |= new
+        log.info("took partitions over", partitions=sorted(new), waiting=self._outbox.count())
+        self._released(self._outbox.webhooks())
+
+    async def _read(
+        self, consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord[Any, Any]]]
+    ) -> None:
+        """A batch of every partition: deliveries are kept, then offsets committed, then deliveries may be made."""
+        made: list[tuple[int, Delivery]] = []
+        offsets: dict[TopicPartition, int] = {}
+        now = utc_now()
+        for partition, records in batches.items():
+            if partition.partition not in self._ready or partition not in consumer.assignment():
+                continue  # taken away meanwhile: whoever has it now reads them from the committed offset
+            for record in records:
+                made += [(partition.partition, delivery) for delivery in self._plan(record, now)]
+                offsets[partition] = record.offset + 1
+        if not offsets:
+            return
+        await self._publish(made)
+        try:
+            await consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError) as error:  # taken away: the next owner plans the same
+            log.warning("offsets could not be committed", reason=type(error).__name__)
+            return
+        self._next.update(offsets)
+        self._released(self._outbox.release(delivery for _, delivery in made))
+
+    def _plan(self, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> list[Delivery]:
+        """The deliveries that a message makes or ends. What is no record is passed, and counted."""
+        try:
+            self._show(record)
+            if record.topic == READING_OUTCOMES.name:
+                outcome = ReadingOutcome.from_json(_decoded(record.value))
+                return self._outbox.erase(outcome.subject_id, now) if outcome.status in _FORGOTTEN else []
+            came_at = _came_at(record, now)
+            endpoints = [each for each in self._endpoints() if came_at >= each.added_at]
+            if not endpoints and not self._outbox.count():
+                return []  # the week before there was any webhook
+            event = event_of(record.topic, record.value, came_at)
+            return [] if event is None else self._outbox.plan(event, record.partition, endpoints, now)
+        except Exception:  # whatever is wrong with it: the next message has to be read
+            self._skip(record)
+            return []
+
+    def _show(self, record: ConsumerRecord[Any, Any]) -> None:
+        """Keep what displays show of a person. Raises `MalformedRecordError`."""
+        if not self._people.wanted:
+            return
+        now = utc_now()
+        came_at = _came_at(record, now)
+        if record.topic != READING_OUTCOMES.name and now - came_at > ALERT_HOLDS:
+            return
+        if record.topic == READING_OUTCOMES.name:
+            outcome = ReadingOutcome.from_json(_decoded(record.value))
+            whose = outcome.subject_id
+            if outcome.status in _FORGOTTEN:
+                self._people.erase(whose)
+                if self._people.wants(whose):
+                    self._shown(whose, True)
+                return
+            new = self._people.wants(whose) and self._people.of(whose, record.partition).read(outcome, came_at)
+        elif record.topic == ALERTS.name:
+            alert = Alert.from_json(_decoded(record.value))
+            whose = alert.subject_id
+            new = self._people.wants(whose) and self._people.of(whose, record.partition).tell(alert, came_at)
+        else:
+            chart = FanChart.from_json(_decoded(record.value))
+            if chart.kind != "live" or not chart.model_serves or chart.subject_id is None:
+                return
+            whose = chart.subject_id
+            new = self._people.wants(whose) and self._people.of(whose, record.partition).forecast(chart)
+        if new:
+            self._shown(whose, False)
+
+    def _skip(self, record: ConsumerRecord[Any, Any]) -> None:
+        self.skipped += 1
+        log.warning("a message is no record of its topic", topic=record.topic, partition=record.partition,
+                    offset=record.offset)  # fmt: skip
+
+
+def _decoded(value: Any) -> bytes | None:
+    if isinstance(value, Undecodable):
+        raise MalformedRecordError(str(value))
+    return value if value is None else bytes(value)
+
+
+def _came_at(record: ConsumerRecord[Any, Any], now: datetime.datetime) -> datetime.datetime:
+    """When a message came to Kafka; never later than now, whatever its sender's clock says."""
+    try:
+        return min(now, datetime.datetime.fromtimestamp(record.timestamp / 1000, datetime.UTC))
+    except (OverflowError, ValueError, OSError):
+        return now

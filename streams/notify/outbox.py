@@ -1,0 +1,224 @@
+"""What is still to be sent to each webhook: a pure queue, whose every change is a record of ``cgm.webhook-deliveries``.
+
+The records of a partition, in their order, make the queue again. Whoever owns the partition of an event owns its
+deliveries. A delivery waits `held` until its record is confirmed and the event's offset committed: then the event
+cannot come again after the delivery was made.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Iterable, Sequence
+
+from agents.core.fingerprint import delivery_id
+from schemas.webhook import WAITING, Delivery, DeliveryStatus, EventGroup
+from streams.notify.events import Event, why_ended
+from streams.notify.webhook_file import Endpoint
+
+KNOWN_FOR = datetime.timedelta(hours=1)
+"""So long after its end a delivery is remembered, so that an event that comes twice is sent once."""
+TOO_LATE = "it no longer held when it could have been sent"
+FULL = "too many deliveries wait for this webhook"
+_URGENCY: dict[EventGroup, int] = {"alert": 0, "outcome": 1, "forecast": 2}
+
+
+@dataclasses.dataclass(slots=True)
+class Waiting:
+    """A delivery with its body, the first to go and the last to be dropped by `order`."""
+
+    delivery: Delivery
+    partition: int
+    about: str
+    held: bool
+
+    @property
+    def group(self) -> EventGroup:
+        return group_of(self.delivery.event_type)
+
+    @property
+    def order(self) -> tuple[int, int, datetime.datetime]:
+        return _URGENCY[self.group], self.delivery.attempts, self.delivery.queued_at
+
+
+def group_of(event_type: str) -> EventGroup:
+    """Of the type of an event."""
+    if event_type == "forecast.issued":
+        return "forecast"
+    return "alert" if event_type in ("alert.raised", "alert.repeated") else "outcome"
+
+
+class Outbox:
+    """The queues of all webhooks, `most` deliveries each. Times are passed in; nothing here waits or sends."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[str, dict[str, Waiting]] = {}
+        self._known: dict[str, tuple[datetime.datetime, int]] = {}
+
+    def restore(self, partition: int, records: Iterable[Delivery], now: datetime.datetime) -> None:
+        """Take a partition over: all records of it, in their order."""
+        latest: dict[str, Delivery] = {}
+        for record in records:
+            before = latest.get(record.delivery_id)
+            if before is not None and before.status not in WAITING:
+                continue  # what has ended does not begin again, whatever a process that was cut off adds
+            body = record.body or (before.body if before is not None else None)
+            latest[record.delivery_id] = record.model_copy(update={"body": body if record.status in WAITING else None})
+        for delivery in latest.values():
+            if delivery.valid_until + KNOWN_FOR > now:
+                self._known[delivery.delivery_id] = delivery.valid_until, partition
+            if delivery.status in WAITING and delivery.body is not None:
+                of_webhook = self._waiting.setdefault(delivery.webhook_id, {})
+                of_webhook[delivery.delivery_id] = Waiting(delivery, partition, _about(delivery), held=False)
+
+    def forget(self, partition: int) -> None:
+        """Another process takes this partition over."""
+        for of_webhook in self._waiting.values():
+            for key in [key for key, item in of_webhook.items() if item.partition == partition]:
+                del of_webhook[key]
+        self._known = {key: known for key, known in self._known.items() if known[1] != partition}
+
+    def plan(
+        self, event: Event, partition: int, endpoints: Iterable[Endpoint], now: datetime.datetime
+    ) -> list[Delivery]:
+        """The records that an event makes: deliveries to be made, and those that it ends. Held until `release`."""
+        made = self._end_earlier(event, now)
+        for endpoint in endpoints:
+            if not _wants(endpoint, event):
+                continue
+            key = delivery_id(endpoint.name, event.event_id)
+            if key in self._known:
+                continue
+            self._known[key] = event.valid_until, partition
+            delivery = Delivery(
+                delivery_id=key, webhook_id=endpoint.name, event_id=event.event_id, event_type=event.type,
+                subject_id=event.subject_id, status="queued", queued_at=now, updated_at=now,
+                valid_until=event.valid_until, body=event.body.decode(),
+            )  # fmt: skip
+            if event.valid_until <= now:
+                made.append(step_of(delivery, "expired", now, reason=TOO_LATE))
+                continue
+            made.append(delivery)
+            of_webhook = self._waiting.setdefault(endpoint.name, {})
+            of_webhook[key] = Waiting(delivery, partition, event.about, held=True)
+            made += self._make_room(of_webhook, now)
+        return made
+
+    def _end_earlier(self, event: Event, now: datetime.datetime) -> list[Delivery]:
+        def why(item: Waiting) -> str | None:
+            return why_ended(item.delivery.event_type, event) if item.about == event.about else None
+
+        return self._drop(why, "expired", now)
+
+    def _make_room(self, of_webhook: dict[str, Waiting], now: datetime.datetime) -> list[Delivery]:
+        if len(of_webhook) <= self._most:
+            return []
+        least = max(of_webhook.values(), key=lambda item: (_URGENCY[item.group], -item.delivery.queued_at.timestamp()))
+        del of_webhook[least.delivery.delivery_id]
+        return [step_of(least.delivery, "dropped", now, reason=FULL)]
+
+    def release(self, made: Iterable[Delivery]) -> set[str]:
+        """Their records are confirmed and the offset is committed: now they may be sent. Returns the webhooks."""
+        touched = set()
+        for delivery in made:
+            item = self._waiting.get(delivery.webhook_id, {}).get(delivery.delivery_id)
+            if item is not None:
+                item.held = False
+                touched.add(delivery.webhook_id)
+        return touched
+
+    def next(self, webhook_id: str) -> Waiting | None:
+        """What is to be sent first: alerts before forecasts, what was tried least, the oldest."""
+        ready = (item for item in self._waiting.get(webhook_id, {}).values() if not item.held)
+        return min(ready, key=lambda item: item.order, default=None)
+
+    def still_waits(self, item: Waiting) -> bool:
+        """Whether it was neither ended nor given away since."""
+        return self._waiting.get(item.delivery.webhook_id, {}).get(item.delivery.delivery_id) is item
+
+    def tried(
+        self, item: Waiting, status: DeliveryStatus, now: datetime.datetime, response: int | None, reason: str | None
+    ) -> Delivery:
+        """The record of an attempt; delivered ones leave the queue."""
+        delivery = item.delivery
+        made = step_of(delivery, status, now, response, reason, delivery.attempts + 1)
+        if status in WAITING:
+            item.delivery = made.model_copy(update={"body": delivery.body})
+        elif self.still_waits(item):
+            del self._waiting[delivery.webhook_id][delivery.delivery_id]
+        return made
+
+    def expire(self, webhook_id: str, now: datetime.datetime) -> list[tuple[int, Delivery]]:
+        """End what no longer holds; with the partition that each record belongs to."""
+        of_webhook = self._waiting.get(webhook_id, {})
+        late = [item for item in of_webhook.values() if not item.held and item.delivery.valid_until <= now]
+        for item in late:
+            del of_webhook[item.delivery.delivery_id]
+        return [(item.partition, step_of(item.delivery, "expired", now, reason=TOO_LATE)) for item in late]
+
+    def ends_next(self, webhook_id: str) -> datetime.datetime | None:
+        """When the first of a webhook's deliveries no longer holds."""
+        ends = (item.delivery.valid_until for item in self._waiting.get(webhook_id, {}).values() if not item.held)
+        return min(ends, default=None)
+
+    def give_up(self, webhook_id: str, reason: str, now: datetime.datetime) -> list[tuple[int, Delivery]]:
+        """End all deliveries to a webhook."""
+        gone = self._waiting.pop(webhook_id, {}).values()
+        return [(item.partition, step_of(item.delivery, "dropped", now, reason=reason)) for item in gone]
+
+    def erase(self, subject_id: str, now: datetime.datetime) -> list[Delivery]:
+        """End all deliveries about a person."""
+        reason = "the subject was erased or begins anew"
+        return self._drop(lambda item: reason if item.delivery.subject_id == subject_id else None, "dropped", now)
+
+    def _drop(
+        self, why: Callable[[Waiting], str | None], status: DeliveryStatus, now: datetime.datetime
+    ) -> list[Delivery]:
+        made = []
+        for of_webhook in self._waiting.values():
+            for item in list(of_webhook.values()):
+                reason = why(item)
+                if reason is not None:
+                    del of_webhook[item.delivery.delivery_id]
+                    made.append(step_of(item.delivery, status, now, reason=reason))
+        return made
+
+    def webhooks(self) -> Sequence[str]:
+        """Those for which something waits."""
+        return [name for name, of_webhook in self._waiting.items() if of_webhook]
+
+    def count(self) -> int:
+        """How many deliveries wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def tidy(self, now: datetime.datetime) -> None:
+        """Forget ids that cannot come again."""
+        self._known = {key: known for key, known in self._known.items() if known[0] + KNOWN_FOR > now}
+
+
+def _wants(endpoint: Endpoint, event: Event) -> bool:
+    whose = endpoint.subject_id in (None, event.subject_id)
+    return whose and event.group in endpoint.events and event.came_at >= endpoint.added_at
+
+
+def step_of(
+    delivery: Delivery,
+    status: DeliveryStatus,
+    now: datetime.datetime,
+    response: int | None = None,
+    reason: str | None = None,
+    attempts: int | None = None,
+) -> Delivery:
+    """A later step of a delivery: what was to be sent is said once."""
+    return delivery.model_copy(
+        update={
+            "status": status, "updated_at": now, "response_status": response, "reason": reason, "body": None,
+            "attempts": delivery.attempts if attempts is None else attempts,
+        }
+    )  # fmt: skip
+
+
+def _about(delivery: Delivery) -> str:
+    """As `Event.about`, from the id: alert_<alert id>_<status>."""
+    if group_of(delivery.event_type) == "forecast":
+        return delivery.subject_id
+    return delivery.event_id.split("_")[1]

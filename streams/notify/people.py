@@ -1,0 +1,161 @@
+"""What a display of each person shows now: newest reading, present forecast, alerts that hold. Pure.
+
+Nothing is shown longer than it holds: a reading and a forecast for a quarter of an hour, an alert for its hour or until
+it is known what became of it.
+"""
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from agents.core.directions import direction_of
+from schemas.alert import Alert
+from schemas.fan_chart import DISCLAIMER, FanChart
+from schemas.grid import MGDL_PER_MMOLL, PRESENT
+from schemas.reading import Reading, ReadingOutcome, Unit
+from schemas.record import SUBJECT_PATTERN
+from streams.notify.events import ALERT_HOLDS, TELLING
+
+_ACCEPTED = ("forecast_requested", "no_forecast")
+_HALF_HOUR, _HOUR = 5, 11
+"""Places in the horizon."""
+_URGENT_FIRST = ("urgent_low", "low", "urgent_high", "high")
+
+
+@dataclasses.dataclass(slots=True)
+class Person:
+    """What is known of one subject."""
+
+    partition: int
+    readings: tuple[Reading, ...] = ()
+    """The newest two, the newest first."""
+    reading_ends: datetime.datetime | None = None
+    chart: FanChart | None = None
+    chart_ends: datetime.datetime | None = None
+    alerts: dict[str, tuple[Alert, datetime.datetime]] = dataclasses.field(default_factory=dict)
+    """By alert id, with the time at which each is over."""
+
+    def read(self, outcome: ReadingOutcome, came_at: datetime.datetime) -> bool:
+        """Whether an outcome brings a newer reading."""
+        reading = outcome.reading
+        if reading is None or outcome.status not in _ACCEPTED:
+            return False
+        if self.readings and reading.time <= self.readings[0].time:
+            return False
+        self.readings = (reading, *self.readings[:1])
+        self.reading_ends = (max(reading.time, came_at) if reading.simulated else reading.time) + PRESENT
+        return True
+
+    def forecast(self, chart: FanChart) -> bool:
+        """Whether a chart is newer, or made of more than the one before."""
+        if self.chart is not None:
+            known = (self.chart.issue_time, self.chart.began_ms)
+            if (chart.issue_time, chart.began_ms) < known or chart.chart_id == self.chart.chart_id:
+                return False
+        counted = max(chart.issue_time, chart.computed_at) if chart.simulated else chart.issue_time
+        self.chart, self.chart_ends = chart, counted + PRESENT
+        return True
+
+    def tell(self, alert: Alert, came_at: datetime.datetime) -> bool:
+        """Whether an alert begins, goes on or ends."""
+        if alert.status in TELLING:
+            self.alerts[alert.alert_id] = alert, came_at + ALERT_HOLDS
+            return True
+        return self.alerts.pop(alert.alert_id, None) is not None
+
+    def next_end(self, now: datetime.datetime) -> datetime.datetime | None:
+        """When something that is shown now no longer holds."""
+        ends = (self.reading_ends, self.chart_ends, *(end for _, end in self.alerts.values()))
+        return min((end for end in ends if end is not None and end > now), default=None)
+
+    def tidy(self, now: datetime.datetime) -> None:
+        """Forget alerts that are over."""
+        self.alerts = {key: held for key, held in self.alerts.items() if held[1] > now}
+
+    def state(self, now: datetime.datetime, unit: Unit) -> dict[str, Any]:
+        """What is shown; null for what is not known or does not hold any more."""
+        reading = self.readings[0] if self.readings and self.reading_ends and now < self.reading_ends else None
+        chart = self.chart if self.chart is not None and self.chart_ends and now < self.chart_ends else None
+        alert = self._holding(now)
+        return {
+            "glucose": None if reading is None else _shown(reading.glucose_mgdl, unit),
+            "unit": unit,
+            "trend": None if reading is None else direction_of(self.readings),
+            "measured_at": self.readings[0].time.isoformat() if self.readings else None,
+            "age_minutes": _age_minutes(self.readings, now),
+            "median_30": None if chart is None else _shown(chart.median_mgdl[_HALF_HOUR], unit),
+            "median_60": None if chart is None else _shown(chart.median_mgdl[_HOUR], unit),
+            "low_percent_30": None if chart is None else _low_percent(chart, _HALF_HOUR),
+            "low_percent_60": None if chart is None else _low_percent(chart, _HOUR),
+            "forecast_until": None if chart is None or self.chart_ends is None else self.chart_ends.isoformat(),
+            "alert": "OFF" if alert is None else "ON",
+            "alert_kind": "none" if alert is None else alert.kind,
+            "alert_reason": None if alert is None else alert.reason,
+            "simulated": bool(self.readings and self.readings[0].simulated),
+            "disclaimer": DISCLAIMER,
+        }
+
+    def _holding(self, now: datetime.datetime) -> Alert | None:
+        holding = [alert for alert, end in self.alerts.values() if now < end]
+        return min(holding, key=lambda alert: _rank(alert.kind), default=None)
+
+
+class People:
+    """All persons whose records come to this process, by subject."""
+
+    def __init__(self, subjects: Iterable[str]) -> None:
+        """`subjects`: whose; with ``*`` among them everybody's."""
+        self._wanted = frozenset(subjects)
+        self._persons: dict[str, Person] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody's state is shown at all."""
+        return bool(self._wanted)
+
+    def wants(self, subject_id: str | None) -> bool:
+        """Whether somebody's state is shown. An id that is none could name topics of MQTT that are not ours."""
+        if subject_id is None or not re.match(SUBJECT_PATTERN, subject_id):
+            return False
+        return bool({"*", subject_id} & self._wanted)
+
+    def of(self, subject_id: str, partition: int) -> Person:
+        """The person, known from now on."""
+        person = self._persons.setdefault(subject_id, Person(partition))
+        person.partition = partition
+        return person
+
+    def find(self, subject_id: str) -> Person | None:
+        return self._persons.get(subject_id)
+
+    def subjects(self) -> list[str]:
+        return list(self._persons)
+
+    def erase(self, subject_id: str) -> bool:
+        """Whether there was anything to forget."""
+        return self._persons.pop(subject_id, None) is not None
+
+    def forget(self, partition: int) -> None:
+        """Another process takes this partition over."""
+        self._persons = {name: person for name, person in self._persons.items() if person.partition != partition}
+
+
+def _shown(glucose_mgdl: float, unit: Unit) -> float:
+    return round(glucose_mgdl) if unit == "mg/dL" else round(glucose_mgdl / MGDL_PER_MMOLL, 1)
+
+
+def _age_minutes(readings: tuple[Reading, ...], now: datetime.datetime) -> int | None:
+    return max(0, int((now - readings[0].time).total_seconds() // 60)) if readings else None
+
+
+def _low_percent(chart: FanChart, place: int) -> int:
+    """P(below 70 mg/dL at any time until then): of the path, or where a chart has none the highest of the steps'."""
+    if chart.p_path is not None:
+        return round(100 * chart.p_path.below_70[(place + 1) // 3 - 1])
+    return round(100 * max(chart.p_below_70[: place + 1]))
+
+
+def _rank(kind: str) -> int:
+    return _URGENT_FIRST.index(kind) if kind in _URGENT_FIRST else len(_URGENT_FIRST)

@@ -1,0 +1,107 @@
+"""What a display shows of a person: never longer than it holds, never of somebody else."""
+
+import datetime
+import json
+
+import pytest
+
+from schemas.reading import Reading, ReadingOutcome
+from streams.notify.home_assistant import Topics, announcements, entities, removals
+from streams.notify.people import People, Person
+from tests.kit.alerts import NOW, alert
+from tests.kit.charts import fan_chart
+
+MINUTE = datetime.timedelta(minutes=1)
+TOPICS = Topics("glucast", "homeassistant", 0)
+
+
+def outcome(minutes: int = 0, glucose: float = 118, status: str = "forecast_requested") -> ReadingOutcome:
+    reading = Reading(subject_id="anna", time=NOW + minutes * MINUTE, glucose=glucose, unit="mg/dL")
+    return ReadingOutcome.model_validate(
+        {"outcome_id": "a" * 64, "subject_id": "anna", "status": status, "time": reading.time, "reading": reading}
+    )
+
+
+def anna(*outcomes: ReadingOutcome) -> Person:
+    person = Person(partition=0)
+    for each in outcomes:
+        person.read(each, NOW)
+    return person
+
+
+def test_reading_trend_forecast_and_alert_are_shown() -> None:
+    person = anna(outcome(0, 118), outcome(5, 106))
+    chart = fan_chart(issue_time=NOW + 5 * MINUTE, p_below_70=[place / 100 for place in range(1, 13)])
+    assert person.forecast(chart)
+    assert person.tell(alert(), NOW + 5 * MINUTE)
+    state = person.state(NOW + 7 * MINUTE, "mg/dL")
+    assert (state["glucose"], state["trend"], state["age_minutes"]) == (106, "SingleDown", 2)
+    assert (state["median_30"], state["median_60"]) == (120, 120)
+    assert (state["low_percent_30"], state["low_percent_60"]) == (6, 12)
+    assert (state["alert"], state["alert_kind"]) == ("ON", "low")
+    assert person.state(NOW + 7 * MINUTE, "mmol/L")["glucose"] == 5.9
+    assert "not for treatment decisions" in state["disclaimer"]
+
+
+def test_nothing_is_shown_longer_than_it_holds() -> None:
+    person = anna(outcome(0))
+    person.forecast(fan_chart(issue_time=NOW))
+    person.tell(alert(), NOW)
+    assert person.next_end(NOW) == NOW + 15 * MINUTE
+    later = person.state(NOW + 15 * MINUTE, "mg/dL")
+    assert [later[name] for name in ("glucose", "trend", "median_60", "low_percent_60")] == [None] * 4
+    assert (later["alert"], later["measured_at"]) == ("ON", NOW.isoformat())
+    assert person.next_end(NOW + 15 * MINUTE) == NOW + 60 * MINUTE
+    assert person.state(NOW + 60 * MINUTE, "mg/dL")["alert"] == "OFF"
+
+
+@pytest.mark.parametrize("status", ["hit", "false", "unknown"])
+def test_an_alert_is_over_when_it_is_known_what_became_of_it(status: str) -> None:
+    person = anna(outcome())
+    person.tell(alert(), NOW)
+    assert person.tell(alert(status=status), NOW)
+    assert person.state(NOW, "mg/dL")["alert"] == "OFF"
+
+
+def test_older_readings_and_charts_change_nothing() -> None:
+    person = anna(outcome(5, 106))
+    assert not person.read(outcome(0, 300), NOW)
+    assert not person.read(outcome(10, 300, status="rejected"), NOW)
+    assert person.forecast(fan_chart(chart_id="1" * 64, issue_time=NOW, began_ms=2))
+    assert not person.forecast(fan_chart(chart_id="2" * 64, issue_time=NOW - 5 * MINUTE))
+    assert not person.forecast(fan_chart(chart_id="3" * 64, issue_time=NOW, began_ms=1))
+    assert person.state(NOW + 5 * MINUTE, "mg/dL")["glucose"] == 106
+
+
+def test_the_more_urgent_alert_is_the_one_that_is_shown() -> None:
+    person = anna(outcome())
+    for digit, kind in (("1", "low"), ("2", "urgent_low"), ("3", "high")):
+        person.tell(alert(alert_id=digit * 64, kind=kind), NOW)
+    assert person.state(NOW, "mg/dL")["alert_kind"] == "urgent_low"
+
+
+def test_only_those_are_shown_who_are_asked_for() -> None:
+    assert [People(["anna"]).wants(name) for name in ("anna", "bert", None)] == [True, False, False]
+    assert People("*").wants("bert")
+    assert not People("*").wants("a/#"), "it would be another topic"
+    assert not People(()).wanted
+
+
+def test_every_entity_reads_a_field_of_the_state_and_belongs_to_one_device() -> None:
+    fields = Person(partition=0).state(NOW, "mg/dL")
+    found = announcements(TOPICS, "anna@clinic", "mmol/L")
+    assert len(found) == len(entities("mmol/L"))
+    for topic, payload in found.items():
+        prefix, component, node, field, last = topic.split("/")
+        config = json.loads(payload)
+        assert (prefix, last) == ("homeassistant", "config")
+        assert component in ("sensor", "binary_sensor")
+        assert node.replace("_", "").isalnum()
+        assert config["value_template"] == f"{{{{ value_json.{field} }}}}"
+        assert field in fields
+        assert config["state_topic"] == "glucast/anna@clinic/state"
+        assert config["availability_topic"] == "glucast/notify-0/availability"
+        assert config["device"]["identifiers"] == [node]
+        assert config["device"]["model"] == "Not a medical device"
+    assert len({json.loads(payload)["unique_id"] for payload in found.values()}) == len(found)
+    assert removals(TOPICS, "anna@clinic", "mmol/L") == dict.fromkeys(found, b"")

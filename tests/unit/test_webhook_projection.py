@@ -1,0 +1,81 @@
+"""What the API knows of webhooks: the last step of each delivery, the newest hundred, and nothing of who was erased."""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from query_api.projections import webhooks
+from query_api.read_model import Entry, ReadModel
+from query_api.store import Store
+from query_api.subscriptions import Subscriptions
+from schemas import topics
+from schemas.reading import ReadingOutcome
+from schemas.topics import Topic
+from schemas.webhook import Delivery, DeliveryStatus
+from tests.kit.alerts import NOW, endpoint
+
+MINUTE = datetime.timedelta(minutes=1)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Iterator[ReadModel]:
+    model = ReadModel(Store(tmp_path / "read-model", 1 << 20, 1 << 20), Subscriptions())
+    yield model
+    model.close()
+
+
+def put(model: ReadModel, topic: Topic, *records: tuple[str, bytes | None]) -> None:
+    """In one write, as the follower does."""
+    model.apply([Entry(topic.name, 0, place, key.encode(), value) for place, (key, value) in enumerate(records)], {})
+    assert model.skipped == 0
+
+
+def delivery(number: int, status: DeliveryStatus = "queued", subject_id: str = "anna") -> tuple[str, bytes]:
+    record = Delivery(
+        delivery_id=f"{number:064x}", webhook_id="home", event_id=f"alert_{number}_raised", event_type="alert.raised",
+        subject_id=subject_id, status=status, queued_at=NOW + number * MINUTE, updated_at=NOW + number * MINUTE,
+        valid_until=NOW + number * MINUTE + 60 * MINUTE, body='{"glucose": 94}' if status == "queued" else None,
+    )  # fmt: skip
+    return subject_id, record.to_json()
+
+
+def test_the_last_step_counts_and_what_has_ended_stays_so(model: ReadModel) -> None:
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1), delivery(1, "failing"))
+    assert [each.status for each in model.webhooks.deliveries("home")] == ["failing"]
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1, "delivered"), delivery(1, "queued"))
+    (told,) = model.webhooks.deliveries("home")
+    assert (told.status, told.body) == ("delivered", None)
+
+
+def test_what_is_sent_is_not_kept(model: ReadModel) -> None:
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1))
+    assert [each.body for each in model.webhooks.deliveries("home")] == [None]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_newest_are_kept(model: ReadModel, monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
+    monkeypatch.setattr(webhooks, "KEPT", 3)
+    records = [delivery(number) for number in (5, 2, 4, 1, 3)]
+    for some in [records] if together else [[each] for each in records]:
+        put(model, topics.WEBHOOK_DELIVERIES, *some)
+    assert [int(each.delivery_id, 16) for each in model.webhooks.deliveries("home")] == [5, 4, 3]
+
+
+def test_a_webhook_that_is_removed_takes_its_deliveries_along(model: ReadModel) -> None:
+    for name in ("home", "homestead"):
+        put(model, topics.WEBHOOKS, (name, endpoint(name).public(None, NOW).to_json()))
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1))
+    assert [each.webhook_id for each in model.webhooks.all()] == ["home", "homestead"]
+    put(model, topics.WEBHOOKS, ("home", None))
+    assert model.webhooks.find("home") is None
+    assert model.webhooks.deliveries("home") == []
+    assert [each.webhook_id for each in model.webhooks.all()] == ["homestead"]
+
+
+def test_an_erased_person_is_in_no_delivery(model: ReadModel) -> None:
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1), delivery(2, subject_id="bert"))
+    erased = ReadingOutcome(outcome_id="a" * 64, subject_id="anna", status="erased", time=NOW)
+    put(model, topics.READING_OUTCOMES, ("anna", erased.to_json()))
+    assert [each.subject_id for each in model.webhooks.deliveries("home")] == ["bert"]
