@@ -98,6 +98,7 @@ LIVE = Topic(
     "ForecastRequest",
     "series or subject",
     "requests of accepted readings",
+    retention_ms=7 * DAY_MS,  # so far back they can be replayed
 )
 BACKFILL = Topic(
     "cgm.forecast-requests.backfill",
@@ -125,6 +126,13 @@ SCORES = Topic(
     "cgm.scores", "json", "TargetScore", "subject id", "how forecasts did, once the truth is known", public=True,
     retention_ms=7 * DAY_MS,
 )  # fmt: skip
+REPLAYS = Topic(
+    "cgm.replays",
+    "json",
+    "ReplayedForecast",
+    "subject id",
+    "what `glucast replay` asked to have computed again: never served, scored or alerted by",
+)
 READINGS_SHOWN_DAYS = 2
 """So far back the API shows readings as they were sent; outcomes carry them, and are kept as long."""
 
@@ -187,6 +195,7 @@ TOPICS: tuple[Topic, ...] = (
     *FORECASTS.values(),
     FAN_CHARTS,
     SCORES,
+    REPLAYS,
     ALERTS,
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,

@@ -19,7 +19,7 @@ import structlog
 from faust.types import TP
 
 from agents.core.forecaster import Forecaster
-from agents.core.outcomes import ended
+from agents.core.outcomes import end
 from agents.inference import intake
 from agents.inference.batcher import Batch, Batcher, Budget, Entry, MeasuredCost
 from agents.inference.infer import Inference, NoAnswer
@@ -30,7 +30,6 @@ from schemas.exit_codes import ExitCode
 from schemas.forecast import ForecastRequest
 from schemas.lanes import LANES, Lane
 from schemas.metrics import LaneOutcome
-from schemas.outcome import RequestStatus
 from streams import apps, topology
 from streams.apps import Host
 from streams.inference_metrics import InferenceMetrics
@@ -63,6 +62,7 @@ class Unanswered(enum.Enum):
     EXPIRED = "its deadline passed before its turn came"
     SUPERSEDED = "a newer request for the same time took its place"
     DEFERRED = "its forecast is no longer the present one: it goes on as backfill"
+    LEFT = "it asks another model"
 
 
 Answer = bytes | NoAnswer | Unanswered
@@ -133,7 +133,7 @@ class InferenceRole:
         try:
             intake.check_request(request)
         except ImplausibleError as error:
-            _end(work, request, "implausible", str(error))
+            end(work, request, "implausible", str(error))
             return "rejected"
         answer = await self._queue(lane, work, request)
         if isinstance(answer, bytes):
@@ -143,11 +143,13 @@ class InferenceRole:
             # Back to Kafka, so that it takes no room in this lane from those that are urgent.
             work.send(topics.BACKFILL, request.series_key, work.message.value, work.message.headers)
             return "deferred"
+        if answer is Unanswered.LEFT:
+            return "left"
         if isinstance(answer, Unanswered):
             status: Literal["expired", "superseded"] = "expired" if answer is Unanswered.EXPIRED else "superseded"
-            _end(work, request, status, answer.value)
+            end(work, request, status, answer.value)
             return status
-        _end(work, request, "failed", answer.reason)
+        end(work, request, "failed", answer.reason)
         work.failure = Failure(FAILED, answer.reason, self._settings.step_attempts)
         return "failed"
 
@@ -163,6 +165,8 @@ class InferenceRole:
             self._unnamed[lane].discard(ticket)
         if self._model is not None and not ticket.answer.done():
             fingerprint = self._model.forecaster.fingerprint
+            if not intake.asks(request, fingerprint, self._settings.model.model_serves):
+                return Unanswered.LEFT
             entry = intake.entry_of(request, lane, ticket, fingerprint, time.time())
             for superseded in self.batcher.add(entry):
                 superseded.origin.settle(Unanswered.SUPERSEDED)
@@ -284,8 +288,3 @@ def load_model(settings: Settings) -> Model:
 def _strictest(group: tuple[Entry[Ticket], ...]) -> ForecastRequest:
     """The request that decides for those who share its samples: one that wants them made again, if any does."""
     return next((entry.request for entry in group if entry.request.force), group[0].request)
-
-
-def _end(work: Work, request: ForecastRequest, status: RequestStatus, reason: str) -> None:
-    """End a request without a forecast."""
-    work.send(topics.REQUEST_OUTCOMES, request.series_key, ended(request, status, reason).to_json())

@@ -7,17 +7,17 @@ from typing import Protocol
 from agents.calc.alerts import consider
 from agents.calc.chart_rows import store
 from agents.core.deletions import is_deleted, of_subject
-from agents.core.outcomes import ended
+from agents.core.outcomes import end
 from agents.core.record_checks import check_names
 from agents.work import Message, Work
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
 from schemas.lanes import Lane
-from schemas.outcome import RequestStatus
+from schemas.replay import ReplayedForecast
 from schemas.score_state import ScoreState
 from schemas.tables import DELETIONS_TABLE, SCORES_TABLE
-from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES, SCORES
+from schemas.topics import FAN_CHARTS, FORECASTS, REPLAYS, SCORES
 
 LANE_OF: dict[str, Lane] = {topic.name: lane for lane, topic in FORECASTS.items()}
 
@@ -66,9 +66,11 @@ class Calc:
             raise charted
         forecast, chart = charted
         if isinstance(chart, RejectedError):
-            _end(work, forecast, "implausible" if isinstance(chart, ImplausibleError) else "failed", str(chart))
+            end(work, forecast, "implausible" if isinstance(chart, ImplausibleError) else "failed", str(chart))
         elif is_deleted(work, DELETIONS_TABLE, forecast.handle or of_subject(forecast.series_key), forecast.began_ms):
-            _end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
+            end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
+        elif forecast.replay_id is not None:
+            work.send(REPLAYS, chart.series_key, _replayed(forecast, forecast.replay_id, chart).to_json())
         else:
             if chart.kind == "live" and chart.model_serves:
                 chart = self._scored(work, chart)
@@ -114,8 +116,14 @@ def _decoded(message: Message) -> Forecast | MalformedRecordError:
         return error
 
 
-def _end(work: Work, forecast: Forecast, status: RequestStatus, reason: str) -> None:
-    work.send(REQUEST_OUTCOMES, forecast.series_key, ended(forecast, status, reason).to_json())
+def _replayed(forecast: Forecast, replay_id: str, chart: FanChart) -> ReplayedForecast:
+    return ReplayedForecast(
+        replay_id=replay_id,
+        request_id=forecast.request_id,
+        series_key=forecast.series_key,
+        status="charted",
+        chart=chart,
+    )
 
 
 def _time_of(timestamp_ms: int) -> datetime.datetime:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from deploy.cli import bench, dlq, forecaster, keys, roles, schemas_files, simulate, subject, topics, up, upload
+from deploy.cli import bench, dlq, forecaster, keys, replay, roles, schemas_files, simulate, subject, topics, up, upload
 from schemas.errors import GlucastError, OverloadedError, UnavailableError
 from schemas.exit_codes import ExitCode
 
@@ -22,6 +22,7 @@ app.command("worker")(roles.worker)
 app.command("api")(roles.api)
 app.command("upload")(upload.upload)
 app.command("simulate")(simulate.simulate)
+app.command("replay")(replay.replay)
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")
 app.add_typer(subject.app, name="subject")
