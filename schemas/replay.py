@@ -1,8 +1,8 @@
 """What a replay is answered with: forecasts made again, for whoever compares them, and for nobody who looks one up."""
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from schemas.fan_chart import FanChart
 from schemas.outcome import RequestStatus
@@ -23,9 +23,3 @@ class ReplayedForecast(Record):
     status: Literal["charted"] | RequestStatus
     reason: str | None = Field(default=None, description="Why there is no chart, for a person.")
     chart: FanChart | None = None
-
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> Self:
-        if (self.chart is None) == (self.reason is None) or (self.chart is None) == (self.status == "charted"):
-            raise ValueError("a replayed forecast has a chart, or a reason why not")
-        return self

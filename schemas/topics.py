@@ -6,7 +6,9 @@ from typing import Literal
 from schemas.lanes import LANES, Lane
 
 Encoding = Literal["json", "arrow", "bytes"]
-KeyedBy = Literal["subject id", "series key", "series or subject", "upload id", "table key", "the message's own"]
+KeyedBy = Literal[
+    "subject id", "series key", "series or subject", "upload id", "table key", "the message's own", "role of a model"
+]
 SUBJECT_KEYS: tuple[KeyedBy, ...] = ("subject id", "series or subject", "table key", "the message's own")
 """Of topics that may hold records of a subject: those are exported. The others name nobody."""
 MIB = 1 << 20
@@ -171,6 +173,14 @@ ALERTS = Topic(
     public=True,
     retention_ms=7 * DAY_MS,
 )
+MODEL_CHOICES = Topic(
+    "cgm.model-choices",
+    "json",
+    "ModelChoice",
+    "role of a model",
+    "which model serves, once `glucast model` has been asked to change it",
+    compacted=True,
+)
 DEAD_LETTERS = Topic(
     "cgm.dead-letters",
     "json",
@@ -200,6 +210,7 @@ TOPICS: tuple[Topic, ...] = (
     READING_OUTCOMES,
     UPLOAD_OUTCOMES,
     REQUEST_OUTCOMES,
+    MODEL_CHOICES,
     DEAD_LETTERS,
 )
 

@@ -242,7 +242,9 @@ def _scores(state: ScoreState) -> bytes:
         }
         for day in sorted(state.days)
     ]
-    return orjson.dumps({"scored": state.scored, "unmeasured": state.unmeasured, "days": days})
+    return orjson.dumps(
+        {"model": state.model.hex(), "scored": state.scored, "unmeasured": state.unmeasured, "days": days}
+    )
 
 
 def _checked_json(value: bytes) -> bytes:

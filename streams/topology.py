@@ -130,6 +130,21 @@ def worker_groups() -> dict[str, tuple[Topic, ...]]:
     return groups
 
 
+TRIAL_LANES: tuple[Lane, ...] = ("live", "backfill")
+"""What a model on trial reads: the requests of subjects. Nobody waits for it."""
+
+
+def trial_groups() -> dict[str, tuple[Topic, ...]]:
+    """The consumer groups of the workers whose model is on trial: they get every request beside the served one."""
+    by_lane = step_of("infer").by_lane
+    return {app_id("inference", trial_lane(lane)): (by_lane[lane],) for lane in TRIAL_LANES}
+
+
+def trial_lane(lane: Lane) -> str:
+    """What the App of a lane is called where the model is on trial."""
+    return f"trial-{lane}"
+
+
 def groups_of(role: Role) -> tuple[str, ...]:
     """The consumer groups that a role's workers join; the query role follows without one."""
     own = app_id(role)

@@ -5,7 +5,21 @@ import sys
 
 import typer
 
-from deploy.cli import bench, dlq, forecaster, keys, replay, roles, schemas_files, simulate, subject, topics, up, upload
+from deploy.cli import (
+    bench,
+    dlq,
+    forecaster,
+    keys,
+    model,
+    replay,
+    roles,
+    schemas_files,
+    simulate,
+    subject,
+    topics,
+    up,
+    upload,
+)
 from schemas.errors import GlucastError, OverloadedError, UnavailableError
 from schemas.exit_codes import ExitCode
 
@@ -25,6 +39,7 @@ app.command("simulate")(simulate.simulate)
 app.command("replay")(replay.replay)
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")
+app.add_typer(model.app, name="model")
 app.add_typer(subject.app, name="subject")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schemas_files.app, name="schemas")
