@@ -22,12 +22,16 @@ from aiokafka.errors import KafkaError
 
 from agents.calc.scorekeeping import calibrated_as
 from agents.core import recalibration
+from agents.core.fingerprint import subject_digest
 from agents.core.local_time import utc_seconds
+from agents.ingest.subject_reset import read_marker
 from schemas import topics
 from schemas.errors import ConfigurationError, RejectedError, TopicMismatchError, UnavailableError
 from schemas.fan_chart import FanChart
 from schemas.forecast import ForecastRequest
 from schemas.replay import ReplayedForecast
+from schemas.tables import SUBJECTS_TABLE
+from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.decoding import Undecodable
 from streams.kafka.log_ends import log_ends
@@ -44,6 +48,7 @@ MOST_CHARTS = 100_000
 """Issued charts that are compared with: about 1 kB each in memory."""
 SOURCES = (topics.LIVE, topics.BACKFILL)
 SHOWN = 10
+_WINDOWS = topics.changelog(topology.app_id("ingest"), SUBJECTS_TABLE)
 _APART = {"computed_at", "model_serves", "calibration"}
 """What two computations of one chart may differ by: their time, and whether the model was on trial then."""
 
@@ -300,7 +305,19 @@ async def _issued(settings: Settings, wanted: Wanted) -> _Issued:
     return found
 
 
+async def _forgotten(settings: Settings) -> dict[str, int]:
+    """When subjects were reset or erased last, by digest: what is from before is not sent again, to live longer."""
+    found: dict[str, int] = {}
+    async for record in everything(settings, _WINDOWS.name):
+        key = (record.key or b"").decode(errors="replace")
+        marker = read_marker(key, record.value) if isinstance(record.value, bytes) else None
+        if marker is not None:
+            found[marker[0]] = max(marker[1], found.get(marker[0], 0))
+    return found
+
+
 async def _requests(settings: Settings, wanted: Wanted) -> AsyncIterator[ForecastRequest]:
+    forgotten = await _forgotten(settings)
     for topic in SOURCES:
         async for record in everything(settings, topic.name):
             if _is_of(record.key, wanted) and (request := _request(record.value)) is not None:
@@ -308,7 +325,8 @@ async def _requests(settings: Settings, wanted: Wanted) -> AsyncIterator[Forecas
                     end = utc_seconds(request.end_seconds, request.timezone)
                 except RejectedError:
                     continue
-                if wanted.first.timestamp() <= end <= wanted.last.timestamp():
+                since_ms = forgotten.get(subject_digest(request.series_key), -1)
+                if wanted.first.timestamp() <= end <= wanted.last.timestamp() and request.began_ms > since_ms:
                     yield request
 
 

@@ -147,6 +147,12 @@ class Settings(BaseSettings):
         2 * MIB, ge=MIB, description="RocksDB memory a table and partition before it writes; twice."
     )
     subject_history_steps: int = Field(288, ge=12, description="Forecasts kept a subject (288 are one day).")
+    subject_kept_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="Who sends no reading for so long is forgotten: window, forecasts, scores, alerts.",
+    )
     recalibrate: bool = Field(
         True, description="Fit a person's fan to where their own truths fell. Off: the model's calibration alone."
     )
