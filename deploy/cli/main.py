@@ -7,6 +7,7 @@ import typer
 
 from deploy.cli import (
     bench,
+    bridge,
     dlq,
     forecaster,
     keys,
@@ -37,6 +38,7 @@ app.command("api")(roles.api)
 app.command("upload")(upload.upload)
 app.command("simulate")(simulate.simulate)
 app.command("replay")(replay.replay)
+app.command("bridge")(bridge.bridge)
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
