@@ -7,12 +7,16 @@ import datetime
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from deploy.bench.faults_audit import read_all
+from deploy.bench.roles import Place, RoleProcess, Roles
 from deploy.brokers.embedded import EmbeddedBroker
+from deploy.roles import variables
 from schemas import topics
+from schemas.exit_codes import ExitCode
 from schemas.fan_chart import FanChart
 from schemas.model_choice import ModelChoice
 from schemas.outcome import RequestOutcome
@@ -27,6 +31,7 @@ from tests.kit.brokers import overrides_of
 from tests.kit.forecasters import RecordingForecaster
 from tests.kit.small_pipeline import at, working
 from tests.kit.waiting import until_async
+from tests.unit.test_cli import glucast
 
 READINGS = 108
 FORECASTS = READINGS - 95
@@ -147,6 +152,42 @@ async def test_the_last_choice_counts_and_is_followed(settings: Settings) -> Non
     await choose(settings, back)
     assert await asyncio.wait_for(until_chosen_anew(settings, known), 20) == back
     assert (await chosen(settings)).choice == back
+
+
+async def test_workers_change_places_when_the_other_model_is_promoted(settings: Settings, tmp_path: Path) -> None:
+    """As processes: each ends with the code that has its supervisor start it again, and is the other model then."""
+    light = variables(
+        dict(EmbeddedBroker.settings_overrides)
+        | {"partitions": 2, "forecaster": "persistence", "trial_forecaster": "ridge", "broker": settings.broker}
+    )
+
+    async def said(*arguments: str) -> list[str]:
+        done = await asyncio.to_thread(glucast, "model", *arguments, **light)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    with Roles(settings.broker, tmp_path / "roles", light) as roles:
+        served = roles.worker("inference", 0)
+        tried = roles.worker("inference", 1, place=Place({"GLUCAST_MODEL_SERVES": "false"}))
+        await asyncio.to_thread(roles.wait_until_ready)
+        assert (loaded(served), loaded(tried)) == ("persistence", "ridge")
+        assert "rollback" in (await said("promote"))[1]
+        for process in (served, tried):
+            await until_async(lambda process=process: process.returncode is not None, "the worker ends", 20)
+            assert process.returncode == ExitCode.RESTART
+            process.start_again()
+        await asyncio.to_thread(roles.wait_until_ready)
+        assert (loaded(served), loaded(tried)) == ("ridge", "persistence")
+        listed = await said("list")
+        assert [line.split()[-1] for line in listed[:2] if line.startswith("serves")] == ["ridge"]
+        assert (await said("rollback"))[0].startswith("persistence")
+
+
+def loaded(process: RoleProcess) -> str:
+    """The model that a worker says it has."""
+    lines = httpx.get(f"{process.url}/metrics", timeout=5).text.splitlines()
+    (line,) = [line for line in lines if line.startswith("glucast_model{")]
+    return line.split('name="')[1].split('"')[0]
 
 
 def at_time(hours: int) -> datetime.datetime:
