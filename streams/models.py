@@ -83,7 +83,11 @@ class Candidates:
 
     def preload(self) -> None:
         """Blocking: that which this worker takes where nobody has chosen."""
-        self._at(0 if self._serves else len(self._wanted) - 1)
+        place = 0 if self._serves else len(self._wanted) - 1
+        log.info(
+            "loading the model", forecaster=self._wanted[place].forecaster, checkpoint=self._wanted[place].checkpoint
+        )
+        self._at(place)
 
     def all(self) -> list[Forecaster]:
         """Blocking."""
@@ -115,7 +119,6 @@ class Candidates:
             from agents.models.load import choice_of, load_forecaster
 
             wanted = self._wanted[place]
-            log.info("loading the model", forecaster=wanted.forecaster, checkpoint=wanted.checkpoint)
             self._loaded[place] = load_forecaster(wanted.forecaster, choice_of(wanted))
         return self._loaded[place]
 

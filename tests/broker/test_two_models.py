@@ -10,10 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
+from typer.testing import CliRunner
 
 from deploy.bench.faults_audit import read_all
 from deploy.bench.roles import Place, RoleProcess, Roles
 from deploy.brokers.embedded import EmbeddedBroker
+from deploy.cli.main import app
 from deploy.roles import variables
 from schemas import topics
 from schemas.exit_codes import ExitCode
@@ -31,7 +33,6 @@ from tests.kit.brokers import overrides_of
 from tests.kit.forecasters import RecordingForecaster
 from tests.kit.small_pipeline import at, working
 from tests.kit.waiting import until_async
-from tests.unit.test_cli import glucast
 
 READINGS = 108
 FORECASTS = READINGS - 95
@@ -47,6 +48,11 @@ async def settings(broker: EmbeddedBroker, tmp_path: Path) -> Settings:
     settings = Settings(broker=broker.address, state_dir=tmp_path, partitions=2, **overrides_of(broker))
     await provision(settings)
     return settings
+
+
+class Third(RecordingForecaster):
+    name = "third"
+    fingerprint = "2" * 64
 
 
 def on_trial(settings: Settings) -> Settings:
@@ -89,7 +95,7 @@ async def publish(settings: Settings, subject_id: str) -> None:
 async def test_both_models_see_every_reading_one_is_served_and_a_replay_asks_either(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with working(settings, infers=False), both(settings, tmp_path):
+    async with working(settings, infers=False), both(settings, tmp_path) as (_, trial):
         await publish(settings, "anna")
 
         async def complete() -> bool:
@@ -107,7 +113,15 @@ async def test_both_models_see_every_reading_one_is_served_and_a_replay_asks_eit
         assert served.is_clean
         tried = await replay(settings, dataclasses.replace(everything, subject_id="anna", model="1" * 12))
         assert (tried.asked, tried.equal, tried.is_clean) == (FORECASTS, FORECASTS, True)
-        nobody = await replay(settings, dataclasses.replace(everything, model="2" * 12), silence_seconds=1.0)
+        await trial.stop()
+        async with Running(on_trial(settings), tmp_path, 2) as late:
+            await late.start(Third())
+            other = await replay(settings, dataclasses.replace(everything, model="2" * 12))
+            assert (other.charted, other.equal, dict(other.other_model)) == (
+                FORECASTS, 0, {"third (222222222222)": FORECASTS}
+            )  # fmt: skip
+            assert (len(other.apart_mgdl), other.is_clean) == (FORECASTS, True), "it is expected to say something else"
+        nobody = await replay(settings, dataclasses.replace(everything, model="3" * 12), silence_seconds=1.0)
         assert (nobody.unanswered, nobody.is_clean) == (FORECASTS, False)
         stranger = await replay(settings, dataclasses.replace(everything, subject_id="berta"))
         assert (stranger.asked, stranger.not_asked) == (0, 0)
@@ -115,26 +129,6 @@ async def test_both_models_see_every_reading_one_is_served_and_a_replay_asks_eit
         assert len({chart.chart_id for chart in after}) == 2 * FORECASTS, "a replay issues nothing"
         outcomes = await read_all(settings, topics.REQUEST_OUTCOMES.name)
         assert [RequestOutcome.from_json(record.value).status for record in outcomes] == []
-
-
-async def test_a_replay_by_a_model_that_was_not_there_is_told_apart(settings: Settings, tmp_path: Path) -> None:
-    async with working(settings, infers=False), Running(settings, tmp_path) as served:
-        await served.start(RecordingForecaster())
-        await publish(settings, "anna")
-
-        async def complete() -> bool:
-            return len({chart.chart_id for chart in await charts(settings)}) == FORECASTS
-
-        await until_async(complete, "a chart for each reading", 40)
-        await served.stop()
-        async with Running(settings, tmp_path) as follower:
-            await follower.start(Other())
-            report = await replay(settings, Wanted("anna", at_time(-1), at_time(24)))
-    assert (report.charted, report.equal, dict(report.other_model)) == (
-        FORECASTS, 0, {"other (111111111111)": FORECASTS}
-    )  # fmt: skip
-    assert len(report.apart_mgdl) == FORECASTS
-    assert report.is_clean, "another model is expected to say something else"
 
 
 async def test_the_last_choice_counts_and_is_followed(settings: Settings) -> None:
@@ -162,9 +156,9 @@ async def test_workers_change_places_when_the_other_model_is_promoted(settings: 
     )
 
     async def said(*arguments: str) -> list[str]:
-        done = await asyncio.to_thread(glucast, "model", *arguments, **light)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["model", *arguments], env=light)
+        assert done.exit_code == 0, done.output
+        return done.output.splitlines()
 
     with Roles(settings.broker, tmp_path / "roles", light) as roles:
         served = roles.worker("inference", 0)
