@@ -43,6 +43,8 @@ from streams.settings import Settings
 
 STEP = topology.step_of("infer")
 T = TypeVar("T")
+CHOICE_SECONDS = 30.0
+"""The broker was there a moment ago, but loading a model takes the interpreter away from who asks it."""
 
 log = structlog.get_logger(__name__)
 
@@ -261,7 +263,7 @@ async def _run(settings: Settings) -> int:
     loading = asyncio.create_task(_loaded(thread, candidates.preload))  # imports and reads while the Apps join
     runner = RoleRunner("inference", settings, None if settings.model.model_serves else topology.trial_groups())
     await runner.prepare()
-    known = await models.chosen(settings)
+    known = await models.chosen(settings, CHOICE_SECONDS)
     role = InferenceRole(runner.host, thread)
     runner.apps.extend(role.lanes.values())
     runner.extra_reasons = lambda: [] if role.is_serving else ["the model is loading"]

@@ -5,7 +5,9 @@ models; each takes the one that the choice gives it, and starts again when the c
 places, and a rollback is one more choice.
 """
 
+import asyncio
 import datetime
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
 
 _POLL_MILLISECONDS = 1000
+_AGAIN_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +36,22 @@ class Chosen(NamedTuple):
     choice: ModelChoice | None
 
 
-async def chosen(settings: Settings) -> Chosen:
-    """The last choice: all of them have one key, so one partition. Raises `UnavailableError`, `TopicMismatchError`."""
+async def chosen(settings: Settings, within_seconds: float = 0.0) -> Chosen:
+    """The last choice: all of them have one key, so one partition.
+
+    Raises `TopicMismatchError`, and `UnavailableError` where no broker answers `within_seconds`.
+    """
+    deadline = time.monotonic() + within_seconds
+    while True:
+        try:
+            return await _chosen(settings)
+        except UnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _chosen(settings: Settings) -> Chosen:
     last = Chosen(-1, None)
     async for record in everything(settings, topics.MODEL_CHOICES.name):
         if (choice := _choice(record.key, record.value)) is not None:
@@ -55,7 +72,15 @@ async def choose(settings: Settings, choice: ModelChoice) -> None:
 
 
 async def until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
-    """Wait for a choice that follows the known one; also one that came since that was read."""
+    """Wait for a choice that follows the known one; also one that came since that was read. Brokers may go and come."""
+    while True:
+        try:
+            return await _until_chosen_anew(settings, known)
+        except (UnavailableError, KafkaError):
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
     consumer = new_consumer(settings, fetch_max_wait_ms=_POLL_MILLISECONDS)
     await started(consumer, settings)
     try:
