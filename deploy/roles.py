@@ -12,6 +12,7 @@ from deploy.supervisor import Child
 
 API = "api"
 NOTIFY = "notify"
+TRIAL = "trial"
 SIMULATE = "simulate"
 _STOP_RANKS = {API: 0, SIMULATE: 0, "ingest": 1, "inference": 2, "calc": 3, NOTIFY: 3}
 
@@ -53,6 +54,13 @@ def environment(broker: str, state_dir: Path, overrides: Mapping[str, object]) -
 def variables(settings: Mapping[str, object]) -> dict[str, str]:
     """Settings as the environment of a process has them."""
     return {f"GLUCAST_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def trial(name: str, ordinal: int, shared: Mapping[str, str]) -> Child:
+    """An inference worker whose model is on trial: an ordinal that no other has, and a health port of its own."""
+    port = free_port()
+    own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port), "GLUCAST_MODEL_SERVES": "false"}
+    return Child(name, _glucast("worker", "inference"), {**shared, **own}, port, stop_rank=_STOP_RANKS["inference"])
 
 
 def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> list[Child]:

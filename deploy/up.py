@@ -16,7 +16,7 @@ from deploy.brokers.embedded import CLUSTER_PREFIX
 from deploy.brokers.wire import free_port, is_free
 from deploy.log_lines import LogLines
 from deploy.readiness import get
-from deploy.roles import API, NOTIFY, SIMULATE, Counts, api, environment, notifier, simulator, workers
+from deploy.roles import API, NOTIFY, SIMULATE, TRIAL, Counts, api, environment, notifier, simulator, trial, workers
 from deploy.state_lock import state_lock
 from deploy.supervisor import Supervisor
 from schemas.errors import ConfigurationError, UnavailableError
@@ -49,7 +49,9 @@ def up(options: UpOptions, settings: Settings) -> int:
     Call it from the main thread: the kernel ends child processes together with the thread that started them.
     """
     began = time.monotonic()
-    lines = LogLines([_GLUCAST, _BROKER, API, NOTIFY, SIMULATE, *(name for name, _, _ in options.counts.names())])
+    lines = LogLines(
+        [_GLUCAST, _BROKER, API, NOTIFY, SIMULATE, TRIAL, *(name for name, _, _ in options.counts.names())]
+    )
     with state_lock(settings.state_dir):
         _forget_embedded_runs(settings)
         port = _api_port(options, settings)
@@ -131,6 +133,9 @@ class _Run:
         # The roles load their code while the broker starts, and wait for their topics.
         for child in workers(self._options.counts, self._settings.ordinal, self._environment):
             self._supervisor.add(child)
+        if self._settings.trial is not None:
+            ordinal = self._settings.ordinal + self._options.counts.inference
+            self._supervisor.add(trial(TRIAL, ordinal, self._environment))
         self._supervisor.add(api(self._host, self._port, self._environment))
         if self._settings.notify.configured:
             self._supervisor.add(notifier(self._settings.ordinal, self._environment))

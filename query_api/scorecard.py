@@ -1,6 +1,7 @@
 """A subject's scorecard: how the forecasts of the last 1, 7 and 14 days did, as the scores table has it."""
 
 import datetime
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -42,20 +43,32 @@ class CalibrationCard(BaseModel):
     )
 
 
-class Scorecard(BaseModel):
-    """How the forecasts of a subject did. A target is scored once, 30 minutes after its time."""
+class ModelCard(BaseModel):
+    """How the forecasts of one model did for a subject. A target is scored once, 30 minutes after its time."""
 
-    subject_id: str
+    model: str = Field(description="The first 16 digits of the model's fingerprint.")
     newest_forecast_time: datetime.datetime
-    scored: int = Field(description="Pairs of forecast and target that were scored since the subject began.")
+    scored: int = Field(description="Pairs of forecast and target that were scored since the model's first.")
     unmeasured: int = Field(description="Pairs whose target was never measured.")
     calibration: CalibrationCard
     windows: list[WindowCard]
+
+
+class Scorecard(ModelCard):
+    """How the forecasts of the served model did for a subject, and those of the model on trial where there is one."""
+
+    subject_id: str
+    trial: ModelCard | None = None
     disclaimer: str = DISCLAIMER
 
 
-def scorecard(subject_id: str, state: ScoreState) -> Scorecard:
+def scorecard(subject_id: str, state: ScoreState, trial: ScoreState | None = None) -> Scorecard:
     """Of the last day, week and fortnight; the days are those of UTC."""
+    beside = None if trial is None else _model_card(trial)
+    return Scorecard(**dict(_model_card(state)), subject_id=subject_id, trial=beside)
+
+
+def _model_card(state: ScoreState) -> ModelCard:
     today = state.newest // STEPS_A_DAY
     windows = []
     for days in WINDOWS_DAYS:
@@ -63,16 +76,20 @@ def scorecard(subject_id: str, state: ScoreState) -> Scorecard:
         for day in state.days:
             if today - days < day <= today:
                 totals = [total.plus(sums) for total, sums in zip(totals, state.sums_of(day), strict=True)]
-        cards = zip(SUMMED_STEPS, totals, strict=True)
-        windows.append(WindowCard(days=days, horizons=[_card(step, sums) for step, sums in cards if sums.targets]))
-    return Scorecard(
-        subject_id=subject_id,
+        windows.append(WindowCard(days=days, horizons=horizon_cards(totals)))
+    return ModelCard(
+        model=state.model.hex(),
         newest_forecast_time=datetime.datetime.fromtimestamp(state.newest * STEP_SECONDS, datetime.UTC),
         scored=state.scored,
         unmeasured=state.unmeasured,
         calibration=CalibrationCard(readings=state.readings),
         windows=windows,
     )
+
+
+def horizon_cards(totals: Sequence[Sums]) -> list[HorizonCard]:
+    """By place in SUMMED_STEPS, of those with a target."""
+    return [_card(step, sums) for step, sums in zip(SUMMED_STEPS, totals, strict=True) if sums.targets]
 
 
 def _card(step: int, sums: Sums) -> HorizonCard:

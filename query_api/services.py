@@ -77,6 +77,7 @@ async def running(settings: Settings, directory: Path, request_metrics: RequestM
     )  # fmt: skip
     _measure(services)
     tasks = [asyncio.create_task(part.run()) for part in (follower, publisher, images)]
+    tasks.append(asyncio.create_task(submit.keep_bounded()))
     try:
         yield services
     finally:

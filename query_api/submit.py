@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 HEAD_START_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
+EVICT_SECONDS = 10.0
 CONFIRMED_TOGETHER = 500
 """Readings on their way at a time: each of them has to be confirmed within seconds."""
 
@@ -84,6 +85,17 @@ class Submit:
                 for item in await subscription.next():
                     if isinstance(item, UploadOutcome) and item.began_ms >= sent_ms:
                         return item
+
+    async def keep_bounded(self) -> None:
+        """Delete handles over the limit whoever made them: files also come to the topic by other ways. Never returns.
+
+        An upload through this replica does so at once. Of several replicas each may: a handle is deleted once.
+        """
+        while True:
+            await asyncio.sleep(EVICT_SECONDS)
+            with contextlib.suppress(UnavailableError):
+                if self._follower.caught_up:
+                    await self._evict()
 
     async def _evict(self) -> None:
         """Delete the oldest handles over the limit."""

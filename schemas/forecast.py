@@ -13,7 +13,8 @@ class ForecastWindow(ArrowRecord):
     """Whose window it is, and the window: what a request and its answer have in common.
 
     `interpolated_points` are the places of points that were interpolated and not measured: 0..95 in `past_centi_mgdl`,
-    96..107 in `truth_centi_mgdl`.
+    96..107 in `truth_centi_mgdl`. With a `replay_id` it is made again for that replay alone: its answer goes to
+    ``cgm.replays``.
     """
 
     arrow_attributes: ClassVar[dict[str, str]] = {"epoch_ms": "began_ms"}
@@ -36,6 +37,7 @@ class ForecastWindow(ArrowRecord):
         "simulated": pa.bool_(),
         "warnings": pa.list_(pa.string()),
         "interpolated_points": pa.list_(pa.int32()),
+        "replay_id": pa.string(),
     }
 
     request_id: str
@@ -56,6 +58,7 @@ class ForecastWindow(ArrowRecord):
     simulated: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
     interpolated_points: list[int] = dataclasses.field(default_factory=list)
+    replay_id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,8 @@ class ForecastRequest(ForecastWindow):
 
     `hours_centi_mgdl`, at most 168, are means of the hours before the 96 points, oldest first from the first that is
     known on, None where nothing is; `hours_version` names the rule that they were made by, 0 where there are none.
+
+    `replay_model`: the first digits of the fingerprint of the model that a replay asks; None: of the one that serves.
     """
 
     arrow_name: ClassVar[str] = "forecast-request"
@@ -80,6 +85,7 @@ class ForecastRequest(ForecastWindow):
         "revision": pa.int64(),
         "hours_version": pa.int32(),
         "hours_centi_mgdl": pa.list_(pa.int32()),
+        "replay_model": pa.string(),
     }
 
     force: bool = False
@@ -87,6 +93,7 @@ class ForecastRequest(ForecastWindow):
     revision: int = 0
     hours_version: int = 0
     hours_centi_mgdl: list[int | None] = dataclasses.field(default_factory=list)
+    replay_model: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,9 @@ EventOutcome = Literal["processed", "rejected", "dead_lettered", "retried"]
 
 Rejected and dead_lettered messages are both in ``cgm.dead-letters``: the one for its sender to mend, the other for us.
 """
-LaneOutcome = Literal["answered", "expired", "superseded", "deferred", "failed", "rejected", "malformed"]
-"""How a forecast request ended; deferred is a live one that goes on in the backfill lane."""
+LaneOutcome = Literal["answered", "expired", "superseded", "deferred", "failed", "rejected", "malformed", "left"]
+"""How a forecast request ended; deferred is a live one that goes on in the backfill lane, left is one that asks another
+model."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ class TargetScore(Record):
     """The truth of one target time and how its forecasts did, on ``cgm.scores``, keyed by the subject.
 
     A target is decided once, by the first forecast that is issued 30 minutes or more after it: what it shows there as
-    measured is the truth, and what comes later changes no score. Forecasts are those of the served model, each the last
-    that was made for its time.
+    measured is the truth, and what comes later changes no score. Forecasts are those of one model, each the last that
+    was made for its time.
     """
 
     record_version: Literal[1] = 1
@@ -51,6 +51,7 @@ class TargetScore(Record):
     truth_mgdl: float
     model: str
     model_fingerprint: HexDigest
+    model_serves: bool = Field(default=True, description="False for a model on trial, which is scored beside.")
     simulated: bool = False
     scores: Annotated[tuple[HorizonScore, ...], Field(min_length=1, max_length=len(SCORED_STEPS))]
     disclaimer: str = DISCLAIMER

@@ -18,7 +18,8 @@ FAN_CHART_TABLES: dict[Lane, str] = {
 }
 """By the lane that made a chart, so that each lane has a changelog of its own: nobody who waits is behind a backlog."""
 SCORES_TABLE = "scores"
-"""Of the calc role: a `schemas.score_state.ScoreState` under each subject's id."""
+"""Of the calc role: a `schemas.score_state.ScoreState` under each subject's id, of the served model, and one under its
+`trial_key`."""
 ALERTS_TABLE = "alerts"
 """What is known of each subject's alerts, under its id."""
 WATCH_TABLE = "watch"
@@ -69,6 +70,11 @@ def handle_prefix(handle: str) -> str:
 def subject_prefix(subject_id: str) -> str:
     """What the keys of one subject begin with. Subject ids hold no slash."""
     return f"{_SUBJECT}/{subject_id}/"
+
+
+def trial_key(subject_id: str) -> str:
+    """Under which the scores of the model on trial lie, beside the subject's own. Subject ids hold no slash."""
+    return f"{subject_id}/trial"
 
 
 def handle_key(handle: str, index: int, model_fingerprint: str) -> ChartKey:

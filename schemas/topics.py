@@ -7,7 +7,8 @@ from schemas.lanes import LANES, Lane
 
 Encoding = Literal["json", "arrow", "bytes"]
 KeyedBy = Literal[
-    "subject id", "series key", "series or subject", "upload id", "table key", "webhook", "the message's own"
+    "subject id", "series key", "series or subject", "upload id", "table key", "webhook", "role of a model",
+    "the message's own",
 ]  # fmt: skip
 SUBJECT_KEYS: tuple[KeyedBy, ...] = ("subject id", "series or subject", "table key", "webhook", "the message's own")
 """Of topics that may hold records of a subject: those are exported. The others name nobody."""
@@ -100,6 +101,7 @@ LIVE = Topic(
     "ForecastRequest",
     "series or subject",
     "requests of accepted readings",
+    retention_ms=7 * DAY_MS,  # so far back they can be replayed
 )
 BACKFILL = Topic(
     "cgm.forecast-requests.backfill",
@@ -127,6 +129,13 @@ SCORES = Topic(
     "cgm.scores", "json", "TargetScore", "subject id", "how forecasts did, once the truth is known", public=True,
     retention_ms=7 * DAY_MS,
 )  # fmt: skip
+REPLAYS = Topic(
+    "cgm.replays",
+    "json",
+    "ReplayedForecast",
+    "subject id",
+    "what `glucast replay` asked to have computed again: never served, scored or alerted by",
+)
 READINGS_SHOWN_DAYS = 2
 """So far back the API shows readings as they were sent; outcomes carry them, and are kept as long."""
 
@@ -173,6 +182,14 @@ WEBHOOKS = Topic(
 WEBHOOK_DELIVERIES = Topic(
     "cgm.webhook-deliveries", "json", "Delivery", "subject id", "what is to be sent to webhooks, and what became of it"
 )
+MODEL_CHOICES = Topic(
+    "cgm.model-choices",
+    "json",
+    "ModelChoice",
+    "role of a model",
+    "which model serves, once `glucast model` has been asked to change it",
+    compacted=True,
+)
 DEAD_LETTERS = Topic(
     "cgm.dead-letters",
     "json",
@@ -197,6 +214,8 @@ TOPICS: tuple[Topic, ...] = (
     *FORECASTS.values(),
     FAN_CHARTS,
     SCORES,
+    REPLAYS,
+    MODEL_CHOICES,
     ALERTS,
     WEBHOOKS,
     WEBHOOK_DELIVERIES,

@@ -54,16 +54,21 @@ def _of_role(role: Role) -> set[Grant]:
     for table in topology.tables_of(role):
         changelog = topics.changelog(topology.app_id(role), table).name
         found |= {Grant("topic", changelog, "Read"), Grant("topic", changelog, "Write")}
-    return found | {Grant("group", group, "Read") for group in topology.groups_of(role)}
+    groups = topology.groups_of(role)
+    if role == "inference":
+        found.add(Grant("topic", topics.MODEL_CHOICES.name, "Read"))
+        groups = (*groups, *topology.trial_groups())
+    return found | {Grant("group", group, "Read") for group in groups}
 
 
 def _of_operator() -> set[Grant]:
-    """Creates and corrects topics, replays dead letters, exports and erases people."""
+    """Creates and corrects topics, replays, exports and erases people, says which model serves."""
     replayed = {topic.name for read in topology.worker_groups().values() for topic in read}
     changes: tuple[Operation, ...] = ("Create", "AlterConfigs")
     found = {Grant("topic", topic.name, operation) for topic in topology.all_topics() for operation in changes}
-    found |= {Grant("topic", name, "Write") for name in replayed | {topics.DEAD_LETTERS.name}}
-    found |= {Grant("topic", name, "Read") for name in replayed | {topic.name for topic in sources()}}
+    writes = replayed | {topics.DEAD_LETTERS.name, topics.MODEL_CHOICES.name}
+    found |= {Grant("topic", name, "Write") for name in writes}
+    found |= {Grant("topic", name, "Read") for name in writes | {topic.name for topic in sources()}}
     return found | {Grant("group", topology.app_id("ingest"), "Describe")}
 
 

@@ -122,14 +122,22 @@ def _prepare_nothing(messages: Sequence[Message]) -> None:
 
 
 def lane_app(
-    lane: Lane, step: Step, function: StepFunction, host: Host, release: Callable[[set[TP]], None]
+    lane: Lane,
+    step: Step,
+    function: StepFunction,
+    host: Host,
+    release: Callable[[set[TP]], None],
+    *,
+    trial: bool = False,
 ) -> StrictApp:
     """The App of one lane: `function` waits there for the model, so that requests are under way together.
 
     `release` gets the revoked partitions and gives back the requests that have not begun. It is called before every
-    rebalance and before the App stops; both wait for deliveries that are still open.
+    rebalance and before the App stops; both wait for deliveries that are still open. With a model on `trial` it is a
+    group of its own.
     """
-    app = new_app(topology.app_id(step.role, lane), f"{step.role}-{lane}", host)
+    name = topology.trial_lane(lane) if trial else lane
+    app = new_app(topology.app_id(step.role, name), f"{step.role}-{name}", host)
     app.on_release.append(release)
     room = asyncio.Semaphore(host.settings.lane_capacity)
     guard = Guard(step, function, app, {}, room, host.metrics, host.settings, together=True)

@@ -11,15 +11,15 @@ import enum
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import structlog
 from faust.types import TP
 
 from agents.core.forecaster import Forecaster
-from agents.core.outcomes import ended
+from agents.core.outcomes import end
 from agents.inference import intake
 from agents.inference.batcher import Batch, Batcher, Budget, Entry, MeasuredCost
 from agents.inference.infer import Inference, NoAnswer
@@ -30,8 +30,9 @@ from schemas.exit_codes import ExitCode
 from schemas.forecast import ForecastRequest
 from schemas.lanes import LANES, Lane
 from schemas.metrics import LaneOutcome
+from schemas.model_choice import ModelChoice
 from schemas.outcome import RequestStatus
-from streams import apps, topology
+from streams import apps, models, topology
 from streams.apps import Host
 from streams.inference_metrics import InferenceMetrics
 from streams.kafka.consumer import StrictApp
@@ -41,6 +42,9 @@ from streams.runner import RoleRunner, end_now
 from streams.settings import Settings
 
 STEP = topology.step_of("infer")
+T = TypeVar("T")
+CHOICE_SECONDS = 30.0
+"""The broker was there a moment ago, but loading a model takes the interpreter away from who asks it."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +67,7 @@ class Unanswered(enum.Enum):
     EXPIRED = "its deadline passed before its turn came"
     SUPERSEDED = "a newer request for the same time took its place"
     DEFERRED = "its forecast is no longer the present one: it goes on as backfill"
+    LEFT = "it asks another model"
 
 
 Answer = bytes | NoAnswer | Unanswered
@@ -87,6 +92,7 @@ class InferenceRole:
 
     def __init__(self, host: Host, thread: ModelThread) -> None:
         self._settings = host.settings
+        self._serves = host.settings.model.model_serves
         self._host, self._thread = host, thread
         self.batcher = Batcher[Ticket](host.settings.lane_capacity, time.time)
         self._metrics = InferenceMetrics(host.metrics, self.batcher.depth)
@@ -95,7 +101,10 @@ class InferenceRole:
         self._served = asyncio.Event()
         self._arrived = asyncio.Event()
         self.lanes: Mapping[Lane, StrictApp] = {
-            lane: apps.lane_app(lane, STEP, self.step_of(lane), host, partial(self._give_back, lane)) for lane in LANES
+            lane: apps.lane_app(
+                lane, STEP, self.step_of(lane), host, partial(self._give_back, lane), trial=not self._serves
+            )
+            for lane in (LANES if self._serves else topology.TRIAL_LANES)
         }
 
     @property
@@ -123,6 +132,8 @@ class InferenceRole:
     async def _answer(self, lane: Lane, work: Work) -> LaneOutcome:
         """Fill the work with what becomes of its request; returns how it ended.
 
+        With a model on trial that is a forecast or nothing: the served one tells why there is none.
+
         Raises `MalformedRecordError` for a message that is none.
         """
         try:
@@ -130,26 +141,35 @@ class InferenceRole:
         except Exception:
             self._metrics.ended(lane, "malformed")
             raise
+        if not self._serves and request.kind != "live":
+            return "left"
         try:
             intake.check_request(request)
         except ImplausibleError as error:
-            _end(work, request, "implausible", str(error))
+            self._end(work, request, "implausible", str(error))
             return "rejected"
         answer = await self._queue(lane, work, request)
         if isinstance(answer, bytes):
-            work.send(topics.FORECASTS[lane], request.series_key, answer)
+            work.send(topics.FORECASTS[lane if self._serves else "backfill"], request.series_key, answer)
             return "answered"
         if answer is Unanswered.DEFERRED:
             # Back to Kafka, so that it takes no room in this lane from those that are urgent.
             work.send(topics.BACKFILL, request.series_key, work.message.value, work.message.headers)
             return "deferred"
+        if answer is Unanswered.LEFT:
+            return "left"
         if isinstance(answer, Unanswered):
             status: Literal["expired", "superseded"] = "expired" if answer is Unanswered.EXPIRED else "superseded"
-            _end(work, request, status, answer.value)
+            self._end(work, request, status, answer.value)
             return status
-        _end(work, request, "failed", answer.reason)
-        work.failure = Failure(FAILED, answer.reason, self._settings.step_attempts)
+        self._end(work, request, "failed", answer.reason)
+        if self._serves:
+            work.failure = Failure(FAILED, answer.reason, self._settings.step_attempts)
         return "failed"
+
+    def _end(self, work: Work, request: ForecastRequest, status: RequestStatus, reason: str) -> None:
+        if self._serves or request.replay_id is not None:
+            end(work, request, status, reason)
 
     async def _queue(self, lane: Lane, work: Work, request: ForecastRequest) -> Answer:
         """Wait for the model, then for the answer. Cancelled where the request is given back."""
@@ -163,6 +183,10 @@ class InferenceRole:
             self._unnamed[lane].discard(ticket)
         if self._model is not None and not ticket.answer.done():
             fingerprint = self._model.forecaster.fingerprint
+            if not intake.asks(request, fingerprint, self._serves):
+                return Unanswered.LEFT
+            if not self._serves:  # it is never late, and never the one to pass a request on
+                request = dataclasses.replace(request, deadline_ms=None)
             entry = intake.entry_of(request, lane, ticket, fingerprint, time.time())
             for superseded in self.batcher.add(entry):
                 superseded.origin.settle(Unanswered.SUPERSEDED)
@@ -235,29 +259,36 @@ def run_inference(settings: Settings) -> int:
 
 
 async def _run(settings: Settings) -> int:
-    thread = ModelThread()
-    loading = asyncio.create_task(_loaded(thread, settings))  # imports and reads while the Apps join
-    runner = RoleRunner("inference", settings)
+    thread, candidates = ModelThread(), models.Candidates(settings)
+    loading = asyncio.create_task(_loaded(thread, candidates.preload))  # imports and reads while the Apps join
+    runner = RoleRunner("inference", settings, None if settings.model.model_serves else topology.trial_groups())
     await runner.prepare()
+    known = await models.chosen(settings, CHOICE_SECONDS)
     role = InferenceRole(runner.host, thread)
     runner.apps.extend(role.lanes.values())
     runner.extra_reasons = lambda: [] if role.is_serving else ["the model is loading"]
 
     async def serve() -> None:
-        role.serve(await loading)
+        await loading
+        role.serve(await _loaded(thread, partial(load_model, settings, candidates, known.choice)))
         await role.answer()
 
-    serving = asyncio.create_task(serve())
+    async def follow() -> None:
+        choice = await models.until_chosen_anew(settings, known)
+        runner.start_again(f"{choice.model} ({choice.model_fingerprint[:12]}) serves from now on")
+
+    tasks = asyncio.create_task(serve()), asyncio.create_task(follow())
     try:
         return await runner.run()
     finally:
-        serving.cancel()
+        for task in tasks:
+            task.cancel()
 
 
-async def _loaded(thread: ModelThread, settings: Settings) -> Model:
-    """The model, or the end of the process: no message has been taken in yet, so there is nothing to finish."""
+async def _loaded(thread: ModelThread, load: Callable[[], T]) -> T:
+    """What it loads, or the end of the process: no message has been taken in yet, so there is nothing to finish."""
     try:
-        return await thread.call(load_model, settings)
+        return await thread.call(load)
     except ConfigurationError as error:
         log.error(str(error))
         sys.stderr.flush()
@@ -267,15 +298,13 @@ async def _loaded(thread: ModelThread, settings: Settings) -> Model:
         raise
 
 
-def load_model(settings: Settings) -> Model:
-    """Blocking: the forecaster that the settings name, ready for its first window. Raises `ConfigurationError`."""
-    from agents.models.load import choice_of, load_forecaster
-
-    wanted = settings.model
-    log.info("loading the model", forecaster=wanted.forecaster, checkpoint=wanted.checkpoint)
+def load_model(
+    settings: Settings, candidates: models.Candidates | None = None, choice: ModelChoice | None = None
+) -> Model:
+    """Blocking: the forecaster of this worker, ready for its first window. Raises `ConfigurationError`."""
     began = time.monotonic()
-    model = Model(load_forecaster(wanted.forecaster, choice_of(wanted)), settings)
-    milliseconds = 1000 * wanted.num_samples * model.cost.seconds_per_sample
+    model = Model((candidates or models.Candidates(settings)).select(choice), settings)
+    milliseconds = 1000 * settings.model.num_samples * model.cost.seconds_per_sample
     log.info("model ready", forecaster=model.forecaster.name, seconds=round(time.monotonic() - began, 2),
              fingerprint=model.forecaster.fingerprint[:12], window_milliseconds=round(milliseconds, 1))  # fmt: skip
     return model
@@ -284,8 +313,3 @@ def load_model(settings: Settings) -> Model:
 def _strictest(group: tuple[Entry[Ticket], ...]) -> ForecastRequest:
     """The request that decides for those who share its samples: one that wants them made again, if any does."""
     return next((entry.request for entry in group if entry.request.force), group[0].request)
-
-
-def _end(work: Work, request: ForecastRequest, status: RequestStatus, reason: str) -> None:
-    """End a request without a forecast."""
-    work.send(topics.REQUEST_OUTCOMES, request.series_key, ended(request, status, reason).to_json())

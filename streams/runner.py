@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -41,10 +41,12 @@ def end_now(reason: str) -> None:
 class RoleRunner:
     """One role in the foreground: `prepare`, fill `apps`, then `run`."""
 
-    def __init__(self, role: WorkerRole, settings: Settings) -> None:
+    def __init__(self, role: WorkerRole, settings: Settings, groups: Iterable[str] | None = None) -> None:
+        """`groups`: the consumer groups that it joins, if not those of the role."""
         from streams.metrics import Metrics
 
         self.role, self.settings = role, settings
+        self._groups = groups
         self.metrics = Metrics()
         self.host: Host
         self.apps: list[faust.App] = []
@@ -52,6 +54,7 @@ class RoleRunner:
         """Further reasons why the role is not ready, such as a model that is still loading."""
         self._began = time.monotonic()
         self._stop = asyncio.Event()
+        self._code = ExitCode.CLEAN
         self._gc_threshold = gc.get_threshold()
         gc.set_threshold(*GC_WHILE_STARTING)
 
@@ -71,10 +74,16 @@ class RoleRunner:
         self._health = HealthServer(self.metrics, self.reasons)
         await self._health.start(self.settings.health_host, self.settings.health_port)
         await provision.require(self.settings)
-        await provision.require_groups(self.settings, topology.groups_of(self.role))
+        await provision.require_groups(self.settings, self._groups or topology.groups_of(self.role))
         cluster = await state_dir.cluster_id(self.settings)
         data_dir = state_dir.directory(self.settings, cluster, f"{self.role}-{self.settings.ordinal}")
         self.host = Host(self.settings, self.metrics, end_now, data_dir, self._health.port)
+
+    def start_again(self, reason: str) -> None:
+        """Stop as on a signal, with the exit code that has the supervisor start the role again."""
+        log.warning("stopping to be started again", role=self.role, reason=reason)
+        self._code = ExitCode.RESTART
+        self._stop.set()
 
     async def run(self) -> int:
         """Start the Apps, wait for a signal or a crash, stop them. Returns the exit code."""
@@ -106,7 +115,7 @@ class RoleRunner:
             await self._close_helpers()
             await self._health.stop()
         log.info("stopped", role=self.role)
-        return ExitCode.CLEAN
+        return self._code
 
     async def _start(self) -> None:
         """Start the Apps and report when they are ready; ends only by an error."""

@@ -132,6 +132,12 @@ class Settings(BaseSettings):
         512, ge=1, description="Requests that a lane holds in memory, under way or waiting; more wait in Kafka."
     )
     model: ModelSettings = Field(default_factory=ModelSettings, description="The model that is served.")
+    trial_forecaster: Kind | None = Field(
+        None, description="Forecaster of a second model, on trial beside the served one."
+    )
+    trial_checkpoint: str | None = Field(
+        None, description="Its checkpoint: bundled, or the path of a .safetensors file. Either of both switches it on."
+    )
     background_workers_count: int = Field(
         1,
         ge=1,
@@ -146,6 +152,12 @@ class Settings(BaseSettings):
         2 * MIB, ge=MIB, description="RocksDB memory a table and partition before it writes; twice."
     )
     subject_history_steps: int = Field(288, ge=12, description="Forecasts kept a subject (288 are one day).")
+    subject_kept_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="Who sends no reading for so long is forgotten: window, forecasts, scores, alerts.",
+    )
     recalibrate: bool = Field(
         True, description="Fit a person's fan to where their own truths fell. Off: the model's calibration alone."
     )
@@ -233,6 +245,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_upload_bytes must leave 1 MiB below {UPLOADS.max_message_bytes}, the limit of uploads"
             )
+
+    @property
+    def trial(self) -> ModelSettings | None:
+        """The second model: sampled and run as the first."""
+        if self.trial_forecaster is None and self.trial_checkpoint is None:
+            return None
+        changes = {"forecaster": self.trial_forecaster or "network", "checkpoint": self.trial_checkpoint or "bundled"}
+        return self.model.model_copy(update={**changes, "checkpoint_config": None})
 
     @property
     def stream_buffer_maxsize(self) -> int:

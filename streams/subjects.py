@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import json
 import shutil
+import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,8 @@ def _is_of(record: ConsumerRecord, topic: Topic, subject_id: str) -> bool:
     key, name = record.key or b"", subject_id.encode()
     if key == name or key.startswith((name + b"/", subject_prefix(subject_id).encode())):
         return True
+    if topic.name in _TABLES and key.endswith(b"/" + name):  # entries in order of time
+        return True
     if topic.encoding != "json" or record.value is None:
         return False
     if topic == topics.DEAD_LETTERS:
@@ -199,7 +202,7 @@ def _field(value: bytes, name: str) -> Any:
 def _row(record: ConsumerRecord, decode: Callable[[bytes], bytes]) -> dict[str, Any]:
     try:
         text = None if record.value is None else decode(record.value).decode()
-    except (MalformedRecordError, ValueError):
+    except (MalformedRecordError, ValueError, struct.error):
         text = None
     return {
         "partition": record.partition,
@@ -245,7 +248,9 @@ def _scores(state: ScoreState) -> bytes:
         }
         for day in sorted(state.days)
     ]
-    return orjson.dumps({"scored": state.scored, "unmeasured": state.unmeasured, "days": days})
+    return orjson.dumps(
+        {"model": state.model.hex(), "scored": state.scored, "unmeasured": state.unmeasured, "days": days}
+    )
 
 
 def _checked_json(value: bytes) -> bytes:

@@ -101,9 +101,10 @@ STEPS: tuple[Step, ...] = (
     Step("series_commands", "ingest", (topics.CACHE_COMMANDS,), (topics.UPLOAD_OUTCOMES,), (SERIES_TABLE,),
          "deletes series and the outcomes that point to them"),
     Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),
-         (*FORECASTS, topics.REQUEST_OUTCOMES, topics.BACKFILL), (),
+         (*FORECASTS, topics.REQUEST_OUTCOMES, topics.BACKFILL, topics.REPLAYS), (),
          "samples in micro-batches, lanes by priority and a share for each"),
-    Step("calc", "calc", FORECASTS, (topics.FAN_CHARTS, topics.SCORES, topics.ALERTS, topics.REQUEST_OUTCOMES),
+    Step("calc", "calc", FORECASTS,
+         (topics.FAN_CHARTS, topics.SCORES, topics.ALERTS, topics.REQUEST_OUTCOMES, topics.REPLAYS),
          (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE),
          "turns samples into calibrated fan charts, event probabilities and alerts, and scores them by the truth"),
     Step("watch", "calc", (topics.ARRIVALS,), (topics.ALERTS,), (WATCH_TABLE, ALERTS_TABLE, DELETIONS_TABLE),
@@ -147,6 +148,21 @@ def worker_groups() -> dict[str, tuple[Topic, ...]]:
             else:
                 groups[app_id(role)] = tuple(dict.fromkeys((*groups.get(app_id(role), ()), *step.reads)))
     return groups
+
+
+TRIAL_LANES: tuple[Lane, ...] = ("live", "backfill")
+"""What a model on trial reads: the requests of subjects. Nobody waits for it."""
+
+
+def trial_groups() -> dict[str, tuple[Topic, ...]]:
+    """The consumer groups of the workers whose model is on trial: they get every request beside the served one."""
+    by_lane = step_of("infer").by_lane
+    return {app_id("inference", trial_lane(lane)): (by_lane[lane],) for lane in TRIAL_LANES}
+
+
+def trial_lane(lane: Lane) -> str:
+    """What the App of a lane is called where the model is on trial."""
+    return f"trial-{lane}"
 
 
 def groups_of(role: Role) -> tuple[str, ...]:

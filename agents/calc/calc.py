@@ -7,19 +7,16 @@ from typing import Protocol
 from agents.calc.alerts import consider
 from agents.calc.chart_rows import store
 from agents.core.deletions import is_deleted, of_subject
-from agents.core.outcomes import ended
+from agents.core.outcomes import end
 from agents.core.record_checks import check_names
 from agents.work import Message, Work
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
 from schemas.lanes import Lane
-from schemas.metrics import FORECAST_CRPS_MGDL, FORECAST_ERROR_MGDL, FORECAST_INSIDE
-from schemas.outcome import RequestStatus
-from schemas.score import TargetScore
-from schemas.score_state import ScoreState
-from schemas.tables import DELETIONS_TABLE, SCORES_TABLE
-from schemas.topics import FAN_CHARTS, FORECASTS, REQUEST_OUTCOMES, SCORES
+from schemas.replay import ReplayedForecast
+from schemas.tables import DELETIONS_TABLE
+from schemas.topics import FAN_CHARTS, FORECASTS, REPLAYS
 
 LANE_OF: dict[str, Lane] = {topic.name: lane for lane, topic in FORECASTS.items()}
 
@@ -45,9 +42,9 @@ class Calc:
     """The step of ``cgm.forecasts.<lane>``. What it is told ahead it charts together, at a third of the cost."""
 
     def __init__(self, settings: Charting) -> None:
-        from agents.calc import fan_chart, scorekeeping  # numpy and scipy: loaded with the step, not its first message
+        from agents.calc import fan_chart, score_rows  # numpy and scipy: loaded with the step, not its first message
 
-        self._scorekeeping = scorekeeping
+        self._score = score_rows.score
         self._recalibrate = settings.recalibrate
         self._history_steps = settings.subject_history_steps
         self._ahead: dict[tuple[str, int, int], Charted | MalformedRecordError] = {}
@@ -68,29 +65,17 @@ class Calc:
             raise charted
         forecast, chart = charted
         if isinstance(chart, RejectedError):
-            _end(work, forecast, "implausible" if isinstance(chart, ImplausibleError) else "failed", str(chart))
+            end(work, forecast, "implausible" if isinstance(chart, ImplausibleError) else "failed", str(chart))
         elif is_deleted(work, DELETIONS_TABLE, forecast.handle or of_subject(forecast.series_key), forecast.began_ms):
-            _end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
+            end(work, forecast, "dropped", "what it was made from was deleted while the forecast was computed")
+        elif forecast.replay_id is not None:
+            work.send(REPLAYS, chart.series_key, _replayed(forecast, forecast.replay_id, chart).to_json())
         else:
-            if chart.kind == "live" and chart.model_serves:
-                chart = self._scored(work, chart)
+            if chart.kind == "live":
+                chart = self._score(work, chart, self._recalibrate)
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.send(FAN_CHARTS, chart.series_key, chart.to_json())
             consider(work, chart)
-
-    def _scored(self, work: Work, chart: FanChart) -> FanChart:
-        """Score by the chart the forecasts before it, and fit it to what they met, in one work with the chart.
-
-        Scores are confirmed before the state that says that they were sent.
-        """
-        state = _state(work.get(SCORES_TABLE, chart.series_key))
-        published, scores = self._scorekeeping.keep(state, chart, self._recalibrate)
-        work.put(SCORES_TABLE, chart.series_key, state.to_bytes())
-        for score in scores:
-            work.send(SCORES, score.series_key, score.to_json())
-            _measure(work, score)
-        work.sends_first = bool(scores)
-        return published
 
     def _charted(self, messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:
         decoded = [_decoded(message) for message in messages]
@@ -117,28 +102,16 @@ def _decoded(message: Message) -> Forecast | MalformedRecordError:
         return error
 
 
-def _measure(work: Work, target: TargetScore) -> None:
-    for each in target.scores:
-        of = target.model, target.model_fingerprint, str(each.minutes_ahead)
-        work.measure(FORECAST_ERROR_MGDL, *of, value=abs(each.error_mgdl))
-        work.measure(FORECAST_CRPS_MGDL, *of, value=each.crps_mgdl)
-        for percent, inside in (("50", each.in_50), ("80", each.in_80), ("90", each.in_90), ("95", each.in_95)):
-            if inside:
-                work.measure(FORECAST_INSIDE, *of, percent)
-
-
-def _end(work: Work, forecast: Forecast, status: RequestStatus, reason: str) -> None:
-    work.send(REQUEST_OUTCOMES, forecast.series_key, ended(forecast, status, reason).to_json())
+def _replayed(forecast: Forecast, replay_id: str, chart: FanChart) -> ReplayedForecast:
+    return ReplayedForecast(
+        replay_id=replay_id,
+        request_id=forecast.request_id,
+        series_key=forecast.series_key,
+        status="charted",
+        chart=chart,
+    )
 
 
 def _time_of(timestamp_ms: int) -> datetime.datetime:
     """When the samples were ready: the message's own time, so that it is the same when delivered again."""
     return datetime.datetime.fromtimestamp(timestamp_ms / 1000, datetime.UTC)
-
-
-def _state(row: bytes | None) -> ScoreState:
-    """Of a row that cannot be read nothing is known: a forecast is worth more than how earlier ones did."""
-    try:
-        return ScoreState.from_bytes(row)
-    except MalformedRecordError:
-        return ScoreState()

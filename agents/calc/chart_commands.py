@@ -9,11 +9,12 @@ from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart_row import head_of
-from schemas.tables import ALL_HANDLES, DELETIONS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, handle_prefix, subject_prefix
+from schemas.tables import ALL_HANDLES, DELETIONS_TABLE, FAN_CHART_TABLES, handle_prefix, subject_prefix
 
 
 def build(settings: History) -> StepFunction:
     """The step of ``cgm.cache-commands``. Raises `MalformedRecordError` for a command that names nothing."""
+    from agents.calc.score_rows import forget as forget_scores  # numpy: loaded with the step
 
     async def step(work: Work) -> None:
         command = CacheCommand.from_json(work.message.value)
@@ -28,7 +29,7 @@ def build(settings: History) -> StepFunction:
             if command.series_key is None:
                 raise MalformedRecordError("a reset names the subject as series_key")
             _remove(work, subject_prefix(command.series_key), command.up_to_ms)
-            work.delete(SCORES_TABLE, command.series_key)
+            forget_scores(work, command.series_key)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
             forget(work, command.series_key, command.up_to_ms, command.erases)
             forget_watch(work, command.series_key)

@@ -44,10 +44,12 @@ def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
     chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up. Nor does
     one that goes back to an earlier reading than the row: what was corrected meanwhile, in another lane. A chart
     lies in its lane's table, but where one of a higher lane lies at its place already it takes that one's: so the
-    changelog of the higher lane, which is read first, never takes away what a lower one has yet to bring.
+    changelog of the higher lane, which is read first, never takes away what a lower one has yet to bring. A served
+    live chart also takes away what models on trial left in an earlier round of the ring.
     """
     key = key_of(chart, history_steps)
-    rivals = [rival for rival in _rivals(work, key) if rival.key == str(key) or rival.model_serves]
+    present = list(_rivals(work, key))
+    rivals = [rival for rival in present if rival.key == str(key) or rival.model_serves]
     own = [rival for rival in rivals if rival.key == str(key)]
     if not chart.model_serves:
         rivals = own
@@ -58,6 +60,8 @@ def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
         return
     table = FAN_CHART_TABLES[min((lane, *(rival.lane for rival in rivals)), key=LANES.index)]
     work.put(table, str(key), to_row(chart))
+    if chart.kind == "live" and chart.model_serves:  # of a trial that has ended nothing else takes the place
+        rivals += [each for each in present if each not in rivals and each.slot < order[0]]
     for rival in rivals:
         if (FAN_CHART_TABLES[rival.lane], rival.key) != (table, str(key)):
             work.delete(FAN_CHART_TABLES[rival.lane], rival.key)

@@ -45,15 +45,13 @@ _SHAPE = (len(SCORED_STEPS), -1)
 def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChart, list[TargetScore]]:
     """Score by what the chart shows of the past, then publish the chart: recalibrated, and to be scored itself.
 
-    `chart` is the live chart of the served model as the model made it; `state` is changed. A chart that was here
-    before changes nothing, scores nothing and is published as it was.
+    `chart` is the live chart as its model made it; `state`, that of this model or an empty one, is changed. A chart
+    that was here before changes nothing, scores nothing and is published as it was.
     """
     slot, name = slot_of(chart.issue_time), chart_name(chart)
     if (known := state.forecasts.get(name)) is not None:
         return _published(chart, known), []
-    model = bytes.fromhex(chart.model_fingerprint)[:MODEL_BYTES]
-    if state.model != model:  # what was learnt of another model's fan says nothing of this one's
-        state.model, state.forecasts, state.weights = model, {}, ScoreState().weights
+    state.model = model_name(chart)
     scores = _advance(state, chart, slot) if slot > state.newest else []
     known = KnownForecast(slot, chart.began_ms, {})
     readings = state.readings
@@ -64,6 +62,17 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     if slot > state.newest - KEPT_STEPS:
         _open(state, chart, name, known)
     return _published(chart, known), scores
+
+
+def as_known(state: ScoreState, chart: FanChart) -> FanChart:
+    """The chart as it was published when the state of its model came to know it; as it is where it does not."""
+    known = state.forecasts.get(chart_name(chart))
+    return chart if known is None else _published(chart, known)
+
+
+def model_name(chart: FanChart) -> bytes:
+    """What the model of a chart is known by in the state."""
+    return bytes.fromhex(chart.model_fingerprint)[:MODEL_BYTES]
 
 
 def chart_name(chart: FanChart) -> bytes:
@@ -230,6 +239,7 @@ def _records(
             truth_mgdl=float(truth[rows[0]]),
             model=chart.model,
             model_fingerprint=chart.model_fingerprint,
+            model_serves=chart.model_serves,
             simulated=chart.simulated,
             scores=tuple(scores[row] for row in rows),
         )

@@ -12,15 +12,23 @@ subjects.
 """
 
 import json
+from collections.abc import Iterable
 
 from agents.core.fingerprint import subject_digest
 from agents.work import CLOCKS_DIFFER_MS, Work
-from schemas.topics import FORECASTS, longest_kept_ms
+from schemas.topics import FORECASTS, LANE_TOPICS, Topic, longest_kept_ms
 
 _PREFIX, _BY_TIME = "gone/", "gone-since/"
 EVERYTHING = f"{_PREFIX}*"
 _SUBJECT = "subject:"
-_REMEMBERED_MS = max(longest_kept_ms(topic) for topic in FORECASTS.values())
+
+
+def _longest(topics: Iterable[Topic]) -> int:
+    return max(map(longest_kept_ms, topics))
+
+
+_REMEMBERED_MS = _longest(LANE_TOPICS.values()) + _longest(FORECASTS.values())
+"""A replay, or a model that begins its trial, may take up the oldest request yet, and its forecast wait in turn."""
 
 
 def of_subject(subject_id: str) -> str:

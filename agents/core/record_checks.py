@@ -41,6 +41,11 @@ def is_digest(value: Any) -> bool:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
+def is_name(value: Any) -> bool:
+    """Whether an id or key that others chose is one."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable() and "/" not in value
+
+
 def is_glucose(centi: int | None) -> bool:
     """Whether it is a number of hundredths of mg/dL that a living person can have."""
     return centi is not None and _LOWEST <= centi <= _HIGHEST
@@ -54,6 +59,8 @@ def check_names(window: ForecastWindow) -> None:
         raise MalformedRecordError(f"not a valid {what}: its ids are missing or too long")
     if "/" in window.series_key:  # it separates the parts of keys
         raise MalformedRecordError(f"not a valid {what}: its series_key holds a slash")
+    if window.replay_id is not None and not (is_name(window.replay_id) and window.kind == "live"):
+        raise MalformedRecordError(f"not a valid {what}: replayed are live forecasts, under a name of the replay")
     if window.handle is not None and not is_digest(window.handle):
         raise MalformedRecordError(f"not a valid {what}: handle is no SHA-256 digest")
     if window.kind == "live":

@@ -44,8 +44,17 @@ def check_request(request: ForecastRequest) -> None:
         raise ImplausibleError("input_hash is not the hash of the window")
 
 
+def asks(request: ForecastRequest, model_fingerprint: str, serves: bool) -> bool:
+    """Whether a request is one for this model: of a replay only one asks, which it names, or that which serves."""
+    if request.replay_id is None:
+        return True
+    return model_fingerprint.startswith(request.replay_model) if request.replay_model else serves
+
+
 def entry_of(request: ForecastRequest, lane: Lane, origin: Origin, model_fingerprint: str, now: float) -> Entry[Origin]:
     """The batcher's entry of a checked request, for the model of this worker."""
     forecast_id = fingerprint.forecast_id(request.input_hash, model_fingerprint, request.num_samples, request.seed)
-    slot = utc_seconds(request.end_seconds, request.timezone) // STEP_SECONDS if request.kind == "live" else None
+    slot = utc_seconds(request.end_seconds, request.timezone) // STEP_SECONDS
+    if request.kind != "live" or request.replay_id is not None:  # a replay takes nobody's place
+        return Entry(request, forecast_id, lane, origin, now)
     return Entry(request, forecast_id, lane, origin, now, slot)

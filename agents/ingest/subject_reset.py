@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agents.core import fingerprint
 from agents.core.rolling_window import RollingWindow
+from agents.ingest import subject_expiry
 from agents.work import Message, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
@@ -96,6 +97,8 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int) -> Non
             work.put(TABLE, subject_id, window.to_bytes())
         else:
             work.delete(TABLE, subject_id)
+            if order == "erased":
+                subject_expiry.forget(work, subject_id)
     identity = fingerprint.order_id(order, subject_id, message.partition, message.offset)
     outcome = ReadingOutcome(
         outcome_id=identity,
@@ -113,6 +116,13 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int) -> Non
         erases=order == "erased",
     )
     work.send(CACHE_COMMANDS, subject_id, command.to_json())
+
+
+def read_marker(key: str, row: bytes) -> tuple[str, int] | None:
+    """Of a row of the table: whose order it remembers (`fingerprint.subject_digest`) and of when (Unix ms), if any."""
+    if not key.startswith(_MARKERS) or len(row) != _MARKER.size:
+        return None
+    return key.removeprefix(_MARKERS), _Marker(*_MARKER.unpack(row)).time_ms
 
 
 def _marker(work: Work, subject_id: str) -> _Marker | None:

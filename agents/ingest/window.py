@@ -14,7 +14,7 @@ from agents.core.local_time import offset_text
 from agents.core.past_hours import HOURS_VERSION
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
-from agents.ingest import subject_reset
+from agents.ingest import subject_expiry, subject_reset
 from agents.work import Message, StepFunction, Work
 from schemas.arrival import TICK, TICK_KEY, Arrival
 from schemas.errors import MalformedRecordError
@@ -27,12 +27,14 @@ from schemas.topics import ARRIVALS, BACKFILL, LIVE, READING_OUTCOMES, READINGS
 
 
 class WindowSettings(Protocol):
-    """How late or early a reading may be, and how its forecast is sampled."""
+    """How late or early a reading may be, how its forecast is sampled, and how long who is silent is remembered."""
 
     @property
     def max_late_minutes(self) -> int: ...
     @property
     def max_clock_skew_seconds(self) -> float: ...
+    @property
+    def subject_kept_days(self) -> int: ...
     @property
     def model(self) -> Sampling: ...
 
@@ -81,6 +83,7 @@ def build(settings: WindowSettings) -> StepFunction:
         verdict, changed = window.accept(slot, held, work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
+        subject_expiry.note(work, reading.subject_id, settings.subject_kept_days)
         outcome = ReadingOutcome(
             outcome_id=outcome_id,
             subject_id=reading.subject_id,

@@ -19,6 +19,7 @@ from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, LOWEST
 from schemas.outcome import RequestOutcome, RequestStatus
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
+from schemas.replay import ReplayedForecast
 from schemas.score import TargetScore
 from schemas.series import Series
 from schemas.tables import FAN_CHART_TABLES, ChartKey
@@ -29,7 +30,7 @@ RECORDS: dict[str, type[Record] | type[ArrowRecord]] = {
     "Reading": Reading, "Series": Series, "ForecastRequest": ForecastRequest, "Forecast": Forecast,
     "FanChart": FanChart, "ReadingOutcome": ReadingOutcome, "UploadOutcome": UploadOutcome,
     "RequestOutcome": RequestOutcome, "DeadLetter": DeadLetter, "Alert": Alert, "Arrival": Arrival,
-    "TargetScore": TargetScore,
+    "TargetScore": TargetScore, "ReplayedForecast": ReplayedForecast,
 }  # fmt: skip
 OUTCOMES = (topics.READING_OUTCOMES, topics.UPLOAD_OUTCOMES, topics.REQUEST_OUTCOMES)
 MOST_BYTES = 48 << 20
@@ -56,6 +57,8 @@ def ending_of(work: Work) -> str:
             return f"rejected: {outcome.code}"
         if isinstance(outcome, RequestOutcome):
             return f"no chart: {outcome.status}"
+        if send.topic == topics.REPLAYS and isinstance(replayed := _record(send), ReplayedForecast):
+            return "replayed" if replayed.chart is not None else f"no chart: {replayed.status}"
     return "processed"
 
 
@@ -123,6 +126,8 @@ def _of_record(record: Record | ArrowRecord) -> Iterator[str]:
         values = {"past": record.past_mgdl, "truth": record.truth_mgdl, "median": record.median_mgdl}
         values |= {f"quantile {level}": row for level, row in record.levels()}
         yield from _of_chart(record)
+    elif isinstance(record, ReplayedForecast):
+        yield from () if record.chart is None else _of_record(record.chart)
     elif isinstance(record, ForecastWindow):
         values = {"past": [value / CENTI for value in record.past_centi_mgdl]}
         values["truth"] = [None if value is None else value / CENTI for value in record.truth_centi_mgdl]

@@ -7,9 +7,12 @@ import typer
 
 from deploy.cli import (
     bench,
+    bridge,
     dlq,
     forecaster,
     keys,
+    model,
+    replay,
     roles,
     schemas_files,
     simulate,
@@ -36,9 +39,12 @@ app.command("api")(roles.api)
 app.command("notify")(roles.notify)
 app.command("upload")(upload.upload)
 app.command("simulate")(simulate.simulate)
+app.command("replay")(replay.replay)
+app.command("bridge")(bridge.bridge)
 app.add_typer(topics.app, name="topics")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(model.app, name="model")
 app.add_typer(subject.app, name="subject")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schemas_files.app, name="schemas")

@@ -1,6 +1,7 @@
 """How a subject's forecasts did, from the changelog of the calc role's table of scores.
 
-s/<subject>    a `schemas.score_state.ScoreState`
+s/<subject>          a `schemas.score_state.ScoreState` of the served model
+s/<subject>/trial    that of the model on trial
 """
 
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.score_state import ScoreState
+from schemas.tables import trial_key
 from streams.topology import SCORES_CHANGELOG
 
 
@@ -31,13 +33,29 @@ class Scores:
 
     def forget(self, subject_id: str) -> None:
         """Stage the end of a subject's scores."""
-        self._store.stage(_key(subject_id), None)
+        for key in (subject_id, trial_key(subject_id)):
+            self._store.stage(_key(key), None)
 
     def of(self, subject_id: str) -> ScoreState | None:
         """None where no forecast of the subject was made."""
-        row = self._store.get(_key(subject_id))
+        return self._at(subject_id)
+
+    def on_trial(self, subject_id: str) -> ScoreState | None:
+        """That of the model on trial; None where there is none."""
+        return self._at(trial_key(subject_id))
+
+    def every(self) -> Iterator[tuple[ScoreState, ScoreState | None]]:
+        """Of each subject that has forecasts of the served model: that one's, and that of the model on trial."""
+        for key, row in self._store.scan(_key("")):
+            subject_id = key.removeprefix(_key("")).decode()
+            if "/" not in subject_id:
+                yield ScoreState.from_bytes(row), self.on_trial(subject_id)
+
+    def _at(self, key: str) -> ScoreState | None:
+        row = self._store.get(_key(key))
         return None if row is None else ScoreState.from_bytes(row)
 
 
-def _key(subject_id: str) -> bytes:
-    return b"s/" + subject_id.encode()
+def _key(key: str) -> bytes:
+    """By the key of the table."""
+    return b"s/" + key.encode()

@@ -330,7 +330,7 @@ async def scores(uses: Uses, subject_id: Subject) -> Scorecard:
         raise NoForecastError("no forecast of this subject to score: its first comes after 8 h of readings")
     if not state.scored:
         raise NoForecastError("no target is scored yet: a forecast is scored 30 minutes after the first of its targets")
-    return scorecard(subject_id, state)
+    return scorecard(subject_id, state, uses.read_model.scores.on_trial(subject_id))
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:

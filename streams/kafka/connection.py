@@ -66,4 +66,4 @@ def consumer_options(settings: Settings) -> dict[str, Any]:
 def new_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
     """A consumer that no message stops: what cannot be decoded comes as a record with an `Undecodable` value."""
     decoding.install()
-    return AIOKafkaConsumer(**consumer_options(settings), **options)
+    return AIOKafkaConsumer(**(consumer_options(settings) | options))

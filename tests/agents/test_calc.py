@@ -306,14 +306,13 @@ async def test_scores_are_confirmed_before_the_table_says_that_they_were_sent() 
         assert work.sends_first == bool(of(SCORES, work.sends)) == (step >= 107)
 
 
-async def test_samples_and_models_on_trial_are_not_scored_and_keep_their_fan() -> None:
+async def test_samples_are_not_scored_and_keep_their_fan() -> None:
     bench = Workbench()
     for step in range(100, 140):
         await bench.run(CALC, live_at(step, GLUCOSE))
     row, scored = dict(bench.rows(SCORES_TABLE)), len(of(SCORES, bench.sent))
-    for other in (live_at(150, GLUCOSE, model_serves=False), SAMPLE.to_arrow()):
-        (value,) = of(FAN_CHARTS, await bench.run(CALC, other))
-        assert FanChart.from_json(value).calibration is None
+    (value,) = of(FAN_CHARTS, await bench.run(CALC, SAMPLE.to_arrow()))
+    assert FanChart.from_json(value).calibration is None
     assert (bench.rows(SCORES_TABLE), len(of(SCORES, bench.sent))) == (row, scored)
 
 

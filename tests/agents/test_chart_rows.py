@@ -140,6 +140,11 @@ async def test_a_trial_that_is_ahead_or_behind_hinders_nobody() -> None:
     assert await issued(by(OLD, later(LIVE, 1)), on_trial(LIVE)) == {TRIED: 0, OLD: 1}
 
 
+async def test_what_a_trial_left_behind_goes_a_round_of_the_ring_later() -> None:
+    assert await issued(on_trial(LIVE), by(NEW, LIVE, serves=False), by(OLD, later(LIVE, 1))) == {OLD: 1}
+    assert await issued(on_trial(later(LIVE, 1)), by(OLD, later(LIVE, 1))) == {TRIED: 1, OLD: 1}
+
+
 @pytest.mark.parametrize("action", ["delete", "flush"])
 async def test_what_is_deleted_goes_by_whichever_model(action: str) -> None:
     bench = Workbench()

@@ -118,7 +118,8 @@ async def test_another_subject_is_not_touched() -> None:
     bench = Workbench()
     await publish(bench, 0, 0)
     await bench.run(STEP, None, key=b"eve", headers={"reset": b"1"}, offset=1)
-    assert sorted(key.split("/")[0] for key in bench.rows(SUBJECTS_TABLE)) == ["ada", "forgotten", "forgotten-since"]
+    rows = [key.split("/")[0] for key in bench.rows(SUBJECTS_TABLE) if "seen" not in key]
+    assert sorted(rows) == ["ada", "forgotten", "forgotten-since"]
 
 
 async def test_a_reset_in_a_wrong_partition_is_sent_on() -> None:

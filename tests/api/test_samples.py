@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+import query_api.submit
+from agents.core.fingerprint import upload_id
 from query_api.submit import Submit
 from schemas import topics
 from schemas.errors import UnavailableError
@@ -213,6 +215,24 @@ async def test_the_oldest_handles_make_room(
     uploads = client.services.read_model.uploads
     await until_async(lambda: uploads.handle_count() == 2, "only two handles left")
     assert {stored.handle for stored in uploads.handles()} == set(handles[2:])
+
+
+async def test_files_that_came_by_other_ways_make_room_too(
+    client: Client, pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = client.services
+    uploads = services.read_model.uploads
+    for step in range(3):
+        raw = dexcom(glucose_rows(121, level=120 + 10 * step))
+        await services.publisher.send(topics.UPLOADS, upload_id(raw, "UTC"), raw, {"timezone": b"UTC"})
+        await until_async(lambda step=step: uploads.handle_count() == step + 1, "the handle is there")
+    newest = {stored.handle for stored in uploads.handles()[1:]}
+    monkeypatch.setattr(services.submit, "_settings", services.settings.model_copy(update={"max_cache_size": 2}))
+    monkeypatch.setattr(query_api.submit, "EVICT_SECONDS", 0.1)
+    bounding = asyncio.create_task(services.submit.keep_bounded())
+    await until_async(lambda: uploads.handle_count() == 2, "room was made")
+    bounding.cancel()
+    assert {stored.handle for stored in uploads.handles()} == newest
 
 
 async def test_a_cancelled_wait_is_not_an_answer_for_others(

@@ -27,8 +27,8 @@ def test_every_topic_says_whether_it_may_name_a_person() -> None:
     exported = {topic.name for topic in sources()}
     assert exported >= {topic.name for topic in topology.changelogs()}
     left_out = {topic for topic in TOPICS if topic.name not in exported}
-    assert {topic.key for topic in left_out} == {"series key", "upload id"}
-    assert {topic.record for topic in left_out} == {None, "Series", "ForecastDemand", "UploadOutcome"}
+    assert {topic.key for topic in left_out} == {"series key", "upload id", "role of a model"}
+    assert {topic.record for topic in left_out} == {None, "Series", "ForecastDemand", "UploadOutcome", "ModelChoice"}
 
 
 def test_a_role_reads_a_topic_with_one_step() -> None:

@@ -68,6 +68,16 @@ def nightscout_json(rows: Rows) -> bytes:
     return json.dumps(entries).encode()
 
 
+def nightscout_lines(rows: Rows, delimiter: str = ",") -> bytes:
+    """``entries.csv`` or ``entries.tsv`` of an older Nightscout: no header, the newest first; times of rows are UTC."""
+    lines = []
+    for time, value in reversed(rows):
+        moment = time.replace(tzinfo=datetime.UTC)
+        cells = [f'"{moment:%Y-%m-%dT%H:%M:%S}.000Z"', str(round(moment.timestamp() * 1000)), f"{value:g}"]
+        lines.append(delimiter.join([*cells, '"Flat"', '"xDrip"']))
+    return _text(lines)
+
+
 def nightscout_csv(rows: Rows) -> bytes:
     """What nightscout-exporter writes in a British browser."""
     lines = ["# CGM ENTRIES", "Date,Time,Glucose (mg/dL),Type,Device,Trend,ID"]

@@ -31,8 +31,10 @@ LANES = (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL)
 class SmallPipeline:
     """What it inferred is counted; `hold` keeps requests waiting until it is cleared, `fail` makes the model fail."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, infers: bool = True) -> None:
+        """Unless it `infers` there have to be real inference workers."""
         self._settings = settings
+        self._lanes = LANES if infers else ()
         steps = (*steps_of("ingest"), *steps_of("calc"))
         self._steps: Mapping[str, tuple[Built, ...]] = {
             topic.name: tuple(built(step.name, settings) for step in steps if topic in step.reads)
@@ -54,7 +56,7 @@ class SmallPipeline:
     async def run(self) -> None:
         consumer = new_consumer(self._settings)
         producer = AIOKafkaProducer(**producer_options(self._settings))
-        names = [*self._steps, *(topic.name for topic in LANES)]
+        names = [*self._steps, *(topic.name for topic in self._lanes)]
         consumer.assign([TopicPartition(name, part) for name in names for part in range(self._settings.partitions)])
         try:
             await consumer.start()
@@ -123,9 +125,9 @@ def forecast_of(asked: ForecastRequest) -> Forecast:
 
 
 @contextlib.asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[SmallPipeline]:
+async def working(settings: Settings, infers: bool = True) -> AsyncIterator[SmallPipeline]:
     """A pipeline that runs while the block does; what it raised is raised at the end."""
-    pipeline = SmallPipeline(settings)
+    pipeline = SmallPipeline(settings, infers)
     task = asyncio.create_task(pipeline.run())
     try:
         yield pipeline

@@ -16,7 +16,9 @@ def may(who: acls.Principal, operation: acls.Operation) -> set[str]:
 def test_a_role_reads_and_writes_what_its_steps_do_and_no_more() -> None:
     assert may("ingest", "Write").isdisjoint({topics.FAN_CHARTS.name, *(t.name for t in topics.FORECASTS.values())})
     assert topics.READINGS.name not in may("calc", "Read") | may("inference", "Read") | may("query", "Read")
-    assert may("inference", "Read") == {topic.name for topic in topics.LANE_TOPICS.values()}
+    choice = topics.MODEL_CHOICES.name
+    assert may("inference", "Read") == {choice, *(topic.name for topic in topics.LANE_TOPICS.values())}
+    assert {who for who in PRINCIPALS if choice in may(who, "Write")} == {"operator"}
     for role in topology.WORKER_ROLES:
         own = {topics.changelog(topology.app_id(role), table).name for table in topology.tables_of(role)}
         changelogs = {topic.name for topic in topology.changelogs()}

@@ -158,16 +158,6 @@ def test_switched_off_the_chart_is_the_models_own() -> None:
     assert person.state.readings > 0
 
 
-def test_another_model_begins_with_its_own_fan() -> None:
-    person = Person()
-    for step in range(PAST_POINTS + 40):
-        person.read(step)
-    other = chart_at(PAST_POINTS + 40, past=[120.0] * 96).model_copy(update={"model_fingerprint": "1" * 64})
-    assert person.show(other) == other
-    assert person.state.readings == 0.0
-    assert person.state.scored > 0
-
-
 def test_event_probabilities_are_those_of_the_base_fan() -> None:
     person = Person()
     for step in range(PAST_POINTS + 60):

@@ -134,6 +134,23 @@ def test_json_is_never_taken_for_a_table() -> None:
     assert found.format_name == "Nightscout"
 
 
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_entries_without_a_header_are_read_as_the_entries_that_they_are(delimiter: str) -> None:
+    lines = samples.nightscout_lines(ROWS, delimiter)
+    found, wanted = read(lines, *FORMATS), read(samples.nightscout_json(ROWS), *FORMATS)
+    assert (found.format_name, found.centi, found.start_seconds) == ("Nightscout", wanted.centi, wanted.start_seconds)
+    local = lines.replace(b".000Z", b".000+0530")
+    assert read(local, *FORMATS).start_seconds == wanted.start_seconds, "the milliseconds count"
+    assert read(lines.replace(b"\n", b"\r\n"), *FORMATS).centi == wanted.centi
+
+
+def test_a_line_that_is_cut_off_is_left_out() -> None:
+    lines = samples.nightscout_lines(ROWS)
+    found = read(lines[: lines.rindex(b',"Flat') - 1], *FORMATS)
+    assert found.centi == read(samples.nightscout_lines(ROWS[1:]), *FORMATS).centi
+    assert any(message.startswith("CUT") for message in found.warnings.messages)
+
+
 @pytest.mark.parametrize("table", SupportedCGMFormat)
 def test_every_table_that_cgm_format_tells_apart_has_one_entry(table: SupportedCGMFormat) -> None:
     families = [each.family for each in FORMATS if isinstance(each, Table)]

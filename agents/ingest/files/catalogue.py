@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from agents.ingest.files import tables
 from agents.ingest.files.format import LONGEST_LINE, MOST_COLUMNS, MOST_LINES, VendorFormat
 from agents.ingest.files.nightscout_json import NightscoutJson
+from agents.ingest.files.nightscout_lines import NightscoutLines
 from schemas.errors import UnknownFormatError
 
 FORMATS: tuple[VendorFormat, ...] = (
     NightscoutJson(),  # first: a note inside an entry may say what tables are told apart by
+    NightscoutLines(),
     tables.DEXCOM,
     tables.LIBRE,
     tables.MEDTRONIC,

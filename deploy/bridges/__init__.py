@@ -1,0 +1,1 @@
+"""Readings of people, pulled from services that do not push them."""

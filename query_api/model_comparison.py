@@ -1,0 +1,65 @@
+"""Two models beside each other: their scorecards over everybody, pooled over the days that both have of a person."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from query_api.scorecard import HorizonCard, horizon_cards
+from schemas.fan_chart import DISCLAIMER
+from schemas.score_state import KEPT_DAYS, SUMMED_STEPS, ScoreState, Sums
+
+ROWS_A_TURN = 50
+"""So many subjects are summed up before others have a turn: some milliseconds."""
+Role = Literal["served", "trial"]
+
+
+class ModelScores(BaseModel):
+    """One model in one role. Right after a promotion a model may stand in both, until each person's next forecast."""
+
+    role: Role
+    model: str = Field(description="The first 16 digits of the model's fingerprint.")
+    people: int
+    person_days: int = Field(description="Days of UTC, of a person, that are pooled.")
+    horizons: list[HorizonCard] = Field(description="Those with a scored target.")
+
+
+class Comparison(BaseModel):
+    """Where a person has a model on trial, only the days count that both have scored of that person."""
+
+    days: int = Field(default=KEPT_DAYS, description="So far back scores are kept.")
+    models: list[ModelScores]
+    disclaimer: str = DISCLAIMER
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.people = self.days = 0
+        self.sums = [Sums()] * len(SUMMED_STEPS)
+
+    def add(self, state: ScoreState, days: Iterable[int]) -> None:
+        self.people += 1
+        for day in days:
+            self.days += 1
+            self.sums = [total.plus(sums) for total, sums in zip(self.sums, state.sums_of(day), strict=True)]
+
+
+async def compared(states: Iterable[tuple[ScoreState, ScoreState | None]]) -> Comparison:
+    """Pool the states of each person: of the served model, and of the one on trial."""
+    pools: dict[tuple[Role, str], _Pool] = {}
+    for number, (served, trial) in enumerate(states, start=1):
+        days = served.days.keys() if trial is None else served.days.keys() & trial.days.keys()
+        pools.setdefault(("served", served.model.hex()), _Pool()).add(served, days)
+        if trial is not None:
+            pools.setdefault(("trial", trial.model.hex()), _Pool()).add(trial, days)
+        if number % ROWS_A_TURN == 0:
+            await asyncio.sleep(0)
+    return Comparison(
+        models=[
+            ModelScores(
+                role=role, model=model, people=pool.people, person_days=pool.days, horizons=horizon_cards(pool.sums)
+            )
+            for (role, model), pool in sorted(pools.items())
+        ]
+    )

@@ -1,0 +1,195 @@
+"""Which of two models serves: what the settings say, until a person promotes the other one.
+
+A promotion is a record of ``cgm.model-choices``. Workers that serve and those on trial have the settings of both
+models; each takes the one that the choice gives it, and starts again when the choice changes. So the models change
+places, and a rollback is one more choice.
+"""
+
+import asyncio
+import datetime
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from agents.core.forecaster import Forecaster
+from schemas import topics
+from schemas.errors import ConfigurationError, RejectedError, UnavailableError
+from schemas.model_choice import SERVED, ModelChoice
+from streams.kafka.connection import new_consumer, producer_options
+from streams.kafka.whole_topics import everything, started
+from streams.settings import Settings
+
+_POLL_MILLISECONDS = 1000
+_AGAIN_SECONDS = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class Chosen(NamedTuple):
+    """What was chosen last, and where on the topic it lies; -1 and None where nobody has chosen."""
+
+    offset: int
+    choice: ModelChoice | None
+
+
+async def chosen(settings: Settings, within_seconds: float = 0.0) -> Chosen:
+    """The last choice: all of them have one key, so one partition.
+
+    Raises `TopicMismatchError`, and `UnavailableError` where no broker answers `within_seconds`.
+    """
+    deadline = time.monotonic() + within_seconds
+    while True:
+        try:
+            return await _chosen(settings)
+        except UnavailableError:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _chosen(settings: Settings) -> Chosen:
+    last = Chosen(-1, None)
+    async for record in everything(settings, topics.MODEL_CHOICES.name):
+        if (choice := _choice(record.key, record.value)) is not None:
+            last = Chosen(record.offset, choice)
+    return last
+
+
+async def choose(settings: Settings, choice: ModelChoice) -> None:
+    """Write a choice; every worker follows within seconds. Raises `UnavailableError`."""
+    producer = AIOKafkaProducer(**producer_options(settings))
+    await started(producer, settings)
+    try:
+        await producer.send_and_wait(topics.MODEL_CHOICES.name, choice.to_json(), SERVED.encode())
+    except KafkaError as error:
+        raise UnavailableError(f"Kafka does not take the choice ({type(error).__name__}): {error}") from error
+    finally:
+        await producer.stop()
+
+
+async def until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
+    """Wait for a choice that follows the known one; also one that came since that was read. Brokers may go and come."""
+    while True:
+        try:
+            return await _until_chosen_anew(settings, known)
+        except (UnavailableError, KafkaError):
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
+    consumer = new_consumer(settings, fetch_max_wait_ms=_POLL_MILLISECONDS)
+    await started(consumer, settings)
+    try:
+        name = topics.MODEL_CHOICES.name
+        partitions = [TopicPartition(name, number) for number in range(settings.partitions)]
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        while True:
+            for records in (await consumer.getmany(timeout_ms=_POLL_MILLISECONDS)).values():
+                for record in records:
+                    choice = _choice(record.key, record.value)
+                    if choice is not None and record.offset > known.offset:
+                        return choice
+    finally:
+        await consumer.stop()
+
+
+class Candidates:
+    """The models that the settings name, the served one first; each is loaded once, when it is asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._serves = settings.model.model_serves
+        self._wanted = [each for each in (settings.model, settings.trial) if each is not None]
+        self._loaded: dict[int, Forecaster] = {}
+
+    def preload(self) -> None:
+        """Blocking: that which this worker takes where nobody has chosen."""
+        place = 0 if self._serves else len(self._wanted) - 1
+        log.info(
+            "loading the model", forecaster=self._wanted[place].forecaster, checkpoint=self._wanted[place].checkpoint
+        )
+        self._at(place)
+
+    def all(self) -> list[Forecaster]:
+        """Blocking."""
+        return [self._at(place) for place in range(len(self._wanted))]
+
+    def select(self, choice: ModelChoice | None) -> Forecaster:
+        """The model of this worker, which serves or is on trial. Blocking.
+
+        Raises `ConfigurationError` where the settings name no such model.
+        """
+        if len(self._wanted) == 1 and choice is None:
+            return self._at(0)  # on trial by its own settings alone, beside workers with others
+        served = choice.model_fingerprint if choice is not None else self._at(0).fingerprint
+        places = range(len(self._wanted))
+        for place in places if self._serves else reversed(places):
+            if (self._at(place).fingerprint == served) == self._serves:
+                return self._at(place)
+        if self._serves:
+            raise ConfigurationError(
+                f"the model {served[:12]} was promoted, and neither GLUCAST_CHECKPOINT nor GLUCAST_TRIAL_CHECKPOINT is "
+                "it: name its checkpoint again, or have another one serve: glucast model promote"
+            )
+        raise ConfigurationError(
+            "the model on trial is the one that is served: name another one as GLUCAST_TRIAL_CHECKPOINT"
+        )
+
+    def _at(self, place: int) -> Forecaster:
+        if place not in self._loaded:
+            from agents.models.load import choice_of, load_forecaster
+
+            wanted = self._wanted[place]
+            self._loaded[place] = load_forecaster(wanted.forecaster, choice_of(wanted))
+        return self._loaded[place]
+
+
+def promotion(candidates: Sequence[Forecaster], before: ModelChoice | None, wanted: str | None) -> ModelChoice:
+    """The choice that lets the model serve which does not, or the one whose fingerprint begins with `wanted`.
+
+    Raises `ConfigurationError` where there is no such model, or where it serves already.
+    """
+    served = before.model_fingerprint if before is not None else candidates[0].fingerprint
+    others = [each for each in candidates if each.fingerprint.startswith(wanted or "")]
+    if not others:
+        raise ConfigurationError(f"neither GLUCAST_CHECKPOINT nor GLUCAST_TRIAL_CHECKPOINT is a model {wanted}")
+    others = [each for each in others if each.fingerprint != served]
+    if not others:
+        raise ConfigurationError(
+            "it serves already" if wanted else "no model is on trial: name GLUCAST_TRIAL_CHECKPOINT"
+        )
+    known = {each.fingerprint: each.name for each in candidates}
+    if before is not None:
+        known.setdefault(before.model_fingerprint, before.model)
+    return _choice_now(others[-1].name, others[-1].fingerprint, known[served], served)
+
+
+def rollback(before: ModelChoice | None) -> ModelChoice:
+    """The choice that lets the model serve again which did before. Raises `ConfigurationError` where there is none."""
+    if before is None:
+        raise ConfigurationError("no model was promoted, so there is none to go back to")
+    return _choice_now(before.previous_model, before.previous_fingerprint, before.model, before.model_fingerprint)
+
+
+def _choice_now(model: str, fingerprint: str, previous: str, previous_fingerprint: str) -> ModelChoice:
+    return ModelChoice(
+        model=model,
+        model_fingerprint=fingerprint,
+        previous_model=previous,
+        previous_fingerprint=previous_fingerprint,
+        chosen_at=datetime.datetime.now(datetime.UTC),
+    )
+
+
+def _choice(key: bytes | None, value: object) -> ModelChoice | None:
+    """None for what is none: anybody may write to a topic."""
+    if key != SERVED.encode() or not isinstance(value, bytes):
+        return None
+    try:
+        return ModelChoice.from_json(value)
+    except RejectedError:
+        return None
