@@ -17,6 +17,7 @@ import structlog
 
 from query_api.projections.alerts import Alerts
 from query_api.projections.fan_charts import ChartRow, FanChartLog, FanCharts
+from query_api.projections.glucose_days import GlucoseDays
 from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
 from query_api.projections.requests import Requests
@@ -59,11 +60,12 @@ class ReadModel:
         self.uploads = Uploads(store)
         self.scores = Scores(store)
         self.alerts = Alerts(store)
+        self.days = GlucoseDays(store)
         self.readings = Readings(store, self._forget)
         self.requests = Requests()
         projections: tuple[Projection, ...] = (
             *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.alerts,
-            self.requests,
+            self.days, self.requests,
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
 
@@ -72,6 +74,7 @@ class ReadModel:
         self.fan_charts.forget(subject_id, up_to_ms)
         self.scores.forget(subject_id)
         self.alerts.forget(subject_id)
+        self.days.forget(subject_id, up_to_ms)
 
     @property
     def followed(self) -> tuple[str, ...]:

@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     file_megabytes: int = Field(1024, ge=512, le=65536, description="Memory that reading one file may take.")
     max_clock_skew_seconds: float = Field(600.0, ge=0, description="How far in the future a reading may be.")
     max_late_minutes: int = Field(120, ge=0, le=480, description="Forecasts are issued again for readings so late.")
+    report_days: int = Field(
+        14, ge=1, le=90, description="Days of readings kept for reports, 0.6 kB a day and subject in ingest and API."
+    )
 
     # inference
     batch_size: int = Field(

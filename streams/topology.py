@@ -27,7 +27,7 @@ from typing import Literal
 
 from schemas import topics
 from schemas.lanes import Lane
-from schemas.tables import ALERTS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, SERIES_TABLE, SUBJECTS_TABLE
+from schemas.tables import ALERTS_TABLE, DAYS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, SERIES_TABLE, SUBJECTS_TABLE
 from schemas.topics import Topic
 
 WorkerRole = Literal["ingest", "inference", "calc"]
@@ -73,6 +73,7 @@ CHART_CHANGELOGS: dict[Lane, Topic] = {
 SCORES_CHANGELOG = topics.changelog(app_id("calc"), SCORES_TABLE)
 
 ALERTS_CHANGELOG: Topic = topics.changelog(app_id("calc"), ALERTS_TABLE)
+DAYS_CHANGELOG = topics.changelog(app_id("ingest"), DAYS_TABLE)
 
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
@@ -81,8 +82,8 @@ STEPS: tuple[Step, ...] = (
          (SERIES_TABLE,), "stores the series under its content hash and asks for the forecasts that it lacks"),
     Step("window", "ingest", (topics.READINGS,),
          (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL, topics.CACHE_COMMANDS),
-         (SUBJECTS_TABLE,),
-         "keeps a rolling window a subject and asks for the forecast that each new reading allows"),
+         (SUBJECTS_TABLE, DAYS_TABLE),
+         "keeps a subject's rolling window and days, and asks for the forecast that each new reading allows"),
     Step("request", "ingest", (topics.DEMANDS,),
          (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL, topics.REQUEST_OUTCOMES), (SERIES_TABLE,),
          "turns a demand into requests that carry their window"),
@@ -97,7 +98,7 @@ STEPS: tuple[Step, ...] = (
     Step("chart_commands", "calc", (topics.CACHE_COMMANDS,), (), (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE),
          "deletes and restores fan charts; settings and snooze of alerts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, topics.UPLOAD_OUTCOMES,
+         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, DAYS_CHANGELOG, topics.UPLOAD_OUTCOMES,
           topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),

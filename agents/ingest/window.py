@@ -13,7 +13,7 @@ from agents.core.local_time import offset_text
 from agents.core.past_hours import HOURS_VERSION
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
-from agents.ingest import subject_reset
+from agents.ingest import glucose_days, subject_reset
 from agents.work import Message, StepFunction, Work
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
@@ -25,12 +25,14 @@ from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES, READINGS
 
 
 class WindowSettings(Protocol):
-    """How late or early a reading may be, and how its forecast is sampled."""
+    """How late or early a reading may be, how long reports look back, and how its forecast is sampled."""
 
     @property
     def max_late_minutes(self) -> int: ...
     @property
     def max_clock_skew_seconds(self) -> float: ...
+    @property
+    def report_days(self) -> int: ...
     @property
     def model(self) -> Sampling: ...
 
@@ -47,7 +49,7 @@ def build(settings: WindowSettings) -> StepFunction:
         if (order := subject_reset.order_of(message)) is not None:
             whose = subject_reset.subject_of(message)
             if not _rerouted(work, whose):
-                subject_reset.carry_out(work, order, whose, late_slots)
+                subject_reset.carry_out(work, order, whose, late_slots, settings.report_days)
             return
         try:
             reading = Reading.from_json(message.value)
@@ -72,6 +74,8 @@ def build(settings: WindowSettings) -> StepFunction:
         verdict, changed = window.accept(*place(reading.time, reading.glucose_mgdl, message.offset), work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
+            began_ms = subject_reset.began_ms(work, reading.subject_id)
+            glucose_days.remember(work, reading.subject_id, window, settings.report_days, began_ms)
         outcome = ReadingOutcome(
             outcome_id=outcome_id,
             subject_id=reading.subject_id,
