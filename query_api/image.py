@@ -13,13 +13,13 @@ from typing import Any, Literal
 import structlog
 from cachetools import LRUCache
 
-from query_api.figure import FONT, HEIGHT, WIDTH
 from query_api.shared_computations import SharedComputations
+from query_api.style import FONT, HEIGHT, WIDTH
 from schemas.errors import UnavailableError
 
 log = structlog.get_logger("query_api.image")
 
-Format = Literal["png", "svg"]
+Format = Literal["png", "svg", "webp"]
 
 START_SECONDS = 60.0
 RENDER_SECONDS = 20.0
@@ -98,22 +98,29 @@ class Images:
         self.hits += data is not None
         return data
 
-    async def render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png") -> bytes:
+    async def render(
+        self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png", scale: int = 1
+    ) -> bytes:
         """The picture of `figure` under `key`, which names all that it shows; drawn once, whoever asks at once.
+
+        It is as large as the figure says, with so many pixels to each of its own.
 
         Raises `UnavailableError` where Chromium is missing or does not answer.
         """
         drawn = self.cached(key)
         return (
-            drawn if drawn is not None else await self._computations.join(key, lambda: self._render(key, figure, kind))
+            drawn
+            if drawn is not None
+            else await self._computations.join(key, lambda: self._render(key, figure, kind, scale))
         )
 
-    async def _render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format) -> bytes:
+    async def _render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format, scale: int) -> bytes:
         browser = await self._started()
+        drawn = figure()
         try:
             async with asyncio.timeout(RENDER_SECONDS):
                 # A task of its own: a browser that closes cancels those that draw in it.
-                data: bytes = await asyncio.ensure_future(browser.calc_fig(figure(), opts=_options(kind)))
+                data: bytes = await asyncio.ensure_future(browser.calc_fig(drawn, opts=_options(drawn, kind, scale)))
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -146,8 +153,10 @@ class Images:
             self._cache[key] = data
 
 
-def _options(kind: Format) -> dict[str, Any]:
-    return {"format": kind, "width": WIDTH, "height": HEIGHT, "scale": 1}
+def _options(figure: dict[str, Any], kind: Format, scale: int = 1) -> dict[str, Any]:
+    layout = figure["layout"]
+    size = {"width": layout.get("width", WIDTH), "height": layout.get("height", HEIGHT)}
+    return {"format": kind, **size, "scale": scale}
 
 
 async def _open() -> Any:
@@ -171,7 +180,7 @@ async def _open() -> Any:
 
 async def _opened(browser: Any) -> None:
     await browser.open()
-    await browser.calc_fig(_TO_WARM_UP, opts=_options("png"))
+    await browser.calc_fig(_TO_WARM_UP, opts=_options(_TO_WARM_UP, "png"))
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:

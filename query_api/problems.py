@@ -25,6 +25,7 @@ STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (errors.RejectedError, 422),
     (errors.UnknownHandleError, 404),
     (errors.NoForecastError, 404),
+    (errors.NoReadingsError, 404),
     (errors.OverloadedError, 503),
     (errors.UnavailableError, 503),
 )

@@ -61,7 +61,7 @@ def described(app: FastAPI) -> dict[str, Any]:
 
 
 _TEXTS = {
-    404: "There is nothing of the kind, or no forecast; the text says why.",
+    404: "There is nothing of the kind, no forecast or no readings; the text says why.",
     406: "`Accept` names nothing that this operation can answer with.",
     413: "The body is larger than this operation takes.",
     415: "The body is compressed in a way that this operation does not know.",

@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
-from query_api.figure import Style
 from query_api.pipeline_status import PipelineStatus
 from query_api.problems import GLURPC
 from query_api.routers import cache, operations, samples
 from query_api.services import Services, services_of, while_connected
+from query_api.style import Style
 from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.lanes import LANES
 from schemas.topics import FORECASTS, LANE_TOPICS
