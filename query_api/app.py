@@ -18,7 +18,7 @@ from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
 from query_api.known_answers import KnownAnswers
 from query_api.request_metrics import RequestMetrics
-from query_api.routers import alerts, cache, docs, glurpc, operations, page, samples, subjects
+from query_api.routers import alerts, cache, docs, glurpc, operations, page, reports, samples, subjects
 from query_api.routers.nightscout import collections, entries, site, v3
 from query_api.services import running
 from schemas.errors import ConfigurationError, UnavailableError
@@ -31,7 +31,8 @@ log = structlog.get_logger("query_api")
 
 NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router)
 ROUTERS = (
-    samples.router, subjects.router, alerts.router, cache.router, operations.router, page.router, docs.router,
+    samples.router, subjects.router, reports.router, alerts.router, cache.router, operations.router, page.router,
+    docs.router,
     glurpc.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip

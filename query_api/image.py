@@ -7,12 +7,13 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import structlog
 from cachetools import LRUCache
 
+from query_api.printing import printed
 from query_api.shared_computations import SharedComputations
 from query_api.style import FONT, HEIGHT, WIDTH
 from schemas.errors import UnavailableError
@@ -20,6 +21,8 @@ from schemas.errors import UnavailableError
 log = structlog.get_logger("query_api.image")
 
 Format = Literal["png", "svg", "webp"]
+_Draw = Callable[[Any], Awaitable[bytes]]
+"""What has the browser draw."""
 
 START_SECONDS = 60.0
 RENDER_SECONDS = 20.0
@@ -107,20 +110,31 @@ class Images:
 
         Raises `UnavailableError` where Chromium is missing or does not answer.
         """
-        drawn = self.cached(key)
-        return (
-            drawn
-            if drawn is not None
-            else await self._computations.join(key, lambda: self._render(key, figure, kind, scale))
-        )
 
-    async def _render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format, scale: int) -> bytes:
+        async def draw(browser: Any) -> bytes:
+            drawn = figure()
+            data: bytes = await browser.calc_fig(drawn, opts=_options(drawn, kind, scale))
+            return data
+
+        return await self._once(key, draw)
+
+    async def document(self, key: str, html: str, foot: str) -> bytes:
+        """A PDF of an HTML document that needs nothing else, made once under `key`; `foot` stands below each page.
+
+        Raises `UnavailableError` where Chromium is missing or does not answer.
+        """
+        return await self._once(key, lambda browser: printed(browser, html, foot))
+
+    async def _once(self, key: str, draw: _Draw) -> bytes:
+        drawn = self.cached(key)
+        return drawn if drawn is not None else await self._computations.join(key, lambda: self._render(key, draw))
+
+    async def _render(self, key: str, draw: _Draw) -> bytes:
         browser = await self._started()
-        drawn = figure()
         try:
             async with asyncio.timeout(RENDER_SECONDS):
                 # A task of its own: a browser that closes cancels those that draw in it.
-                data: bytes = await asyncio.ensure_future(browser.calc_fig(drawn, opts=_options(drawn, kind, scale)))
+                data = await asyncio.ensure_future(draw(browser))
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():

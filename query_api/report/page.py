@@ -1,0 +1,209 @@
+"""A report as one HTML page that needs nothing from anywhere, made for A4 and readable on a screen."""
+
+import datetime
+import functools
+from html import escape
+from pathlib import Path
+
+from agents.core.glucose_summary import STABLE_CV, TARGETS, times_in_ranges
+from agents.core.local_time import spoken
+from query_api.report.drawings import COLOURS, day_drawing, days_top, profile_drawing, ranges_drawing
+from query_api.report.numbers import Report
+from query_api.scorecard import HorizonCard
+from query_api.style import Style
+from schemas.fan_chart import DISCLAIMER
+from schemas.reading import Unit
+
+MOST_DAYS_DRAWN = 28
+
+_NAMES = {
+    "above_250": ("Very high", "above 250", "above 13.9"),
+    "from_181_to_250": ("High", "181 to 250", "10.1 to 13.9"),
+    "from_70_to_180": ("In range", "70 to 180", "3.9 to 10.0"),
+    "from_54_to_69": ("Low", "54 to 69", "3.0 to 3.8"),
+    "below_54": ("Very low", "below 54", "below 3.0"),
+}
+"""Each range with its limits in mg/dL and in mmol/L, as the consensus writes them."""
+_SOURCES = (
+    "Ranges, targets and the data they need: Battelino et al. 2019, Diabetes Care 42:1593, for most adults with "
+    "diabetes. Glucose management indicator: Bergenstal et al. 2018, Diabetes Care 41:2275."
+)
+
+
+def page(report: Report, unit: Unit) -> str:
+    """The whole document."""
+    style = Style(unit, timezone=report.timezone)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<title>Glucose report, {escape(report.subject_id)}, {report.end:%Y-%m-%d}</title>
+<link rel="icon" href="data:,">
+<style>{_css()}</style>
+</head>
+<body>
+{_header(report, style)}
+{_warnings(report)}
+<div class="columns">
+<section>{_ranges(report, style)}</section>
+<section>{_numbers(report, style)}</section>
+</div>
+<section>
+<h2>A day of these {report.covered_days} days</h2>
+<figure>{profile_drawing(report.profile, style)}
+<figcaption>Ambulatory glucose profile in {style.unit}: at each time of day the median of all days, and the bands that
+hold the middle 50 % and 90 % of the readings. Green: the target range.</figcaption></figure>
+</section>
+{_days(report, style)}
+<section class="page">{_forecasts(report, style)}</section>
+{_footer()}
+</body>
+</html>
+"""
+
+
+@functools.cache
+def _css() -> str:
+    return Path(__file__).with_name("page.css").read_text("utf-8")
+
+
+def _header(report: Report, style: Style) -> str:
+    days = "1 day" if report.covered_days == 1 else f"{report.covered_days} days"
+    return f"""<header>
+<div><h1>Glucose report</h1><p class="who">{escape(report.subject_id)}</p></div>
+<p class="when"><strong>{_date(report.start)} to {_date(report.end)}</strong> ({days})<br>
+<small>times in {escape(style.zone_text(report.end))}; made {_date(report.made_at)}, {report.made_at:%H:%M}</small></p>
+</header>"""
+
+
+def _date(time: datetime.datetime | datetime.date) -> str:
+    return f"{time.day} {time:%b %Y}"
+
+
+def _warnings(report: Report) -> str:
+    said = []
+    if report.simulated:
+        said.append("<strong>Simulated data.</strong> These are no person's readings.")
+    if report.why_not_representative is not None:
+        said.append(
+            f"<strong>Too few data for conclusions:</strong> {escape(report.why_not_representative)}. The consensus "
+            "asks for 14 days of which at least 70 % have data."
+        )
+    return "".join(f'<p class="warning">{text}</p>' for text in said)
+
+
+def _ranges(report: Report, style: Style) -> str:
+    ranges = report.summary.ranges
+    shares = ranges._asdict()
+    rows = []
+    for name, colour in COLOURS.items():
+        word, mgdl, mmoll = _NAMES[name]
+        limits = mgdl if style.unit == "mg/dL" else mmoll
+        share = shares[name]
+        rows.append(
+            f'<tr><td><span class="swatch" style="background:{colour}"></span>{word}<br><small>{limits} {style.unit}'
+            f'</small></td><td class="number big">{percent(share)}</td>'
+            f'<td class="number"><small>{_a_day(share)}</small></td>'
+            f"<td><small>{_target(report, name)}</small></td></tr>"
+        )
+    return (
+        f'<h2>Time in ranges</h2><div class="ranges">{ranges_drawing(ranges)}'
+        f"<table><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _a_day(share: float) -> str:
+    minutes = round(share * 24 * 60)
+    return f"{spoken(minutes)} a day" if minutes else "0 min a day"
+
+
+def _target(report: Report, name: str) -> str:
+    """What the consensus wants of a range, or of it and what lies beyond."""
+    ranges = report.summary.ranges
+    if name == "from_70_to_180":
+        return f"target: above {percent(TARGETS[name])}"
+    if name in TARGETS:
+        return f"target: below {percent(TARGETS[name])}"
+    together, share = ("above_180", ranges.above_180) if name == "from_181_to_250" else ("below_70", ranges.below_70)
+    word = "very high" if together == "above_180" else "very low"
+    return f"with {word}: {percent(share)},<br>target: below {percent(TARGETS[together])}"
+
+
+def percent(share: float) -> str:
+    """Whole percent, but for what rounds to none: then its first digit."""
+    if 0 < share < 0.0005:
+        return "&lt;0.1 %"
+    return f"{100 * share:.1f} %" if 0 < share < 0.0095 else f"{100 * share:.0f} %"
+
+
+def _numbers(report: Report, style: Style) -> str:
+    numbers = report.summary
+    varies = "stable" if numbers.cv <= STABLE_CV else "unstable"
+    tiles = [
+        ("Mean glucose", f"{style.text(numbers.mean_mgdl)} <small>{style.unit}</small>"),
+        ("Glucose management indicator", f"{numbers.gmi_percent:.1f} %"),
+        ("Standard deviation", f"{style.text(numbers.sd_mgdl)} <small>{style.unit}</small>"),
+        ("Coefficient of variation", f"{100 * numbers.cv:.0f} % <small>{varies}; up to 36 % is stable</small>"),
+        ("Sensor active", f"{percent(numbers.active_share)} <small>of the time</small>"),
+        ("Readings", f"{numbers.readings:,}"),
+    ]
+    return (
+        '<h2>In numbers</h2><dl class="tiles">'
+        + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
+        + "</dl>"
+    )
+
+
+def _days(report: Report, style: Style) -> str:
+    days = list(report.days.items())[-MOST_DAYS_DRAWN:]
+    top = days_top(readings for _, readings in days)
+    figures = []
+    for date, readings in days:
+        inside = times_in_ranges([value for _, value in readings]).from_70_to_180
+        figures.append(
+            f"<figure><figcaption><span>{date:%a} {date.day} {date:%b}</span><span>{percent(inside)}</span>"
+            f"</figcaption>{day_drawing(readings, top, style)}</figure>"
+        )
+    return (
+        f'<section><h2>Day by day</h2><div class="days">{"".join(figures)}</div>'
+        '<p class="note">From midnight to midnight; the line in the middle is noon. Percent: in range.</p></section>'
+    )
+
+
+def _forecasts(report: Report, style: Style) -> str:
+    head = "<h2>How the forecasts did</h2>"
+    if not report.forecasts:
+        return (
+            f"{head}<p>No forecast of this person has been scored yet: that takes 8 h of readings and 30 minutes.</p>"
+        )
+    rows = "".join(_horizon(card, style) for card in report.forecasts)
+    return f"""{head}
+<p>Each forecast of the last 14 days whose target was measured afterwards, by how far ahead it looked.</p>
+<table><thead><tr><th>Ahead</th><th class="number">Targets</th><th class="number">Mean error of the median</th>
+<th class="number">CRPS</th><th class="number">In the 50 % interval</th><th class="number">In the 90 % interval</th>
+<th class="number">Width of the 90 % interval</th><th class="number">Clarke A + B</th></tr></thead>
+<tbody>{rows}</tbody></table>
+<p class="note">Errors, CRPS and widths in {style.unit}. A fan that is right holds half of the truths in its 50 %
+interval and nine of ten in its 90 % interval; fewer mean that it is too sure of itself. CRPS, the continuous ranked
+probability score, is the error of the whole fan: lower is better. Clarke A + B: medians in the two zones of Clarke's
+error grid that lead to no wrong treatment.</p>"""
+
+
+def _horizon(card: HorizonCard, style: Style) -> str:
+    cells = [
+        f"{card.targets:,}",
+        style.text(card.mae_mgdl),
+        style.text(card.crps_mgdl) if style.unit == "mmol/L" else f"{card.crps_mgdl:.1f}",
+        percent(card.covered["50"]),
+        percent(card.covered["90"]),
+        style.text(card.width_90_mgdl),
+        percent(card.clarke["A"] + card.clarke["B"]),
+    ]
+    numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+    return f"<tr><td>{card.minutes_ahead} min</td>{numbers}</tr>"
+
+
+def _footer() -> str:
+    return f"<footer><p><strong>{DISCLAIMER}</strong></p><p>{_SOURCES}</p></footer>"
