@@ -14,10 +14,10 @@ from query_api.figure import band
 from query_api.plot_frame import foot, layout, time_axis, vertical_range
 from query_api.style import TARGET_RANGE_MGDL, Style
 from schemas.fan_chart import DISCLAIMER, FanChart
-from schemas.grid import STEP
+from schemas.grid import STEP_SECONDS
 
 TICK_HOURS = 3
-BROKEN = 3 * STEP
+BROKEN_SECONDS = 3 * STEP_SECONDS
 """Readings further apart are not joined by a line."""
 
 
@@ -35,7 +35,7 @@ def day_figure(view: DayView, style: Style) -> dict[str, Any]:
 
 
 def _minutes(view: DayView, time: datetime.datetime) -> float:
-    return round((time - view.start) / datetime.timedelta(minutes=1), 2)
+    return round((time.timestamp() - view.start.timestamp()) / 60, 2)
 
 
 def _points(chart: FanChart, values: Sequence[float]) -> Iterator[tuple[datetime.datetime, float]]:
@@ -82,16 +82,16 @@ def _measured(view: DayView, style: Style) -> dict[str, Any]:
     x: list[float | None] = []
     y: list[float | None] = []
     clocks: list[str] = []
-    before: datetime.datetime | None = None
+    before = 0.0
     for time, value in view.readings:
-        if before is not None and time - before > BROKEN:
+        if before and time.timestamp() - before > BROKEN_SECONDS:
             x.append(None)
             y.append(None)
             clocks.append("")
         x.append(_minutes(view, time))
         y.append(style.number(value))
         clocks.append(f"{time:%H:%M}")
-        before = time
+        before = time.timestamp()
     return {
         "type": "scatter", "mode": "lines+markers", "x": x, "y": y, "text": clocks, "name": "measured",
         "line": {"color": style.palette.truth, "width": 2}, "marker": {"color": style.palette.truth, "size": 3.5},

@@ -8,12 +8,12 @@ from agents.core.local_time import zone
 from query_api.projections.fan_charts import ChartRow
 from query_api.projections.glucose_days import History, time_of
 from query_api.read_model import ReadModel
-from schemas.errors import NoReadingsError, RejectedError
+from schemas.errors import NoReadingsError
 from schemas.fan_chart import FanChart
-from schemas.grid import HORIZON_STEPS, STEP, STEP_SECONDS
+from schemas.grid import HORIZON_STEPS, STEP_SECONDS
 
 DAY = datetime.timedelta(days=1)
-HORIZON = HORIZON_STEPS * STEP
+HORIZON_SECONDS = HORIZON_STEPS * STEP_SECONDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,45 +45,51 @@ def day_view(
 ) -> DayView:
     """The calendar day of a zone, or without a date the 24 hours up to the newest reading.
 
-    Of the forecasts one every so many minutes, as far as they are kept. Raises `NoReadingsError`, and `RejectedError`
-    for a date that no calendar has in that zone.
+    Of the forecasts one every so many minutes, as far as they are kept. Raises `NoReadingsError`.
     """
     history = model.days.history(subject_id)
     if history is None:
         raise NoReadingsError("no readings of this subject are kept: publish some")
     clock = history.zone if timezone is None else zone(timezone)
     start, end = _bounds(history, date, clock)
-    first, last = (int(time.timestamp()) // STEP_SECONDS for time in (start, end))
-    measured = [(time_of(slot).astimezone(clock), value) for slot, value in history.between(first, last)]
-    rows = model.fan_charts.history(
-        subject_id, int((start - HORIZON).timestamp()) + 1, int((end - STEP).timestamp())
-    )  # fmt: skip
-    forecasts = [row.chart for row in _some(rows, int(start.timestamp()), every_minutes * 60)]
+    # Unix time: the difference of two times of one zone is that of its clock, which changes twice a year.
+    first, last = int(start.timestamp()), int(end.timestamp())
+    readings = history.between(first // STEP_SECONDS, last // STEP_SECONDS)
+    measured = [(time_of(slot).astimezone(clock), value) for slot, value in readings]
+    rows = model.fan_charts.history(subject_id, first - HORIZON_SECONDS + 1, last - STEP_SECONDS)
+    forecasts = [row.chart for row in _some(rows, first, every_minutes * 60)]
     if not measured and not forecasts:
-        known = f"{time_of(history.first):%Y-%m-%d} to {time_of(history.newest):%Y-%m-%d}"
-        raise NoReadingsError(f"no readings of this subject on that day; those that are kept are of {known}")
+        raise _nothing(history)
     return DayView(start, end, date is not None, measured, forecasts)
+
+
+def _nothing(history: History) -> NoReadingsError:
+    known = f"{time_of(history.first):%Y-%m-%d} to {time_of(history.newest):%Y-%m-%d}"
+    return NoReadingsError(f"no readings of this subject on that day; those that are kept are of {known}")
 
 
 def _bounds(
     history: History, date: datetime.date | None, clock: datetime.tzinfo
 ) -> tuple[datetime.datetime, datetime.datetime]:
     if date is None:
-        end = time_of(history.newest + 1).astimezone(clock)
-        return (end.astimezone(datetime.UTC) - DAY).astimezone(clock), end
-    try:
-        midnight = datetime.time()
-        return datetime.datetime.combine(date, midnight, clock), datetime.datetime.combine(date + DAY, midnight, clock)
-    except OverflowError:
-        raise RejectedError("date: a day between the years 1 and 9999") from None
+        end = time_of(history.newest + 1)
+        return (end - DAY).astimezone(clock), end.astimezone(clock)
+    near = time_of(history.first).date() - DAY, time_of(history.newest).date() + DAY
+    if not near[0] <= date <= near[1]:
+        raise _nothing(history)
+    midnight = datetime.time()
+    return datetime.datetime.combine(date, midnight, clock), datetime.datetime.combine(date + DAY, midnight, clock)
 
 
 def _some(rows: Sequence[ChartRow], start_seconds: int, every_seconds: int) -> list[ChartRow]:
-    """The first at or after each step from the start on; before it the one that comes nearest to a step of its own."""
+    """The first of each step, counted from the start; none that follows another within half a step."""
     chosen: list[ChartRow] = []
-    wanted = start_seconds - every_seconds * (int(HORIZON.total_seconds()) // every_seconds)
+    seen: int | None = None
     for row in rows:
-        if row.issue_seconds >= wanted:
+        step = (row.issue_seconds - start_seconds) // every_seconds
+        if step == seen:
+            continue
+        seen = step
+        if not chosen or 2 * (row.issue_seconds - chosen[-1].issue_seconds) > every_seconds:
             chosen.append(row)
-            wanted += every_seconds * ((row.issue_seconds - wanted) // every_seconds + 1)
     return chosen
