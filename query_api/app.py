@@ -10,6 +10,8 @@ from pathlib import Path
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.utils import generate_unique_id
 from starlette.middleware.cors import CORSMiddleware
 
 from query_api import problems
@@ -17,6 +19,7 @@ from query_api.callers import check_exposure
 from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
 from query_api.known_answers import KnownAnswers
+from query_api.problems import is_glurpc, is_nightscout
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import alerts, cache, docs, glurpc, operations, page, reports, samples, subjects
 from query_api.routers.nightscout import collections, entries, site, v3
@@ -62,6 +65,7 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
         version="0.1.0",
         lifespan=lifespan,
         openapi_url=None,  # our own route serves it, with its access
+        generate_unique_id_function=_operation,
     )
     problems.install(app)
     for router in ROUTERS:
@@ -76,6 +80,13 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
             allow_headers=["content-type", "x-api-key", "api-secret", "authorization"],
         )
     return app
+
+
+def _operation(route: APIRoute) -> str:
+    """The name of an operation for those who generate clients: that of its function, where it is the only such one."""
+    if is_nightscout(route.path_format):
+        return generate_unique_id(route)
+    return f"glurpc_{route.name}" if is_glurpc(route.path_format) else route.name
 
 
 async def table_directory(settings: Settings) -> Path:

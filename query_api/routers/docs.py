@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, JSONResponse
 
 from query_api.access import CLOSED, Access, access, declared_access
 from query_api.problems import MEDIA_TYPE, GlurpcError, NightscoutError, Problem, is_glurpc, is_nightscout, status_of
+from query_api.routers import subjects
 from query_api.routers.page import DASHBOARD, SHORT
 
 router = APIRouter(include_in_schema=False)
@@ -38,6 +39,7 @@ def described(app: FastAPI) -> dict[str, Any]:
     for error in (Problem, NightscoutError, GlurpcError):
         described_error = error.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= described_error.pop("$defs", {}) | {error.__name__: described_error}
+    schemas |= subjects.COMPONENTS
     document["components"]["securitySchemes"] = _KEYS
     for theirs in ("HTTPValidationError", "ValidationError"):
         schemas.pop(theirs, None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -60,12 +61,22 @@ class ReadingsAnswer(BaseModel):
     rejected: list[Rejection]
 
 
-def _readings_schema() -> dict[str, Any]:
-    """Of one reading, several, or several in an object; the subject stands in the path already."""
-    one = Reading.model_json_schema()
-    one["required"] = [name for name in one["required"] if name != "subject_id"]
-    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_READINGS}
-    return {"anyOf": [one, many, {"type": "object", "required": ["readings"], "properties": {"readings": many}}]}
+def _sent_reading() -> dict[str, Any]:
+    """A reading whose subject stands in the path already."""
+    schema = Reading.model_json_schema()
+    schema["required"] = [name for name in schema["required"] if name != "subject_id"]
+    return schema | {"title": "SentReading"}
+
+
+_SENT = {"$ref": "#/components/schemas/SentReading"}
+_MANY = {"type": "array", "items": _SENT, "minItems": 1, "maxItems": MOST_READINGS}
+COMPONENTS: Mapping[str, dict[str, Any]] = {
+    "SentReading": _sent_reading(),
+    "SentReadings": {
+        "title": "SentReadings", "type": "object", "required": ["readings"], "properties": {"readings": _MANY},
+    },
+}  # fmt: skip
+"""Schemas of bodies that are read here and not by the framework."""
 
 
 @router.post(
@@ -78,7 +89,7 @@ def _readings_schema() -> dict[str, Any]:
             "description": 'One reading, a list of them, or {"readings": [...]}; `subject_id` may be left out.',
             "content": {
                 "application/json": {
-                    "schema": _readings_schema(),
+                    "schema": {"anyOf": [_SENT, _MANY, {"$ref": "#/components/schemas/SentReadings"}]},
                     "example": {"time": "2026-01-01T08:00:00+01:00", "glucose": 6.4, "unit": "mmol/L"},
                 }
             },
