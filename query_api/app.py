@@ -21,7 +21,7 @@ from query_api.gate import Gate
 from query_api.known_answers import KnownAnswers
 from query_api.problems import is_glurpc, is_nightscout
 from query_api.request_metrics import RequestMetrics
-from query_api.routers import alerts, cache, docs, glurpc, operations, page, reports, samples, subjects
+from query_api.routers import alerts, cache, docs, fhir, glurpc, operations, page, reports, samples, subjects
 from query_api.routers.nightscout import collections, entries, site, v3
 from query_api.services import running
 from schemas.errors import ConfigurationError, UnavailableError
@@ -34,9 +34,8 @@ log = structlog.get_logger("query_api")
 
 NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router)
 ROUTERS = (
-    samples.router, subjects.router, reports.router, alerts.router, cache.router, operations.router, page.router,
-    docs.router,
-    glurpc.router,
+    samples.router, subjects.router, reports.router, fhir.router, alerts.router, cache.router, operations.router,
+    page.router, docs.router, glurpc.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""

@@ -7,8 +7,18 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from starlette.responses import FileResponse, JSONResponse
 
+from query_api import fhir
 from query_api.access import CLOSED, Access, access, declared_access
-from query_api.problems import MEDIA_TYPE, GlurpcError, NightscoutError, Problem, is_glurpc, is_nightscout, status_of
+from query_api.problems import (
+    MEDIA_TYPE,
+    GlurpcError,
+    NightscoutError,
+    Problem,
+    is_fhir,
+    is_glurpc,
+    is_nightscout,
+    status_of,
+)
 from query_api.routers import subjects
 from query_api.routers.page import DASHBOARD, SHORT
 
@@ -89,6 +99,8 @@ def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
 
 def _form_of(path: str) -> dict[str, Any]:
     """The content of an error under a path."""
+    if is_fhir(path):
+        return {fhir.MEDIA_TYPE: {"schema": {"type": "object", "description": "An OperationOutcome."}}}
     if not is_nightscout(path) and not is_glurpc(path):
         return {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     error = NightscoutError if is_nightscout(path) else GlurpcError

@@ -103,7 +103,7 @@ async def publish_readings(request: Request, uses: Uses, subject_id: Subject) ->
     readings, rejected = [], []
     for position, item in enumerate(items):
         try:
-            readings.append(_reading(subject_id, item))
+            readings.append(reading_of(subject_id, item))
         except RejectedError as error:
             rejected.append(Rejection(position=position, reason=str(error)))
     if not readings:
@@ -131,7 +131,8 @@ def _items(body: bytes) -> list[Any]:
     return items
 
 
-def _reading(subject_id: str, item: Any) -> Reading:
+def reading_of(subject_id: str, item: Any) -> Reading:
+    """A reading from what was sent of it. Raises `RejectedError` with what has to change."""
     if not isinstance(item, dict):
         raise RejectedError("a reading is an object with time and glucose")
     if item.get("subject_id", subject_id) != subject_id:
@@ -153,17 +154,31 @@ def _reading(subject_id: str, item: Any) -> Reading:
 
 
 class ForecastAnswer(BaseModel):
-    """A FanChart (schemas/json) and its age; in mmol/L the names of glucose fields end in `_mmoll`."""
+    """A FanChart (schemas/json) and its age. In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
+
+    Numbers are one a target time; quantiles one row a level.
+    """
 
     model_config = ConfigDict(extra="allow")
     chart_id: str
     subject_id: str
-    issue_time: datetime.datetime
+    model: str
+    simulated: bool
+    issue_time: datetime.datetime = Field(description="Time of the last known point.")
     first_target_time: datetime.datetime
     step_seconds: int
+    past_mgdl: list[float] = []
+    median_mgdl: list[float] = []
+    quantile_levels: list[float] = Field(description="Beside the median.")
+    quantiles_mgdl: list[list[float]] = []
+    p_below_54: list[float]
+    p_below_70: list[float]
+    p_above_180: list[float]
+    p_above_250: list[float]
     age_seconds: int
     valid_until: datetime.datetime
     newest_reading_time: datetime.datetime | None
+    disclaimer: str
 
 
 class HistoryAnswer(BaseModel):
