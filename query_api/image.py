@@ -27,6 +27,8 @@ _Draw = Callable[[Any], Awaitable[bytes]]
 START_SECONDS = 60.0
 RENDER_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
+DOCUMENTS_WAITING = 16
+"""Of which one is made at a time: each has a page of Chromium's for itself."""
 RESTART_SECONDS = 1.0
 WAKE_SECONDS = 0.01
 CHROMIUM_FLAGS = (
@@ -58,6 +60,8 @@ class Images:
     def __init__(self, cached_bytes: int = 32 << 20, waiters: int = 256) -> None:
         self._cache: LRUCache[str, bytes] = LRUCache(cached_bytes, getsizeof=len)
         self._computations = SharedComputations(waiters)
+        self._documents = SharedComputations(min(waiters, DOCUMENTS_WAITING))
+        self._press = asyncio.Lock()
         self._browser: Any = None
         self._failed = asyncio.Event()
         self._ready = asyncio.Event()
@@ -116,18 +120,21 @@ class Images:
             data: bytes = await browser.calc_fig(drawn, opts=_options(drawn, kind, scale))
             return data
 
-        return await self._once(key, draw)
+        before = self.cached(key)
+        return before if before is not None else await self._computations.join(key, lambda: self._render(key, draw))
 
     async def document(self, key: str, html: str, foot: str) -> bytes:
         """A PDF of an HTML document that needs nothing else, made once under `key`; `foot` stands below each page.
 
-        Raises `UnavailableError` where Chromium is missing or does not answer.
+        Raises `UnavailableError` where Chromium is missing or does not answer, `OverloadedError` where many wait.
         """
-        return await self._once(key, lambda browser: printed(browser, html, foot))
 
-    async def _once(self, key: str, draw: _Draw) -> bytes:
-        drawn = self.cached(key)
-        return drawn if drawn is not None else await self._computations.join(key, lambda: self._render(key, draw))
+        async def made() -> bytes:
+            async with self._press:
+                return await self._render(key, lambda browser: printed(browser, html, foot))
+
+        printed_before = self.cached(key)
+        return printed_before if printed_before is not None else await self._documents.join(key, made)
 
     async def _render(self, key: str, draw: _Draw) -> bytes:
         browser = await self._started()

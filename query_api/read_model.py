@@ -65,7 +65,8 @@ class ReadModel:
         self.requests = Requests()
         projections: tuple[Projection, ...] = (
             *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.alerts,
-            self.days, self.requests,
+            self.days,
+            self.requests,
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
 

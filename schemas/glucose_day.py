@@ -12,7 +12,9 @@ from schemas.errors import MalformedRecordError
 from schemas.grid import CENTI, HIGHEST_MGDL, LOWEST_MGDL, STEPS_A_DAY
 
 VERSION = 1
-_ROW = struct.Struct(f"<Bqh{STEPS_A_DAY}H")
+_HEAD = struct.Struct("<Bqh")
+_SLOT = struct.Struct("<H")
+_ROW = struct.Struct(f"{_HEAD.format}{STEPS_A_DAY}H")
 _LOWEST, _HIGHEST = int(LOWEST_MGDL * CENTI), int(HIGHEST_MGDL * CENTI)
 _FURTHEST_ZONE_MINUTES = 24 * 60
 
@@ -42,3 +44,19 @@ class GlucoseDay:
         ):
             raise MalformedRecordError("a row of the table of days with glucose or an offset that cannot be")
         return cls(began_ms, zone_minutes, tuple(centi))
+
+
+def slot_of_row(row: bytes | None, place: int) -> int:
+    """One slot of a row without reading the others; 0 where there is no row."""
+    found: int = _SLOT.unpack_from(row, _HEAD.size + place * _SLOT.size)[0] if row else 0
+    return found
+
+
+def with_slot(row: bytes, place: int, centi: int, zone_minutes: int | None) -> bytes:
+    """The row with another value in one slot, and where one is given with another offset."""
+    changed = bytearray(row)
+    _SLOT.pack_into(changed, _HEAD.size + place * _SLOT.size, centi)
+    if zone_minutes is not None:
+        version, began_ms, _ = _HEAD.unpack_from(row)
+        _HEAD.pack_into(changed, 0, version, began_ms, zone_minutes)
+    return bytes(changed)

@@ -1,44 +1,60 @@
 """A subject's days: what a report of weeks needs of each accepted reading, long after its slot has left the window.
 
-The rows follow the window: a slot of a day is as the window has it, for as long as that keeps the slot. Each work
-brings all slots of the window into their days, so what a crash has lost of one is there with the next reading.
+A slot of a day is as the window had it last. What a crash has lost of a day is there with the next reading: that looks
+whether the reading before it is in its day, and brings the whole window into its days where it is not.
 """
-
-from collections import defaultdict
 
 from agents.core.rolling_window import RollingWindow
 from agents.work import Work
-from schemas.glucose_day import GlucoseDay
+from schemas.glucose_day import GlucoseDay, slot_of_row, with_slot
 from schemas.grid import STEPS_A_DAY
 from schemas.tables import DAYS_TABLE as TABLE
 from schemas.tables import day_key, day_of, days_prefix
 
 
-def remember(work: Work, subject_id: str, window: RollingWindow, kept_days: int, began_ms: int) -> None:
-    """Bring the window's slots into their days; with the first reading of a day let older ones than `kept_days` go.
+def remember(work: Work, subject_id: str, window: RollingWindow, slot: int, kept_days: int, began_ms: int) -> None:
+    """Bring the reading that the window has just taken into its day.
 
-    `began_ms` is for days that begin here: after every order to forget that came before.
+    With the first reading of a day older ones than `kept_days` go. `began_ms` is for days that begin here: after every
+    order to forget that came before.
     """
-    days: defaultdict[int, dict[int, int]] = defaultdict(dict)
-    for slot, held in window.slots.items():
-        days[slot // STEPS_A_DAY][slot % STEPS_A_DAY] = held.centi
-    begins = False
-    for day, found in days.items():
-        row = work.get(TABLE, day_key(subject_id, day))
-        known = GlucoseDay.from_bytes(row) if row else GlucoseDay(began_ms=began_ms)
-        centi = list(known.centi)
-        for place, value in found.items():
-            centi[place] = value
-        last = window.slots[day * STEPS_A_DAY + max(found)]
-        renewed = GlucoseDay(known.began_ms, last.zone_minutes, tuple(centi)).to_bytes()
-        if renewed != row:
-            work.put(TABLE, day_key(subject_id, day), renewed)
-        begins = begins or row is None
-    if begins:
-        oldest = max(days) - kept_days
-        for key in list(work.keys(TABLE, days_prefix(subject_id))):
-            if day_of(key) < oldest:
-                work.delete(TABLE, key)
+    others = ((held.message_offset, other) for other, held in window.slots.items() if other != slot)
+    _, before = max(others, default=(0, None))
+    if before is not None and _known(work, subject_id, before) != window.slots[before].centi:
+        remember_all(work, subject_id, window, kept_days, began_ms)
+    else:
+        _put(work, subject_id, window, slot, kept_days, began_ms)
+
+
+def remember_all(work: Work, subject_id: str, window: RollingWindow, kept_days: int, began_ms: int) -> None:
+    """Bring everything that the window has into its days."""
+    for slot in sorted(window.slots):
+        _put(work, subject_id, window, slot, kept_days, began_ms)
+
+
+def _known(work: Work, subject_id: str, slot: int) -> int:
+    day, place = divmod(slot, STEPS_A_DAY)
+    return slot_of_row(work.get(TABLE, day_key(subject_id, day)), place)
+
+
+def _put(work: Work, subject_id: str, window: RollingWindow, slot: int, kept_days: int, began_ms: int) -> None:
+    day, place = divmod(slot, STEPS_A_DAY)
+    held, key = window.slots[slot], day_key(subject_id, day)
+    row = work.get(TABLE, key)
+    newest = max(window.slots)
+    if row is None:
+        oldest = newest // STEPS_A_DAY - kept_days
+        for known in list(work.keys(TABLE, days_prefix(subject_id))):
+            if day_of(known) < oldest:
+                work.delete(TABLE, known)
+        row = GlucoseDay(began_ms, held.zone_minutes).to_bytes()
+    zone = held.zone_minutes if slot == newest or _is_last(window, slot) else None
+    work.put(TABLE, key, with_slot(row, place, held.centi, zone))
+
+
+def _is_last(window: RollingWindow, slot: int) -> bool:
+    """Whether a slot is the last of its day."""
+    return not any(slot < other and other // STEPS_A_DAY == slot // STEPS_A_DAY for other in window.slots)
 
 
 def forget(work: Work, subject_id: str) -> None:

@@ -102,7 +102,7 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
         glucose_days.forget(work, subject_id)
         if window.slots:
             work.put(TABLE, subject_id, window.to_bytes())
-            glucose_days.remember(work, subject_id, window, report_days, began_ms(work, subject_id))
+            glucose_days.remember_all(work, subject_id, window, report_days, began_ms(work, subject_id))
         else:
             work.delete(TABLE, subject_id)
     identity = fingerprint.order_id(order, subject_id, message.partition, message.offset)

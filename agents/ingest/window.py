@@ -71,11 +71,12 @@ def build(settings: WindowSettings) -> StepFunction:
         window = RollingWindow.from_bytes(work.get(TABLE, reading.subject_id), late_slots)
         if window.must_settle(message.offset, work.committed):
             await work.settled()
-        verdict, changed = window.accept(*place(reading.time, reading.glucose_mgdl, message.offset), work.committed)
+        slot, held = place(reading.time, reading.glucose_mgdl, message.offset)
+        verdict, changed = window.accept(slot, held, work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
             began_ms = subject_reset.began_ms(work, reading.subject_id)
-            glucose_days.remember(work, reading.subject_id, window, settings.report_days, began_ms)
+            glucose_days.remember(work, reading.subject_id, window, slot, settings.report_days, began_ms)
         outcome = ReadingOutcome(
             outcome_id=outcome_id,
             subject_id=reading.subject_id,

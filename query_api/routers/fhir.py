@@ -80,7 +80,7 @@ async def fhir_observations(
             links["next"] += "".join(f"&date={text}".replace("+", "%2B") for text in older[1:])
         return orjson.dumps(fhir.searchset(page[:count], wanted, base, links))
 
-    return _answer(await run_in_threadpool(made))
+    return Response(await run_in_threadpool(made), media_type=fhir.MEDIA_TYPE)
 
 
 def _between(texts: list[str]) -> tuple[datetime.datetime | None, datetime.datetime | None]:
