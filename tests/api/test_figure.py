@@ -14,6 +14,7 @@ import pytest
 from query_api.figure import FAN_MINUTES, figure
 from query_api.plots import PLOT_TYPES, preferred
 from query_api.style import DARK, HEIGHT, LIGHT, WIDTH, Style, Theme
+from schemas.errors import ImplausibleError
 from schemas.fan_chart import OUTER_LEVELS
 from schemas.grid import MGDL_PER_MMOLL
 from tests.golden.figures import CASES
@@ -171,6 +172,12 @@ def test_the_clock_is_that_of_the_zone_that_is_asked_for_also_where_clocks_chang
     assert (ticks[0], ticks[15], ticks[30]) == ("<b>01:40</b>", "01:55", "03:10"), "there is no 02:10"
     assert "00:40 UTC" in words(figure(chart, Style(timezone="UTC")))
     assert "06:25 UTC+05:45" in words(figure(chart, Style(timezone="+05:45")))
+
+
+@pytest.mark.parametrize("timezone", ["", "Mars/Olympus", "Europe", "../UTC", "+25:00", "+٠٢:٠٠", "UTC\0", "+2"])
+def test_a_zone_that_does_not_exist_draws_nothing(timezone: str) -> None:
+    with pytest.raises(ImplausibleError, match="unknown timezone"):
+        figure(fan_chart(), Style(timezone=timezone))
 
 
 def test_the_age_is_written_only_where_it_is_asked_for() -> None:
