@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agents.core.glucose_summary import times_in_ranges
-from query_api.day_view import DayView
+from query_api.day_view import DayView, held_by_bands
 from query_api.figure import band
 from query_api.plot_frame import foot, layout, time_axis, vertical_range
 from query_api.style import TARGET_RANGE_MGDL, Style
@@ -138,20 +138,6 @@ def _summary(view: DayView, style: Style) -> str:
 
 def _share(share: float) -> str:
     return "&lt;1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
-
-
-def held_by_bands(view: DayView) -> tuple[int, int]:
-    """How many measured target times of the shown forecasts lay within the band of 90 %, and of how many."""
-    measured = {int(time.timestamp()): value for time, value in view.readings}
-    held = targets = 0
-    for chart in view.forecasts:
-        pairs = zip(band(chart, 0.05), band(chart, 0.95), strict=True)
-        for step, (low, high) in enumerate(pairs, start=1):
-            value = measured.get(int(chart.target_time(step).timestamp()))
-            if value is not None:
-                targets += 1
-                held += low <= value <= high
-    return held, targets
 
 
 def _foot(view: DayView, style: Style) -> dict[str, Any]:

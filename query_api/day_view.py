@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Sequence
 
 from agents.core.local_time import zone
+from query_api.figure import band
 from query_api.projections.fan_charts import ChartRow
 from query_api.projections.glucose_days import History, time_of
 from query_api.read_model import ReadModel
@@ -93,3 +94,17 @@ def _some(rows: Sequence[ChartRow], start_seconds: int, every_seconds: int) -> l
         if not chosen or 2 * (row.issue_seconds - chosen[-1].issue_seconds) > every_seconds:
             chosen.append(row)
     return chosen
+
+
+def held_by_bands(view: DayView) -> tuple[int, int]:
+    """How many measured target times of the shown forecasts lay within the band of 90 %, and of how many."""
+    measured = {int(time.timestamp()): value for time, value in view.readings}
+    held = targets = 0
+    for chart in view.forecasts:
+        pairs = zip(band(chart, 0.05), band(chart, 0.95), strict=True)
+        for step, (low, high) in enumerate(pairs, start=1):
+            value = measured.get(int(chart.target_time(step).timestamp()))
+            if value is not None:
+                targets += 1
+                held += low <= value <= high
+    return held, targets

@@ -25,20 +25,21 @@ _TICKS_MGDL = (54, 70, 140, 180, 250, 350, 450, 550)
 _BROKEN_MINUTES = 15
 """Readings further apart are not joined."""
 
-_Place = tuple[float, float]
+Place = tuple[float, float]
 
 
 def profile_drawing(points: Sequence[ProfilePoint | None], style: Style, width: int = 720, height: int = 292) -> str:
     """The ambulatory glucose profile: bands of 5 to 95 % and 25 to 75 %, and the median."""
-    top = _top(point.quantiles_mgdl[-1] for point in points if point is not None)
-    frame = _Frame(width, height, left=44, right=52, above=10, below=26, top_mgdl=top)
-    parts = [*_grid(frame, style)]
+    top = max((point.quantiles_mgdl[-1] for point in points if point is not None), default=0.0)
+    frame = Frame(width, height, left=44, right=52, above=10, below=26, top_mgdl=top)
+    parts = grid(frame, style)
+    parts += [axis_label(frame, frame.x(60 * hour), f"{hour:02}:00") for hour in range(0, 25, 3)]
     for run in _runs([*points, None if points[0] is None else points[0]._replace(minute=DAY_MINUTES)]):
         for low, high, opacity in ((0, 4, 0.16), (1, 3, 0.34)):
             upper = [frame.at(point.minute, point.quantiles_mgdl[high]) for point in run]
             lower = [frame.at(point.minute, point.quantiles_mgdl[low]) for point in reversed(run)]
-            parts.append(f'<path d="{_path([*upper, *lower])}Z" fill="{LIGHT.truth}" fill-opacity="{opacity}"/>')
-        median = _path([frame.at(point.minute, point.quantiles_mgdl[2]) for point in run])
+            parts.append(f'<path d="{path([*upper, *lower])}Z" fill="{LIGHT.truth}" fill-opacity="{opacity}"/>')
+        median = path([frame.at(point.minute, point.quantiles_mgdl[2]) for point in run])
         parts.append(f'<path d="{median}" fill="none" stroke="{LIGHT.truth}" stroke-width="2.6"/>')
     names = ((4, "95 %"), (3, "75 %"), (2, "median"), (1, "25 %"), (0, "5 %"))
     last = next((point for point in reversed(points) if point is not None), None)
@@ -46,12 +47,12 @@ def profile_drawing(points: Sequence[ProfilePoint | None], style: Style, width: 
         heights = _apart([frame.y(last.quantiles_mgdl[place]) for place, _ in names], 12)
         for (_, name), y in zip(names, heights, strict=True):
             parts.append(f'<text class="curve" x="{frame.right_edge + 6}" y="{y + 4:.1f}">{name}</text>')
-    return _svg(width, height, "Ambulatory glucose profile", parts)
+    return svg(width, height, "Ambulatory glucose profile", parts)
 
 
-def day_drawing(readings: Minutes, top_mgdl: float, style: Style, width: int = 100, height: int = 58) -> str:
+def small_day_drawing(readings: Minutes, top_mgdl: float, style: Style, width: int = 100, height: int = 58) -> str:
     """One day, small: its readings over the target range."""
-    frame = _Frame(width, height, left=0, right=0, above=2, below=2, top_mgdl=top_mgdl)
+    frame = Frame(width, height, left=0, right=0, above=2, below=2, top_mgdl=top_mgdl)
     low, high = (frame.y(level) for level in TARGET_RANGE_MGDL)
     parts = [
         f'<rect x="0" y="{high:.1f}" width="{width}" height="{low - high:.1f}" fill="{LIGHT.target_fill}"/>',
@@ -63,13 +64,13 @@ def day_drawing(readings: Minutes, top_mgdl: float, style: Style, width: int = 1
         if len(places) == 1:
             parts.append(f'<circle cx="{places[0][0]:.1f}" cy="{places[0][1]:.1f}" r="1" fill="{LIGHT.truth}"/>')
         else:
-            parts.append(f'<path d="{_path(places)}" fill="none" stroke="{LIGHT.truth}" stroke-width="1.3"/>')
-    return _svg(width, height, "Glucose of the day", parts)
+            parts.append(f'<path d="{path(places)}" fill="none" stroke="{LIGHT.truth}" stroke-width="1.3"/>')
+    return svg(width, height, "Glucose of the day", parts)
 
 
 def days_top(days: Iterable[Minutes]) -> float:
-    """The upper end that all small drawings share."""
-    return _top(value for day in days for _, value in day)
+    """The highest of all, for small drawings that share their axis."""
+    return max((value for day in days for _, value in day), default=0.0)
 
 
 def ranges_drawing(ranges: Ranges, width: int = 46, height: int = 168) -> str:
@@ -80,10 +81,10 @@ def ranges_drawing(ranges: Ranges, width: int = 46, height: int = 168) -> str:
         tall = shares[name] * height
         parts.append(f'<rect x="0" y="{y:.2f}" width="{width}" height="{tall:.2f}" fill="{colour}"/>')
         y += tall
-    return _svg(width, height, "Shares of the ranges", parts)
+    return svg(width, height, "Shares of the ranges", parts)
 
 
-class _Frame:
+class Frame:
     """Where minutes of a day and mg/dL lie on a drawing."""
 
     def __init__(
@@ -91,7 +92,7 @@ class _Frame:
     ) -> None:
         self.left, self.right_edge = left, width - right
         self.above, self.bottom_edge = above, height - below
-        self.top_mgdl = top_mgdl
+        self.top_mgdl = rounded_top(top_mgdl)
 
     def x(self, minute: float) -> float:
         return self.left + (self.right_edge - self.left) * minute / DAY_MINUTES
@@ -100,20 +101,23 @@ class _Frame:
         share = (min(mgdl, self.top_mgdl) - BOTTOM_MGDL) / (self.top_mgdl - BOTTOM_MGDL)
         return self.bottom_edge - (self.bottom_edge - self.above) * max(0.0, share)
 
-    def at(self, minute: float, mgdl: float) -> _Place:
+    def at(self, minute: float, mgdl: float) -> Place:
         return self.x(minute), self.y(mgdl)
 
 
-def _grid(frame: _Frame, style: Style) -> list[str]:
+def axis_label(frame: Frame, x: float, label: str) -> str:
+    """A time on the horizontal axis, with its line."""
+    line = f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.above}" y2="{frame.bottom_edge}"/>'
+    return f'{line}<text x="{x:.1f}" y="{frame.bottom_edge + 17}" text-anchor="middle">{label}</text>'
+
+
+def grid(frame: Frame, style: Style) -> list[str]:
+    """The target range, and the levels of glucose beside the axis."""
     left, right = frame.left, frame.right_edge
     low, high = (frame.y(level) for level in TARGET_RANGE_MGDL)
     parts = [
         f'<rect x="{left}" y="{high:.1f}" width="{right - left}" height="{low - high:.1f}" fill="{LIGHT.target_fill}"/>'
     ]
-    for hour in range(0, 25, 3):
-        x, anchor = frame.x(60 * hour), "middle"
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.above}" y2="{frame.bottom_edge}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{frame.bottom_edge + 17}" text-anchor="{anchor}">{hour:02}:00</text>')
     for level in _TICKS_MGDL:
         if level > frame.top_mgdl:
             break
@@ -126,8 +130,8 @@ def _grid(frame: _Frame, style: Style) -> list[str]:
     return parts
 
 
-def _top(values: Iterable[float]) -> float:
-    highest = max(values, default=0.0)
+def rounded_top(highest: float) -> float:
+    """The upper end of an axis for this glucose in mg/dL."""
     return min(MOST_TOP_MGDL, max(LEAST_TOP_MGDL, 50.0 * -(-highest // 50)))
 
 
@@ -161,9 +165,11 @@ def _apart(places: Sequence[float], least: float) -> list[float]:
     return moved
 
 
-def _path(places: Sequence[_Place]) -> str:
+def path(places: Sequence[Place]) -> str:
+    """The data of an SVG path through places."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
 
 
-def _svg(width: int, height: int, name: str, parts: Iterable[str]) -> str:
+def svg(width: int, height: int, name: str, parts: Iterable[str]) -> str:
+    """The drawing of these parts; `name` is for those who hear it."""
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}">{"".join(parts)}</svg>'

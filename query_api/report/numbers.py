@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 from agents.core.glucose_summary import ProfilePoint, Summary, profile, summary, why_not_representative
 from agents.core.local_time import zone
+from query_api.day_view import DayView, day_view
 from query_api.projections.glucose_days import History, time_of
 from query_api.read_model import ReadModel
 from query_api.scorecard import HorizonCard, scorecard
 from schemas.errors import NoReadingsError
 from schemas.grid import STEPS_A_DAY
 from schemas.score_state import ScoreState
+
+FORECAST_EVERY_MINUTES = 60
+"""From one of the forecasts that are drawn to the next."""
 
 Minutes = list[tuple[int, float]]
 """Readings of a day: minute on the person's clock, and mg/dL."""
@@ -35,6 +39,8 @@ class Report:
     days: dict[datetime.date, Minutes]
     forecasts: list[HorizonCard]
     """By how far ahead, of the last 14 days; empty where none was scored."""
+    last_day: DayView | None
+    """The 24 hours up to the newest reading, where forecasts of them are kept."""
     simulated: bool
 
 
@@ -44,17 +50,19 @@ class Source(NamedTuple):
     subject_id: str
     history: History
     scores: ScoreState | None
+    last_day: DayView
     simulated: bool
 
 
-def source_of(model: ReadModel, subject_id: str) -> Source:
-    """What is known of a subject now. Raises `NoReadingsError`."""
+def source_of(model: ReadModel, subject_id: str, timezone: str | None = None) -> Source:
+    """What is known of a subject now. Raises `NoReadingsError`, `ImplausibleError` for a zone that does not exist."""
     history = model.days.history(subject_id)
     if history is None:
         raise NoReadingsError("no readings of this subject are kept: publish some")
     latest = model.fan_charts.latest(subject_id)
     simulated = latest is not None and latest.chart.simulated
-    return Source(subject_id, history, model.scores.of(subject_id), simulated)
+    last_day = day_view(model, subject_id, None, timezone, FORECAST_EVERY_MINUTES)
+    return Source(subject_id, history, model.scores.of(subject_id), last_day, simulated)
 
 
 def report_of(source: Source, days: int, timezone: str | None, made_at: datetime.datetime) -> Report:
@@ -87,5 +95,6 @@ def report_of(source: Source, days: int, timezone: str | None, made_at: datetime
         profile=profile(reading for day in by_day.values() for reading in day),
         days=dict(sorted(by_day.items())),
         forecasts=scorecard(source.subject_id, source.scores).windows[-1].horizons if source.scores and scored else [],
+        last_day=source.last_day if source.last_day.forecasts else None,
         simulated=source.simulated,
     )

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from agents.core.glucose_summary import STABLE_CV, TARGETS, times_in_ranges
 from agents.core.local_time import spoken
-from query_api.report.drawings import COLOURS, day_drawing, days_top, profile_drawing, ranges_drawing
+from query_api.day_view import DayView, held_by_bands
+from query_api.report.drawings import COLOURS, days_top, profile_drawing, ranges_drawing, small_day_drawing
+from query_api.report.forecast_drawings import coverage_drawing, day_drawing
 from query_api.report.numbers import Report
 from query_api.scorecard import HorizonCard
 from query_api.style import Style
@@ -51,10 +53,10 @@ def page(report: Report, unit: Unit) -> str:
 <section>{_numbers(report, style)}</section>
 </div>
 <section>
-<h2>A day of these {report.covered_days} days</h2>
+<h2>Ambulatory glucose profile</h2>
 <figure>{profile_drawing(report.profile, style)}
-<figcaption>Ambulatory glucose profile in {style.unit}: at each time of day the median of all days, and the bands that
-hold the middle 50 % and 90 % of the readings. Green: the target range.</figcaption></figure>
+<figcaption>{style.unit}. At each time of day the median of all days, and the bands that hold the middle 50 % and 90 %
+of the readings. Green: the target range.</figcaption></figure>
 </section>
 {_days(report, style)}
 <section class="page">{_forecasts(report, style)}</section>
@@ -150,7 +152,7 @@ def _numbers(report: Report, style: Style) -> str:
         ("Readings", f"{numbers.readings:,}"),
     ]
     return (
-        '<h2>In numbers</h2><dl class="tiles">'
+        '<h2>Glucose statistics</h2><dl class="tiles">'
         + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
         + "</dl>"
     )
@@ -164,7 +166,7 @@ def _days(report: Report, style: Style) -> str:
         inside = times_in_ranges([value for _, value in readings]).from_70_to_180
         figures.append(
             f"<figure><figcaption><span>{date:%a} {date.day} {date:%b}</span><span>{percent(inside)}</span>"
-            f"</figcaption>{day_drawing(readings, top, style)}</figure>"
+            f"</figcaption>{small_day_drawing(readings, top, style)}</figure>"
         )
     return (
         f'<section><h2>Day by day</h2><div class="days">{"".join(figures)}</div>'
@@ -174,21 +176,32 @@ def _days(report: Report, style: Style) -> str:
 
 def _forecasts(report: Report, style: Style) -> str:
     head = "<h2>How the forecasts did</h2>"
+    day = "" if report.last_day is None else _last_day(report.last_day, style)
     if not report.forecasts:
-        return (
-            f"{head}<p>No forecast of this person has been scored yet: that takes 8 h of readings and 30 minutes.</p>"
-        )
+        return f"{head}<p>No forecast has been scored yet: that takes 8 h of readings and 30 minutes.</p>{day}"
     rows = "".join(_horizon(card, style) for card in report.forecasts)
     return f"""{head}
 <p>Each forecast of the last 14 days whose target was measured afterwards, by how far ahead it looked.</p>
-<table><thead><tr><th>Ahead</th><th class="number">Targets</th><th class="number">Mean error of the median</th>
-<th class="number">CRPS</th><th class="number">In the 50 % interval</th><th class="number">In the 90 % interval</th>
-<th class="number">Width of the 90 % interval</th><th class="number">Clarke A + B</th></tr></thead>
-<tbody>{rows}</tbody></table>
-<p class="note">Errors, CRPS and widths in {style.unit}. A fan that is right holds half of the truths in its 50 %
-interval and nine of ten in its 90 % interval; fewer mean that it is too sure of itself. CRPS, the continuous ranked
-probability score, is the error of the whole fan: lower is better. Clarke A + B: medians in the two zones of Clarke's
-error grid that lead to no wrong treatment.</p>"""
+<table><thead><tr><th>Ahead</th><th class="number">Targets</th><th class="number">Mean error<br>of the median</th>
+<th class="number">CRPS</th><th class="number">Width of the<br>90 % interval</th>
+<th class="number">Clarke A + B</th></tr></thead><tbody>{rows}</tbody></table>
+<p class="note">Errors, CRPS and widths in {style.unit}. CRPS, the continuous ranked probability score, is the error of
+the whole forecast with its uncertainty: lower is better. Clarke A + B: medians in the two zones of Clarke's error grid
+that lead to no wrong treatment.</p>
+<h2>What the intervals promised, and what they held</h2>
+<figure>{coverage_drawing(report.forecasts)}
+<figcaption>Bar: the share of measured values that an interval claims to hold. Dot: the share that it held. A dot to the
+left of its bar: too sure of itself; to the right: too careful.</figcaption></figure>
+{day}"""
+
+
+def _last_day(view: DayView, style: Style) -> str:
+    held, targets = held_by_bands(view)
+    said = f" The 90 % bands held {held} of {targets} measured values." if targets else ""
+    return f"""<h2>The last 24 hours with their forecasts</h2>
+<figure>{day_drawing(view, style)}
+<figcaption>{style.unit}. Blue: measured. One forecast an hour, as it was made then: red its median, violet the bands of
+50 % and 90 %.{said}</figcaption></figure>"""
 
 
 def _horizon(card: HorizonCard, style: Style) -> str:
@@ -196,8 +209,6 @@ def _horizon(card: HorizonCard, style: Style) -> str:
         f"{card.targets:,}",
         style.text(card.mae_mgdl),
         style.text(card.crps_mgdl) if style.unit == "mmol/L" else f"{card.crps_mgdl:.1f}",
-        percent(card.covered["50"]),
-        percent(card.covered["90"]),
         style.text(card.width_90_mgdl),
         percent(card.clarke["A"] + card.clarke["B"]),
     ]

@@ -170,7 +170,7 @@ async def report(
     media_type = one_of(accept, None if format is None else _BY_NAME[format], REPORT_TYPES)
     checked(Style(timezone=timezone))
     _check_caught_up(uses)
-    source, now = source_of(uses.read_model, subject_id), datetime.datetime.now(datetime.UTC)
+    source, now = source_of(uses.read_model, subject_id, timezone), datetime.datetime.now(datetime.UTC)
 
     def made() -> tuple[Report, bytes]:
         found = report_of(source, days, timezone, now)

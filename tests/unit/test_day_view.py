@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from query_api.day_figure import day_figure, held_by_bands
-from query_api.day_view import day_view
+from query_api.day_figure import day_figure
+from query_api.day_view import day_view, held_by_bands
 from query_api.read_model import ReadModel
 from query_api.style import Style
 from schemas.errors import NoReadingsError
