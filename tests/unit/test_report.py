@@ -12,10 +12,13 @@ from query_api.read_model import Entry, ReadModel
 from query_api.report.answer import answer_of
 from query_api.report.numbers import Report, report_of, source_of
 from query_api.report.page import page, percent
+from query_api.style import Style
 from schemas.errors import ImplausibleError, NoReadingsError
-from schemas.grid import MGDL_PER_MMOLL, STEPS_A_DAY
+from schemas.grid import MGDL_PER_MMOLL, STEP, STEPS_A_DAY
 from schemas.reading import ReadingOutcome
+from schemas.score_state import SUMMED_STEPS, ScoreState, Sums
 from schemas.topics import READING_OUTCOMES
+from streams.topology import SCORES_CHANGELOG
 from tests.kit.charts import fan_chart
 from tests.kit.days import BEGAN_MS, chart_entries, day_entries, everyday, read_model, slot_of
 
@@ -154,3 +157,27 @@ def test_who_is_erased_has_no_days_and_what_came_after_stays(model: ReadModel) -
     model.apply([Entry(READING_OUTCOMES.name, 0, 0, b"anna", erased.to_json())], {})
     assert answer_of(report(model), "mg/dL").mean_glucose == 111
     assert report_of(source_of(model, "bert"), 14, None, NOON).summary.readings == len(FORTNIGHT)
+
+
+def test_how_the_forecasts_did_is_told_with_the_last_day(model: ReadModel) -> None:
+    model.apply(day_entries(FORTNIGHT), {})
+    assert "No forecast has been scored yet" in page(report(model), "mg/dL")
+    state = ScoreState(newest=slot_of(NOON), scored=600)
+    sums = Sums(targets=200, error_deci=200 * 123, crps_centi=200 * 870, width_deci=200 * 456, in_50=90, in_80=150,
+                in_90=170, in_95=198, clarke_a=180, clarke_b=19, clarke_d=1)  # fmt: skip
+    state.set_sums(slot_of(NOON) // STEPS_A_DAY, [sums] * len(SUMMED_STEPS))
+    model.apply([Entry(SCORES_CHANGELOG.name, 0, 0, b"anna", state.to_bytes())], {})
+    hour = datetime.timedelta(hours=1)
+    charts = [
+        fan_chart(issue_time=NOON - hour * n, first_target_time=NOON - hour * n + STEP, chart_id=f"{n:064x}")
+        for n in (3, 2)
+    ]
+    model.apply(chart_entries(charts), {})
+    found = answer_of(report(model), "mg/dL").forecasts
+    assert [each.minutes_ahead for each in found] == [15, 30, 60]
+    assert (found[0].targets, found[0].mean_absolute_error, found[0].crps, found[0].width_90) == (200, 12.3, 8.7, 45.6)
+    assert (found[0].covered_50_percent, found[0].covered_90_percent) == (45, 85)
+    html = page(report(model), "mg/dL")
+    for words in ("15 min ahead", "100 %", "12", "8.7", "of 24 measured values"):
+        assert words in html
+    assert f"<td>{Style('mmol/L').text(12.3)}" in page(report(model), "mmol/L").replace('<td class="number">', "<td>")
