@@ -1,9 +1,16 @@
 """What every figure has around its data: paper, title, axes, the target range, a line at the foot."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from query_api.style import FONT, HIGH_MGDL, LOW_MGDL, TARGET_RANGE_MGDL, Style
+
+TITLE_PIXELS, SUMMARY_PIXELS = 20, 14
+_LETTER = 0.56
+"""How wide a letter is on average, of its height; of a bold one more than of others."""
+_LINE_PIXELS = 18
+_BETWEEN = "  ·  "
 
 
 def layout(
@@ -17,19 +24,24 @@ def layout(
 ) -> dict[str, Any]:
     """A Plotly layout; `mgdl` is the vertical range."""
     palette = style.palette
+    room = style.width - 88
+    lines = [summary] if _wide(summary, SUMMARY_PIXELS) <= room else summary.split(_BETWEEN)
+    title_pixels = _fitting([title], TITLE_PIXELS, room)
+    summary_pixels = _fitting(lines, SUMMARY_PIXELS, room)
     return {
         "width": style.width,
         "height": style.height,
         "paper_bgcolor": palette.paper,
         "plot_bgcolor": palette.paper,
         "font": {"family": FONT, "size": 13, "color": palette.ink},
-        "margin": {"l": 68, "r": 44, "t": 92, "b": 86},
+        "margin": {"l": 68, "r": 44, "t": 92 + _LINE_PIXELS * (len(lines) - 1), "b": 86},
         "title": {
-            "text": f"<b>{title}</b><br><span style='font-size:14px;color:{palette.muted}'>{summary}</span>",
+            "text": f"<b>{title}</b><br><span style='font-size:{summary_pixels}px;color:{palette.muted}'>"
+            f"{'<br>'.join(lines)}</span>",
             "x": 0.068,
             "xanchor": "left",
             "y": 0.945,
-            "font": {"size": 20},
+            "font": {"size": title_pixels},
         },
         "xaxis": time_axis,
         "yaxis": {
@@ -44,6 +56,17 @@ def layout(
         "shapes": [*ranges(style, *mgdl), *shapes],
         "annotations": [*range_labels(style), *annotations],
     }
+
+
+def _wide(text: str, pixels: int) -> float:
+    shown = re.sub(r"<[^>]*>", "", text).replace("&lt;", "<").replace("&gt;", ">")
+    return _LETTER * pixels * len(shown)
+
+
+def _fitting(lines: Sequence[str], pixels: int, room: float) -> int:
+    """The size at which the longest line has room, at most `pixels`."""
+    longest = max(_wide(line, pixels) for line in lines)
+    return pixels if longest <= room else max(8, int(pixels * room / longest))
 
 
 def time_axis(

@@ -81,7 +81,7 @@ def ranges_drawing(ranges: Ranges, width: int = 46, height: int = 168) -> str:
         tall = shares[name] * height
         parts.append(f'<rect x="0" y="{y:.2f}" width="{width}" height="{tall:.2f}" fill="{colour}"/>')
         y += tall
-    return svg(width, height, "Shares of the ranges", parts)
+    return svg(width, height, "Shares of the ranges", parts, stretched=True)
 
 
 class Frame:
@@ -170,6 +170,7 @@ def path(places: Sequence[Place]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
 
 
-def svg(width: int, height: int, name: str, parts: Iterable[str]) -> str:
+def svg(width: int, height: int, name: str, parts: Iterable[str], stretched: bool = False) -> str:
     """The drawing of these parts; `name` is for those who hear it."""
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
+    ratio = ' preserveAspectRatio="none"' if stretched else ""
+    return f'<svg viewBox="0 0 {width} {height}"{ratio} role="img" aria-label="{name}">{"".join(parts)}</svg>'

@@ -17,7 +17,7 @@ _LEVELS = ("50", "80", "90", "95")
 _LOWEST_PERCENT = 30
 
 
-def day_drawing(view: DayView, style: Style, width: int = 720, height: int = 270) -> str:
+def day_drawing(view: DayView, style: Style, width: int = 720, height: int = 250) -> str:
     """What was measured, and each forecast from its last known point on: bands of 90 % and 50 %, and the median."""
     highest = [value for _, value in view.readings]
     highest += [value for chart in view.forecasts for value in band(chart, 0.95)]
@@ -76,7 +76,7 @@ def _hours(view: DayView) -> list[tuple[datetime.datetime, str]]:
     return found
 
 
-def coverage_drawing(cards: Sequence[HorizonCard], width: int = 720, row: int = 21) -> str:
+def coverage_drawing(cards: Sequence[HorizonCard], width: int = 720, row: int = 18) -> str:
     """A line for each interval of each horizon: a bar where it claims to be, a dot where the truths were."""
     left, right, above = 150, 56, 20
     height = above + row * len(cards) * len(_LEVELS) + 8 * (len(cards) - 1) + 6

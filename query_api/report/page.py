@@ -28,7 +28,7 @@ _NAMES = {
 """Each range with its limits in mg/dL and in mmol/L, as the consensus writes them."""
 _SOURCES = (
     "Ranges, targets and the data they need: Battelino et al. 2019, Diabetes Care 42:1593, for most adults with "
-    "diabetes. Glucose management indicator: Bergenstal et al. 2018, Diabetes Care 41:2275."
+    "diabetes; a coefficient of variation up to 36 % is called stable. Glucose management indicator: Bergenstal et al. 2018, Diabetes Care 41:2275."
 )
 
 
@@ -48,10 +48,8 @@ def page(report: Report, unit: Unit) -> str:
 <body>
 {_header(report, style)}
 {_warnings(report)}
-<div class="columns">
-<section>{_ranges(report, style)}</section>
-<section>{_numbers(report, style)}</section>
-</div>
+{_numbers(report, style)}
+{_ranges(report, style)}
 <section>
 <h2>Ambulatory glucose profile</h2>
 <figure>{profile_drawing(report.profile, style)}
@@ -105,32 +103,31 @@ def _ranges(report: Report, style: Style) -> str:
         limits = mgdl if style.unit == "mg/dL" else mmoll
         share = shares[name]
         rows.append(
-            f'<tr><td><span class="swatch" style="background:{colour}"></span>{word}<br><small>{limits} {style.unit}'
-            f'</small></td><td class="number big">{percent(share)}</td>'
-            f'<td class="number"><small>{_a_day(share)}</small></td>'
-            f"<td><small>{_target(report, name)}</small></td></tr>"
+            f'<tr><td><span class="swatch" style="background:{colour}"></span>{word}</td>'
+            f'<td>{limits} {style.unit}</td><td class="number big">{percent(share)}</td>'
+            f'<td class="number">{_a_day(share)}</td><td class="target">{_target(report, name)}</td></tr>'
         )
     return (
-        f'<h2>Time in ranges</h2><div class="ranges">{ranges_drawing(ranges)}'
-        f"<table><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<section><h2>Time in ranges</h2><div class="ranges">{ranges_drawing(ranges)}'
+        '<table><thead><tr><th colspan="2">Range</th><th class="number">Readings</th><th class="number">A day</th>'
+        f'<th class="target">Target</th></tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
     )
 
 
 def _a_day(share: float) -> str:
-    minutes = round(share * 24 * 60)
-    return f"{spoken(minutes)} a day" if minutes else "0 min a day"
+    return spoken(round(share * 24 * 60)) or "0 min"
 
 
 def _target(report: Report, name: str) -> str:
     """What the consensus wants of a range, or of it and what lies beyond."""
     ranges = report.summary.ranges
     if name == "from_70_to_180":
-        return f"target: above {percent(TARGETS[name])}"
+        return f"more than {percent(TARGETS[name])}"
     if name in TARGETS:
-        return f"target: below {percent(TARGETS[name])}"
-    together, share = ("above_180", ranges.above_180) if name == "from_181_to_250" else ("below_70", ranges.below_70)
-    word = "very high" if together == "above_180" else "very low"
-    return f"with {word}: {percent(share)},<br>target: below {percent(TARGETS[together])}"
+        return f"less than {percent(TARGETS[name])}"
+    if name == "from_181_to_250":
+        return f"less than {percent(TARGETS['above_180'])}, with very high ({percent(ranges.above_180)})"
+    return f"less than {percent(TARGETS['below_70'])}, with very low ({percent(ranges.below_70)})"
 
 
 def percent(share: float) -> str:
@@ -144,34 +141,39 @@ def _numbers(report: Report, style: Style) -> str:
     numbers = report.summary
     varies = "stable" if numbers.cv <= STABLE_CV else "unstable"
     tiles = [
-        ("Mean glucose", f"{style.text(numbers.mean_mgdl)} <small>{style.unit}</small>"),
-        ("Glucose management indicator", f"{numbers.gmi_percent:.1f} %"),
-        ("Standard deviation", f"{style.text(numbers.sd_mgdl)} <small>{style.unit}</small>"),
-        ("Coefficient of variation", f"{100 * numbers.cv:.0f} % <small>{varies}; up to 36 % is stable</small>"),
-        ("Sensor active", f"{percent(numbers.active_share)} <small>of the time</small>"),
-        ("Readings", f"{numbers.readings:,}"),
+        ("Mean glucose", style.text(numbers.mean_mgdl), style.unit),
+        ("Glucose management indicator", f"{numbers.gmi_percent:.1f} %", ""),
+        ("Standard deviation", style.text(numbers.sd_mgdl), style.unit),
+        ("Coefficient of variation", f"{100 * numbers.cv:.0f} %", varies),
+        ("Sensor active, of the time", percent(numbers.active_share), ""),
+        ("Readings", f"{numbers.readings:,}", ""),
     ]
     return (
-        '<h2>Glucose statistics</h2><dl class="tiles">'
-        + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
+        '<dl class="tiles">'
+        + "".join(f"<div><dt>{name}</dt><dd>{value} <small>{more}</small></dd></div>" for name, value, more in tiles)
         + "</dl>"
     )
 
 
 def _days(report: Report, style: Style) -> str:
     days = list(report.days.items())[-MOST_DAYS_DRAWN:]
+    first = days[0][0]
     top = days_top(readings for _, readings in days)
     figures = []
     for date, readings in days:
         inside = times_in_ranges([value for _, value in readings]).from_70_to_180
         figures.append(
-            f"<figure><figcaption><span>{date:%a} {date.day} {date:%b}</span><span>{percent(inside)}</span>"
+            f"<figure><figcaption><span>{_short(date, date == first)}</span><span>{percent(inside)}</span>"
             f"</figcaption>{small_day_drawing(readings, top, style)}</figure>"
         )
     return (
         f'<section><h2>Day by day</h2><div class="days">{"".join(figures)}</div>'
         '<p class="note">From midnight to midnight; the line in the middle is noon. Percent: in range.</p></section>'
     )
+
+
+def _short(date: datetime.date, is_first: bool) -> str:
+    return f"{date.day} {date:%b}" if is_first or date.day == 1 else f"{date:%a} {date.day}"
 
 
 def _forecasts(report: Report, style: Style) -> str:
