@@ -28,7 +28,8 @@ _NAMES = {
 """Each range with its limits in mg/dL and in mmol/L, as the consensus writes them."""
 _SOURCES = (
     "Ranges, targets and the data they need: Battelino et al. 2019, Diabetes Care 42:1593, for most adults with "
-    "diabetes; a coefficient of variation up to 36 % is called stable. Glucose management indicator: Bergenstal et al. 2018, Diabetes Care 41:2275."
+    "diabetes; a coefficient of variation up to 36 % is called stable. Glucose management indicator: Bergenstal et al. "
+    "2018, Diabetes Care 41:2275."
 )
 
 
