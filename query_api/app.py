@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.utils import generate_unique_id
 from starlette.middleware.cors import CORSMiddleware
 
 from query_api import problems
@@ -18,18 +20,21 @@ from query_api.callers import check_exposure
 from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
 from query_api.known_answers import KnownAnswers
+from query_api.problems import is_glurpc, is_nightscout
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import (
     alerts,
     cache,
     docs,
     events,
+    fhir,
     glurpc,
     models,
     operations,
     overview,
     page,
     past,
+    reports,
     samples,
     subjects,
     webhooks,
@@ -46,8 +51,8 @@ log = structlog.get_logger("query_api")
 
 NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router)
 ROUTERS = (
-    samples.router, subjects.router, overview.router, past.router, events.router, alerts.router, webhooks.router,
-    cache.router, operations.router, page.router, docs.router, glurpc.router, models.router,
+    samples.router, subjects.router, overview.router, past.router, reports.router, fhir.router, events.router,
+    alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router, glurpc.router, models.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""
@@ -76,6 +81,7 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
         version="0.1.0",
         lifespan=lifespan,
         openapi_url=None,  # our own route serves it, with its access
+        generate_unique_id_function=_operation,
     )
     problems.install(app)
     for router in ROUTERS:
@@ -90,6 +96,13 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
             allow_headers=["content-type", "x-api-key", "api-secret", "authorization"],
         )
     return app
+
+
+def _operation(route: APIRoute) -> str:
+    """The name of an operation for those who generate clients: that of its function, where it is the only such one."""
+    if is_nightscout(route.path_format):
+        return generate_unique_id(route)
+    return f"glurpc_{route.name}" if is_glurpc(route.path_format) else route.name
 
 
 async def table_directory(settings: Settings) -> Path:

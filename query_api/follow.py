@@ -15,7 +15,7 @@ from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
 from streams.settings import Settings
-from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, SCORES_CHANGELOG
+from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, DAYS_CHANGELOG, SCORES_CHANGELOG
 
 log = structlog.get_logger("query_api.follow")
 
@@ -238,7 +238,7 @@ def _entries(records: Iterable[ConsumerRecord]) -> Iterable[Entry]:
 def _urgent(followed: Collection[str]) -> tuple[frozenset[str], ...]:
     """Topics before which nobody should wait for the rest: outcomes and interactive charts, then live ones too."""
     backlog, live = (CHART_CHANGELOGS[lane].name for lane in ("backfill", "live"))
-    # How earlier forecasts did, and what was sent to others, is worth waiting for.
-    patient = {backlog, SCORES_CHANGELOG.name, WEBHOOKS.name, WEBHOOK_DELIVERIES.name}
+    # How earlier days and forecasts were, and what was sent to others, is worth waiting for.
+    patient = {backlog, SCORES_CHANGELOG.name, DAYS_CHANGELOG.name, WEBHOOKS.name, WEBHOOK_DELIVERIES.name}
     alerts = ALERTS_CHANGELOG.name  # as much as live charts
     return frozenset(followed) - patient - {live, alerts}, frozenset(followed) - patient

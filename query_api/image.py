@@ -7,23 +7,28 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import structlog
 from cachetools import LRUCache
 
-from query_api.figure import FONT, HEIGHT, WIDTH
+from query_api.printing import printed
 from query_api.shared_computations import SharedComputations
+from query_api.style import FONT, HEIGHT, WIDTH
 from schemas.errors import UnavailableError
 
 log = structlog.get_logger("query_api.image")
 
-Format = Literal["png", "svg"]
+Format = Literal["png", "svg", "webp"]
+_Draw = Callable[[Any], Awaitable[bytes]]
+"""What has the browser draw."""
 
 START_SECONDS = 60.0
 RENDER_SECONDS = 20.0
 CLOSE_SECONDS = 2.0
+DOCUMENTS_WAITING = 16
+"""Of which one is made at a time: each has a page of Chromium's for itself."""
 RESTART_SECONDS = 1.0
 WAKE_SECONDS = 0.01
 CHROMIUM_FLAGS = (
@@ -55,6 +60,8 @@ class Images:
     def __init__(self, cached_bytes: int = 32 << 20, waiters: int = 256) -> None:
         self._cache: LRUCache[str, bytes] = LRUCache(cached_bytes, getsizeof=len)
         self._computations = SharedComputations(waiters)
+        self._documents = SharedComputations(min(waiters, DOCUMENTS_WAITING))
+        self._press = asyncio.Lock()
         self._browser: Any = None
         self._failed = asyncio.Event()
         self._ready = asyncio.Event()
@@ -98,22 +105,43 @@ class Images:
         self.hits += data is not None
         return data
 
-    async def render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png") -> bytes:
+    async def render(
+        self, key: str, figure: Callable[[], dict[str, Any]], kind: Format = "png", scale: int = 1
+    ) -> bytes:
         """The picture of `figure` under `key`, which names all that it shows; drawn once, whoever asks at once.
+
+        It is as large as the figure says, with so many pixels to each of its own.
 
         Raises `UnavailableError` where Chromium is missing or does not answer.
         """
-        drawn = self.cached(key)
-        return (
-            drawn if drawn is not None else await self._computations.join(key, lambda: self._render(key, figure, kind))
-        )
 
-    async def _render(self, key: str, figure: Callable[[], dict[str, Any]], kind: Format) -> bytes:
+        async def draw(browser: Any) -> bytes:
+            drawn = figure()
+            data: bytes = await browser.calc_fig(drawn, opts=_options(drawn, kind, scale))
+            return data
+
+        before = self.cached(key)
+        return before if before is not None else await self._computations.join(key, lambda: self._render(key, draw))
+
+    async def document(self, key: str, html: str, foot: str) -> bytes:
+        """A PDF of an HTML document that needs nothing else, made once under `key`; `foot` stands below each page.
+
+        Raises `UnavailableError` where Chromium is missing or does not answer, `OverloadedError` where many wait.
+        """
+
+        async def made() -> bytes:
+            async with self._press:
+                return await self._render(key, lambda browser: printed(browser, html, foot))
+
+        printed_before = self.cached(key)
+        return printed_before if printed_before is not None else await self._documents.join(key, made)
+
+    async def _render(self, key: str, draw: _Draw) -> bytes:
         browser = await self._started()
         try:
             async with asyncio.timeout(RENDER_SECONDS):
                 # A task of its own: a browser that closes cancels those that draw in it.
-                data: bytes = await asyncio.ensure_future(browser.calc_fig(figure(), opts=_options(kind)))
+                data = await asyncio.ensure_future(draw(browser))
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -146,8 +174,10 @@ class Images:
             self._cache[key] = data
 
 
-def _options(kind: Format) -> dict[str, Any]:
-    return {"format": kind, "width": WIDTH, "height": HEIGHT, "scale": 1}
+def _options(figure: dict[str, Any], kind: Format, scale: int = 1) -> dict[str, Any]:
+    layout = figure["layout"]
+    size = {"width": layout.get("width", WIDTH), "height": layout.get("height", HEIGHT)}
+    return {"format": kind, **size, "scale": scale}
 
 
 async def _open() -> Any:
@@ -171,7 +201,7 @@ async def _open() -> Any:
 
 async def _opened(browser: Any) -> None:
     await browser.open()
-    await browser.calc_fig(_TO_WARM_UP, opts=_options("png"))
+    await browser.calc_fig(_TO_WARM_UP, opts=_options(_TO_WARM_UP, "png"))
 
 
 def _retrieve(done: asyncio.Future[Any]) -> None:

@@ -1,54 +1,63 @@
-"""Drawings of stored forecasts in the formats that HTTP knows, each made once."""
+"""Drawings of stored forecasts and days in the formats that HTTP knows, each made once."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import orjson
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from query_api.figure import Style, figure
-from query_api.image import Images
+from query_api.figure import figure
+from query_api.image import Format, Images
 from query_api.projections.fan_charts import ChartRow
+from query_api.style import Style
 
-MediaType = Literal["image/png", "application/json", "image/svg+xml"]
-SAMPLE_TYPES: tuple[MediaType, ...] = ("image/png", "application/json")
-SUBJECT_TYPES: tuple[MediaType, ...] = ("image/png", "image/svg+xml", "application/json")
+MediaType = Literal["image/png", "image/svg+xml", "image/webp", "application/json"]
+PLOT_TYPES: tuple[MediaType, ...] = get_args(MediaType)
+_FORMATS: Mapping[MediaType, Format] = {"image/png": "png", "image/svg+xml": "svg", "image/webp": "webp"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plots:
-    """Pictures and figures of fan charts, from the cache where they have been made before."""
+    """Pictures and figures, from the cache where they have been made before."""
 
     images: Images
 
     async def plot(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes:
-        """Raises `UnavailableError` where a picture is wanted and Chromium is missing."""
-        if media_type == "application/json":
-            return self._figure(row, style)
-        kind: Literal["png", "svg"] = "png" if media_type == "image/png" else "svg"
-        key = _key(row, style, media_type)
-        return await self.images.render(key, lambda: orjson.loads(self._figure(row, style)), kind)
+        """A fan chart. Raises `UnavailableError` where a picture is wanted and Chromium is missing."""
+        return await self.picture(row.chart_id, lambda: figure(row.chart, style), style, media_type)
 
     def drawn(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes | None:
         """What `plot` would return, where it has been made before."""
-        return self.images.cached(_key(row, style, media_type))
+        return self.images.cached(_key(row.chart_id, style, media_type))
 
-    def _figure(self, row: ChartRow, style: Style) -> bytes:
-        key = _key(row, style, "application/json")
+    async def picture(self, of: str, shown: Callable[[], dict[str, Any]], style: Style, media_type: MediaType) -> bytes:
+        """A figure as it is asked for. `of` names all that it shows but for the style.
+
+        Raises `UnavailableError` where a picture is wanted and Chromium is missing.
+        """
+        if media_type == "application/json":
+            return self._figure(of, shown, style)
+        key = _key(of, style, media_type)
+        return await self.images.render(
+            key, lambda: orjson.loads(self._figure(of, shown, style)), _FORMATS[media_type], style.scale
+        )
+
+    def _figure(self, of: str, shown: Callable[[], dict[str, Any]], style: Style) -> bytes:
+        key = _key(of, style, "application/json")
         data = self.images.cached(key)
         if data is None:
-            data = orjson.dumps(figure(row.chart, style))
+            data = orjson.dumps(shown())
             self.images.keep(key, data)
         return data
 
 
-def _key(row: ChartRow, style: Style, media_type: MediaType) -> str:
-    return f"{row.chart_id}/{style.unit}/{style.fan}/{media_type}"
+def _key(of: str, style: Style, media_type: MediaType) -> str:
+    return f"{of}/{style.key}/{media_type}"
 
 
-def preferred(accept: str | None, offers: Sequence[MediaType]) -> MediaType | None:
+def preferred(accept: str | None, offers: Sequence[str]) -> str | None:
     """The offer that an Accept header likes best, the first for ``*/*`` and for none; None where none will do.
 
     A range that names a type outranks one with a wildcard, as RFC 9110 says. Of offers that are liked alike the first.

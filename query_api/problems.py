@@ -1,12 +1,15 @@
 """Errors as RFC 9457 problem documents, with a `detail` for a person and a `code` for programs.
 
-Under the paths of the Nightscout site they are what Nightscout's clients know, under those of GluRPC what GluRPC's do.
+Under the paths of the Nightscout site they are what Nightscout's clients know, under those of GluRPC what GluRPC's do,
+under those of FHIR OperationOutcomes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -17,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from query_api import fhir
 from schemas import errors
 from schemas.errors import ClientGoneError, GlucastError
 
@@ -25,6 +29,7 @@ STATUS: Sequence[tuple[type[GlucastError], int]] = (
     (errors.RejectedError, 422),
     (errors.UnknownHandleError, 404),
     (errors.NoForecastError, 404),
+    (errors.NoReadingsError, 404),
     (errors.OverloadedError, 503),
     (errors.UnavailableError, 503),
 )
@@ -81,6 +86,16 @@ class GlurpcError(BaseModel):
     detail: str | list[Invalid]
 
 
+_FHIR = re.compile(r"/subjects/[^/]+/fhir(/.*)?")
+_ISSUES = {401: "login", 403: "forbidden", 404: "not-found", 413: "too-long", 429: "throttled", 503: "transient"}
+"""FHIR's types of issues by status; all others are invalid, or exceptions of ours."""
+
+
+def is_fhir(path: str) -> bool:
+    """Whether a path belongs to FHIR, whose errors are OperationOutcomes."""
+    return _FHIR.fullmatch(path) is not None
+
+
 GLURPC = "/glurpc"
 _GLURPC_WORDS = {"api_key_required": "API key required", "unknown_handle": "Handle not found or expired"}
 """GluRPC's own, by the code of the problem: its clients show them or look for them."""
@@ -96,6 +111,9 @@ def answer_of(
 ) -> Response:
     """The error in the form that who asks for this path expects."""
     document: BaseModel
+    if is_fhir(scope["path"]):
+        issue = _ISSUES.get(status, "exception" if status >= 500 else "invalid")
+        return Response(orjson.dumps(fhir.outcome(detail, issue)), status, headers, media_type=fhir.MEDIA_TYPE)
     if is_nightscout(scope["path"]):
         document = NightscoutError(status=status, message=HTTPStatus(status).phrase, description=detail)
     elif is_glurpc(scope["path"]):

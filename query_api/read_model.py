@@ -20,6 +20,7 @@ from query_api.event_log import EventLog
 from query_api.event_place import tag_of
 from query_api.projections.alerts import Alerts
 from query_api.projections.fan_charts import ChartRow, FanChartLog, FanCharts
+from query_api.projections.glucose_days import GlucoseDays
 from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
 from query_api.projections.requests import Requests
@@ -64,12 +65,14 @@ class ReadModel:
         self.uploads = Uploads(store)
         self.scores = Scores(store)
         self.alerts = Alerts(store)
+        self.days = GlucoseDays(store)
         self.readings = Readings(store, self._forget)
         self.requests = Requests()
         self.webhooks, self.deliveries = Webhooks(store), Deliveries(store)
         projections: tuple[Projection, ...] = (
             *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.alerts,
             self.webhooks, self.deliveries,
+            self.days,
             self.requests,
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
@@ -80,6 +83,7 @@ class ReadModel:
         self.scores.forget(subject_id)
         self.alerts.forget(subject_id)
         self.deliveries.forget(subject_id)
+        self.days.forget(subject_id, up_to_ms)
 
     @property
     def followed(self) -> tuple[str, ...]:

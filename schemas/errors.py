@@ -16,6 +16,7 @@ GlucastError
 │   └── OutOfRangeError       a sample outside those that a handle has
 ├── UnknownHandleError        nothing is stored under this handle
 ├── NoForecastError           a subject has no forecast yet; the text says why
+├── NoReadingsError           a subject has no readings in the time that is asked about; the text says which there are
 ├── OverloadedError           a lane is full; try again after `retry_after_seconds`
 ├── UnavailableError          the broker or a worker cannot answer now; the work may still be under way
 ├── StorageError             a disk takes no more; what could not be written is done again when it does
@@ -125,6 +126,12 @@ class NoForecastError(GlucastError):
         """`expected`: when the next one can be made, if readings come every five minutes; None where nobody knows."""
         super().__init__(text)
         self.expected = expected
+
+
+class NoReadingsError(GlucastError):
+    """A subject has no readings in the time that is asked about, and which there are."""
+
+    code = "no_readings"
 
 
 class OverloadedError(GlucastError):

@@ -11,6 +11,8 @@ from schemas.lanes import Lane
 
 SERIES_TABLE = "series"
 SUBJECTS_TABLE = "subjects"
+DAYS_TABLE = "days"
+"""Of the ingest role: a `schemas.glucose_day.GlucoseDay` a subject and day, for reports."""
 FAN_CHART_TABLES: dict[Lane, str] = {
     "interactive": "fan-charts-interactive",
     "live": "fan-charts-live",
@@ -80,6 +82,21 @@ def trial_key(subject_id: str) -> str:
 def handle_key(handle: str, index: int, model_fingerprint: str) -> ChartKey:
     """The row of a sample."""
     return ChartKey(_HANDLE, handle, str(index), model_fingerprint[:MODEL_DIGITS])
+
+
+def days_prefix(subject_id: str) -> str:
+    """What the keys of a subject's days begin with."""
+    return f"{subject_id}/"
+
+
+def day_key(subject_id: str, day: int) -> str:
+    """The row of a day, counted since 1970 in UTC."""
+    return f"{days_prefix(subject_id)}{day}"
+
+
+def day_of(key: str) -> int:
+    """The day of a key that `day_key` made. Raises ValueError for any other."""
+    return int(key.rpartition("/")[2])
 
 
 def subject_key(subject_id: str, slot: int, history_steps: int, model_fingerprint: str) -> ChartKey:

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
         60.0, ge=0, le=600, description="How often ingest looks whether readings stay away; 0: never."
     )
     max_late_minutes: int = Field(120, ge=0, le=480, description="Forecasts are issued again for readings so late.")
+    report_days: int = Field(
+        14, ge=1, le=90, description="Days of readings kept for reports, 0.6 kB a day and subject in ingest and API."
+    )
 
     # inference
     batch_size: int = Field(

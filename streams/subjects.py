@@ -28,6 +28,7 @@ from schemas.alert import AlertState
 from schemas.arrival import WatchState
 from schemas.errors import ConfigurationError, MalformedRecordError, UnavailableError
 from schemas.fan_chart_row import from_row
+from schemas.glucose_day import GlucoseDay
 from schemas.reading import ERASE, ReadingOutcome
 from schemas.score_state import SUMMED_STEPS, ScoreState
 from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, WATCH_TABLE, subject_prefix
@@ -231,6 +232,8 @@ def _decoder(topic: Topic, settings: Settings) -> Callable[[bytes], bytes]:
         return lambda value: _window(RollingWindow.from_bytes(value, settings.max_late_minutes))
     if topic == topology.SCORES_CHANGELOG:
         return lambda value: _scores(ScoreState.from_bytes(value))
+    if topic == topology.DAYS_CHANGELOG:
+        return lambda value: _day(GlucoseDay.from_bytes(value))
     if topic == topology.ALERTS_CHANGELOG:
         return lambda value: AlertState.from_json(value).to_json()
     if topic == topics.changelog(topology.app_id("calc"), WATCH_TABLE):
@@ -251,6 +254,16 @@ def _scores(state: ScoreState) -> bytes:
     return orjson.dumps(
         {"model": state.model.hex(), "scored": state.scored, "unmeasured": state.unmeasured, "days": days}
     )
+
+
+def _day(day: GlucoseDay) -> bytes:
+    """By the time of day in UTC: the day itself is in the row's key."""
+    readings = [
+        {"time": slot_time(slot, 0).strftime("%H:%MZ"), "glucose_mgdl": centi / 100}
+        for slot, centi in enumerate(day.centi)
+        if centi
+    ]
+    return orjson.dumps({"offset_minutes": day.zone_minutes, "readings": readings})
 
 
 def _checked_json(value: bytes) -> bytes:

@@ -31,6 +31,7 @@ from schemas import topics
 from schemas.lanes import Lane
 from schemas.tables import (
     ALERTS_TABLE,
+    DAYS_TABLE,
     DELETIONS_TABLE,
     FAN_CHART_TABLES,
     SCORES_TABLE,
@@ -84,6 +85,7 @@ CHART_CHANGELOGS: dict[Lane, Topic] = {
 SCORES_CHANGELOG = topics.changelog(app_id("calc"), SCORES_TABLE)
 
 ALERTS_CHANGELOG: Topic = topics.changelog(app_id("calc"), ALERTS_TABLE)
+DAYS_CHANGELOG = topics.changelog(app_id("ingest"), DAYS_TABLE)
 
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
@@ -93,8 +95,8 @@ STEPS: tuple[Step, ...] = (
     Step("window", "ingest", (topics.READINGS,),
          (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL, topics.CACHE_COMMANDS,
           topics.ARRIVALS),
-         (SUBJECTS_TABLE,),
-         "keeps a rolling window a subject and asks for the forecast that each new reading allows"),
+         (SUBJECTS_TABLE, DAYS_TABLE),
+         "keeps a subject's rolling window and days, and asks for the forecast that each new reading allows"),
     Step("request", "ingest", (topics.DEMANDS,),
          (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL, topics.REQUEST_OUTCOMES), (SERIES_TABLE,),
          "turns a demand into requests that carry their window"),
@@ -113,7 +115,7 @@ STEPS: tuple[Step, ...] = (
          (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE, WATCH_TABLE),
          "deletes and restores fan charts; settings and snooze of alerts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, topics.WEBHOOKS,
+         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, DAYS_CHANGELOG, topics.WEBHOOKS,
           topics.WEBHOOK_DELIVERIES, topics.UPLOAD_OUTCOMES,
           topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),

@@ -6,7 +6,7 @@ import zoneinfo
 
 from schemas.errors import ImplausibleError
 
-_OFFSET = re.compile(r"([+-])(\d{2}):(\d{2})(?::(\d{2}))?")
+_OFFSET = re.compile(r"([+-])(\d{2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 _WALL_EPOCH = datetime.datetime(1970, 1, 1)
 
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agents.core import fingerprint
 from agents.core.rolling_window import RollingWindow
-from agents.ingest import subject_expiry
+from agents.ingest import glucose_days, subject_expiry
 from agents.work import Message, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
@@ -83,7 +83,13 @@ def forgotten(work: Work, subject_id: str) -> tuple[str, str] | None:
     return order, _FORGOTTEN[order]
 
 
-def carry_out(work: Work, order: Order, subject_id: str, late_slots: int) -> None:
+def began_ms(work: Work, subject_id: str) -> int:
+    """When what begins with this message begins: by its time, and after the last order whatever that says."""
+    marker = _marker(work, subject_id)
+    return max(work.message.timestamp_ms, 0 if marker is None else marker.time_ms + 1)
+
+
+def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report_days: int) -> None:
     """Forget the readings before this message, and have the forecasts that were made of them removed."""
     message = work.message
     marker = _marker(work, subject_id)
@@ -93,8 +99,10 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int) -> Non
         window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > message.offset}
         window.displaced = [each for each in window.displaced if each.held.message_offset > message.offset]
         window.hours = {}
+        glucose_days.forget(work, subject_id)
         if window.slots:
             work.put(TABLE, subject_id, window.to_bytes())
+            glucose_days.remember_all(work, subject_id, window, report_days, began_ms(work, subject_id))
         else:
             work.delete(TABLE, subject_id)
             if order == "erased":

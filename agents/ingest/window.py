@@ -14,7 +14,7 @@ from agents.core.local_time import offset_text
 from agents.core.past_hours import HOURS_VERSION
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
-from agents.ingest import subject_expiry, subject_reset
+from agents.ingest import glucose_days, subject_expiry, subject_reset
 from agents.work import Message, StepFunction, Work
 from schemas.arrival import TICK, TICK_KEY, Arrival
 from schemas.errors import MalformedRecordError
@@ -27,7 +27,8 @@ from schemas.topics import ARRIVALS, BACKFILL, LIVE, READING_OUTCOMES, READINGS
 
 
 class WindowSettings(Protocol):
-    """How late or early a reading may be, how its forecast is sampled, and how long who is silent is remembered."""
+    """How late or early a reading may be, how long reports look back and who is silent is remembered, and how forecasts
+    are sampled."""
 
     @property
     def max_late_minutes(self) -> int: ...
@@ -35,6 +36,9 @@ class WindowSettings(Protocol):
     def max_clock_skew_seconds(self) -> float: ...
     @property
     def subject_kept_days(self) -> int: ...
+
+    @property
+    def report_days(self) -> int: ...
     @property
     def model(self) -> Sampling: ...
 
@@ -51,7 +55,7 @@ def build(settings: WindowSettings) -> StepFunction:
         if (order := subject_reset.order_of(message)) is not None:
             whose = subject_reset.subject_of(message)
             if not _rerouted(work, whose):
-                subject_reset.carry_out(work, order, whose, late_slots)
+                subject_reset.carry_out(work, order, whose, late_slots, settings.report_days)
             return
         if not message.value and TICK in message.headers:
             tick = Arrival(what="tick", came_ms=message.timestamp_ms)
@@ -83,6 +87,8 @@ def build(settings: WindowSettings) -> StepFunction:
         verdict, changed = window.accept(slot, held, work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
+            began_ms = subject_reset.began_ms(work, reading.subject_id)
+            glucose_days.remember(work, reading.subject_id, window, slot, settings.report_days, began_ms)
         subject_expiry.note(work, reading.subject_id, settings.subject_kept_days)
         outcome = ReadingOutcome(
             outcome_id=outcome_id,

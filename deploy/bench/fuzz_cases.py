@@ -27,17 +27,18 @@ from schemas.command import CacheCommand, ForecastDemand
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import to_row
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
-from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS, STEP, STEP_SECONDS
+from schemas.glucose_day import GlucoseDay
+from schemas.grid import CENTI, HORIZON_STEPS, PAST_POINTS, STEP, STEP_SECONDS, STEPS_A_DAY
 from schemas.outcome import RequestOutcome
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
 from schemas.score_state import ScoreState
 from schemas.series import Series
-from schemas.tables import handle_key, subject_key
+from schemas.tables import day_key, handle_key, subject_key
 from schemas.topics import Topic
 from schemas.upload import ProcessingWarnings, UploadOutcome
 from schemas.webhook import Delivery, Webhook
-from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, SCORES_CHANGELOG, STEPS
+from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, DAYS_CHANGELOG, SCORES_CHANGELOG, STEPS
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -218,6 +219,13 @@ def score_state(number: int, good: bool) -> bytes:
     return state.to_bytes()
 
 
+def glucose_day(number: int, good: bool) -> bytes:
+    level = 9_000 + number % 9_000 + (0 if good else 1)
+    return GlucoseDay(
+        _time_ms(number), 60, (level,) * (number % STEPS_A_DAY) + (0,) * (STEPS_A_DAY - number % STEPS_A_DAY)
+    ).to_bytes()
+
+
 def restore(number: int, good: bool) -> CacheCommand:
     kept = chart(number | 1, good)  # of a sample
     return CacheCommand(
@@ -315,6 +323,7 @@ KINDS: Sequence[Kind] = (
     Kind(topics.ARRIVALS, _of(arrival, "subject_id"), arrival, 4),
     Kind(SCORES_CHANGELOG, lambda number, good: f"subject-{number}", score_state, 2),
     Kind(ALERTS_CHANGELOG, lambda number, good: f"subject-{number}", alert_state, 2),
+    Kind(DAYS_CHANGELOG, lambda number, good: day_key(f"subject-{number}", 20_000), glucose_day, 2),
     Kind(topics.UPLOAD_OUTCOMES, _of(upload_outcome, "upload_id"), upload_outcome, 4),
     Kind(topics.READING_OUTCOMES, _of(reading_outcome, "subject_id"), reading_outcome, 4),
     Kind(topics.FAN_CHARTS, _of(chart, "series_key"), chart, 2),

@@ -7,8 +7,19 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from starlette.responses import FileResponse, JSONResponse
 
+from query_api import fhir
 from query_api.access import CLOSED, Access, access, declared_access
-from query_api.problems import MEDIA_TYPE, GlurpcError, NightscoutError, Problem, is_glurpc, is_nightscout, status_of
+from query_api.problems import (
+    MEDIA_TYPE,
+    GlurpcError,
+    NightscoutError,
+    Problem,
+    is_fhir,
+    is_glurpc,
+    is_nightscout,
+    status_of,
+)
+from query_api.routers import subjects
 from query_api.routers.page import DASHBOARD, SHORT
 
 router = APIRouter(include_in_schema=False)
@@ -38,6 +49,7 @@ def described(app: FastAPI) -> dict[str, Any]:
     for error in (Problem, NightscoutError, GlurpcError):
         described_error = error.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= described_error.pop("$defs", {}) | {error.__name__: described_error}
+    schemas |= subjects.COMPONENTS
     document["components"]["securitySchemes"] = _KEYS
     for theirs in ("HTTPValidationError", "ValidationError"):
         schemas.pop(theirs, None)
@@ -61,7 +73,7 @@ def described(app: FastAPI) -> dict[str, Any]:
 
 
 _TEXTS = {
-    404: "There is nothing of the kind, or no forecast; the text says why.",
+    404: "There is nothing of the kind, no forecast or no readings; the text says why.",
     406: "`Accept` names nothing that this operation can answer with.",
     413: "The body is larger than this operation takes.",
     415: "The body is compressed in a way that this operation does not know.",
@@ -87,6 +99,8 @@ def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
 
 def _form_of(path: str) -> dict[str, Any]:
     """The content of an error under a path."""
+    if is_fhir(path):
+        return {fhir.MEDIA_TYPE: {"schema": {"type": "object", "description": "An OperationOutcome."}}}
     if not is_nightscout(path) and not is_glurpc(path):
         return {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     error = NightscoutError if is_nightscout(path) else GlurpcError

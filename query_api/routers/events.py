@@ -9,7 +9,8 @@ from starlette.responses import Response
 from query_api.access import access
 from query_api.callers import key_of, may_still
 from query_api.event_streams import HEADERS, Client
-from query_api.routers.subjects import InUnit, Subject, Uses
+from query_api.routers.drawing import InUnit
+from query_api.routers.subjects import Subject, Uses
 from query_api.services import Services
 from schemas.errors import OverloadedError, UnavailableError
 from schemas.reading import Unit

@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
-from query_api.figure import Style
 from query_api.pipeline_status import PipelineStatus
 from query_api.problems import GLURPC
 from query_api.routers import cache, operations, samples
 from query_api.services import Services, services_of, while_connected
+from query_api.style import Style
 from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.lanes import LANES
 from schemas.topics import FORECASTS, LANE_TOPICS
@@ -52,19 +52,19 @@ class PlotRequest(BaseModel):
     force_calculate: StrictBool = Field(False, description="Compute again; the same input gives the same samples.")
 
 
-class ConvertAnswer(BaseModel):
+class GlurpcConverted(BaseModel):
     csv_content: str | None = None
     error: str | None = None
 
 
-class ProcessAnswer(BaseModel):
+class GlurpcProcessed(BaseModel):
     handle: str | None = None
     total_samples: int | None = None
     warnings: ProcessingWarnings = ProcessingWarnings()
     error: str | None = None
 
 
-class QuickPlotAnswer(BaseModel):
+class GlurpcQuickPlot(BaseModel):
     plot_data: dict[str, Any] = Field(description="The Plotly figure; empty where there is an error.")
     warnings: ProcessingWarnings = ProcessingWarnings()
     error: str | None = None
@@ -77,7 +77,7 @@ class Figure(BaseModel):
     layout: dict[str, Any]
 
 
-class Health(BaseModel):
+class GlurpcHealth(BaseModel):
     """Exactly GluRPC's fields: its client takes no others. Figures of requests are this replica's."""
 
     status: str
@@ -105,43 +105,43 @@ class Health(BaseModel):
     calc_queue_capacity: int = Field(description="Messages that calc holds in memory; more wait in Kafka.")
 
 
-@router.post("/convert_to_unified", response_model=ConvertAnswer)
+@router.post("/convert_to_unified", response_model=GlurpcConverted)
 @access(
     "everybody",
     body_bytes=samples.upload_body_bytes,
     own_rate="convert_rate_limit",
     raises=(MessageTooLargeError, OverloadedError),
 )
-async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
+async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> GlurpcConverted:
     """The whole file as unified CSV; a file that cannot be used is 200 with `error`."""
     try:
         converted = await samples.convert_to_unified(request, uses, file)
     except RejectedError as error:
-        return ConvertAnswer(error=_reason(error))
-    return ConvertAnswer(csv_content=converted.csv_content)
+        return GlurpcConverted(error=_reason(error))
+    return GlurpcConverted(csv_content=converted.csv_content)
 
 
-@router.post("/process_unified", response_model=ProcessAnswer)
+@router.post("/process_unified", response_model=GlurpcProcessed)
 @access(
     "key",
     scope="write",
     body_bytes=samples.upload_body_bytes,
     raises=(MessageTooLargeError, UnavailableError, OverloadedError),
 )
-async def process_unified(request: Request, uses: Uses, question: ProcessRequest) -> ProcessAnswer:
+async def process_unified(request: Request, uses: Uses, question: ProcessRequest) -> GlurpcProcessed:
     """Take a file in and say its handle; a file that cannot be used is 200 with `error`."""
 
-    async def accepted() -> ProcessAnswer:
+    async def accepted() -> GlurpcProcessed:
         raw = await samples.file_in(uses, question.csv_base64)
         outcome = await uses.submit.upload(raw, force=question.force_calculate)
-        return ProcessAnswer(
+        return GlurpcProcessed(
             handle=outcome.handle, total_samples=outcome.total_samples, warnings=_warnings(outcome.warnings)
         )  # fmt: skip
 
     try:
         return await while_connected(request, accepted())
     except RejectedError as error:
-        return ProcessAnswer(error=_reason(error))
+        return GlurpcProcessed(error=_reason(error))
 
 
 @router.post("/draw_a_plot", response_model=Figure)
@@ -163,7 +163,7 @@ async def draw_a_plot(request: Request, uses: Uses, question: PlotRequest) -> Re
     return Response(await while_connected(request, drawn()), media_type="application/json")
 
 
-@router.post("/quick_plot", response_model=QuickPlotAnswer)
+@router.post("/quick_plot", response_model=GlurpcQuickPlot)
 @access(
     "key",
     scope="write",
@@ -212,15 +212,15 @@ async def cache_management(
         return await cache.stored_now(uses, False, str(error), 0)
 
 
-@router.get("/health", response_model=Health)
+@router.get("/health", response_model=GlurpcHealth)
 @access("everybody", counted=False)
-async def health(uses: Uses) -> Health:
+async def health(uses: Uses) -> GlurpcHealth:
     whole, pipeline, settings = await operations.health(uses), await uses.pipeline.status(), uses.settings
     times = [1000 * seconds for seconds in uses.metrics.recent_seconds] or [0.0]
     by_lane = {lane: pipeline.waiting.get(topic.name, 0) for lane, topic in LANE_TOPICS.items()}
     inference, calc = sum(by_lane.values()), sum(pipeline.waiting.get(topic.name, 0) for topic in FORECASTS.values())
     inference_capacity, calc_capacity = len(LANES) * settings.lane_capacity, settings.stream_buffer_maxsize
-    return Health(
+    return GlurpcHealth(
         status=whole.status,
         load_status=load_of(max(inference / inference_capacity, calc / calc_capacity)),
         cache_size=whole.cache_size,

@@ -9,9 +9,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from query_api.access import access
-from query_api.figure import Style, figure
+from query_api.figure import figure
 from query_api.past_forecast import past_forecast
-from query_api.routers.subjects import InUnit, Moment, Subject, Uses
+from query_api.routers.drawing import InUnit
+from query_api.routers.subjects import Moment, Subject, Uses
+from query_api.style import Style
 from query_api.units import document
 from schemas.errors import NoForecastError
 from schemas.fan_chart import FanChart

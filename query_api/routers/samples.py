@@ -8,17 +8,17 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, File, Header, Request, UploadFile
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
-from starlette.exceptions import HTTPException
+from pydantic import BaseModel, ConfigDict, Field, Strict, StrictBool, StrictInt
 from starlette.responses import Response
 
 from agents.core.fingerprint import upload_id as upload_id_of
 from query_api.access import access
-from query_api.figure import Style
 from query_api.known_answers import remember
-from query_api.plots import SAMPLE_TYPES, MediaType, preferred
+from query_api.plots import PLOT_TYPES, MediaType
 from query_api.projections.fan_charts import ChartRow
+from query_api.routers.drawing import PICTURES, Height, Scale, Timezone, Width, checked, one_of
 from query_api.services import Services, services_of, while_connected
+from query_api.style import HEIGHT, WIDTH, Style, Theme
 from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.reading import Unit
 from schemas.upload import ProcessingWarnings, UploadOutcome
@@ -51,6 +51,20 @@ class PlotQuestion(Question):
     handle: str = Field(min_length=1, max_length=128)
     unit: Unit = Field("mg/dL", description="Unit of the plot.")
     index: StrictInt = Field(description="0: last hour with its truth; negative: earlier; 12: the real forecast.")
+    theme: Theme = Field("light", description="Colours for light or for dark surroundings.")
+    timezone: Timezone = None
+    width: Annotated[Width, Strict()] = WIDTH
+    height: Annotated[Height, Strict()] = HEIGHT
+    scale: Annotated[Scale, Strict()] = 1
+
+    def style(self) -> Style:
+        """Raises `ImplausibleError` for a zone that does not exist."""
+        return checked(
+            Style(
+                self.unit, theme=self.theme, timezone=self.timezone, width=self.width, height=self.height,
+                scale=self.scale,
+            )
+        )  # fmt: skip
 
 
 class ConvertAnswer(BaseModel):
@@ -100,7 +114,7 @@ async def process_unified(request: Request, uses: Uses, question: FileQuestion) 
 
 @router.post(
     "/draw_a_plot",
-    responses={200: {"content": {"image/png": {}, "application/json": {}}}},
+    responses=PICTURES,
     response_class=Response,
 )
 @access("key", scope="read", raises=(406, RejectedError, UnknownHandleError, UnavailableError, OverloadedError))
@@ -110,18 +124,16 @@ async def draw_a_plot(
     question: PlotQuestion,
     accept: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
-    """One sample's forecast: a PNG, or for `Accept: application/json` the Plotly figure."""
-    media_type = preferred(accept, SAMPLE_TYPES)
-    if media_type is None:
-        raise HTTPException(406, f"plots come as {' or '.join(SAMPLE_TYPES)}")
+    """One sample's forecast: a PNG, an SVG, a WebP or the Plotly figure, as `Accept` says."""
+    media_type, style = one_of(accept, None, PLOT_TYPES), question.style()
 
     async def drawn() -> bytes:
         row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
-        return await uses.plots.plot(row, Style(question.unit), media_type)
+        return await uses.plots.plot(row, style, media_type)
 
     answer = await while_connected(request, drawn())
     if not question.force_calculate:
-        remember(request, _Drawing(question.handle, question.index, Style(question.unit), media_type))
+        remember(request, _Drawing(question.handle, question.index, style, media_type))
     return _drawing(answer, media_type)
 
 

@@ -2,23 +2,25 @@
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
 from query_api.callers import key_of
-from query_api.figure import Style
 from query_api.known_answers import remember
-from query_api.plots import SUBJECT_TYPES, MediaType, preferred
+from query_api.plots import MediaType
+from query_api.present import Present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
+from query_api.routers.drawing import PICTURES, AsType, InStyle, InUnit
 from query_api.scorecard import Scorecard, scorecard
 from query_api.services import Services, services_of, while_connected
+from query_api.style import Style
 from query_api.subject_forecast import forecast_of
 from query_api.units import document
 from schemas.errors import NoForecastError, OverloadedError, RejectedError, UnavailableError
@@ -30,7 +32,6 @@ from streams.subjects import Remains, remains
 router = APIRouter(tags=["subjects"])
 Uses = Annotated[Services, Depends(services_of)]
 Subject = Annotated[SubjectId, Path(description="Whose glucose it is, as the integration names them.")]
-InUnit = Annotated[Unit, Query(description="Unit of every glucose value in the answer.")]
 
 
 def _no_number(text: object) -> object:
@@ -60,12 +61,22 @@ class ReadingsAnswer(BaseModel):
     rejected: list[Rejection]
 
 
-def _readings_schema() -> dict[str, Any]:
-    """Of one reading, several, or several in an object; the subject stands in the path already."""
-    one = Reading.model_json_schema()
-    one["required"] = [name for name in one["required"] if name != "subject_id"]
-    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_READINGS}
-    return {"anyOf": [one, many, {"type": "object", "required": ["readings"], "properties": {"readings": many}}]}
+def _sent_reading() -> dict[str, Any]:
+    """A reading whose subject stands in the path already."""
+    schema = Reading.model_json_schema()
+    schema["required"] = [name for name in schema["required"] if name != "subject_id"]
+    return schema | {"title": "SentReading"}
+
+
+_SENT = {"$ref": "#/components/schemas/SentReading"}
+_MANY = {"type": "array", "items": _SENT, "minItems": 1, "maxItems": MOST_READINGS}
+COMPONENTS: Mapping[str, dict[str, Any]] = {
+    "SentReading": _sent_reading(),
+    "SentReadings": {
+        "title": "SentReadings", "type": "object", "required": ["readings"], "properties": {"readings": _MANY},
+    },
+}  # fmt: skip
+"""Schemas of bodies that are read here and not by the framework."""
 
 
 @router.post(
@@ -78,7 +89,7 @@ def _readings_schema() -> dict[str, Any]:
             "description": 'One reading, a list of them, or {"readings": [...]}; `subject_id` may be left out.',
             "content": {
                 "application/json": {
-                    "schema": _readings_schema(),
+                    "schema": {"anyOf": [_SENT, _MANY, {"$ref": "#/components/schemas/SentReadings"}]},
                     "example": {"time": "2026-01-01T08:00:00+01:00", "glucose": 6.4, "unit": "mmol/L"},
                 }
             },
@@ -92,7 +103,7 @@ async def publish_readings(request: Request, uses: Uses, subject_id: Subject) ->
     readings, rejected = [], []
     for position, item in enumerate(items):
         try:
-            readings.append(_reading(subject_id, item))
+            readings.append(reading_of(subject_id, item))
         except RejectedError as error:
             rejected.append(Rejection(position=position, reason=str(error)))
     if not readings:
@@ -120,7 +131,8 @@ def _items(body: bytes) -> list[Any]:
     return items
 
 
-def _reading(subject_id: str, item: Any) -> Reading:
+def reading_of(subject_id: str, item: Any) -> Reading:
+    """A reading from what was sent of it. Raises `RejectedError` with what has to change."""
     if not isinstance(item, dict):
         raise RejectedError("a reading is an object with time and glucose")
     if item.get("subject_id", subject_id) != subject_id:
@@ -142,17 +154,31 @@ def _reading(subject_id: str, item: Any) -> Reading:
 
 
 class ForecastAnswer(BaseModel):
-    """A FanChart (schemas/json) and its age; in mmol/L the names of glucose fields end in `_mmoll`."""
+    """A FanChart (schemas/json) and its age. In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
+
+    Numbers are one a target time; quantiles one row a level.
+    """
 
     model_config = ConfigDict(extra="allow")
     chart_id: str
     subject_id: str
-    issue_time: datetime.datetime
+    model: str
+    simulated: bool
+    issue_time: datetime.datetime = Field(description="Time of the last known point.")
     first_target_time: datetime.datetime
     step_seconds: int
+    past_mgdl: list[float] = []
+    median_mgdl: list[float] = []
+    quantile_levels: list[float] = Field(description="Beside the median.")
+    quantiles_mgdl: list[list[float]] = []
+    p_below_54: list[float]
+    p_below_70: list[float]
+    p_above_180: list[float]
+    p_above_250: list[float]
     age_seconds: int
     valid_until: datetime.datetime
     newest_reading_time: datetime.datetime | None
+    disclaimer: str
 
 
 class HistoryAnswer(BaseModel):
@@ -231,35 +257,31 @@ async def forecast(
 @router.get(
     "/subjects/{subject_id}/forecast/plot",
     response_class=Response,
-    responses={
-        200: {"content": {media_type: {} for media_type in SUBJECT_TYPES}},
-        304: {"description": "It is the one that `If-None-Match` names."},
-    },
+    responses=PICTURES | {304: {"description": "It is the one that `If-None-Match` names."}},
 )
 @access("key", scope="read", whose="path", raises=(406, NoForecastError, UnavailableError, OverloadedError))
 async def forecast_plot(
     request: Request,
     uses: Uses,
     subject_id: Subject,
-    unit: InUnit = "mg/dL",
+    style: InStyle,
+    media_type: AsType,
     epistemic: Annotated[
         bool, Query(description="Only what the model does not know: the spread of its draws.")
     ] = False,
-    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+    age: Annotated[bool, Query(description="Write on it when it was drawn, and how old the data were then.")] = False,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The present forecast drawn: PNG, SVG or the Plotly figure, as `Accept` says."""
-    media_type = preferred(accept, SUBJECT_TYPES)
-    if media_type is None:
-        raise HTTPException(406, f"plots come as {', '.join(SUBJECT_TYPES)}")
+    """The present forecast drawn: PNG, SVG, WebP or the Plotly figure, as `Accept` or `format` says."""
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
-    wanted = _Plot(subject_id, Style(unit, fan), media_type)
-    row = forecast_of(uses, subject_id).row
-    if if_none_match == wanted.tag(row):
-        return wanted.unchanged(row)
-    data = await while_connected(request, uses.plots.plot(row, wanted.style, media_type))
+    wanted = _Plot(subject_id, dataclasses.replace(style, fan=fan), age, media_type)
+    found = forecast_of(uses, subject_id)
+    drawn = wanted.of(found)
+    if if_none_match == drawn.tag:
+        return drawn.unchanged()
+    data = await while_connected(request, uses.plots.plot(found.row, drawn.style, media_type))
     remember(request, wanted)
-    return wanted.drawing(row, data)
+    return drawn.answer(data)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -268,29 +290,45 @@ class _Plot:
 
     subject_id: str
     style: Style
+    tells_age: bool
     media_type: MediaType
 
-    def tag(self, row: ChartRow) -> str:
-        return _tag(row, self.style.unit, self.style.fan, self.media_type)
-
-    def _headers(self, row: ChartRow) -> dict[str, str]:
-        return {"ETag": self.tag(row), "Vary": "Accept"}
-
-    def unchanged(self, row: ChartRow) -> Response:
-        return Response(status_code=304, headers=self._headers(row))
-
-    def drawing(self, row: ChartRow, data: bytes) -> Response:
-        return Response(data, media_type=self.media_type, headers=self._headers(row))
+    def of(self, found: Present) -> "_Drawn":
+        """As it is now."""
+        minutes = found.age_seconds // 60 if self.tells_age else None
+        return _Drawn(found.row, dataclasses.replace(self.style, age_minutes=minutes), self.media_type)
 
     def answer(self, uses: Services, if_none_match: str | None) -> Response | None:
         try:
-            row = forecast_of(uses, self.subject_id).row
+            drawn = self.of(forecast_of(uses, self.subject_id))
         except (NoForecastError, UnavailableError):
             return None  # the route says why
-        if if_none_match == self.tag(row):
-            return self.unchanged(row)
-        data = uses.plots.drawn(row, self.style, self.media_type)
-        return None if data is None else self.drawing(row, data)
+        if if_none_match == drawn.tag:
+            return drawn.unchanged()
+        data = uses.plots.drawn(drawn.row, drawn.style, self.media_type)
+        return None if data is None else drawn.answer(data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Drawn:
+    """One forecast in one style."""
+
+    row: ChartRow
+    style: Style
+    media_type: MediaType
+
+    @property
+    def tag(self) -> str:
+        return _tag(self.row, self.style.key, self.media_type)
+
+    def unchanged(self) -> Response:
+        return Response(status_code=304, headers=self._headers())
+
+    def answer(self, data: bytes) -> Response:
+        return Response(data, media_type=self.media_type, headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        return {"ETag": self.tag, "Vary": "Accept"}
 
 
 @router.get("/subjects/{subject_id}/forecasts", response_class=Response, responses={200: {"model": HistoryAnswer}})

@@ -14,7 +14,8 @@ from starlette.websockets import WebSocket
 
 from query_api.access import CLOSED, SMALL_BODY_BYTES, UNKNOWN, Access, access, access_for, declared_access
 from query_api.app import create_app
-from query_api.problems import is_glurpc, is_nightscout
+from query_api.problems import is_fhir, is_glurpc, is_nightscout
+from query_api.routers.fhir import BUNDLE_BODY_BYTES
 from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, ENTRIES_BODY_BYTES
 from query_api.routers.samples import upload_body_bytes
 from query_api.routers.subjects import READINGS_BODY_BYTES
@@ -50,6 +51,8 @@ LARGE = {
     "/glurpc/process_unified": upload_body_bytes,
     "/glurpc/quick_plot": upload_body_bytes,
     "/subjects/{subject_id}/readings": READINGS_BODY_BYTES,
+    "/subjects/{subject_id}/fhir/$submit-cgm-bundle": BUNDLE_BODY_BYTES,
+    "/subjects/{subject_id}/fhir/Bundle/$submit-cgm-bundle": BUNDLE_BODY_BYTES,
 }
 
 
@@ -248,7 +251,8 @@ async def test_openapi_tells_what_the_gate_answers(app: FastAPI, stranger: Clien
             for status in expected:
                 (media_type,) = operation["responses"][status]["content"]
                 of_others = is_nightscout(path) or is_glurpc(path)
-                assert media_type == ("application/json" if of_others else "application/problem+json")
+                ours = "application/fhir+json" if is_fhir(path) else "application/problem+json"
+                assert media_type == ("application/json" if of_others else ours)
             if access.audience == "key":
                 assert operation["x-glucast-scope"] == (access.scope or "any")
                 assert ({} in operation["security"]) == (not is_nightscout(path)), "keys may be off, but not there"

@@ -1,17 +1,25 @@
 """What the plot shows, as numbers."""
 
+import dataclasses
+import datetime
+import hashlib
 import math
+import re
 from statistics import NormalDist
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
 
-from query_api.figure import FAN_MINUTES, HEIGHT, WIDTH, Style, figure
-from query_api.plots import SAMPLE_TYPES, SUBJECT_TYPES, preferred
+from query_api.figure import FAN_MINUTES, figure
+from query_api.plots import PLOT_TYPES, preferred
+from query_api.style import DARK, HEIGHT, LIGHT, WIDTH, Style, Theme
+from schemas.errors import ImplausibleError
 from schemas.fan_chart import OUTER_LEVELS
 from schemas.grid import MGDL_PER_MMOLL
+from tests.golden.figures import CASES
 from tests.kit.charts import fan_chart
+from tests.kit.goldens import outline
 from tests.kit.processes import printed
 
 
@@ -131,11 +139,70 @@ def test_a_fan_without_width_is_no_error() -> None:
     ],
 )
 def test_accept_headers(accept: str | None, wanted: str | None) -> None:
-    assert preferred(accept, SUBJECT_TYPES) == wanted
+    assert preferred(accept, PLOT_TYPES) == wanted
 
 
-def test_samples_are_not_offered_as_svg() -> None:
-    assert preferred("image/svg+xml", SAMPLE_TYPES) is None
+UNCHANGED = {
+    "live": "5556d0a3c150f021",
+    "live-epistemic": "d3ecebbd0a2b8398",
+    "sample-with-truth": "80223c9c20b5675f",
+    "sample-with-truth-mmol": "a20213779b863172",
+    "quarters": "28b696719e66df6e",
+    "low": "7bdd7aad0432eadb",
+    "without-width": "105c213b2c36f31a",
+}
+"""Digests of figures before themes, zones and sizes: who asks for none of them gets the same bytes as ever."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_a_style_the_figure_is_what_it_was(name: str) -> None:
+    assert hashlib.sha256(orjson.dumps(figure(*CASES[name]))).hexdigest()[:16] == UNCHANGED[name]
+
+
+def words(shown: dict[str, Any]) -> str:
+    return " ".join([shown["layout"]["title"]["text"], *(note["text"] for note in shown["layout"]["annotations"])])
+
+
+def test_the_clock_is_that_of_the_zone_that_is_asked_for_also_where_clocks_change() -> None:
+    before = datetime.datetime(2026, 3, 29, 0, 40, tzinfo=datetime.UTC)
+    chart = fan_chart(issue_time=before, first_target_time=before + datetime.timedelta(minutes=5))
+    shown = figure(chart, Style(timezone="Europe/Vienna"))
+    assert "29 Mar 2026, 01:40 Europe/Vienna (UTC+01:00)" in words(shown)
+    ticks = dict(zip(shown["layout"]["xaxis"]["tickvals"], shown["layout"]["xaxis"]["ticktext"], strict=True))
+    assert (ticks[0], ticks[15], ticks[30]) == ("<b>01:40</b>", "01:55", "03:10"), "there is no 02:10"
+    assert "00:40 UTC" in words(figure(chart, Style(timezone="UTC")))
+    assert "06:25 UTC+05:45" in words(figure(chart, Style(timezone="+05:45")))
+
+
+@pytest.mark.parametrize("timezone", ["", "Mars/Olympus", "Europe", "../UTC", "+25:00", "+٠٢:٠٠", "UTC\0", "+2"])
+def test_a_zone_that_does_not_exist_draws_nothing(timezone: str) -> None:
+    with pytest.raises(ImplausibleError, match="unknown timezone"):
+        figure(fan_chart(), Style(timezone=timezone))
+
+
+def test_the_age_is_written_only_where_it_is_asked_for() -> None:
+    assert "Drawn at" not in words(figure(fan_chart()))
+    assert "Drawn at 14:09, 4 min after the last known point." in words(figure(fan_chart(), Style(age_minutes=4)))
+    simulated = words(figure(fan_chart(simulated=True), Style(age_minutes=4)))
+    assert "Simulated; computed 4 min before" in simulated
+    assert "Drawn at" not in simulated
+
+
+def test_a_theme_changes_colours_and_nothing_else() -> None:
+    light, dark = (figure(fan_chart(past_mgdl=[60.0] * 96), Style(theme=theme)) for theme in get_args(Theme))
+    assert outline(light) == outline(dark)
+    for palette, shown in ((LIGHT, light), (DARK, dark)):
+        used = set(re.findall(r"#[0-9a-f]{6}", orjson.dumps(shown).decode()))
+        assert used <= set(dataclasses.astuple(palette))
+
+
+def test_drawings_that_differ_have_keys_that_differ() -> None:
+    styles = [
+        Style(), Style(unit="mmol/L"), Style(fan="epistemic"), Style(theme="dark"), Style(timezone="UTC"),
+        Style(width=800), Style(height=800), Style(scale=2), Style(age_minutes=0), Style(age_minutes=1),
+    ]  # fmt: skip
+    assert len({style.key for style in styles}) == len(styles)
+    assert len(styles) >= 2 + len(dataclasses.fields(Style))
 
 
 def test_the_application_starts_without_heavy_packages() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from query_api.figure import Style, figure
+from query_api.figure import figure
+from query_api.style import Style
 from schemas.fan_chart import OUTER_LEVELS, FanChart
 from tests.kit.charts import fan_chart
 from tests.kit.goldens import outline, write

@@ -1,0 +1,1 @@
+"""A person's glucose of some weeks, for people: the numbers, their drawings, the page."""

@@ -1,0 +1,64 @@
+"""Pictures and documents that are handed on, as the real Chromium makes them."""
+
+import asyncio
+import contextlib
+import datetime
+import re
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from query_api.figure import figure
+from query_api.image import Images
+from query_api.report.numbers import report_of, source_of
+from query_api.report.page import page
+from query_api.style import Style
+from schemas.grid import STEPS_A_DAY
+from tests.kit.charts import fan_chart
+from tests.kit.days import day_entries, everyday, read_model, slot_of
+from tests.kit.waiting import until_async
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+NOON = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
+
+
+@contextlib.asynccontextmanager
+async def drawing() -> AsyncIterator[Images]:
+    images = Images()
+    task = asyncio.create_task(images.run())
+    try:
+        await until_async(lambda: images.ready, "Chromium has started")
+        assert images.problem is None
+        yield images
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_each_format_in_its_size_and_a_report_on_two_pages_of_a4(tmp_path: Path) -> None:
+    model = read_model(tmp_path)
+    model.apply(
+        day_entries({slot: everyday(slot) for slot in range(slot_of(NOON) - 14 * STEPS_A_DAY, slot_of(NOON))}), {}
+    )
+    html = page(report_of(source_of(model, "anna"), 14, "Europe/Vienna", NOON), "mg/dL")
+    style = Style(theme="dark", width=800, height=500, scale=2)
+    async with drawing() as images:
+
+        async def drawn(kind: str) -> bytes:
+            return await images.render(kind, lambda: figure(fan_chart(), style), kind, style.scale)  # type: ignore[arg-type]
+
+        png, svg, webp = [await drawn(kind) for kind in ("png", "svg", "webp")]
+        assert struct.unpack(">II", png[16:24]) == (1600, 1000)
+        assert b'width="800" height="500"' in svg.replace(b"'", b'"')
+        assert (webp[:4], webp[8:12]) == (b"RIFF", b"WEBP")
+        first, second = await asyncio.gather(images.document("a", html, "anna"), images.document("a", html, "anna"))
+        assert first == second
+        assert first.startswith(b"%PDF-")
+        assert len(re.findall(rb"/Type\s*/Page\b(?!s)", first)) == 2
+        sizes = re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]", first)
+        assert {(round(float(width)), round(float(height))) for width, height in sizes} == {(595, 842)}
+        assert images.renders == 4
+        assert (await drawn("png")) == png, "the browser draws on after it has printed"
