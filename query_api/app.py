@@ -52,7 +52,8 @@ log = structlog.get_logger("query_api")
 NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router)
 ROUTERS = (
     samples.router, subjects.router, overview.router, past.router, reports.router, fhir.router, events.router,
-    alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router, glurpc.router, models.router,
+    alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router, glurpc.router,
+    models.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""
