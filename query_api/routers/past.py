@@ -1,7 +1,7 @@
 """What was: a subject's readings, and each forecast of the past beside what came of it."""
 
 import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -16,7 +16,6 @@ from query_api.routers.subjects import Moment, Subject, Uses
 from query_api.style import Style
 from query_api.units import document
 from schemas.errors import NoForecastError
-from schemas.fan_chart import FanChart
 from schemas.reading import Unit
 
 router = APIRouter(tags=["subjects"])
@@ -32,7 +31,7 @@ class ShownReading(BaseModel):
     glucose: float
 
 
-class ReadingsAnswer(BaseModel):
+class KeptReadings(BaseModel):
     subject_id: str
     unit: Unit
     readings: list[ShownReading] = Field(description="Accepted ones of the last two days, oldest first.")
@@ -47,7 +46,7 @@ async def readings(
     last: Annotated[Moment | None, Query(alias="to", description="The latest.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_READINGS, description="The newest so many.")] = 288,
     unit: InUnit = "mg/dL",
-) -> ReadingsAnswer:
+) -> KeptReadings:
     """The readings as they were sent."""
     begin, style = None if first is None else _aware(first), Style(unit)
     found: list[ShownReading] = []
@@ -55,15 +54,17 @@ async def readings(
         if len(found) == limit or (begin is not None and reading.time < begin):
             break
         found.append(ShownReading(time=reading.time, glucose=style.number(reading.glucose_mgdl)))
-    return ReadingsAnswer(subject_id=subject_id, unit=unit, readings=found[::-1])
+    return KeptReadings(subject_id=subject_id, unit=unit, readings=found[::-1])
 
 
 class PastAnswer(BaseModel):
-    """A FanChart (schemas/json) with the truth as it is known now."""
+    """A forecast of the past, and where those before and after it are."""
 
     earlier: datetime.datetime | None = Field(description="The last known point of the kept forecast before.")
     later: datetime.datetime | None
-    forecast: FanChart
+    forecast: dict[str, Any] = Field(
+        description="A FanChart (schemas/json) with the truth as it is known now, in the unit that was asked for."
+    )
 
 
 @router.get("/subjects/{subject_id}/forecasts/{time}", response_class=Response, responses={200: {"model": PastAnswer}})
