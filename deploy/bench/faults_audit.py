@@ -180,11 +180,12 @@ async def audit(
         ),
         chart_rows_wrong=chart_rows_wrong,
         read_model_rows_wrong=read_model_rows_wrong,
-        told=await _told(settings) if whole_pipeline else None,
+        told=await told(settings) if whole_pipeline else None,
     )
 
 
-async def _told(settings: Settings) -> Told:
+async def told(settings: Settings) -> Told:
+    """Whether every forecast was scored and every episode told, once, by what the topics hold."""
     audit = ToldAudit()
     for topic, take in ((FAN_CHARTS, audit.chart), (SCORES, audit.score), (ALERTS, audit.alert)):
         for record in await read_all(settings, topic.name):

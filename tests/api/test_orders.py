@@ -8,7 +8,7 @@ import datetime
 import random
 from typing import Any, NamedTuple
 
-from deploy.bench.faults_audit import read_all
+from deploy.bench.faults_audit import read_all, told
 from schemas import topics
 from schemas.alert import Alert
 from schemas.grid import STEP
@@ -91,6 +91,9 @@ async def test_the_order_of_readings_changes_no_forecast_and_no_truth(
     expected = left["in-order"]
     assert len(expected.forecasts) == READINGS - FIRST + 1
     assert expected.onsets
+    counted = await told(settings)
+    assert counted.clean, "\n".join(counted.lines())
+    assert (counted.scores, counted.scores_again) == (sum(one.scores for one in left.values()), 0)
     assert left["repeated"] == expected
     assert left["shuffled"].forecasts == expected.forecasts
     assert left["shuffled"].truths.items() <= expected.truths.items()
