@@ -1,7 +1,6 @@
 """Server-Sent Events as a client reads them."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -44,16 +43,4 @@ async def some(stream: AsyncIterator[bytes], count: int, seconds: float = 20.0) 
                 found.append(each)
             if len(found) == count:
                 break
-    return found
-
-
-async def waiting(stream: AsyncIterator[bytes], seconds: float = 0.05) -> list[Told]:
-    """What a stream has to say now, and its opening: it must not say more before a heartbeat. Ends the stream."""
-    found: list[Told] = []
-    async with contextlib.aclosing(stream) as open_stream:  # type: ignore[type-var]
-        async with asyncio.timeout(20):
-            async for each in events(open_stream):
-                if each.kind == "comment":
-                    break
-                found.append(each)
     return found
