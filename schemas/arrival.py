@@ -14,7 +14,7 @@ from schemas.record import Record, SubjectId, Time, UnixMilliseconds
 TICK = "tick"
 """The header of a message on ``cgm.readings`` without a value: a minute has passed. Ingest workers send them."""
 TICK_KEY = "/tick"
-"""The key of such a message, on both topics: clients refuse one without any, and no subject has a slash in its name."""
+"""The key of such a message, on both topics: clients refuse one with neither; no subject has a slash in its name."""
 
 
 class Arrival(Record):

@@ -1,6 +1,7 @@
 // Alerts of one person: what holds, what was told and what became of it, quiet for a while, and how they are wanted.
 import { call, now, ofSubject, Problem, send } from "./api.js";
 import { byId, element, say, select, setText } from "./dom.js";
+import { person } from "./people.js";
 import { clock, glucose, KINDS, moment, percent, side, spread, unit } from "./words.js";
 
 const DIRECTIONS = { low: "lows", high: "highs", data: "missing readings" };
@@ -75,14 +76,15 @@ export function show() {
   const snoozed = Object.entries(/** @type {Record<Direction, string>} */ (alerts.snoozed_until))
     .filter(([, until]) => Date.parse(until) > now());
   // Whoever is on a button of a row stays on it as long as nothing has changed.
-  const shown = JSON.stringify([alerts, snoozed, unit()]);
+  const words = alerts.holding.map(holdingWords).join(" ");
+  const shown = JSON.stringify([alerts, snoozed, unit(), words]);
   if (shown === state.shown) return;
   state.shown = shown;
   const holding = byId("holding");
   holding.hidden = alerts.holding.length === 0;
   const sides = alerts.holding.map(side);
   holding.className = ["low", "high"].find((each) => sides.includes(each)) || "data";
-  setText("holding-words", alerts.holding.map(holdingWords).join(" "));
+  setText("holding-words", words);
   byId("quiet").replaceChildren(...snoozed.map(([name, until]) => {
     const direction = /** @type {Direction} */ (name);
     return element(
@@ -100,6 +102,9 @@ function holdingWords(kind) {
   const told = state.alerts.recent.find((/** @type {any} */ each) => each.kind === kind && each.status === "raised");
   const level = OF_KIND.find(([name]) => name === kind);
   if (!level) return told ? `${KINDS[kind]} since ${clock(told.issue_time)}.` : `${KINDS[kind]}.`;
+  const reading = person(state.subject).reading;
+  const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < level[1] : reading.mgdl > level[1]);
+  if (isBeyond) return `${KINDS[kind]}: glucose is ${beyond(kind)} ${glucose(level[1])} ${unit()}.`;
   const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(level[1])} ${unit()}`;
   return told ? `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}).` : `${words}.`;
 }

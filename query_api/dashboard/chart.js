@@ -71,3 +71,8 @@ export function redraw() {
 }
 
 dark.addEventListener("change", redraw);
+let waiting = 0;
+addEventListener("resize", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(redraw, 150);
+});

@@ -52,4 +52,4 @@ export function setText(id, text) {
 }
 
 /** @param {string} text */
-export const say = (text) => setText("message", text);
+export const say = (text) => setText("message", text && text[0].toUpperCase() + text.slice(1));

@@ -14,6 +14,9 @@ export function begin() {
 async function take() {
   const file = (input("export").files || [])[0];
   if (!file) return;
+  // What was asked of the file before must not come in under this one's name.
+  state.asked += 1;
+  state.handle = "";
   chart.clear("file-plot");
   facts("file-facts", []);
   byId("slider-label").hidden = true;

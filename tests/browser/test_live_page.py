@@ -133,7 +133,7 @@ async def test_alerts_history_accuracy_units_and_keys(
             "((unit) => { unit.value = 'mmol/L'; unit.dispatchEvent(new Event('change')); })"
             "(document.getElementById('unit'))"
         )
-        await tab.until("document.querySelector('#plot .gtitle').textContent.includes('mmol/L')")
+        await tab.until("document.querySelector('#plot .gtitle')?.textContent.includes('mmol/L')")
         assert "11.1 mmol/L" in await tab.evaluate(text("latest"))
         assert "above 10.0" in await tab.evaluate(text("sentence"))
 

@@ -74,6 +74,7 @@ async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline
         assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         await give(tab, b"nonsense")
         await tab.until("document.getElementById('message').textContent.includes('format')")
+        assert await tab.evaluate("document.getElementById('file-plot').hidden"), "of the file before"
 
 
 async def test_the_docs_are_shown_without_asking_anybody_else(url: str) -> None:
