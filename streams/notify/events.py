@@ -3,13 +3,14 @@
 ==================  =====================================  =======================================  ==================
 type                of                                     id                                       holds until
 ==================  =====================================  =======================================  ==================
-alert.raised        an `Alert` before a low, a high, …     alert_<alert id>_raised                  1 h after it came
+alert.raised        an `Alert` that begins                 alert_<alert id>_raised                  1 h after it came
 alert.repeated      the same, said again                   alert_<alert id>_repeated_<issue time>   1 h after it came
 alert.hit, …        what became of it                      alert_<alert id>_<status>                12 h after it came
 forecast.issued     a live `FanChart` of the served model  forecast_<chart id>                      as it is served
 ==================  =====================================  =======================================  ==================
 
-Ids hold no full stop: the signature of Standard Webhooks has them between its parts.
+An alert that is not of a level (a fast fall, no readings, a sensor's errors) says what is so now, until it has ended:
+it is told for 12 h. Ids hold no full stop: the signature of Standard Webhooks has them between its parts.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import datetime
 
 import orjson
 
-from schemas.alert import Alert
+from schemas.alert import THRESHOLD_MGDL, Alert
 from schemas.errors import MalformedRecordError, UndecodableError
 from schemas.fan_chart import FanChart
 from schemas.grid import PRESENT
@@ -27,8 +28,9 @@ from schemas.webhook import EventGroup
 from streams.kafka.decoding import Undecodable
 
 ALERT_HOLDS = datetime.timedelta(hours=1)
-"""What an alert speaks of."""
-OUTCOME_HOLDS = datetime.timedelta(hours=12)
+"""What an alert of a level speaks of."""
+LONGEST_HOLDS = datetime.timedelta(hours=12)
+"""Of what became of an alert, and of one that holds until it has ended."""
 LARGEST_BODY_BYTES = 64 << 10
 """A chart has 3 kB. What is kept on a topic must never be too large for it."""
 TELLING = ("raised", "repeated")
@@ -68,10 +70,15 @@ def event_of(topic: str, value: bytes | None, came_at: datetime.datetime) -> Eve
     raise MalformedRecordError(f"{topic} carries nothing that anybody is told of")
 
 
+def alert_holds(alert: Alert) -> datetime.timedelta:
+    """How long an alert holds from when it came, whatever clock a simulation has, unless what became of it is known."""
+    return ALERT_HOLDS if alert.kind in THRESHOLD_MGDL else LONGEST_HOLDS
+
+
 def event_of_alert(alert: Alert, came_at: datetime.datetime) -> Event:
-    """An alert holds for an hour from when it came: what it speaks of, whatever clock a simulation has."""
+    """The event that a record of an alert tells."""
     again = f"_{int(alert.issue_time.timestamp())}" if alert.status == "repeated" else ""
-    holds = ALERT_HOLDS if alert.status in TELLING else OUTCOME_HOLDS
+    holds = alert_holds(alert) if alert.status in TELLING else LONGEST_HOLDS
     kind = f"alert.{alert.status}"
     return Event(
         event_id=f"alert_{alert.alert_id}_{alert.status}{again}",

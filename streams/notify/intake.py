@@ -28,7 +28,7 @@ from streams.kafka.connection import new_consumer
 from streams.kafka.decoding import Undecodable
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
-from streams.notify.events import ALERT_HOLDS, event_of
+from streams.notify.events import LONGEST_HOLDS, event_of
 from streams.notify.outbox import Outbox
 from streams.notify.people import People
 from streams.notify.webhook_file import Endpoint
@@ -196,7 +196,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         now = utc_now()
         came_at = _came_at(record, now)
-        if record.topic != READING_OUTCOMES.name and now - came_at > ALERT_HOLDS:
+        if record.topic != READING_OUTCOMES.name and now - came_at > LONGEST_HOLDS:
             return
         if record.topic == READING_OUTCOMES.name:
             outcome = ReadingOutcome.from_json(_decoded(record.value))

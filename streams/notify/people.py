@@ -1,7 +1,7 @@
 """What a display of each person shows now: newest reading, present forecast, alerts that hold. Pure.
 
-Nothing is shown longer than it holds: a reading and a forecast for a quarter of an hour, an alert for its hour or until
-it is known what became of it.
+Nothing is shown longer than it holds: a reading and a forecast for a quarter of an hour, an alert until it is known
+what became of it, of a level for its hour at most.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ from schemas.fan_chart import DISCLAIMER, FanChart
 from schemas.grid import MGDL_PER_MMOLL, PRESENT
 from schemas.reading import Reading, ReadingOutcome, Unit
 from schemas.record import SUBJECT_PATTERN
-from streams.notify.events import ALERT_HOLDS, TELLING
+from streams.notify.events import TELLING, alert_holds
 
 _ACCEPTED = ("forecast_requested", "no_forecast")
 _HALF_HOUR, _HOUR = 5, 11
 """Places in the horizon."""
-_URGENT_FIRST = ("urgent_low", "low", "urgent_high", "high")
+_URGENT_FIRST = ("urgent_low", "falling_fast", "low", "urgent_high", "high", "sensor_error", "stale_data")
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,7 +61,7 @@ class Person:
     def tell(self, alert: Alert, came_at: datetime.datetime) -> bool:
         """Whether an alert begins, goes on or ends."""
         if alert.status in TELLING:
-            self.alerts[alert.alert_id] = alert, came_at + ALERT_HOLDS
+            self.alerts[alert.alert_id] = alert, came_at + alert_holds(alert)
             return True
         return self.alerts.pop(alert.alert_id, None) is not None
 

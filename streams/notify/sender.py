@@ -18,7 +18,7 @@ from streams.notify.webhook_file import Endpoint
 
 GONE = 410
 """The receiver wants nothing more, ever: the webhook is disabled (Standard Webhooks)."""
-_URGENT = {"urgent_low": "urgent", "low": "high", "urgent_high": "high"}
+_URGENT = {"urgent_low": "urgent", "falling_fast": "high", "low": "high", "urgent_high": "high"}
 """ntfy's priorities; default for all others."""
 
 

@@ -191,3 +191,12 @@ def test_a_partition_that_goes_to_another_process_leaves_nothing() -> None:
 def test_what_is_too_long_for_a_topic_is_no_event() -> None:
     with pytest.raises(MalformedRecordError, match="nobody can be told"):
         event_of_alert(alert(reason="x" * 70_000), NOW)
+
+
+def test_what_is_so_until_it_has_ended_is_told_for_longer_and_not_once_it_has() -> None:
+    outbox, to = Outbox(10), [endpoint()]
+    none = {"kind": "stale_data", "threshold_mgdl": None, "probability": None, "horizon_minutes": None}
+    planned(outbox, told(**none), to)
+    assert outbox.expire("home", NOW + 11 * 60 * MINUTE) == []
+    made = planned(outbox, told(**none, status="ended", at=NOW + 660 * MINUTE), to, NOW + 660 * MINUTE)
+    assert [(each.event_type, each.status) for each in made] == [("alert.raised", "expired"), ("alert.ended", "queued")]

@@ -63,6 +63,15 @@ def test_an_alert_is_over_when_it_is_known_what_became_of_it(status: str) -> Non
     assert person.state(NOW, "mg/dL")["alert"] == "OFF"
 
 
+def test_that_no_readings_come_is_shown_until_it_has_ended() -> None:
+    person = anna(outcome())
+    none = {"kind": "stale_data", "threshold_mgdl": None, "probability": None, "horizon_minutes": None}
+    person.tell(alert(**none), NOW)
+    assert person.state(NOW + 180 * MINUTE, "mg/dL")["alert_kind"] == "stale_data"
+    person.tell(alert(**none, status="ended"), NOW + 181 * MINUTE)
+    assert person.state(NOW + 181 * MINUTE, "mg/dL")["alert"] == "OFF"
+
+
 def test_older_readings_and_charts_change_nothing() -> None:
     person = anna(outcome(5, 106))
     assert not person.read(outcome(0, 300), NOW)
