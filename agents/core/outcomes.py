@@ -19,7 +19,12 @@ def end(work: Work, window: ForecastWindow, status: RequestStatus, reason: str) 
         )
         work.send(REPLAYS, window.series_key, replayed.to_json())
         return
-    outcome = RequestOutcome(
+    work.send(REQUEST_OUTCOMES, window.series_key, ended(window, status, reason).to_json())
+
+
+def ended(window: ForecastWindow, status: RequestStatus, reason: str) -> RequestOutcome:
+    """The outcome of the request for this window, which names whose it is and who waits for it."""
+    return RequestOutcome(
         request_id=window.request_id,
         series_key=window.series_key,
         status=status,
@@ -29,4 +34,3 @@ def end(work: Work, window: ForecastWindow, status: RequestStatus, reason: str) 
         index=window.index,
         demand_id=window.demand_id,
     )
-    work.send(REQUEST_OUTCOMES, window.series_key, outcome.to_json())

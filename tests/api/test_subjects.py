@@ -215,3 +215,7 @@ async def test_forecasts_of_readings_are_scored_on_the_topic_and_over_http(
     assert {record.subject_id for record in records} == {"anna"}
     chart = await forecast_of(client)
     assert chart["calibration"]["readings"] == card["calibration"]["readings"]
+    assert (card["model"], card["trial"]) == (chart["model_fingerprint"][:16], None)
+    (served,) = (await client.get("/models")).json()["models"]
+    assert (served["role"], served["model"], served["people"]) == ("served", card["model"], 1)
+    assert served["horizons"] == fortnight["horizons"]
