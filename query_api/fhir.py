@@ -88,6 +88,8 @@ def entries_of(bundle: Any, most: int) -> list[Any]:
     entries = bundle.get("entry")
     if not isinstance(entries, list) or not entries:
         raise RejectedError("the Bundle has no entry")
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise RejectedError("each entry of the Bundle is an object")
     if len(entries) > most:
         raise RejectedError(f"{len(entries)} entries in one Bundle; send at most {most}")
     people = {str(subject) for entry in entries if (subject := _subject(entry)) is not None}

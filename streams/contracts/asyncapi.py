@@ -17,6 +17,7 @@ Node = dict[str, Any]
 
 CHANNELS = (
     *topics.TOPICS, *topology.CHART_CHANGELOGS.values(), topology.SCORES_CHANGELOG, topology.ALERTS_CHANGELOG,
+    topology.DAYS_CHANGELOG,
 )  # fmt: skip
 """All topics, and the changelogs that the query role follows."""
 
@@ -103,6 +104,7 @@ def _message_name(topic: Topic) -> str:
         topics.UPLOADS: "VendorExport",
         topology.SCORES_CHANGELOG: "ScoreRow",
         topology.ALERTS_CHANGELOG: "AlertStateRow",
+        topology.DAYS_CHANGELOG: "GlucoseDayRow",
     }
     return topic.record or rows.get(topic, "FanChartRow")
 

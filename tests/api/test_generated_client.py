@@ -52,8 +52,7 @@ async def test_readings_go_in_and_forecasts_days_and_reports_come_out(
     generated: dict[str, Any], settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
     models = generated["models"]
-    async with listening(settings, tmp_path) as url:
-        client = generated["client"].Client(base_url=url, raise_on_unexpected_status=True)
+    async with listening(settings, tmp_path) as url, generated["client"].Client(base_url=url) as client:
         times = [at(5 * step) for step in range(98)]
         readings = [
             models.SentReading.from_dict({"time": time, "glucose": 100 + step % 30, "unit": "mg/dL", "simulated": True})

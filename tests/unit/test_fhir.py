@@ -121,6 +121,7 @@ def test_what_is_no_reading_is_refused_in_words(changes: dict[str, Any], why: st
         ({"resourceType": "Bundle", "type": "collection", "entry": [entry()]}, "type transaction"),
         (bundle(), "no entry"),
         (bundle(*[entry()] * 11), "at most 10"),
+        *((bundle(entry(), odd), "each entry") for odd in (None, 7, "x", [])),
         (bundle(entry(), entry(subject={"reference": "Patient/4712"})), "more than one subject"),
         (bundle(entry(), entry(subject={"identifier": {"value": "bert"}})), "more than one subject"),
     ],
@@ -130,7 +131,7 @@ def test_what_is_no_bundle_of_one_person_is_refused_whole(body: Any, why: str) -
         fhir.entries_of(body, 10)
 
 
-@pytest.mark.parametrize("odd", [None, 7, "x", [], {}, {"resource": 7}, {"resource": {"code": 7, "subject": 7}}])
+@pytest.mark.parametrize("odd", [{}, {"resource": None}, {"resource": 7}, {"resource": {"code": 7, "subject": 7}}])
 def test_whatever_stands_in_an_entry_is_refused_and_raises_nothing_else(odd: Any) -> None:
     assert fhir.entries_of(bundle(odd), 10) == [odd]
     with pytest.raises(RejectedError, match="not kept"):
