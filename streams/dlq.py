@@ -102,7 +102,9 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
 
 def _refusal(settings: Settings, letter: DeadLetter) -> str | None:
     """Why a letter is not replayed, whatever it says: no step could have failed at such a message."""
-    if letter.topic not in {topic.name for step in topology.STEPS if step.role != "query" for topic in step.reads}:
+    if letter.topic not in {
+        topic.name for step in topology.STEPS if step.role in topology.WORKER_ROLES for topic in step.reads
+    }:
         return f"not sent: no step reads the topic {letter.topic[:249]!r} that the letter names"
     if not 0 <= letter.partition < settings.partitions:
         return f"not sent: {letter.topic} has no partition {letter.partition}"

@@ -4,8 +4,11 @@ A slot of a day is as the window had it last. What a crash has lost of a day is 
 whether the reading before it is in its day, and brings the whole window into its days where it is not.
 """
 
+import contextlib
+
 from agents.core.rolling_window import RollingWindow
 from agents.work import Work
+from schemas.errors import MalformedRecordError
 from schemas.glucose_day import GlucoseDay, slot_of_row, with_slot
 from schemas.grid import STEPS_A_DAY
 from schemas.tables import DAYS_TABLE as TABLE
@@ -21,15 +24,25 @@ def remember(work: Work, subject_id: str, window: RollingWindow, slot: int, kept
     others = ((held.message_offset, other) for other, held in window.slots.items() if other != slot)
     _, before = max(others, default=(0, None))
     if before is not None and _known(work, subject_id, before) != window.slots[before].centi:
-        remember_all(work, subject_id, window, kept_days, began_ms)
+        for each in sorted(window.slots):
+            _put(work, subject_id, window, each, kept_days, began_ms)
     else:
         _put(work, subject_id, window, slot, kept_days, began_ms)
 
 
-def remember_all(work: Work, subject_id: str, window: RollingWindow, kept_days: int, began_ms: int) -> None:
-    """Bring everything that the window has into its days."""
+def make_anew(work: Work, subject_id: str, window: RollingWindow, kept_days: int, began_ms: int) -> None:
+    """Let the days have what the window has, and nothing else.
+
+    A day that began later keeps its beginning: so an order that is delivered again changes nothing.
+    """
+    began: dict[str, int] = {}
+    for key in list(work.keys(TABLE, days_prefix(subject_id))):
+        with contextlib.suppress(MalformedRecordError):  # it goes, whatever it says
+            began[key] = GlucoseDay.from_bytes(work.get(TABLE, key)).began_ms
+        work.delete(TABLE, key)
     for slot in sorted(window.slots):
-        _put(work, subject_id, window, slot, kept_days, began_ms)
+        day = day_key(subject_id, slot // STEPS_A_DAY)
+        _put(work, subject_id, window, slot, kept_days, max(began_ms, began.get(day, 0)))
 
 
 def _known(work: Work, subject_id: str, slot: int) -> int:
@@ -55,9 +68,3 @@ def _put(work: Work, subject_id: str, window: RollingWindow, slot: int, kept_day
 def _is_last(window: RollingWindow, slot: int) -> bool:
     """Whether a slot is the last of its day."""
     return not any(slot < other and other // STEPS_A_DAY == slot // STEPS_A_DAY for other in window.slots)
-
-
-def forget(work: Work, subject_id: str) -> None:
-    """Let all days of a subject go."""
-    for key in list(work.keys(TABLE, days_prefix(subject_id))):
-        work.delete(TABLE, key)

@@ -99,10 +99,9 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
         window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > message.offset}
         window.displaced = [each for each in window.displaced if each.held.message_offset > message.offset]
         window.hours = {}
-        glucose_days.forget(work, subject_id)
+        glucose_days.make_anew(work, subject_id, window, report_days, began_ms(work, subject_id))
         if window.slots:
             work.put(TABLE, subject_id, window.to_bytes())
-            glucose_days.remember_all(work, subject_id, window, report_days, began_ms(work, subject_id))
         else:
             work.delete(TABLE, subject_id)
             if order == "erased":

@@ -37,7 +37,7 @@ class Webhooks:
 
     def all(self) -> list[Webhook]:
         """By name."""
-        return [Webhook.from_json(value) for _, value in self._store.scan(b"w/")]
+        return [Webhook.from_json(value) for _, value in self._store.scan(b"x/")]
 
     def find(self, webhook_id: str) -> Webhook | None:
         value = self._store.get(_row(webhook_id))
@@ -74,15 +74,15 @@ class Deliveries:
 
     def forget(self, subject_id: str) -> None:
         """Stage the end of what is held of deliveries about a subject."""
-        for row in {*self._store.staged(b"v/"), *(row for row, _ in self._store.scan(b"v/"))}:
+        for row in {*self._store.staged(b"y/"), *(row for row, _ in self._store.scan(b"y/"))}:
             value = self._store.get(row)
             if value is not None and Delivery.from_json(value).subject_id == subject_id:
                 self._store.stage(row, None)
 
 
 def _row(webhook_id: str) -> bytes:
-    return b"w/" + webhook_id.encode()
+    return b"x/" + webhook_id.encode()
 
 
 def _prefix(webhook_id: str) -> bytes:
-    return f"v/{webhook_id}/".encode()
+    return f"y/{webhook_id}/".encode()
