@@ -29,7 +29,8 @@ class Scores:
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         state = ScoreState.from_bytes(value)
         self._store.stage(_key(key), value)
-        yield scores_key(key), state
+        if "/" not in key:  # who follows a subject is told of the served model alone
+            yield scores_key(key), state
 
     def forget(self, subject_id: str) -> None:
         """Stage the end of a subject's scores."""

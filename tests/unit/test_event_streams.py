@@ -12,8 +12,10 @@ from query_api.event_log import MOST_WAITING
 from query_api.event_place import SOURCES, Place
 from schemas.errors import OverloadedError, StorageError, UnavailableError
 from schemas.reading import ReadingOutcome
+from schemas.score_state import ScoreState
+from schemas.tables import trial_key
 from streams.settings import Settings
-from streams.topology import ALERTS_CHANGELOG
+from streams.topology import ALERTS_CHANGELOG, SCORES_CHANGELOG
 from tests.kit.disks import full_disk
 from tests.kit.followed import Followed, alerts, forecast, reading, scores
 from tests.kit.sse import Told, some, told
@@ -54,11 +56,13 @@ async def opened(followed: Followed, *subjects: str, **options: Any) -> Any:
 
 
 async def test_what_happens_is_told_in_its_order_with_what_the_routes_answer(followed: Followed) -> None:
-    stream = await opened(followed, "anna")
+    stream, everybody = await opened(followed, "anna"), await opened(followed)
     followed.apply(reading("anna", 0), forecast("anna", 0))
-    followed.apply(alerts("anna", 4), scores("anna", 3))
+    trial = (SCORES_CHANGELOG.name, "anna", trial_key("anna"), ScoreState(scored=9, newest=5_000_000).to_bytes())
+    followed.apply(alerts("anna", 4), trial, scores("anna", 3))
     found = await some(stream, 4)
     assert kinds(found) == ["reading", "forecast", "alerts", "scores"]
+    assert await some(everybody, 4) == found, "of a model on trial nothing is told"
     assert found[0].data["reading"]["glucose"] == 100
     assert found[1].data["chart_id"] == f"{0:064x}"
     assert found[2].data["last_judged"] == "1970-01-01T00:20:00Z"
