@@ -32,6 +32,10 @@ class Webhook(Record):
     reason: str | None = Field(default=None, max_length=500, description="Why it fails or is disabled, for a person.")
 
 
+FORGOTTEN = "the subject was erased or begins anew"
+"""The reason of deliveries that are dropped with what they are about: nothing of them is kept to be looked up."""
+
+
 class Delivery(Record):
     """One step of one delivery, on ``cgm.webhook-deliveries``, keyed by `subject_id`. The last step of an id counts.
 

@@ -65,8 +65,9 @@ function none(problem) {
   drop();
   say("");
   byId("nothing").hidden = false;
-  byId("why").textContent = sentenceOf(problem.message);
   const at = problem.expectedAt;
+  // The interface says the time in UTC behind the reason; here it is said on the clock of who looks.
+  byId("why").textContent = sentenceOf(at ? problem.message.split("; with a reading every")[0] : problem.message);
   byId("expected").textContent = at ? `Expected with the reading of ${moment(at)}, if readings go on as they do.` : "";
 }
 

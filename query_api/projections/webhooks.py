@@ -10,7 +10,7 @@ from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas import topics
 from schemas.topics import Topic
-from schemas.webhook import WAITING, Delivery, Webhook
+from schemas.webhook import FORGOTTEN, WAITING, Delivery, Webhook
 
 KEPT = 100
 """Deliveries a webhook: the newest."""
@@ -68,7 +68,9 @@ class Deliveries:
         kept = {each for each, _ in self._store.scan(prefix)} | {row, *self._store.staged(prefix)}
         for old in sorted(kept)[:-KEPT]:
             self._store.stage(old, None)
-        if row in sorted(kept)[-KEPT:]:
+        if delivery.reason == FORGOTTEN:  # it comes behind what made the table forget the subject
+            self._store.stage(row, None)
+        elif row in sorted(kept)[-KEPT:]:
             self._store.stage(row, delivery.model_copy(update={"body": None}).to_json())
         yield from ()
 

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable, Iterable, Sequence
 
 from agents.core.fingerprint import delivery_id
-from schemas.webhook import WAITING, Delivery, DeliveryStatus, EventGroup
+from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
 from streams.notify.events import Event, why_ended
 from streams.notify.webhook_file import Endpoint
 
@@ -167,8 +167,7 @@ class Outbox:
 
     def erase(self, subject_id: str, now: datetime.datetime) -> list[Delivery]:
         """End all deliveries about a person."""
-        reason = "the subject was erased or begins anew"
-        return self._drop(lambda item: reason if item.delivery.subject_id == subject_id else None, "dropped", now)
+        return self._drop(lambda item: FORGOTTEN if item.delivery.subject_id == subject_id else None, "dropped", now)
 
     def _drop(
         self, why: Callable[[Waiting], str | None], status: DeliveryStatus, now: datetime.datetime

@@ -68,6 +68,9 @@ def test_every_role_works_with_the_least_rights_and_says_what_it_lacks(tmp_path:
                 assert {source.topic for source in found if source.rows} >= {"cgm.readings", "cgm.fan-charts"}
                 asyncio.run(subjects.erase(kafka.settings_of("glucast-operator"), SUBJECT))
                 until(lambda: client.get("/subjects").json() == {"subjects": []}, "the API forgets", 20)
+                until(
+                    lambda: "glucast_read_model_lag 0.0" in client.get("/metrics").text, "what came by the way goes", 20
+                )
             until(partial(ended, lacking), "who lacks a right ends", 30)
         said = lacking.log.read_text()
         assert "halfway may not join the consumer group glucast-calc: glucast topics acls prints" in said, said

@@ -92,7 +92,7 @@ async def test_alerts_history_accuracy_units_and_keys(
         await tab.until(f"{text('quiet')}.includes('No alerts of lows until')")
         await tab.evaluate("document.querySelector('#quiet button').click()")
         await tab.until(f"{text('quiet')} === ''")
-        await tab.until("document.querySelectorAll('#rules fieldset').length === 4")
+        await tab.until("document.querySelectorAll('#rules fieldset').length === 7")
         await tab.evaluate(
             """(() => {
               const form = document.getElementById("settings");
