@@ -13,10 +13,10 @@ from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.errors import ImplausibleError
 from streams import middlewares
-from streams.topology import STEPS
+from streams.topology import step_of
 from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, idle, table_of
 
-WINDOW = next(step for step in STEPS if step.name == "window")
+WINDOW = dataclasses.replace(step_of("window"), tables=("subjects",))
 
 
 @pytest.fixture(autouse=True)

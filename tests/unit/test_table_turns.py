@@ -1,6 +1,7 @@
 """Steps that share a table take turns on a partition of it; nobody else waits for them."""
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from streams.effects import TableTurns
 from streams.topology import Step, step_of
 from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, idle, table_of
 
-HANDLE, REQUEST, UNIFY, WINDOW = map(step_of, ("handle", "request", "unify", "window"))
+HANDLE, REQUEST, UNIFY = map(step_of, ("handle", "request", "unify"))
+WINDOW = dataclasses.replace(step_of("window"), tables=("subjects",))
 KEY = "tail"
 
 
