@@ -40,3 +40,8 @@ LOWEST_SENSOR_MGDL = 39.0
 as such (its entries of type sgv)."""
 CENTI = 100
 """Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""
+
+
+def slot_of(time: datetime.datetime) -> int:
+    """The UTC 5-minute slot nearest to a time."""
+    return round(time.timestamp() / STEP_SECONDS)

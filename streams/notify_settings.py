@@ -1,6 +1,7 @@
 """Settings of the notify role: webhooks, and a broker of MQTT."""
 
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -9,6 +10,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _LISTS = ("webhook_private_networks", "mqtt_subjects")
 _TLS_PORT, _PLAIN_PORT = 8883, 1883
+
+
+def split_lists(values: dict[str, object], names: Sequence[str]) -> dict[str, object]:
+    """Settings with those of these names as lists that are texts with commas."""
+    lists = {name: text for name in names if isinstance(text := values.get(name), str)}
+    split = {name: tuple(item.strip() for item in text.split(",") if item.strip()) for name, text in lists.items()}
+    return values | split
 
 
 class NotifySettings(BaseSettings):
@@ -60,9 +68,7 @@ class NotifySettings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        lists = {name: text for name in _LISTS if isinstance(text := values.get(name), str)}
-        split = {name: tuple(item.strip() for item in text.split(",") if item.strip()) for name, text in lists.items()}
-        return values | split
+        return split_lists(values, _LISTS)
 
     @field_validator("webhook_private_networks")
     @classmethod

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agents.models.catalogue import Kind
 from schemas.topics import TOPICS, UPLOADS
-from streams.notify_settings import NotifySettings
+from streams.notify_settings import NotifySettings, split_lists
 
 MIB = 1 << 20
 _LISTS = ("allowed_hosts", "cors_origins")
@@ -223,9 +223,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        lists = {name: text for name in _LISTS if isinstance(text := values.get(name), str)}
-        split = {name: tuple(item.strip() for item in text.split(",") if item.strip()) for name, text in lists.items()}
-        return values | split
+        return split_lists(values, _LISTS)
 
     @model_validator(mode="after")
     def _cross_checks(self) -> Self:

@@ -10,7 +10,6 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from agents.calc.alert_rows import alerts_of, keep
-from agents.calc.chart_rows import slot_of
 from agents.core.deletions import is_covered
 from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.alert import (
@@ -27,7 +26,7 @@ from schemas.alert import (
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
-from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP_MINUTES, STEP_SECONDS
+from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP_MINUTES, STEP_SECONDS, slot_of
 from schemas.metrics import ALERTS_TOLD
 from schemas.tables import ALERTS_TABLE
 from schemas.topics import ALERTS

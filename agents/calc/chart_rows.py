@@ -8,7 +8,7 @@ from agents.work import Work
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import head_of, to_row
-from schemas.grid import STEP_SECONDS
+from schemas.grid import slot_of
 from schemas.lanes import LANES, Lane
 from schemas.tables import FAN_CHART_TABLES, ChartKey, handle_key, subject_key
 
@@ -30,11 +30,6 @@ def key_of(chart: FanChart, history_steps: int) -> ChartKey:
     if chart.handle is None or chart.index is None:
         raise MalformedRecordError("a sample's fan chart needs handle and index")
     return handle_key(chart.handle, chart.index, chart.model_fingerprint)
-
-
-def slot_of(time: datetime.datetime) -> int:
-    """The UTC 5-minute slot nearest to a time."""
-    return round(time.timestamp() / STEP_SECONDS)
 
 
 def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:

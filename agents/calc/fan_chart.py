@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from agents.calc.chart_rows import slot_of
 from agents.core import compression, fingerprint, path_events, predictive
 from agents.core.local_time import wall_clock, zone
 from agents.core.predictive import Calibration
@@ -21,7 +20,7 @@ from agents.core.record_checks import check_window, is_digest
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import MEDIAN, FanChart, PathChances
 from schemas.forecast import Forecast
-from schemas.grid import CENTI, HORIZON_STEPS, STEP, THRESHOLDS_MGDL
+from schemas.grid import CENTI, HORIZON_STEPS, STEP, THRESHOLDS_MGDL, slot_of
 
 Array = NDArray[np.float64]
 

@@ -5,10 +5,10 @@ one before keeps its own as the model on trial: each fan goes on as it was fitte
 """
 
 from agents.calc import scorekeeping
-from agents.calc.chart_rows import slot_of
 from agents.work import Work
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
+from schemas.grid import slot_of
 from schemas.metrics import FORECAST_CRPS_MGDL, FORECAST_ERROR_MGDL, FORECAST_INSIDE
 from schemas.score import TargetScore
 from schemas.score_state import ScoreState
@@ -29,7 +29,7 @@ def score(work: Work, chart: FanChart, recalibrate: bool) -> FanChart:
     for each in scores:
         work.send(SCORES, each.series_key, each.to_json())
         _measure(work, each)
-    work.sends_first = bool(scores)
+    work.sends_first = work.sends_first or bool(scores)
     return published
 
 

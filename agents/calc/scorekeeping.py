@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.calc.chart_rows import slot_of
 from agents.core import fan_scores, fingerprint, recalibration
 from agents.core.error_grid import clarke_zones, parkes_zones
 from schemas.fan_chart import MEDIAN, FanCalibration, FanChart
-from schemas.grid import PAST_POINTS, STEP_MINUTES, STEP_SECONDS, STEPS_A_DAY
+from schemas.grid import PAST_POINTS, STEP_MINUTES, STEP_SECONDS, STEPS_A_DAY, slot_of
 from schemas.score import HorizonScore, TargetScore
 from schemas.score_state import (
     KEPT_DAYS,

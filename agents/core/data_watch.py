@@ -18,7 +18,7 @@ from agents.core.fingerprint import alert_id as id_of
 from agents.core.minutes import Minutes, band_of, in_band
 from schemas.alert import RECENT, AlertSettings, AlertState, Episode, RecentAlert
 from schemas.arrival import WatchState
-from schemas.grid import STEP_SECONDS
+from schemas.grid import slot_of
 
 DataKind = Literal["stale_data", "sensor_error"]
 
@@ -103,11 +103,6 @@ def looked_at(watch: WatchState, alerts: AlertState, subject_id: str, now_ms: in
         return Watched(watch.model_copy(update={"due_ms": now_ms + LOOK_AGAIN_MS}), alerts)
     alerts, alert = _raised(alerts, subject_id, "stale_data", watch.heard, expected)
     return Watched(unfiled.model_copy(update={"stale": True}), alerts, (alert,))
-
-
-def slot_of(time: datetime.datetime) -> int:
-    """The UTC 5-minute slot nearest to a time."""
-    return round(time.timestamp() / STEP_SECONDS)
 
 
 def _filed(found: Watched) -> Watched:
