@@ -57,7 +57,9 @@ RENDERS_A_PAGE = 500
 class Images:
     """Draws each picture once. `run` holds the browser and starts it again when it dies."""
 
-    def __init__(self, cached_bytes: int = 32 << 20, waiters: int = 256) -> None:
+    def __init__(self, cached_bytes: int = 32 << 20, waiters: int = 256, start_after_seconds: float = 0.0) -> None:
+        """`start_after_seconds`: the browser starts then, or with the first picture that is asked for."""
+        self._start_after_seconds = start_after_seconds
         self._cache: LRUCache[str, bytes] = LRUCache(cached_bytes, getsizeof=len)
         self._computations = SharedComputations(waiters)
         self._documents = SharedComputations(min(waiters, DOCUMENTS_WAITING))
@@ -65,6 +67,7 @@ class Images:
         self._browser: Any = None
         self._failed = asyncio.Event()
         self._ready = asyncio.Event()
+        self._wanted = asyncio.Event()
         self.problem: str | None = None
         self.renders = 0
         self.hits = 0
@@ -76,6 +79,8 @@ class Images:
     async def run(self) -> None:
         """Keep one browser alive until cancelled."""
         wait = RESTART_SECONDS
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wanted.wait(), self._start_after_seconds)
         while True:
             self._failed.clear()
             try:
@@ -159,6 +164,7 @@ class Images:
 
         Raises `UnavailableError` where it takes too long to start, or cannot.
         """
+        self._wanted.set()
         try:
             async with asyncio.timeout(RENDER_SECONDS):
                 await self._ready.wait()

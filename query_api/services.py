@@ -28,6 +28,9 @@ from streams.settings import Settings
 
 T = TypeVar("T")
 
+BROWSER_AFTER_SECONDS = 3.0
+"""Starting it takes two seconds of a core, which the roles that start beside the API need first."""
+
 CONVERSIONS, CONVERSIONS_WAITING = 1, 8
 """Files that are converted at a time, and that wait for it: nobody has to show a key for that."""
 
@@ -67,7 +70,7 @@ async def running(settings: Settings, directory: Path, request_metrics: RequestM
         Store(directory / "read-model", settings.block_cache_bytes, settings.write_buffer_bytes), Subscriptions()
     )  # fmt: skip
     follower, publisher = Follower(settings, read_model), Publisher(settings)
-    images = Images(waiters=settings.waiters)
+    images = Images(waiters=settings.waiters, start_after_seconds=BROWSER_AFTER_SECONDS)
     submit = Submit(settings, read_model, follower, publisher)
     pipeline = PipelineWatch(settings, follower)
     conversions = Readers(settings, CONVERSIONS, CONVERSIONS_WAITING)

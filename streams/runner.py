@@ -14,6 +14,7 @@ import structlog
 
 from schemas.errors import UnavailableError
 from schemas.exit_codes import ExitCode
+from streams.niceness import give_way
 from streams.settings import Settings
 from streams.topology import WorkerRole
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:  # the help of the command line must not wait for Faust
 
 STOP_SECONDS = 8.0
 READY_CHECK_SECONDS = 0.02
+HELPERS_AFTER_SECONDS = 2.0
+"""Between a role that is ready and the start of its steps' helpers: what starts beside it has the processor first, and
+who needs a helper earlier starts it."""
 GC_WHILE_STARTING = (100_000, 20, 20)
 """Thresholds until the role is ready: nothing that is imported goes away, and looking at it again takes a tenth."""
 
@@ -126,6 +130,9 @@ class RoleRunner:
         gc.freeze()  # also what came since: a model and its library
         gc.set_threshold(*self._gc_threshold)
         log.info("ready", role=self.role, seconds=seconds, health_port=self._health.port)
+        give_way(self.settings.niceness)  # not before: what starts is waited for
+        if self.host.helpers:
+            await asyncio.sleep(HELPERS_AFTER_SECONDS)
         for step in self.host.helpers:
             try:
                 await step.start()

@@ -1,7 +1,6 @@
 """Runs one worker role until a signal or a failure."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -34,7 +33,6 @@ def strict_app(role: WorkerRole, host: "Host") -> "faust.App":
 def run_worker(role: WorkerRole, settings: Settings, app_of: AppOf = strict_app) -> int:
     """Run a role in the foreground; returns an exit code. `app_of` is for benchmarks that compare with another App."""
     logs.configure(settings)
-    os.nice(settings.niceness)  # before there are threads: they have their niceness from whom they are begun by
     try:
         if role == "inference":
             from streams.inference_role import run_inference
