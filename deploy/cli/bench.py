@@ -81,6 +81,21 @@ def priority(
     run(broker, port, Plan(backlog, repeats, tuple(stage for stage in STAGES if stage in wanted)), typer.echo)
 
 
+@app.command("uploads")
+def uploads(
+    broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "embedded",
+    port: Annotated[int, typer.Option(help="Port for the API of the measured run.")] = 8396,
+    alone: Annotated[int, typer.Option(min=1, max=200, help="Files one after the other.")] = 10,
+    clients: Annotated[int, typer.Option(min=1, max=64, help="Then so many clients at once.")] = 8,
+    each: Annotated[int, typer.Option(min=1, max=200, help="Files of each.")] = 25,
+    days: Annotated[int, typer.Option(min=2, max=365, help="Of readings in a file.")] = 110,
+) -> None:
+    """How soon and how many large exports are taken, and whether each got the handle that it must get."""
+    from deploy.bench.uploads import Plan, run
+
+    run(broker, port, Plan(alone, clients, each, days), typer.echo)
+
+
 @app.command("faults")
 def faults(
     consumer: Annotated[Literal["strict", "plain"], typer.Option(help="plain is Faust's own consumer.")] = "strict",
