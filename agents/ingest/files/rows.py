@@ -129,8 +129,16 @@ class Columns:
 
 
 def times(stamps: "pl.Series", formats: Sequence[str]) -> "pl.Series":
-    """By the format that reads most of them."""
+    """By the format that reads most of them; of several the first."""
     import polars as pl
 
-    read = [stamps.str.strptime(pl.Datetime("ms"), each, strict=False) for each in formats]
-    return min(read, key=lambda times: times.null_count())
+    best: pl.Series | None = None
+    for each in formats:
+        read = stamps.str.strptime(pl.Datetime("ms"), each, strict=False)
+        if best is None or read.null_count() < best.null_count():
+            best = read
+        if best.null_count() == stamps.null_count():
+            break
+    if best is None:
+        raise ValueError("no format of times")
+    return best
