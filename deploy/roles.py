@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import HeldPort
 from deploy.supervisor import Child
 
 API = "api"
@@ -58,18 +58,19 @@ def variables(settings: Mapping[str, object]) -> dict[str, str]:
 
 def trial(name: str, ordinal: int, shared: Mapping[str, str]) -> Child:
     """An inference worker whose model is on trial: an ordinal that no other has, and a health port of its own."""
-    port = free_port()
-    own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port), "GLUCAST_MODEL_SERVES": "false"}
+    held = HeldPort()
+    own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(held.number), "GLUCAST_MODEL_SERVES": "false"}
     environment = {"GLUCAST_NICENESS": "10", **shared, **own}  # nobody waits for it
-    return Child(name, _glucast("worker", "inference"), environment, port, stop_rank=_STOP_RANKS["inference"])
+    command = _glucast("worker", "inference")
+    return Child(name, command, environment, held.number, stop_rank=_STOP_RANKS["inference"], held=held)
 
 
 def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> list[Child]:
     """The workers of every role, each with its ordinal and a health port of its own."""
     children = []
     for name, role, number in counts.names():
-        port = free_port()
-        own = {"GLUCAST_ORDINAL": str(first_ordinal + number), "GLUCAST_HEALTH_PORT": str(port)}
+        held = HeldPort()
+        own = {"GLUCAST_ORDINAL": str(first_ordinal + number), "GLUCAST_HEALTH_PORT": str(held.number)}
         nice = {"GLUCAST_NICENESS": _GIVES_WAY[role]} if role in _GIVES_WAY else {}
         arguments = ("worker", role)
         children.append(
@@ -77,27 +78,29 @@ def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> li
                 name,
                 _glucast(*arguments),
                 {**nice, **shared, **own},
-                port,
+                held.number,
                 stop_rank=_STOP_RANKS[role],
                 spare_arguments=arguments,
+                held=held,
             )
         )
     return children
 
 
-def api(host: str, port: int, shared: Mapping[str, str]) -> Child:
+def api(host: str, port: int, shared: Mapping[str, str], held: HeldPort | None = None) -> Child:
     """The query API. SIGTERM if it is orphaned: it has a browser to close."""
     own = {"GLUCAST_HOST": host, "GLUCAST_PORT": str(port)}
-    return Child(
-        API, _glucast("api"), {**shared, **own}, port, stop_rank=_STOP_RANKS[API], orphan_signal=signal.SIGTERM
-    )
+    rank = _STOP_RANKS[API]
+    environment = {**shared, **own}
+    return Child(API, _glucast("api"), environment, port, stop_rank=rank, orphan_signal=signal.SIGTERM, held=held)
 
 
 def notifier(ordinal: int, shared: Mapping[str, str]) -> Child:
     """Tells webhooks and MQTT, which have their settings from the environment."""
-    port = free_port()
-    own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
-    return Child(NOTIFY, _glucast("notify"), {**shared, **own}, port, stop_rank=_STOP_RANKS[NOTIFY])
+    held = HeldPort()
+    own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(held.number)}
+    rank = _STOP_RANKS[NOTIFY]
+    return Child(NOTIFY, _glucast("notify"), {**shared, **own}, held.number, stop_rank=rank, held=held)
 
 
 def simulator(tag: str, shared: Mapping[str, str]) -> Child:

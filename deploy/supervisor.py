@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from deploy import spare_order
+from deploy.brokers.wire import HeldPort
 from deploy.log_lines import LogLines
 from deploy.orphans import die_with_parent
 from deploy.readiness import Readiness, probe
@@ -23,6 +24,7 @@ class Child:
 
     Children of a lower `stop_rank` are stopped first. If the supervisor is killed, the kernel sends `orphan_signal`.
     `spare_arguments`: the arguments of ``glucast`` that let a spare process take this one's place, where one can.
+    `held`: keeps the port free for it while it starts, and while it is away.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Child:
     stop_rank: int = 0
     orphan_signal: signal.Signals = signal.SIGKILL
     spare_arguments: tuple[str, ...] | None = None
+    held: HeldPort | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 from deploy.brokers.broker import Broker
 from deploy.brokers.choice import choose
 from deploy.brokers.embedded import CLUSTER_PREFIX
-from deploy.brokers.wire import free_port, is_free
+from deploy.brokers.wire import HeldPort, is_free
 from deploy.log_lines import LogLines
 from deploy.readiness import get
 from deploy.roles import API, NOTIFY, SIMULATE, TRIAL, Counts, api, environment, notifier, simulator, trial, workers
@@ -71,20 +71,26 @@ def _forget_embedded_runs(settings: Settings) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _api_port(options: UpOptions, settings: Settings) -> int:
+def _api_port(options: UpOptions, settings: Settings) -> int | HeldPort:
     """The port asked for must be free; the default one gives way to the next."""
     if options.port is None:
-        return free_port(settings.port)
+        return HeldPort(settings.port)
     if options.port and not is_free(options.port, settings.host):
         raise ConfigurationError(f"port {options.port} is in use; choose another one with --port, or stop what uses it")
-    return options.port or free_port()
+    return options.port or HeldPort()
 
 
 class _Run:
     """One run, from the start of the broker to the end of the last child."""
 
     def __init__(
-        self, options: UpOptions, settings: Settings, broker: Broker, port: int, lines: LogLines, began: float
+        self,
+        options: UpOptions,
+        settings: Settings,
+        broker: Broker,
+        port: int | HeldPort,
+        lines: LogLines,
+        began: float,
     ) -> None:
         self._options = options
         self._settings = settings.model_copy(update={"broker": broker.address, **broker.settings_overrides})
@@ -92,7 +98,8 @@ class _Run:
         self._environment = environment(broker.address, settings.state_dir, overrides)
         self._host = settings.host
         self._broker = broker
-        self._port = port
+        self._held = port if isinstance(port, HeldPort) else None
+        self._port = port.number if isinstance(port, HeldPort) else port
         self._lines = lines
         self._began = began
         self._say: Callable[[str], None] = lambda text: lines.say(_GLUCAST, text)
@@ -136,7 +143,7 @@ class _Run:
         if self._settings.trial is not None:
             ordinal = self._settings.ordinal + self._options.counts.inference
             self._supervisor.add(trial(TRIAL, ordinal, self._environment))
-        self._supervisor.add(api(self._host, self._port, self._environment))
+        self._supervisor.add(api(self._host, self._port, self._environment, self._held))
         if self._settings.notify.configured:
             self._supervisor.add(notifier(self._settings.ordinal, self._environment))
         self._say(f"starting {', '.join(self._supervisor.restarts)}")

@@ -15,7 +15,7 @@ import httpx
 
 from deploy import spare_order
 from deploy.brokers.broker import Broker
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from deploy.orphans import die_with_parent
 from deploy.roles import variables
 from schemas.errors import UnavailableError
@@ -97,13 +97,14 @@ class RoleProcess:
         arguments: list[str],
         home: Path,
         environment: dict[str, str],
-        port: int,
+        port: HeldPort,
         spares: Spares,
         place: Place | None = None,
     ) -> None:
         self.name = name
         self._place = place
-        self.url = f"http://{place.host if place else LOOPBACK}:{port}"
+        self._port = port
+        self.url = f"http://{place.host if place else LOOPBACK}:{port.number}"
         self.log = home / f"{name}.log"
         home.mkdir(parents=True, exist_ok=True)
         self._arguments = arguments
@@ -195,21 +196,21 @@ class Roles:
         self.spares = Spares(home)
 
     def worker(self, role: str, ordinal: int = 0, *options: str, place: Place | None = None) -> RoleProcess:
-        port = free_port()
-        extra = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
+        port = HeldPort()
+        extra = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port.number)}
         return self._add(f"{role}-{ordinal}", ["worker", role, *options], extra, port, place)
 
     def api(self, replica: int = 0, place: Place | None = None) -> RoleProcess:
-        port = free_port()
-        return self._add(f"api-{replica}", ["api"], {"GLUCAST_PORT": str(port)}, port, place)
+        port = HeldPort()
+        return self._add(f"api-{replica}", ["api"], {"GLUCAST_PORT": str(port.number)}, port, place)
 
     def notify(self, ordinal: int = 0, place: Place | None = None) -> RoleProcess:
-        port = free_port()
-        extra = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port)}
+        port = HeldPort()
+        extra = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(port.number)}
         return self._add(f"notify-{ordinal}", ["notify"], extra, port, place)
 
     def _add(
-        self, name: str, arguments: list[str], extra: dict[str, str], port: int, place: Place | None
+        self, name: str, arguments: list[str], extra: dict[str, str], port: HeldPort, place: Place | None
     ) -> RoleProcess:
         process = RoleProcess(name, arguments, self._home, self._environment | extra, port, self.spares, place)
         self.all.append(process)

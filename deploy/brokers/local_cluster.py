@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploy.brokers.broker import Report, quiet
 from deploy.brokers.local_kafka import LocalKafka, Membership, new_cluster_id
-from deploy.brokers.wire import free_ports
+from deploy.brokers.wire import HeldPort
 
 
 class LocalCluster:
@@ -25,15 +25,16 @@ class LocalCluster:
 
         Raises `ConfigurationError` where `kafka_home` (default: KAFKA_HOME) or Java is missing or unfit.
         """
-        cluster_id, ports = new_cluster_id(), free_ports(3 * brokers)
-        own, controllers, others = ports[:brokers], tuple(ports[brokers : 2 * brokers]), ports[2 * brokers :]
+        cluster_id = new_cluster_id()
+        self._held = [HeldPort() for _ in range(2 * brokers)]
+        ports = [held.number for held in self._held]
+        controllers, others = tuple(ports[:brokers]), ports[brokers:]
         second = [f"{second_host}:{port}" if second_host else None for port in others]
         self.nodes = tuple(
             LocalKafka(
                 state_dir / f"broker-{number}",
                 kafka_home,
-                own[number - 1],
-                Membership(number, controllers, cluster_id, second[number - 1]),
+                membership=Membership(number, controllers, cluster_id, second[number - 1]),
             )
             for number in range(1, brokers + 1)
         )

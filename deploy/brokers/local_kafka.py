@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.brokers.broker import Report, launch, quiet, terminate
-from deploy.brokers.wire import LOOPBACK, free_port, wait_until_answers
+from deploy.brokers.wire import LOOPBACK, HeldPort, wait_until_answers
 from schemas.errors import ConfigurationError
 
 _CONFIG = """\
@@ -76,7 +76,8 @@ class LocalKafka:
         """Raises `ConfigurationError` where `kafka_home` (default: KAFKA_HOME) or Java is missing or unfit."""
         self._home = _checked_home(kafka_home)
         self._java = _checked_java()
-        self.port = free_port(port)
+        self._held, self._controller = HeldPort(port), HeldPort()
+        self.port = self._held.number
         self.address = f"{LOOPBACK}:{self.port}"
         self._root = (state_dir / "kafka").absolute()
         self.log = state_dir.absolute() / "logs" / "kafka.log"
@@ -111,7 +112,7 @@ class LocalKafka:
         self._process = launch(self._command("kafka.Kafka", str(self._config)), self.log)
 
     def _properties(self) -> str:
-        member = self._membership or Membership(1, (free_port(),), "")
+        member = self._membership or Membership(1, (self._controller.number,), "")
         voters = [f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(member.controller_ports, 1)]
         copies = min(3, len(voters))
         advertised = f"PLAINTEXT://{LOOPBACK}:{self.port}"

@@ -1,10 +1,10 @@
 """Loopback ports, and the one Kafka request that tells whether a broker answers: no client library needed."""
 
-import contextlib
 import socket
 import struct
 import subprocess
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,25 +17,28 @@ LOOPBACK = "127.0.0.1"
 _METADATA, _VERSION = 3, 1
 
 
-def free_port(preferred: int = 0, tries: int = 20) -> int:
-    """`preferred` or the next free port above it; any free port for 0. Raises `ConfigurationError` if all are taken."""
-    if preferred == 0:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            return int(probe.getsockname()[1])
+class HeldPort:
+    """A free loopback port that stays free as long as this lives: the kernel gives it to nobody else meanwhile.
+
+    It is bound and does not listen. So a server that was told the number can listen there, with SO_REUSEADDR as
+    servers do; and neither another server that asks for any port nor a client's connection takes it before, or while
+    the server is away.
+    """
+
+    def __init__(self, preferred: int = 0, tries: int = 20) -> None:
+        """`preferred` or the next free one above it; any for 0. Raises `ConfigurationError` where all are taken."""
+        probe = socket.socket()
+        weakref.finalize(self, probe.close)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((LOOPBACK, _free_from(preferred, tries) if preferred else 0))
+        self.number = int(probe.getsockname()[1])
+
+
+def _free_from(preferred: int, tries: int) -> int:
     for port in range(preferred, preferred + tries):
         if is_free(port):
             return port
     raise ConfigurationError(f"ports {preferred} to {preferred + tries - 1} are all in use; choose another one")
-
-
-def free_ports(count: int) -> list[int]:
-    """So many different ones, all free now."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from pydantic import StringConstraints, TypeAdapter
 from starlette.responses import Response
 
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from query_api import connections
 from query_api.access import access
 from query_api.app import create_app, server_config
@@ -69,8 +69,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     app = create_app(Settings(rate_limit="100000/minute", waiters=PLACES // 4), tmp_path)
     app.router.lifespan_context = nothing_behind
-    port = free_port()
-    here = Served(port)
+    port = HeldPort()
+    here = Served(port.number)
 
     @app.get("/slow")
     @access("everybody")
@@ -95,7 +95,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         return len(await request.body())
 
     config = server_config(app, Settings(waiters=PLACES // 4))
-    config.host, config.port, config.timeout_keep_alive = LOOPBACK, port, int(LONG)
+    config.host, config.port, config.timeout_keep_alive = LOOPBACK, port.number, int(LONG)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     await until_async(lambda: server.started, "the server listens")

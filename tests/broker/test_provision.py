@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from deploy.brokers.embedded import EmbeddedBroker
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from schemas import topics
 from schemas.errors import TopicMismatchError, UnavailableError
 from streams import topology
@@ -57,7 +57,8 @@ async def test_a_role_may_wait_for_its_topics_but_not_for_what_never_comes(setti
 
 
 async def test_no_broker_is_an_error_with_its_address() -> None:
-    address = f"{LOOPBACK}:{free_port()}"
+    nobodys = HeldPort()
+    address = f"{LOOPBACK}:{nobodys.number}"
     with pytest.raises(UnavailableError, match=address):
         await provision.check(Settings(broker=address))
 

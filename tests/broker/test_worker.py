@@ -16,7 +16,7 @@ import pytest
 import rocksdict
 
 from deploy.brokers.embedded import EmbeddedBroker
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import HeldPort
 from deploy.roles import variables
 from schemas.dead_letter import DeadLetter
 from streams.kafka.continuity import COMPLETE_KEY
@@ -37,7 +37,8 @@ def worker(
     settings: Settings, home: Path, behaviour: str, **changes: object
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A step worker and the address of its health server; killed if it is still there at the end."""
-    port = free_port()
+    held = HeldPort()
+    port = held.number
     chosen = {
         "broker": settings.broker, "state_dir": home, "health_port": port, "log_format": "json",
     } | dict(EmbeddedBroker.settings_overrides) | changes  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import HeldPort
 from streams.settings import Settings
 from tests.browser.window import Window, window
 from tests.kit.query import listening
@@ -46,9 +46,9 @@ async def choose(tab: Window, subject: str, part: str = "now") -> None:
 async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
     settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port = HeldPort()
     async with contextlib.AsyncExitStack() as first, window("about:blank") as tab:
-        client = await first.enter_async_context(api(settings, tmp_path, port))
+        client = await first.enter_async_context(api(settings, tmp_path, port.number))
         await tab.open(f"{client.base_url}")
         await tab.until(f"{text('message')}.includes('publish readings')")
         await publish(client, "anna", range(120))
@@ -69,7 +69,7 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
         await first.aclose()
         await tab.until(f"{text('connection')}.startsWith('Not live since')")
         assert await tab.evaluate(PLOTTED), "what holds is still shown"
-        async with api(settings, tmp_path, port) as client:
+        async with api(settings, tmp_path, port.number) as client:
             await tab.until("document.getElementById('connection').hidden")
             await publish(client, "bert", range(60, 64), 90)
             await tab.until("document.querySelectorAll('#people .person').length === 2")

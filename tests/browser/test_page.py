@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import HeldPort
 from query_api import image
 from query_api.app import Server, create_app, server_config
 from query_api.figure import figure
@@ -36,13 +36,13 @@ PLOTTED = "document.querySelectorAll('#file-plot .scatterlayer .trace').length >
 @pytest.fixture
 async def url(settings: Settings, tmp_path: Path) -> AsyncIterator[str]:
     """The application behind a real server."""
-    port = free_port()
+    port = HeldPort()
     config = server_config(create_app(settings, tmp_path / "query"), settings)
-    config.port = port
+    config.port = port.number
     server = Server(config)
     task = asyncio.create_task(server.serve())
     await until_async(lambda: server.started, "the server listens")
-    yield f"http://127.0.0.1:{port}/"
+    yield f"http://127.0.0.1:{port.number}/"
     server.should_exit = True
     await task
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from tests.kit.waiting import until
 
 PASSWORD = "correct horse battery"
@@ -166,7 +166,8 @@ class LibreService(Service):
 def serving(app: Starlette) -> Iterator[str]:
     """The address of an application that a thread of its own serves while the block runs."""
     quiet: dict[str, Any] = {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 1}
-    server = uvicorn.Server(uvicorn.Config(app, LOOPBACK, free_port(), **quiet))
+    held = HeldPort()
+    server = uvicorn.Server(uvicorn.Config(app, LOOPBACK, held.number, **quiet))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

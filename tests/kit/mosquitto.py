@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiomqtt import Client
 
-from deploy.brokers.wire import LOOPBACK, free_port, is_free
+from deploy.brokers.wire import LOOPBACK, HeldPort, is_free
 from tests.kit.waiting import until
 
 USER, PASSWORD = "glucast", "correct-horse-battery"
@@ -34,8 +34,12 @@ class Mosquitto:
 
     command: str
     home: Path
-    port: int
+    held: HeldPort
     process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        return self.held.number
 
     @property
     def certificate(self) -> Path:
@@ -67,7 +71,7 @@ def mosquitto(home: Path) -> Iterator[Mosquitto]:
     if command is None or passwd is None:
         pytest.skip("no mosquitto: apt-get install mosquitto")
     home.mkdir(parents=True, exist_ok=True)
-    broker = Mosquitto(command, home, free_port())
+    broker = Mosquitto(command, home, HeldPort())
     key, passwords = home / "key.pem", home / "passwords"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",

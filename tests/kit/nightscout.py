@@ -1,10 +1,15 @@
 """What senders put on the wire: bodies as their sources write them, and every form in which a key comes."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from query_api.key_file import sha1
+
+Times = Callable[[int], datetime.datetime]
+"""Five minutes apart; 0 is the newest of a test."""
+
+SECRET = "anna's own secret"
 
 TIME_MS = 1767254400000
 """2026-01-01T08:00:00Z, 9 o'clock in Vienna."""

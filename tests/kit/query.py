@@ -13,7 +13,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from query_api import image
 from query_api.app import Server, create_app, server_config
 from query_api.projections.fan_charts import ChartRow
@@ -91,7 +91,8 @@ async def listening(settings: Settings, directory: Path, port: int | None = None
     """The address of an API on a port of its own, or this one, which has read what Kafka holds."""
     app = create_app(settings, directory / "query")
     config = server_config(app, settings)
-    config.host, config.port = LOOPBACK, port or free_port()
+    held = HeldPort()
+    config.host, config.port = LOOPBACK, port or held.number
     server = Server(config)
     task = asyncio.create_task(server.serve())
     try:

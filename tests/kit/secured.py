@@ -22,7 +22,7 @@ from confluent_kafka.admin import (
 
 from deploy.brokers import local_kafka
 from deploy.brokers.local_kafka import LocalKafka, Membership, new_cluster_id
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from streams.settings import Settings
 from tests.kit.brokers import end, kafka_home
 
@@ -96,11 +96,12 @@ def secured_kafka(home: Path) -> Iterator[SecuredKafka]:
         check=True, capture_output=True,
     )  # fmt: skip
     keystore.write_text(key.read_text() + certificate.read_text())
-    address = f"{LOOPBACK}:{free_port()}"
+    second, controller = HeldPort(), HeldPort()
+    address = f"{LOOPBACK}:{second.number}"
     config = local_kafka._CONFIG.replace("SECOND:PLAINTEXT", "SECOND:SASL_SSL") + _LINES.format(keystore=keystore)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local_kafka, "_CONFIG", config)
-        member = Membership(1, (free_port(),), new_cluster_id(), second_address=address)
+        member = Membership(1, (controller.number,), new_cluster_id(), second_address=address)
         broker = LocalKafka(home, kafka, membership=member)
         try:
             broker.start()

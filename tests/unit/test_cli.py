@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from streams.topology import all_topics
 from tests.kit.processes import printed
 
@@ -89,7 +89,8 @@ def test_every_topic_is_listed_whatever_the_settings(environment: dict[str, str]
     [("topics", "provision"), ("topics", "check"), ("dlq", "list"), ("simulate",), ("upload", __file__)],
 )
 def test_a_server_that_does_not_answer_is_one_line_and_another_code(arguments: tuple[str, ...]) -> None:
-    port = free_port()
+    held = HeldPort()
+    port = held.number
     options = ("--api", f"http://{LOOPBACK}:{port}") if arguments[0] == "upload" else ("--broker", f"{LOOPBACK}:{port}")
     done = glucast(*arguments, *options)
     assert done.returncode == 3, done.stderr

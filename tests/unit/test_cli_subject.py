@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.brokers.wire import LOOPBACK, free_port
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from deploy.cli import subject
 from query_api.key_file import read
 from schemas.errors import ConfigurationError
@@ -57,6 +57,8 @@ def test_webhooks_of_the_person_are_told(tmp_path: Path) -> None:
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path) -> None:
     done = glucast("subject", "export", "a/b", "--to", str(tmp_path / "out"))
     assert (done.returncode, "a subject is 1 to 128" in done.stderr) == (2, True)
-    done = glucast("subject", "export", "ada", "--to", str(tmp_path / "out"), "--broker", f"{LOOPBACK}:{free_port()}")
+    nobodys = HeldPort()
+    broker = f"{LOOPBACK}:{nobodys.number}"
+    done = glucast("subject", "export", "ada", "--to", str(tmp_path / "out"), "--broker", broker)
     assert (done.returncode, "no Kafka answers" in done.stderr, "Traceback" in done.stderr) == (3, True, False)
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import pytest
 from deploy.brokers.choice import choose
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.local_kafka import LocalKafka
-from deploy.brokers.wire import LOOPBACK, answers, free_port, is_free
+from deploy.brokers.wire import LOOPBACK, HeldPort, answers, is_free
 from schemas.errors import ConfigurationError, UnavailableError
 
 
@@ -58,7 +58,8 @@ def test_a_broker_that_is_no_address_is_refused(text: str, tmp_path: Path) -> No
 
 
 def test_an_external_broker_that_does_not_answer_is_named(tmp_path: Path) -> None:
-    address = f"{LOOPBACK}:{free_port()}"
+    nobodys = HeldPort()
+    address = f"{LOOPBACK}:{nobodys.number}"
     said: list[str] = []
     with pytest.raises(UnavailableError, match=address):
         choose(address, tmp_path).wait_until_ready(said.append, timeout_seconds=0.1)
@@ -95,6 +96,19 @@ def test_a_taken_port_gives_way_to_the_next() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert not is_free(port)
-        assert port < free_port(port) <= port + 20
+        assert port < HeldPort(port).number <= port + 20
         with pytest.raises(ConfigurationError, match=f"ports {port} to {port}"):
-            free_port(port, tries=1)
+            HeldPort(port, tries=1)
+
+
+def test_a_held_port_is_given_to_nobody_else_and_its_server_comes_and_goes() -> None:
+    held = HeldPort()
+    for _ in range(2):
+        with pytest.raises(ConnectionRefusedError), socket.create_connection((LOOPBACK, held.number)):
+            """Nobody listens."""
+        with socket.create_server((LOOPBACK, held.number)) as server, socket.create_connection(server.getsockname()):
+            assert not is_free(held.number)
+    several = [HeldPort() for _ in range(300)]
+    assert len({each.number for each in (held, *several)}) == 301
+    with socket.socket() as strange, pytest.raises(OSError, match="in use"):
+        strange.bind((LOOPBACK, held.number))

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import HeldPort
 from deploy.readiness import Readiness, get, probe
 
 
@@ -57,8 +57,9 @@ async def test_a_role_that_is_not_ready_says_why(body: bytes, reason: str) -> No
 
 
 async def test_a_role_that_does_not_listen_yet_is_starting() -> None:
-    assert await get(free_port(), "/readyz") == (0, b"")
-    assert await probe(free_port()) == Readiness(False, "starting")
+    nobodys = HeldPort()
+    assert await get(nobodys.number, "/readyz") == (0, b"")
+    assert await probe(nobodys.number) == Readiness(False, "starting")
 
 
 @pytest.mark.parametrize(
@@ -76,8 +77,9 @@ async def test_an_answer_that_trickles_in_is_not_waited_for() -> None:
 
 
 async def test_proxies_of_the_environment_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobodys = HeldPort()
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{nobodys.number}")
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
     async with answering(http(200, b"ready")) as port:

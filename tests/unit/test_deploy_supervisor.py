@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import HeldPort
 from deploy.log_lines import LogLines
 from deploy.supervisor import Backoff, Child, Supervisor
 from tests.kit.waiting import until, until_async
@@ -151,7 +151,8 @@ async def test_stop_goes_rank_by_rank_and_kills_what_does_not_listen(out: io.Str
 
 async def test_readiness_names_what_is_missing_until_all_are_ready(out: io.StringIO) -> None:
     kept = supervisor(out)
-    ready, unready = free_port(), free_port()
+    held = HeldPort(), HeldPort()
+    ready, unready = (port.number for port in held)
     kept.add(child("a", ANSWERS_READYZ, str(ready), "200", port=ready))
     await asyncio.wait_for(kept.wait_until_ready(lambda _: None), 10)
     kept.add(child("b", ANSWERS_READYZ, str(unready), "503", port=unready))

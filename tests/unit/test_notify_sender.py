@@ -9,7 +9,7 @@ import json
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from deploy.brokers.wire import free_port
+from deploy.brokers.wire import HeldPort
 from schemas.webhook import Delivery
 from streams.notify.addresses import networks_of
 from streams.notify.events import event_of_alert
@@ -66,7 +66,8 @@ async def test_who_hangs_is_left_and_who_is_not_there_is_told_apart() -> None:
         receiver.hangs = True
         hung = await sent(endpoint(url=receiver.url), seconds=0.2)
     assert hung == Attempt(None, "no answer within 0.2 s")
-    missing = await sent(endpoint(url=f"http://127.0.0.1:{free_port()}/T0SECRET"))
+    nobodys = HeldPort()
+    missing = await sent(endpoint(url=f"http://127.0.0.1:{nobodys.number}/T0SECRET"))
     assert missing == Attempt(None, "it cannot be connected to")
     unknown = await sent(endpoint(url="https://hooks.invalid/T0SECRET"))
     assert unknown.status is None

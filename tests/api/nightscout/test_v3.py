@@ -15,12 +15,14 @@ from tests.kit.query import Client, serving
 from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
 
-NOW = datetime.datetime.now(datetime.UTC).replace(second=0, microsecond=0)
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(second=0, microsecond=0)
 
 
 def aaps(sgv: Any, minutes: int, **more: Any) -> dict[str, Any]:
     """An entry as AAPS writes it."""
-    date = int((NOW + datetime.timedelta(minutes=minutes)).timestamp() * 1000)
+    date = int((now() + datetime.timedelta(minutes=minutes)).timestamp() * 1000)
     return {
         "type": "sgv", "date": date, "utcOffset": 120, "device": "AndroidAPS-DexcomG6", "direction": "Flat",
         "sgv": sgv, "units": "mg/dl", "noise": 1.0, "isValid": True, "app": "AAPS", **more,
@@ -126,7 +128,8 @@ async def test_other_collections_are_taken_and_empty(client: Client) -> None:
 
 
 async def test_the_forecast_is_a_devicestatus_here_too(client: Client, pipeline: SmallPipeline) -> None:
-    sent = [entry(150 + step % 5, NOW + datetime.timedelta(minutes=5 * step)) for step in range(-95, 1)]
+    newest = now()
+    sent = [entry(150 + step % 5, newest + datetime.timedelta(minutes=5 * step)) for step in range(-95, 1)]
     assert (await client.post("/api/v1/entries.json", json=sent)).status_code == 200
 
     async def there() -> Any:
