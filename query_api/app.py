@@ -129,7 +129,8 @@ async def table_directory(settings: Settings) -> Path:
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn runs the application: without a log of its own, and with an end to every wait for a client."""
-    most = most_connections(4 * settings.waiters)
+    # An address may take half of the places, and a key half of the streams of events.
+    most = most_connections(4 * max(settings.waiters, settings.event_clients))
     return uvicorn.Config(
         app,
         http=protocol(most),

@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from schemas.record import HexDigest, Record, SmallInteger, SubjectId, Time
 
-Channel = Literal["webhook", "ntfy"]
+Channel = Literal["webhook", "ntfy", "nightscout"]
 EventGroup = Literal["alert", "outcome", "forecast"]
 """What a webhook may ask for: alerts, what became of them, forecasts."""
 DeliveryStatus = Literal["queued", "failing", "delivered", "expired", "dropped"]

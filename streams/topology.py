@@ -14,7 +14,7 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
                             ├────▶ cgm.fan-charts, cgm.scores, cgm.alerts ──▶ everybody else
                             ├────▶ scores table: what truths the forecasts met ─▶ [calc], [query_api]
                             └────▶ alerts table ─────────────▶ [query_api]
-      cgm.alerts, cgm.fan-charts ─▶ [notify] ─▶ webhooks, ntfy, MQTT; cgm.webhooks, -deliveries ─▶ [query_api]
+      cgm.alerts, cgm.fan-charts ─▶ [notify] ─▶ webhooks, Nightscout, MQTT; cgm.webhooks, -deliveries ─▶ [query_api]
 
 [window] also tells on cgm.arrivals that readings came, and passes ticks on: [watch] tells where none come, or errors.
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
@@ -123,7 +123,7 @@ STEPS: tuple[Step, ...] = (
     Step("notify", "notify",
          (topics.ALERTS, topics.FAN_CHARTS, topics.READING_OUTCOMES, topics.WEBHOOKS, topics.WEBHOOK_DELIVERIES),
          (topics.WEBHOOKS, topics.WEBHOOK_DELIVERIES), (),
-         "sends alerts and forecasts to webhooks, ntfy and MQTT, and keeps what is still to be sent"),
+         "sends alerts and forecasts to webhooks, ntfy, Nightscout and MQTT, and keeps what is still to be sent"),
 )  # fmt: skip
 
 WORKER_ROLES: tuple[WorkerRole, ...] = ("ingest", "inference", "calc")

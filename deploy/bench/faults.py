@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploy import spare_order
-from deploy.bench import faults_audit, faults_load
-from deploy.bench.faults_acts import API, Act, Props, Reviver, Stage, act_of
+from deploy.bench import faults_audit, faults_load, faults_told
+from deploy.bench.faults_acts import API, NOTIFY, Act, Props, Reviver, Stage, act_of
 from deploy.bench.faults_load import Key
 from deploy.bench.faults_watch import Person, Watch, longest_pause
 from deploy.bench.roles import Place, Roles
@@ -37,7 +37,7 @@ INGEST_ACTS = (
 )  # fmt: skip
 PIPELINE_ACTS = (
     "term:ingest", "term:inference", "term:calc", "join:calc", "kill:ingest", "kill:inference", "kill:calc",
-    "pause:calc", "broker:stop", "broker:kill",
+    "pause:calc", "broker:stop", "broker:kill", "kill:api", "kill:notify",
 )  # fmt: skip
 CLUSTER_ACTS = (
     *(f"broker:{verb}:{number}" for verb in ("kill", "stop", "pause") for number in (1, 2, 3)),
@@ -115,10 +115,13 @@ class FaultReport:
     seen: list[Seen]
     sent: int
     refusals: dict[str, int]
+    heard: faults_told.Heard | None = None
+    """What a follower of events and a webhook were told, of the whole pipeline."""
 
     @property
     def clean(self) -> bool:
-        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent
+        told = self.heard is None or self.heard.clean
+        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent and told
 
 
 async def run(plan: FaultRun, say: Callable[[str], None] = print) -> FaultReport:
@@ -143,12 +146,13 @@ async def _on_cluster(
         overrides: dict[str, Any] = dict(cluster.settings_overrides)
         settings = Settings(broker=cluster.address, state_dir=home, **overrides)
         await provision(settings)
-        with Roles(cluster.address, home / "roles", plan.environment) as roles:
-            places = {role: props.place_of(role, cluster.second_address) for role in (*WORKERS, API)}
+        webhooks = home / "webhooks"
+        with Roles(cluster.address, home / "roles", plan.environment | faults_told.environment(webhooks)) as roles:
+            places = {role: props.place_of(role, cluster.second_address) for role in (*WORKERS, API, NOTIFY)}
             stage = Stage(
                 settings, cluster.nodes, roles, props, plan.options, plan.away_seconds, plan.hold_seconds, say
             )
-            return await _Run(plan, settings, roles, stage, places, say).disturbed(acts)
+            return await _Run(plan, settings, roles, stage, places, webhooks, say).disturbed(acts)
     finally:
         cluster.stop()
 
@@ -163,9 +167,11 @@ class _Run:
         roles: Roles,
         stage: Stage,
         places: Mapping[str, Place | None],
+        webhooks: Path,
         say: Callable[[str], None],
     ) -> None:
         self._plan, self._settings, self._roles, self._say = plan, settings, roles, say
+        self._webhooks = webhooks
         self._stage, self._places = stage, places
         self._reviver = Reviver(roles)
         self._watch = Watch(settings, FAN_CHARTS.name if plan.whole_pipeline else READING_OUTCOMES.name)
@@ -175,8 +181,14 @@ class _Run:
 
     async def disturbed(self, acts: Sequence[Act]) -> FaultReport:
         """Start the roles, perform the acts under load, wait until all is done, and count."""
-        plan = self._plan
         await self._start_roles()
+        if self._query_url is None:
+            return await self._disturbed(acts, None)
+        async with faults_told.listening(self._query_url, self._webhooks) as listeners:
+            return await self._disturbed(acts, listeners)
+
+    async def _disturbed(self, acts: Sequence[Act], listeners: faults_told.Listeners | None) -> FaultReport:
+        plan = self._plan
         history = HISTORY_READINGS if plan.whole_pipeline else 0
         early = faults_load.readings_of(plan.subjects, history)
         await faults_load.publish(self._settings, early, rate=500, sent=self._sent)
@@ -208,7 +220,8 @@ class _Run:
         refusals = self._person.refusals if self._person is not None else {}
         for seen in acts_seen:
             self._measure(seen)
-        return FaultReport(audit, acts_seen, len(self._sent), refusals)
+        told = None if listeners is None else await faults_told.heard(self._settings, listeners)
+        return FaultReport(audit, acts_seen, len(self._sent), refusals, told)
 
     async def _start_roles(self) -> None:
         plan = self._plan
@@ -219,6 +232,7 @@ class _Run:
                 self._roles.worker(role, ordinal, *plan.options, place=place)
         if plan.whole_pipeline:
             self._person = Person(self._roles.api(place=self._places[API]).url, self._sent)
+            self._roles.notify(place=self._places[NOTIFY])
         await asyncio.to_thread(self._roles.wait_until_ready, 120)
         self._roles.spares.prepare()
 
@@ -296,6 +310,6 @@ def print_report(report: FaultReport, say: Callable[[str], None] = print) -> Non
             say(f"{seen.act}: {text}")
     for text, count in sorted(report.refusals.items()):
         say(f"{count:>5} x {text}")
-    for line in report.audit.lines():
+    for line in (*report.audit.lines(), *(report.heard.lines() if report.heard is not None else ())):
         say(line)
     say("nothing lost, nothing wrong" if report.clean else "LOST OR WRONG: see above")

@@ -24,7 +24,7 @@ BROKER_VERBS = ("stop", "kill", "pause", "disk", "full", "roll")
 WITH_SECONDS = {"clock": "3600", "cut": "5"}
 KNOWN = f"{' '.join(ROLE_VERBS)} :ROLE, broker: {' '.join(BROKER_VERBS)} (:NUMBER); clock and cut take :SECONDS"
 
-API = "api"
+API, NOTIFY = "api", "notify"
 SYNC_SECONDS = 90.0
 ROLE_DISK_MIB, BROKER_DISK_MIB = 256, 512
 
@@ -54,7 +54,7 @@ def act_of(name: str, brokers: int) -> Act:
     """Raises `ConfigurationError` for what is no act of a run with so many brokers."""
     first, _, rest = name.partition(":")
     target, _, detail = rest.partition(":")
-    if first in ROLE_VERBS and target in (*topology.WORKER_ROLES, API):
+    if first in ROLE_VERBS and target in (*topology.WORKER_ROLES, API, NOTIFY):
         detail = detail or WITH_SECONDS.get(first, "0")
         if detail.lstrip("+-").isdecimal() and (detail == "0" or first in WITH_SECONDS):
             return Act(name, first, target, int(detail))
@@ -177,7 +177,7 @@ class Stage:
         victim = workers[0]
         match act.verb:
             case "join":
-                self._roles.worker(act.target, len(workers), *self._worker_options)
+                self._join(act.target, len(workers))
             case "pause":
                 self._paused(victim.signal, self._pause_seconds)
             case "freeze":
@@ -197,6 +197,15 @@ class Stage:
                 victim.stop(30) if act.verb == "term" else victim.kill()
                 victim.start_again()
         return time.time()
+
+    def _join(self, role: str, ordinal: int) -> None:
+        match role:
+            case "api":
+                self._roles.api(ordinal)
+            case "notify":
+                self._roles.notify(ordinal)
+            case _:
+                self._roles.worker(role, ordinal, *self._worker_options)
 
     def _on_broker(self, act: Act) -> None:
         node = self._nodes[act.node]

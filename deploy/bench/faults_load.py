@@ -36,7 +36,12 @@ def readings_of(subjects: int, each: int, first: int = 0) -> Iterator[Reading]:
     """`each` readings of every subject, five minutes apart, the subjects in turn, beginning with reading `first`."""
     for number in range(first, first + each):
         for subject in range(subjects):
-            yield reading_of(f"fault-{subject:04d}", subject, number)
+            yield reading_of(subject_of(subject), subject, number)
+
+
+def subject_of(number: int) -> str:
+    """How `readings_of` names them."""
+    return f"fault-{number:04d}"
 
 
 def key_of(reading: Reading) -> Key:

@@ -131,6 +131,25 @@ def faults(
         raise typer.Exit(1)
 
 
+@app.command("push")
+def push(
+    broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "local",
+    rate: Annotated[float, typer.Option(min=1, max=1000, help="Readings a second, of all people together.")] = 40.0,
+    people: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated people.")] = 60,
+    followers: Annotated[int, typer.Option(min=1, max=5000, help="Clients that follow events.")] = 500,
+    webhooks: Annotated[int, typer.Option(min=2, max=100, help="One of them hangs, one fails.")] = 100,
+    seconds: Annotated[float, typer.Option(min=5, max=7200, help="With everybody told; before it a third alone.")] = 60,
+) -> None:
+    """What it costs to tell many at once, how soon they know, and what others wait for meanwhile."""
+    import asyncio
+
+    from deploy.bench import push as bench
+
+    plan = bench.Plan(rate, people, followers, webhooks, seconds / 3, seconds)
+    for line in asyncio.run(bench.run(plan, broker, typer.echo)).lines():
+        typer.echo(line)
+
+
 @app.command("inference")
 def inference(
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the engine.")] = "auto",

@@ -36,7 +36,7 @@ def api(
 
 
 def notify() -> None:
-    """Send alerts and forecasts to webhooks, ntfy and MQTT (GLUCAST_WEBHOOKS_FILE, GLUCAST_MQTT_HOST)."""
+    """Send alerts and forecasts to webhooks, ntfy, Nightscout and MQTT (GLUCAST_WEBHOOKS_FILE, GLUCAST_MQTT_HOST)."""
     from streams.notify.role import run_notify
     from streams.settings import Settings
 

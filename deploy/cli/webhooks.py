@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make, list, enable and remove webhooks and ntfy topics.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, list, enable and remove webhooks, ntfy topics and Nightscout sites.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(help="Of the webhook, not of the person: it is in logs.")]
 FileOption = Annotated[Path | None, typer.Option("--file", help="The file of webhooks (GLUCAST_WEBHOOKS_FILE).")]
@@ -19,29 +21,40 @@ def add(
     name: Name,
     url: Annotated[str, typer.Argument(help="Where it leads, https:// and so on.")],
     subject: Annotated[str | None, typer.Option(help="Whose events; without: everybody's.")] = None,
-    events: Annotated[str, typer.Option(help="Of alert, outcome and forecast, comma separated.")] = "alert",
+    events: Annotated[
+        str | None, typer.Option(help="Of alert, outcome and forecast, comma separated; without: alert.")
+    ] = None,
     ntfy: Annotated[bool, typer.Option("--ntfy", help="The address is that of a topic of ntfy.")] = False,
-    token_file: Annotated[Path | None, typer.Option(help="A file of ntfy's access token.")] = None,
+    nightscout: Annotated[
+        bool, typer.Option("--nightscout", help="The address is that of a Nightscout site, which gets forecasts.")
+    ] = False,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file of ntfy's access token, or of the site's API secret or token.")
+    ] = None,
     file: FileOption = None,
 ) -> None:
     """Add a webhook and show the secret that its deliveries are signed with. A running role knows it a second later."""
     from schemas.errors import ConfigurationError
     from streams.notify import webhook_file
 
-    if token_file is not None and not ntfy:
-        raise ConfigurationError("a token is for ntfy: a webhook gets a secret of its own")
-    secret = _token(token_file) if ntfy else webhook_file.new_secret()
+    if ntfy and nightscout:
+        raise ConfigurationError("say --ntfy or --nightscout, not both")
+    channel = "ntfy" if ntfy else "nightscout" if nightscout else "webhook"
+    if token_file is not None and channel == "webhook":
+        raise ConfigurationError("a token is for ntfy or Nightscout: a webhook gets a secret of its own")
+    secret = webhook_file.new_secret() if channel == "webhook" else _token(token_file)
+    wanted = events or ("forecast" if nightscout else "alert")
     fields = {
         "name": name,
         "url": url,
-        "channel": "ntfy" if ntfy else "webhook",
+        "channel": channel,
         "subject_id": subject,
-        "events": [item.strip() for item in events.split(",")],
+        "events": [item.strip() for item in wanted.split(",")],
         "secret": secret,
         "added_at": datetime.datetime.now(datetime.UTC),
     }
     webhook_file.add(_path(file), webhook_file.new_endpoint(fields))
-    if not ntfy:
+    if channel == "webhook":
         typer.echo(secret)
         typer.echo("The receiver checks signatures with it (standardwebhooks.com).", err=True)
 
@@ -53,7 +66,7 @@ def list_webhooks(file: FileOption = None) -> None:
 
     for each in webhook_file.read(_path(file)):
         whose = each.subject_id or "everybody"
-        typer.echo(f"{each.name:<24} {each.channel:<8} {each.destination:<40} {whose:<24} {','.join(each.events)}")
+        typer.echo(f"{each.name:<24} {each.channel:<10} {each.destination:<40} {whose:<24} {','.join(each.events)}")
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""Tells others: webhooks, ntfy and MQTT."""
+"""Tells others: webhooks, ntfy, Nightscout sites and MQTT."""

@@ -11,7 +11,7 @@ from schemas.webhook import Delivery
 from streams.notify.outbox import Outbox, Waiting
 from streams.notify.registry import Changes, Registry
 from streams.notify.schedule import pause_seconds
-from streams.notify.sender import GONE, Attempt, Sender
+from streams.notify.sender import Attempt, Sender
 from streams.notify.webhook_file import Endpoint
 
 log = structlog.get_logger(__name__)
@@ -94,8 +94,8 @@ class Courier:
             log.warning("a webhook fails", webhook=self._name, reason=reason)
         waits = self._outbox.still_waits(item)  # not where a newer forecast or the alert's end came meanwhile
         made = self._outbox.tried(item, "failing", now, attempt.status, reason)
-        if attempt.status == GONE:
-            changes = self._registry.disabled(self._name, "it answers 410: it wants nothing more", now)
+        if attempt.over is not None:
+            changes = self._registry.disabled(self._name, attempt.over, now)
         else:
             changes = self._registry.failed(self._name, reason, now)
         steps: list[tuple[int, Delivery]] = [(item.partition, made)] if waits else []

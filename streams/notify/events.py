@@ -51,6 +51,7 @@ class Event:
     """Of alerts the alert, of forecasts the subject."""
     body: bytes
     """As it is sent: ``{"type": …, "timestamp": …, "data": the record}``."""
+    simulated: bool = False
 
 
 def event_of(topic: str, value: bytes | None, came_at: datetime.datetime) -> Event | None:
@@ -89,6 +90,7 @@ def event_of_alert(alert: Alert, came_at: datetime.datetime) -> Event:
         valid_until=came_at + holds,
         about=alert.alert_id,
         body=_body(kind, alert.issue_time, alert),
+        simulated=alert.simulated,
     )
 
 
@@ -106,13 +108,20 @@ def event_of_chart(chart: FanChart, came_at: datetime.datetime) -> Event | None:
         valid_until=counted + PRESENT,
         about=chart.subject_id,
         body=_body("forecast.issued", chart.issue_time, chart),
+        simulated=chart.simulated,
     )
 
 
-def why_ended(waiting_type: str, event: Event) -> str | None:
-    """Why an earlier event about the same thing need not be sent any more; None where it still has to be."""
-    if waiting_type == event.type == "forecast.issued":
-        return "a newer forecast came"
+NEWER = "a newer forecast came"
+
+
+def why_ended(waiting_type: str, waiting_until: datetime.datetime, event: Event) -> str | None:
+    """Why an earlier event about the same thing need not be sent any more; None where it still has to be.
+
+    A forecast ends those that hold no longer than it does: one that a late reading brings may be of an earlier time.
+    """
+    if waiting_type == event.type == "forecast.issued" and waiting_until <= event.valid_until:
+        return NEWER
     if event.group == "outcome" and waiting_type in ("alert.raised", "alert.repeated"):
         return "what became of the alert is known"
     return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from agents.core.fingerprint import delivery_id
 from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
-from streams.notify.events import Event, why_ended
+from streams.notify.events import NEWER, Event, why_ended
 from streams.notify.webhook_file import Endpoint
 
 KNOWN_FOR = datetime.timedelta(hours=1)
@@ -53,6 +53,8 @@ class Outbox:
         self._most = most
         self._waiting: dict[str, dict[str, Waiting]] = {}
         self._known: dict[str, tuple[datetime.datetime, int]] = {}
+        self._newest: dict[str, tuple[datetime.datetime, int]] = {}
+        """Until when the newest forecast of each subject holds, and its partition."""
 
     def restore(self, partition: int, records: Iterable[Delivery], now: datetime.datetime) -> None:
         """Take a partition over: all records of it, in their order."""
@@ -66,6 +68,8 @@ class Outbox:
         for delivery in latest.values():
             if delivery.valid_until + KNOWN_FOR > now:
                 self._known[delivery.delivery_id] = delivery.valid_until, partition
+            if group_of(delivery.event_type) == "forecast":
+                self._is_outrun(delivery.subject_id, delivery.valid_until, partition)
             if delivery.status in WAITING and delivery.body is not None:
                 of_webhook = self._waiting.setdefault(delivery.webhook_id, {})
                 of_webhook[delivery.delivery_id] = Waiting(delivery, partition, _about(delivery), held=False)
@@ -76,12 +80,16 @@ class Outbox:
             for key in [key for key, item in of_webhook.items() if item.partition == partition]:
                 del of_webhook[key]
         self._known = {key: known for key, known in self._known.items() if known[1] != partition}
+        self._newest = {key: newest for key, newest in self._newest.items() if newest[1] != partition}
 
     def plan(
         self, event: Event, partition: int, endpoints: Iterable[Endpoint], now: datetime.datetime
     ) -> list[Delivery]:
         """The records that an event makes: deliveries to be made, and those that it ends. Held until `release`."""
         made = self._end_earlier(event, now)
+        too_late = TOO_LATE if event.valid_until <= now else None
+        if event.group == "forecast" and self._is_outrun(event.about, event.valid_until, partition):
+            too_late = NEWER
         for endpoint in endpoints:
             if not _wants(endpoint, event):
                 continue
@@ -94,8 +102,8 @@ class Outbox:
                 subject_id=event.subject_id, status="queued", queued_at=now, updated_at=now,
                 valid_until=event.valid_until, body=event.body.decode(),
             )  # fmt: skip
-            if event.valid_until <= now:
-                made.append(step_of(delivery, "expired", now, reason=TOO_LATE))
+            if too_late is not None:
+                made.append(step_of(delivery, "expired", now, reason=too_late))
                 continue
             made.append(delivery)
             of_webhook = self._waiting.setdefault(endpoint.name, {})
@@ -105,9 +113,18 @@ class Outbox:
 
     def _end_earlier(self, event: Event, now: datetime.datetime) -> list[Delivery]:
         def why(item: Waiting) -> str | None:
-            return why_ended(item.delivery.event_type, event) if item.about == event.about else None
+            delivery = item.delivery
+            return why_ended(delivery.event_type, delivery.valid_until, event) if item.about == event.about else None
 
         return self._drop(why, "expired", now)
+
+    def _is_outrun(self, subject_id: str, valid_until: datetime.datetime, partition: int) -> bool:
+        """Whether a forecast is of an earlier time than one that came before it; else it is the newest from here on."""
+        known = self._newest.get(subject_id)
+        if known is not None and valid_until < known[0]:
+            return True
+        self._newest[subject_id] = valid_until, partition
+        return False
 
     def _make_room(self, of_webhook: dict[str, Waiting], now: datetime.datetime) -> list[Delivery]:
         if len(of_webhook) <= self._most:
@@ -192,10 +209,13 @@ class Outbox:
     def tidy(self, now: datetime.datetime) -> None:
         """Forget ids that cannot come again."""
         self._known = {key: known for key, known in self._known.items() if known[0] + KNOWN_FOR > now}
+        self._newest = {key: newest for key, newest in self._newest.items() if newest[0] > now}
 
 
 def _wants(endpoint: Endpoint, event: Event) -> bool:
     whose = endpoint.subject_id in (None, event.subject_id)
+    if event.simulated and endpoint.channel == "nightscout":
+        return False  # whose times are not those of the site's clock
     return whose and event.group in endpoint.events and event.came_at >= endpoint.added_at
 
 

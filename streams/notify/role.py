@@ -28,6 +28,7 @@ from streams.notify.courier import DISABLED, Courier, Steps, utc_now
 from streams.notify.intake import GROUP, Intake
 from streams.notify.metrics import NotifyMetrics
 from streams.notify.mqtt import MqttPublisher
+from streams.notify.nightscout import NightscoutSender
 from streams.notify.outbox import Outbox
 from streams.notify.people import People
 from streams.notify.registry import Changes, Registry
@@ -253,6 +254,12 @@ class NotifyRole:
 
     def _courier(self, endpoint: Endpoint) -> Courier:
         sender = Sender(endpoint, self._ours.webhook_timeout_seconds, self._networks)
+        if endpoint.channel == "nightscout":
+            settings = self._settings
+            lower = float(settings.nightscout_lower_percent) / 100
+            sender = NightscoutSender(
+                endpoint, self._ours.webhook_timeout_seconds, self._networks, settings.nightscout_forecast, lower
+            )
         return Courier(endpoint, self._outbox, self._registry, sender, self._publish)
 
 

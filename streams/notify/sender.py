@@ -16,23 +16,25 @@ from streams.notify.addresses import Network, is_allowed, is_public, parsed
 from streams.notify.schedule import asked_seconds
 from streams.notify.webhook_file import Endpoint
 
-GONE = 410
-"""The receiver wants nothing more, ever: the webhook is disabled (Standard Webhooks)."""
+_GONE = "it answers 410: it wants nothing more"
+"""Ever: the webhook is disabled (Standard Webhooks)."""
 _URGENT = {"urgent_low": "urgent", "falling_fast": "high", "low": "high", "urgent_high": "high"}
 """ntfy's priorities; default for all others."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:
-    """How an attempt ended: an answer's status, or the reason why there was none, in words without the address."""
+    """How an attempt ended: an answer's status, if there was one, and why it failed, in words without the address."""
 
     status: int | None
     reason: str | None
     asked_seconds: float | None = None
+    over: str | None = None
+    """Why nothing is to be sent there any more."""
 
     @property
     def ok(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
+        return self.reason is None
 
 
 class _RefusedAddressError(OSError):
@@ -57,18 +59,32 @@ class Sender:
 
     async def send(self, delivery: Delivery, now: datetime.datetime) -> Attempt:
         """Never raises for what the other side does."""
-        self._refused = None
         body, headers = request_of(self._endpoint, delivery, now)
+        attempt, _ = await self._ask("POST", self._endpoint.url.get_secret_value(), headers, now, body)
+        return attempt
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        now: datetime.datetime,
+        body: bytes | None = None,
+        most_bytes: int = 0,
+    ) -> tuple[Attempt, bytes]:
+        """One request, and as much of its answer as is wanted: an answer could go on for ever."""
+        self._refused = None
         try:
-            async with self._session.post(
-                self._endpoint.url.get_secret_value(), data=body, headers=headers, allow_redirects=False
-            ) as answer:  # what it says is not read: it could go on for ever
+            async with self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
                 wish = asked_seconds(answer.headers.get("Retry-After"), now)
-                return Attempt(answer.status, reason_of(answer.status), wish)
+                attempt = Attempt(
+                    answer.status, reason_of(answer.status), wish, _GONE if answer.status == 410 else None
+                )
+                return attempt, await _first(answer.content, most_bytes) if attempt.ok else b""
         except TimeoutError:
-            return Attempt(None, f"no answer within {self._timeout_seconds:g} s")
+            return Attempt(None, f"no answer within {self._timeout_seconds:g} s"), b""
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Attempt(None, self._refused or _words(error))
+            return Attempt(None, self._refused or _words(error)), b""
 
     async def close(self) -> None:
         await self._session.close()
@@ -80,6 +96,14 @@ class Sender:
         if self._refused is not None:
             raise _RefusedAddressError(self._refused)
         return socket.socket(family, kind, protocol)
+
+
+async def _first(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
+    """The beginning of an answer, or all of it."""
+    found = b""
+    while len(found) < most_bytes and (more := await content.read(most_bytes - len(found))):
+        found += more
+    return found
 
 
 def why_refused(address: str, encrypted: bool, networks: tuple[Network, ...]) -> str | None:

@@ -25,6 +25,8 @@ WHAT = "the file of webhooks"
 PREFIX = "whsec_"
 SECRET_BYTES = (24, 64)
 """Fewest and most, as Standard Webhooks has it."""
+SHORTEST_SITE_SECRET = 12
+"""As Nightscout has it (cgm-remote-monitor, lib/server/enclave.js)."""
 MOST_WEBHOOKS = 100
 _LONGEST_URL = 2000
 
@@ -39,7 +41,11 @@ class Endpoint(BaseModel):
     channel: Channel = "webhook"
     subject_id: SubjectId | None = None
     events: tuple[EventGroup, ...] = Field(("alert",), min_length=1, max_length=3)
-    secret: SecretStr | None = Field(None, description="Of a webhook: whsec_ and base64. Of ntfy: an access token.")
+    secret: SecretStr | None = Field(
+        None,
+        description="Of a webhook: whsec_ and base64. Of ntfy: an access token. Of a Nightscout site: its API secret "
+        "or an access token.",
+    )
     added_at: AwareDatetime
 
     @model_validator(mode="after")
@@ -49,6 +55,8 @@ class Endpoint(BaseModel):
             raise ValueError("an event stands twice")
         if self.channel == "webhook":
             _check_secret(self.secret)
+        elif self.channel == "nightscout":
+            _check_site(self)
         elif "forecast" in self.events:
             raise ValueError("ntfy gets alerts and outcomes: a forecast every five minutes is no message for a person")
         return self
@@ -80,7 +88,7 @@ def _checked(url: str) -> None:
     if parts.scheme not in ("https", "http") or not parts.hostname or port == 0 or not url.isprintable() or " " in url:
         raise ValueError("the url begins with https:// or http:// and a host, and has no spaces")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the url carries no user or password: ntfy takes an access token")
+        raise ValueError("the url carries no user or password: give a secret or token as a file")
     if len(_host(parts)) > 280:
         raise ValueError("the url has a host with a name of at most 253 characters")
 
@@ -100,6 +108,19 @@ def _check_secret(secret: SecretStr | None) -> None:
     fewest, most = SECRET_BYTES
     if not text.startswith(PREFIX) or not fewest <= length <= most:
         raise ValueError(f"the secret is {PREFIX} and {fewest} to {most} bytes in base64: glucast webhooks makes one")
+
+
+def _check_site(site: Endpoint) -> None:
+    """A site is one person's, shows forecasts, and lets nobody write without a secret."""
+    if site.subject_id is None:
+        raise ValueError("a Nightscout site is one person's: say whose forecasts it gets")
+    if site.events != ("forecast",):
+        raise ValueError("a Nightscout site gets forecasts and nothing else")
+    if "?" in site.url.get_secret_value() or "#" in site.url.get_secret_value():
+        raise ValueError("the url is that of the site: its secret or token is given as a file")
+    text = "" if site.secret is None else site.secret.get_secret_value()
+    if len(text) < SHORTEST_SITE_SECRET or not text.isprintable():
+        raise ValueError(f"a Nightscout site has a secret or token of {SHORTEST_SITE_SECRET} characters at least")
 
 
 def new_secret() -> str:

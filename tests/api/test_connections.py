@@ -67,7 +67,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    app = create_app(Settings(rate_limit="100000/minute", waiters=PLACES // 4), tmp_path)
+    app = create_app(Settings(rate_limit="100000/minute", waiters=PLACES // 4, event_clients=PLACES // 4), tmp_path)
     app.router.lifespan_context = nothing_behind
     port = HeldPort()
     here = Served(port.number)
@@ -94,7 +94,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async def asked(request: Request) -> int:
         return len(await request.body())
 
-    config = server_config(app, Settings(waiters=PLACES // 4))
+    config = server_config(app, Settings(waiters=PLACES // 4, event_clients=PLACES // 4))
     config.host, config.port, config.timeout_keep_alive = LOOPBACK, port.number, int(LONG)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
@@ -260,3 +260,9 @@ async def test_an_error_of_our_own_says_where_and_not_whom_it_is_about(
     assert "in broken" in said
     assert "quillfeather" not in said
     assert "173.4567" not in said
+
+
+def test_there_are_places_for_all_who_may_follow_events(tmp_path: Path) -> None:
+    """An address may take half of the places; one whose clients may follow must not be turned away for that."""
+    settings = Settings(waiters=1, event_clients=300)
+    assert server_config(create_app(settings, tmp_path), settings).limit_concurrency == 4 * 300 + 1

@@ -10,7 +10,7 @@ from streams.settings import Settings
 
 
 def test_every_default_act_is_known() -> None:
-    for name in INGEST_ACTS + PIPELINE_ACTS:
+    for name in (*INGEST_ACTS, *PIPELINE_ACTS, "join:api", "join:notify"):
         assert act_of(name, 1).name == name
     for name in CLUSTER_ACTS:
         assert act_of(name, 3).name == name

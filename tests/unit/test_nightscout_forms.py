@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.core import device_status
 from agents.core.directions import direction_of
-from query_api.routers.nightscout import forecast, incoming, outgoing
+from query_api.routers.nightscout import incoming, outgoing
 from query_api.routers.nightscout.filters import wanted
 from schemas.errors import RejectedError
 from schemas.reading import Reading
@@ -222,7 +223,7 @@ def lowest_forecast(document: dict[str, Any], minutes: int) -> float:
 
 def test_the_forecast_is_what_loopfollow_reads() -> None:
     chart = fan_chart()
-    document = forecast.document_of(chart, "openaps", 0.10)
+    document = device_status.document_of(chart, "openaps", 0.10)
     suggested = document["openaps"]["suggested"]
     assert "loop" not in document
     assert (document["created_at"], suggested["timestamp"]) == ("2026-03-01T13:05:00Z", "2026-03-01T13:05:00Z")
@@ -237,13 +238,13 @@ def test_the_forecast_is_what_loopfollow_reads() -> None:
     assert lowest_forecast(document, 60) == curves["ZT"][12]
     assert "80% 87-153 in 60 min" in suggested["reason"]
     assert "Not a medical device" in suggested["reason"]
-    wide = forecast.document_of(chart, "openaps", 0.025)["openaps"]["suggested"]
+    wide = device_status.document_of(chart, "openaps", 0.025)["openaps"]["suggested"]
     assert wide["predBGs"]["ZT"][12] < curves["ZT"][12]
     assert "95%" in wide["reason"]
 
 
 def test_the_loop_form_is_one_line_and_never_empty() -> None:
-    document = forecast.document_of(fan_chart(), "loop", 0.10)
+    document = device_status.document_of(fan_chart(), "loop", 0.10)
     predicted = document["loop"]["predicted"]
     assert "openaps" not in document
     assert (predicted["startDate"], predicted["values"]) == ("2026-03-01T13:05:00Z", [120] * 13)

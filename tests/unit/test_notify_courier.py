@@ -18,7 +18,8 @@ from streams.notify.sender import Attempt
 from tests.kit.alerts import alert, endpoint
 from tests.kit.waiting import until_async
 
-OK, BROKEN, GONE = Attempt(204, None), Attempt(500, "it answers 500"), Attempt(410, "it answers 410")
+OK, BROKEN = Attempt(204, None), Attempt(500, "it answers 500")
+GONE = Attempt(410, "it answers 410", over="it answers 410: it wants nothing more")
 
 
 class Scripted:

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import MalformedRecordError
 from schemas.webhook import Delivery
-from streams.notify.events import Event, event_of_alert, event_of_chart
+from streams.notify.events import NEWER, Event, event_of_alert, event_of_chart
 from streams.notify.outbox import FULL, TOO_LATE, Outbox
 from streams.notify.webhook_file import Endpoint
 from tests.kit.alerts import NOW, alert, endpoint
@@ -200,3 +200,37 @@ def test_what_is_so_until_it_has_ended_is_told_for_longer_and_not_once_it_has() 
     assert outbox.expire("home", NOW + 11 * 60 * MINUTE) == []
     made = planned(outbox, told(**none, status="ended", at=NOW + 660 * MINUTE), to, NOW + 660 * MINUTE)
     assert [(each.event_type, each.status) for each in made] == [("alert.raised", "expired"), ("alert.ended", "queued")]
+
+
+def test_a_forecast_of_an_earlier_time_comes_too_late_behind_a_newer_one() -> None:
+    """A late reading has the window before it forecast again, in a lane that others overtake."""
+    outbox, to = Outbox(10), [endpoint()]
+    planned(outbox, forecast(2, at=NOW), to)
+    (late,) = planned(outbox, forecast(1, at=NOW - 5 * MINUTE), to)
+    assert (late.event_id[-1], late.status, late.reason) == ("1", "expired", NEWER)
+    assert [each[-1] for each in waiting(outbox)] == ["2"]
+    (late,) = planned(outbox, forecast(3, at=NOW - 5 * MINUTE), to)
+    assert late.status == "expired", "also when the newer one was delivered"
+    (again,) = planned(outbox, forecast(4, at=NOW), to)
+    assert again.status == "queued", "one for the same time, made of more"
+
+
+def test_whoever_takes_over_knows_the_newest_forecast() -> None:
+    outbox, to = Outbox(10), [endpoint()]
+    (queued,) = planned(outbox, forecast(2), to)
+    delivered = queued.model_copy(update={"status": "delivered", "body": None})
+    other = Outbox(10)
+    other.restore(0, [queued, delivered], NOW)
+    (late,) = planned(other, forecast(1, at=NOW - 5 * MINUTE), to)
+    assert late.status == "expired"
+    other.forget(0)
+    (late,) = planned(other, forecast(1, at=NOW - 5 * MINUTE), to)
+    assert late.status == "queued"
+
+
+def test_a_simulated_forecast_goes_to_no_site() -> None:
+    outbox = Outbox(10)
+    site = endpoint("site", channel="nightscout", subject_id="anna", events=["forecast"], secret="s" * 12)
+    simulated = forecast(1, simulated=True, computed_at=NOW)
+    assert [each.webhook_id for each in planned(outbox, simulated, [site, endpoint()])] == ["home"]
+    assert [each.webhook_id for each in planned(Outbox(10), forecast(2), [site])] == ["site"]

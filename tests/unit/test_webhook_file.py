@@ -98,6 +98,13 @@ def test_the_command_makes_lists_enables_and_removes_one(path: Path) -> None:
     assert read(path)[0].added_at > before
     assert glucast("webhooks", "remove", "home", *options).returncode == 0
     assert read(path) == []
+    token = path.with_name("token")
+    token.write_text("a secret of a site\n")
+    token.chmod(0o600)
+    site = ("webhooks", "add", "site", "https://anna.example.org", "--nightscout", "--token-file", str(token), *options)
+    assert "one person's" in glucast(*site).stderr
+    assert glucast(*site, "--subject", "anna").stdout == "", "its secret is told nowhere"
+    assert [(each.channel, each.events) for each in read(path)] == [("nightscout", ("forecast",))]
     refused = glucast("webhooks", "add", "home", "http://me:pw@example.org", *options)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "no user or password" in refused.stderr

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from agents.core.device_status import document_of
 from query_api.access import access
 from query_api.routers.nightscout.filters import COUNT, Wanted, wanted
-from query_api.routers.nightscout.forecast import document_of
 from query_api.routers.nightscout.incoming import digest_of
 from query_api.routers.nightscout.parts import (
     DOCUMENT_BODY_BYTES,

@@ -1,4 +1,4 @@
-"""The present forecast as a `devicestatus` document, as oref0 (OpenAPS) or as Loop writes it: never both.
+"""A forecast as a `devicestatus` document of Nightscout, as oref0 (OpenAPS) or as Loop writes it: never both.
 
 Numbers are mg/dL. Index 0 is the last measured value at the timestamp, index i lies 5 i minutes later. A reader such as
 LoopFollow draws the cone between the lowest and the highest curve, and its alarm of a coming low looks at the lowest.
@@ -7,10 +7,13 @@ LoopFollow draws the cone between the lowest and the highest curve, and its alar
 import datetime
 from typing import Any, Literal
 
-from query_api.routers.nightscout.incoming import milliseconds, offset_minutes
 from schemas.fan_chart import DISCLAIMER, FanChart
 
 Form = Literal["openaps", "loop"]
+FORMS: tuple[Form, ...] = ("openaps", "loop")
+DEVICE = "glucast"
+"""Who has made a document."""
+_NONE, _MINUTE = datetime.timedelta(), datetime.timedelta(minutes=1)
 
 
 def document_of(chart: FanChart, form: Form, lower: float) -> dict[str, Any]:
@@ -22,16 +25,16 @@ def document_of(chart: FanChart, form: Form, lower: float) -> dict[str, Any]:
     )
     document = {
         "_id": chart.chart_id[:24],
-        "device": "glucast",
+        "device": DEVICE,
         "created_at": _utc(chart.computed_at),
-        "mills": milliseconds(chart.computed_at.replace(microsecond=0)),
-        "utcOffset": offset_minutes(chart.issue_time),
+        "mills": 1000 * int(chart.computed_at.timestamp()),
+        "utcOffset": (chart.issue_time.utcoffset() or _NONE) // _MINUTE,
     }
     time = _utc(chart.issue_time)
     if form == "loop":
         return document | {
             "loop": {
-                "name": "glucast",
+                "name": DEVICE,
                 "version": "0.1.0",
                 "timestamp": time,
                 "predicted": {"startDate": time, "values": middle},

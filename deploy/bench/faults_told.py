@@ -1,0 +1,188 @@
+"""Whether who is told outside Kafka was told everything, whatever was killed meanwhile: a follower, and a webhook.
+
+The reference are the topics. Each outcome of a reading is an event under one id a record; each live forecast too, but
+for one that another has replaced. Each alert and each forecast is a delivery that was received under the id of what it
+tells, as often as it came, or has ended otherwise for a reason that is on record.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import aiohttp
+from aiokafka.structs import ConsumerRecord
+
+from deploy.bench.faults_audit import read_all
+from deploy.bench.push_clients import Delivery, Event, Follower, Receiver
+from schemas import webhook
+from schemas.fan_chart import FanChart
+from schemas.reading import ReadingOutcome
+from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES
+from streams.notify import webhook_file
+from streams.notify.events import event_of
+from streams.notify.webhook_file import Endpoint, new_endpoint, new_secret
+from streams.private_file import write
+from streams.settings import Settings
+
+NAME = "faults"
+_NETWORK = "127.0.0.0/8"
+
+
+def environment(file: Path) -> dict[str, str]:
+    """Of the roles, so that a webhook can be added in this file, which is made here."""
+    write(file, [], webhook_file.WHAT)
+    return {"GLUCAST_WEBHOOKS_FILE": str(file), "GLUCAST_WEBHOOK_PRIVATE_NETWORKS": _NETWORK}
+
+
+@dataclasses.dataclass(slots=True)
+class Listeners:
+    """What a follower of everybody's events and a receiver of everybody's webhooks were told since `began`."""
+
+    endpoint: Endpoint
+    follower: Follower
+    events: list[Event]
+    deliveries: list[Delivery]
+    began: float = 0.0
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, file: Path) -> AsyncIterator[Listeners]:
+    """Both, while the block runs. `url`: of the API; `file`: the roles' webhooks."""
+    events, deliveries = list[Event](), list[Delivery]()
+    receiver = Receiver(deliveries.append)
+    endpoint = new_endpoint(
+        {
+            "name": NAME,
+            "url": f"{await receiver.start()}/hook",
+            "events": ["alert", "outcome", "forecast"],
+            "secret": new_secret(),
+            "added_at": datetime.datetime.now(datetime.UTC),
+        }
+    )
+    webhook_file.add(file, endpoint)
+    async with aiohttp.ClientSession() as session:
+        follower = Follower(session, f"{url}/events", events.append)
+        listeners = Listeners(endpoint, follower, events, deliveries)
+        task = asyncio.create_task(follower.run())
+        try:
+            while not follower.streams:  # noqa: ASYNC110 - another process; there is no event
+                await asyncio.sleep(0.05)
+            listeners.began = time.time()
+            yield listeners
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await receiver.close()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Heard:
+    """Counts. Lost, under another id and still waiting have to be 0; again is what ids are there for."""
+
+    events: int
+    streams: int
+    resets: int
+    readings_lost: int
+    readings_otherwise: int
+    """Readings under more ids than they have records."""
+    forecasts_lost: int
+    webhooks: int
+    webhooks_again: int
+    webhooks_otherwise: int
+    webhooks_lost: int
+    webhooks_waiting: int
+
+    @property
+    def clean(self) -> bool:
+        lost = self.readings_lost + self.forecasts_lost + self.webhooks_lost + self.webhooks_waiting
+        return lost + self.resets + self.readings_otherwise + self.webhooks_otherwise == 0
+
+    def lines(self) -> Iterator[str]:
+        yield (
+            f"events: {self.events} in {self.streams} streams, {self.resets} resets; {self.readings_lost} readings and "
+            f"{self.forecasts_lost} forecasts lost, {self.readings_otherwise} readings under another id"
+        )
+        yield (
+            f"webhooks: {self.webhooks} received, {self.webhooks_again} again; {self.webhooks_lost} lost, "
+            f"{self.webhooks_waiting} still wait, {self.webhooks_otherwise} under another id"
+        )
+
+
+async def heard(settings: Settings, listeners: Listeners, *, forecasts: bool = True) -> Heard:
+    """Compare what was told with what the topics hold now. Without `forecasts` none are expected as events."""
+    began, events = listeners.began, listeners.events
+    outcomes = Counter(
+        ReadingOutcome.from_json(record.value).outcome_id
+        for record in await read_all(settings, READING_OUTCOMES.name)
+        if record.timestamp > 1000 * began
+    )
+    ids: dict[str, set[str]] = defaultdict(set)
+    told: set[tuple[str, int]] = set()
+    for event in events:
+        if event.kind == "reading":
+            ids[event.data["outcome_id"]].add(event.id)
+        if event.kind == "forecast":
+            moment = datetime.datetime.fromisoformat(event.data["issue_time"])
+            told.add((event.data["subject_id"], int(moment.timestamp())))
+    charts = await read_all(settings, FAN_CHARTS.name)
+    expected = {place for record in charts if record.timestamp > 1000 * began and (place := _place(record))}
+    received = Counter(delivery.id for delivery in listeners.deliveries)
+    ended, waiting = await _deliveries(settings)
+    added_ms = 1000 * listeners.endpoint.added_at.timestamp()
+    wanted = {
+        found.event_id
+        for record in (*charts, *await read_all(settings, ALERTS.name))
+        if record.timestamp >= added_ms and (found := event_of(record.topic, record.value, _came(record)))
+    }
+    delivered = {event_id for event_id, status in ended.items() if status == "delivered"}
+    return Heard(
+        events=len(events),
+        streams=listeners.follower.streams,
+        resets=sum(event.kind == "reset" for event in events),
+        readings_lost=len(outcomes.keys() - ids.keys()),
+        readings_otherwise=sum(len(ids[name]) > count for name, count in outcomes.items()),
+        forecasts_lost=len(expected - told) if forecasts else 0,
+        webhooks=len(received),
+        webhooks_again=received.total() - len(received),
+        webhooks_otherwise=sum(not _is_of(delivery) for delivery in listeners.deliveries),
+        webhooks_lost=len(wanted - ended.keys() - waiting) + len(delivered - received.keys()),
+        webhooks_waiting=len(waiting),
+    )
+
+
+def _place(record: ConsumerRecord[bytes, bytes]) -> tuple[str, int] | None:
+    """Whose forecast, and of when in Unix seconds; None for what is none of a served model."""
+    chart = FanChart.from_json(record.value)
+    if chart.kind != "live" or not chart.model_serves or chart.subject_id is None:
+        return None
+    return chart.subject_id, int(chart.issue_time.timestamp())
+
+
+def _came(record: ConsumerRecord[bytes, bytes]) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(record.timestamp / 1000, datetime.UTC)
+
+
+async def _deliveries(settings: Settings) -> tuple[Mapping[str, str], set[str]]:
+    """How each delivery has ended, by its event, and what is still to be sent."""
+    ended: dict[str, str] = {}
+    begun: set[str] = set()
+    for record in await read_all(settings, WEBHOOK_DELIVERIES.name):
+        step = webhook.Delivery.from_json(record.value)
+        if step.webhook_id == NAME:
+            begun.add(step.event_id)
+            if step.status not in webhook.WAITING:
+                ended.setdefault(step.event_id, step.status)
+    return ended, begun - ended.keys()
+
+
+def _is_of(delivery: Delivery) -> bool:
+    """Whether its id is that of what it tells."""
+    data = delivery.body["data"]
+    if delivery.body["type"] == "forecast.issued":
+        return delivery.id == f"forecast_{data['chart_id']}"
+    return delivery.id.startswith(f"alert_{data['alert_id']}_{data['status']}")
