@@ -1,6 +1,8 @@
 """The forecast as people and other teams read it: a fan chart of the next hour."""
 
 import datetime
+import itertools
+import operator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -38,7 +40,8 @@ class PathChances(Record):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        if not all(0.0 <= chance <= 1.0 for row in self.rows() for chance in row):
+        chances = (*self.below_54, *self.below_70, *self.above_180, *self.above_250)
+        if min(chances) < 0.0 or max(chances) > 1.0:
             raise ValueError("a probability lies within 0 to 1")
         return self
 
@@ -152,15 +155,15 @@ class FanChart(Record):
             raise ValueError(f"glucose lies within {LOWEST_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL")
         if self.quantile_levels != OUTER_LEVELS:  # rows of the table do not repeat them
             raise ValueError("the levels of the quantiles are others than this version knows")
-        if any(list(step) != sorted(step) for step in zip(*(row for _, row in self.levels()), strict=True)):
+        rising = (row for _, row in self.levels())
+        if any(any(map(operator.gt, lower, higher)) for lower, higher in itertools.pairwise(rising)):
             raise ValueError("quantiles rise with their level")
         chances = (*self.p_below_54, *self.p_below_70, *self.p_above_180, *self.p_above_250)
         if min(chances) < 0.0 or max(chances) > 1.0:
             raise ValueError("a probability lies within 0 to 1")
         far = 2.0 * HIGHEST_MGDL
-        if max(map(abs, self.mean_mgdl)) > far or not all(
-            0.0 <= spread <= far for spread in (*self.epistemic_sd_mgdl, *self.total_sd_mgdl)
-        ):
+        spreads = (*self.epistemic_sd_mgdl, *self.total_sd_mgdl)
+        if max(map(abs, self.mean_mgdl)) > far or min(spreads) < 0.0 or max(spreads) > far:
             raise ValueError(f"means and spreads of samples lie within {far:.0f} mg/dL")
         return self
 

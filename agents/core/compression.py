@@ -37,6 +37,8 @@ class Squeezed(NamedTuple):
 
 def suspected(past_mgdl: Sequence[float], interpolated: Sequence[int]) -> Iterator[Squeezed]:
     """Lows of that form among points 5 minutes apart, whatever the time of day, oldest first."""
+    if min(past_mgdl, default=LOW_MGDL) >= LOW_MGDL:
+        return
     glucose = np.asarray(past_mgdl, dtype=np.float64)
     measured = np.ones(glucose.size, dtype=bool)
     measured[[place for place in interpolated if place < glucose.size]] = False

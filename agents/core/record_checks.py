@@ -73,12 +73,13 @@ def check_names(window: ForecastWindow) -> None:
 def check_window(window: ForecastWindow) -> None:
     """Raises `ImplausibleError`, in words for whoever asked, for a window that no forecast can be made of."""
     past = window.past_centi_mgdl
-    if past is None or len(past) != PAST_POINTS or any(value is None for value in past):
+    if past is None or len(past) != PAST_POINTS or None in past:
         raise ImplausibleError(f"a window has {PAST_POINTS} known points, this one has not")
     truth = window.truth_centi_mgdl
     if truth is None or len(truth) > HORIZON_STEPS:
         raise ImplausibleError(f"at most {HORIZON_STEPS} points may follow a window")
-    if not all(map(is_glucose, (*past, *(value for value in truth if value is not None)))):
+    known = [*past, *(value for value in truth if value is not None)]
+    if min(known) < _LOWEST or max(known) > _HIGHEST:
         raise ImplausibleError(f"glucose of a window must lie in {LOWEST_MGDL:.0f}..{HIGHEST_MGDL:.0f} mg/dL")
     if not 2 <= (window.num_samples or 0) <= MOST_SAMPLES:
         raise ImplausibleError(f"num_samples must lie in 2..{MOST_SAMPLES}")
