@@ -17,7 +17,6 @@ import re
 import sys
 import textwrap
 import types
-from collections import defaultdict
 from collections.abc import Collection, Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -151,27 +150,41 @@ def _names(node: ast.AST) -> list[str]:
     return []
 
 
+class Place(NamedTuple):
+    """Where our code has a name, and which libraries the module there imports."""
+
+    where: str
+    imports: set[str]
+
+
 @functools.cache
-def _places() -> dict[str, list[tuple[Source, ast.AST]]]:
-    places: dict[str, list[tuple[Source, ast.AST]]] = defaultdict(list)
+def _places() -> dict[str, list[Place]]:
+    """Of every name that is listed."""
+    places: dict[str, list[Place]] = {_shown(pin): [] for pin in PINS}
     for source in sources(*PACKAGES):
+        imports = source.imports
         for node in ast.walk(source.tree):
             for name in _names(node):
-                places[name].append((source, node))
+                if name in places:
+                    places[name].append(Place(source.at(node), imports))
     return places
 
 
+def _shown(pin: Pin) -> str:
+    """The name as our code has it: of a constructor that of its class, of a copied value the value itself."""
+    if pin.name == "__init__":
+        return pin.owner.rpartition(".")[2]
+    return pin.shape if pin.how == "copied" else pin.name
+
+
 def uses(pin: Pin) -> list[str]:
-    """Where our code has the name: of a constructor that of its class, of a copied value the value itself.
+    """Where our code has the name.
 
     A name without an underscore may be anybody's: of such, only places in modules that import the library.
     """
-    shown = pin.shape if pin.how == "copied" else pin.name
-    if pin.name == "__init__":
-        shown = pin.owner.rpartition(".")[2]
-    places = _places().get(shown, [])
-    near = [(source, node) for source, node in places if _is_private(shown) or library_of(pin.owner) in source.imports]
-    return [source.at(node) for source, node in near or places]
+    places = _places()[_shown(pin)]
+    near = [each for each in places if _is_private(_shown(pin)) or library_of(pin.owner) in each.imports]
+    return [each.where for each in near or places]
 
 
 class Found(NamedTuple):
