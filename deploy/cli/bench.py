@@ -150,6 +150,18 @@ def push(
         typer.echo(line)
 
 
+@app.command("page")
+def page(
+    broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "embedded",
+    port: Annotated[int, typer.Option(help="Port for the API of the measured run.")] = 8396,
+    repeats: Annotated[int, typer.Option(min=1, max=50, help="Browsers, each of which looks twice.")] = 5,
+) -> None:
+    """How soon the page shows a forecast in Chromium, with nothing kept and seen before, and what it brings."""
+    from deploy.bench.page import run
+
+    run(broker, port, repeats, typer.echo)
+
+
 @app.command("inference")
 def inference(
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Arithmetic of the engine.")] = "auto",

@@ -15,6 +15,8 @@ export class Problem extends Error {
   }
 }
 
+/** @typedef {Omit<RequestInit, "headers"> & {headers?: Record<string, string>}} Options of a request */
+
 const KEPT_KEY = "glucast-key";
 let aheadMilliseconds = 0;
 
@@ -57,19 +59,34 @@ export async function problemOf(response) {
 
 /**
  * @param {string} path
- * @param {RequestInit & {headers?: Record<string, string>}} [options]
- * @returns {Promise<{body: any, tag: string | null, unchanged: boolean}>} Throws a Problem.
+ * @param {Options} options
+ * @returns {Promise<Response>} Throws a Problem where there is none.
  */
-export async function call(path, options = {}) {
-  const headers = { accept: "application/json", ...keyHeaders(), ...options.headers };
-  let response;
+async function answerTo(path, options) {
   try {
-    response = await fetch(path, { ...options, headers });
+    const response = await fetch(path, { ...options, headers: { ...keyHeaders(), ...options.headers } });
+    noteClock(response);
+    return response;
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Problem("glucast does not answer: is it running, and is this device online?");
   }
-  noteClock(response);
+}
+
+/** A file. @param {string} path @returns {Promise<Blob>} Throws a Problem. */
+export async function blobOf(path) {
+  const response = await answerTo(path, {});
+  if (!response.ok) throw await problemOf(response);
+  return response.blob();
+}
+
+/**
+ * @param {string} path
+ * @param {Options} [options]
+ * @returns {Promise<{body: any, tag: string | null, unchanged: boolean}>} Throws a Problem.
+ */
+export async function call(path, options = {}) {
+  const response = await answerTo(path, { ...options, headers: { accept: "application/json", ...options.headers } });
   const tag = response.headers.get("etag");
   if (response.status === 304) return { body: null, tag, unchanged: true };
   if (!response.ok) throw await problemOf(response);

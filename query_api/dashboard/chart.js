@@ -1,8 +1,6 @@
-// The figures that the server draws, fitted to the page: they come with a fixed size and light colours.
+// The figures that the server draws, in the page's colours, fitted to it: they come with a fixed size.
 
 const [HEIGHT, NARROW_HEIGHT] = [500, 380];
-const PAPER = { dark: "#1d2329", light: "#ffffff" };
-const dark = matchMedia("(prefers-color-scheme: dark)");
 /** @type {Map<string, any>} */
 const shown = new Map();
 
@@ -35,22 +33,6 @@ export function draw(id, figure, words) {
     layout.showlegend = false;
     layout.yaxis.title.text = "";
   }
-  if (dark.matches) {
-    Object.assign(layout, { paper_bgcolor: PAPER.dark, plot_bgcolor: PAPER.dark });
-    layout.font.color = "#e6eaee";
-    layout.title.text = layout.title.text.replaceAll("#66727f", "#a9b4bf");
-    for (const note of layout.annotations) {
-      note.font.color = note.font.color === "#2c8a5c" ? "#6fd3a0" : "#a9b4bf";
-    }
-    for (const trace of data) {
-      if (trace.fillcolor) trace.fillcolor = trace.fillcolor.replace("88,86,160", "168,166,240");
-      for (const part of [trace.line, trace.marker]) {
-        if (part && part.color === "#1f6fd1") part.color = "#6ea8f0";
-        if (part && part.color === "#d3322d") part.color = "#ff7b72";
-      }
-    }
-    for (const axis of [layout.xaxis, layout.yaxis]) Object.assign(axis, { gridcolor: "#2b333b", linecolor: "#4a545e" });
-  }
   window.Plotly.react(id, data, layout, { displayModeBar: false, responsive: true });
 }
 
@@ -62,7 +44,7 @@ export function clear(id) {
   if (window.Plotly) window.Plotly.purge(id);
 }
 
-/** Anew, where colours or widths have changed. */
+/** Anew, where widths have changed. */
 export function redraw() {
   for (const [id, figure] of shown) {
     const place = /** @type {HTMLElement} */ (document.getElementById(id));
@@ -70,7 +52,6 @@ export function redraw() {
   }
 }
 
-dark.addEventListener("change", redraw);
 let waiting = 0;
 addEventListener("resize", () => {
   clearTimeout(waiting);

@@ -2,7 +2,7 @@
 import { call, Problem, send } from "./api.js";
 import * as chart from "./chart.js";
 import { byId, facts, input, say } from "./dom.js";
-import { unit } from "./words.js";
+import { theme, unit } from "./words.js";
 
 const state = { handle: "", asked: 0 };
 
@@ -47,7 +47,7 @@ export async function show() {
   byId("index-text").textContent = words;
   try {
     const headers = { "content-type": "application/json" };
-    const body = JSON.stringify({ handle: state.handle, index, unit: unit() });
+    const body = JSON.stringify({ handle: state.handle, index, unit: unit(), theme: theme() });
     const figure = await call("/draw_a_plot", { method: "POST", headers, body });
     if (asked !== state.asked) return;
     chart.draw("file-plot", figure.body, `Sample ${words}`);

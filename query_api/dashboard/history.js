@@ -2,7 +2,7 @@
 import { call, ofSubject, Problem } from "./api.js";
 import * as chart from "./chart.js";
 import { byId, facts, input } from "./dom.js";
-import { clock, glucose, moment, spread, unit, unitQuery } from "./words.js";
+import { clock, drawQuery, glucose, moment, spread, unit } from "./words.js";
 
 const WAIT_MILLISECONDS = 200;
 const TOLD_STEPS = [6, 12];
@@ -79,7 +79,7 @@ async function seek(time, wait = WAIT_MILLISECONDS) {
   await new Promise((done) => { state.timer = setTimeout(done, wait); });
   const path = ofSubject(subject, `/forecasts/${encodeURIComponent(new Date(time).toISOString())}`);
   try {
-    const [found, plot] = await Promise.all([call(path), call(`${path}/plot?${unitQuery()}`)]);
+    const [found, plot] = await Promise.all([call(path), call(`${path}/plot?${drawQuery()}`)]);
     if (asked !== state.asked) return;
     Object.assign(state, { earlier: found.body.earlier, later: found.body.later });
     for (const [id, there] of [["earlier", state.earlier], ["later", state.later]]) {

@@ -3,7 +3,7 @@ import { call, now, ofSubject, Problem } from "./api.js";
 import * as chart from "./chart.js";
 import { byId, facts, say } from "./dom.js";
 import { person, value, when } from "./people.js";
-import { age, clock, directionOf, glucose, moment, percent, riskOf, trend, unit, unitQuery } from "./words.js";
+import { age, clock, directionOf, drawQuery, glucose, moment, percent, riskOf, trend, unit } from "./words.js";
 
 const state = { subject: "", tag: /** @type {string | null} */ (null), chart: /** @type {any} */ (null), asked: 0 };
 
@@ -28,7 +28,7 @@ export function head() {
   byId("latest-age").textContent = state.subject ? when(known) : "";
 }
 
-/** Anew in another unit. */
+/** Anew in another unit, or in other colours. */
 export function again() {
   state.tag = null;
   return refresh();
@@ -45,7 +45,7 @@ export async function refresh() {
     const latest = await call(ofSubject(subject, "/forecast"), { headers });
     if (asked !== state.asked) return;
     if (latest.unchanged) { say(""); tick(); return; }
-    const plot = await call(ofSubject(subject, `/forecast/plot?${unitQuery()}`));
+    const plot = await call(ofSubject(subject, `/forecast/plot?${drawQuery()}`));
     if (asked !== state.asked) return;
     Object.assign(state, { tag: latest.tag, chart: latest.body });
     byId("nothing").hidden = true;

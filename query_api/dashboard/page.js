@@ -8,8 +8,9 @@ import * as file from "./file.js";
 import * as history from "./history.js";
 import * as present from "./now.js";
 import * as people from "./people.js";
+import * as save from "./save.js";
 import * as scores from "./scores.js";
-import { clock, keepUnit, restoreUnit } from "./words.js";
+import { clock, keepUnit, onTheme, restoreUnit } from "./words.js";
 
 const TICK_MILLISECONDS = 5000;
 const TOGETHER_MILLISECONDS = 250;
@@ -36,7 +37,7 @@ function choose(subject) {
   state.subject = subject;
   input("subject").value = subject;
   byId("chosen").hidden = false;
-  for (const part of [present, history, alerts, scores]) part.choose(subject);
+  for (const part of [present, history, alerts, scores, save]) part.choose(subject);
   people.choose(subject);
   keepPlace();
   refreshTab();
@@ -148,6 +149,13 @@ function tick() {
   alerts.show();
 }
 
+/** In another unit, or in other colours: the server draws. */
+function drawAnew() {
+  present.again();
+  if (state.tab === "history") history.refresh();
+  if (state.mode === "file") file.show();
+}
+
 function tabKeys() {
   byId("tabs").addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -161,7 +169,7 @@ function tabKeys() {
 
 restoreKey();
 restoreUnit();
-for (const part of [history, alerts, scores, file]) part.begin();
+for (const part of [history, alerts, scores, file, save]) part.begin();
 people.begin(choose);
 tabKeys();
 byId("key").addEventListener("change", () => { keepKey(); location.reload(); });
@@ -173,11 +181,10 @@ byId("unit").addEventListener("change", () => {
   people.show();
   alerts.show();
   scores.show();
-  present.again();
-  if (state.tab === "history") history.refresh();
   if (state.tab === "alerts") alerts.refresh();
-  if (state.mode === "file") file.show();
+  drawAnew();
 });
+onTheme(drawAnew);
 for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
 const place = new URLSearchParams(location.hash.slice(1));
 open(place.get("tab") || "now");

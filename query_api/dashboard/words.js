@@ -19,7 +19,22 @@ export function keepUnit() {
 /** @returns {"mg/dL" | "mmol/L"} */
 export const unit = () => (select("unit").value === "mmol/L" ? "mmol/L" : "mg/dL");
 
-export const unitQuery = () => `unit=${encodeURIComponent(unit())}`;
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+/** The colours that the page has now. @returns {"dark" | "light"} */
+export const theme = () => (dark.matches ? "dark" : "light");
+
+/** @param {() => void} change is called when the page gets other colours */
+export function onTheme(change) {
+  dark.addEventListener("change", change);
+}
+
+/** In the chosen unit, in the page's colours, on the clock of who looks. */
+export function drawQuery() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const asked = { unit: unit(), theme: theme(), ...(zone && zone !== "Etc/Unknown" ? { timezone: zone } : {}) };
+  return String(new URLSearchParams(asked));
+}
 
 /**
  * In the chosen unit and with its digits. A half goes to the even neighbour, as in the plots, which the server draws.

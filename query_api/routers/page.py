@@ -19,7 +19,7 @@ _TYPES = {".css": "text/css", ".js": "text/javascript"}
 _OWN = (
     "page.css", "docs.js",
     *(f"{name}.js" for name in ("page", "alerts", "api", "chart", "dom", "events", "file", "history", "now", "people",
-                                "scores", "words")),
+                                "save", "scores", "words")),
 )  # fmt: skip
 _OF_PACKAGES = {
     "plotly.min.js": ("plotly", "package_data"),

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from query_api.access import access
 from query_api.figure import figure
 from query_api.past_forecast import past_forecast
-from query_api.routers.drawing import InUnit
+from query_api.routers.drawing import InStyle, InUnit
 from query_api.routers.subjects import Moment, Subject, Uses
 from query_api.style import Style
 from query_api.units import document
@@ -82,11 +82,9 @@ async def forecast_then(uses: Uses, subject_id: Subject, time: PastTime, unit: I
 
 @router.get("/subjects/{subject_id}/forecasts/{time}/plot")
 @access("key", scope="read", whose="path", raises=(NoForecastError,))
-async def forecast_then_plot(
-    uses: Uses, subject_id: Subject, time: PastTime, unit: InUnit = "mg/dL"
-) -> dict[str, object]:
+async def forecast_then_plot(uses: Uses, subject_id: Subject, time: PastTime, style: InStyle) -> dict[str, object]:
     """The same as a Plotly figure."""
-    return figure(past_forecast(uses.read_model, subject_id, _aware(time)).chart, Style(unit))
+    return figure(past_forecast(uses.read_model, subject_id, _aware(time)).chart, style)
 
 
 def _aware(time: datetime.datetime) -> datetime.datetime:

@@ -1,0 +1,90 @@
+"""How much the page brings and asks for, in whose colours its plots are, and what can be saved from it."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from streams.settings import Settings
+from tests.browser.test_live_page import PLOTTED, api, choose, publish, text
+from tests.browser.window import Window, window
+from tests.kit.small_pipeline import SmallPipeline
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+PLOTLY = "plotly.min.js"
+MOST_BYTES = 1_300_000
+MOST_REQUESTS = 40
+PAPER = "getComputedStyle(document.querySelector('#plot .main-svg')).backgroundColor"
+DARK, LIGHT = "rgb(29, 35, 41)", "rgb(255, 255, 255)"
+
+
+async def transferred(tab: Window) -> dict[str, int]:
+    """Bytes over the network, by address, of the page and all that it has asked for; 0 of what was kept."""
+    found: list[list[object]] = await tab.evaluate(
+        "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+        ".map((entry) => [entry.name, entry.transferSize])"
+    )
+    sums: dict[str, int] = {}
+    for name, size in found:
+        sums[str(name)] = sums.get(str(name), 0) + int(str(size))
+    return sums
+
+
+async def shown(client: httpx.AsyncClient, tab: Window) -> None:
+    await publish(client, "anna", range(121))
+    await choose(tab, "anna")
+    await tab.until(PLOTTED)
+
+
+async def test_the_page_is_light_and_its_large_script_is_kept(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+        await shown(client, tab)
+        first = await transferred(tab)
+        own = {name: size for name, size in first.items() if PLOTLY not in name}
+        assert 10_000 < sum(own.values()) <= MOST_BYTES, own
+        assert len(own) <= MOST_REQUESTS, own
+        assert sum(size for name, size in first.items() if PLOTLY in name) > 1_000_000
+        await tab.evaluate("window.isOfBefore = true, location.reload(), 0")
+        await tab.until("window.isOfBefore === undefined && document.readyState === 'complete'")
+        await tab.until(PLOTTED)
+        again = await transferred(tab)
+        assert [size for name, size in again.items() if PLOTLY in name] == [0], again
+        assert sum(again.values()) < sum(own.values())
+        assert await tab.complaints() == []
+
+
+async def test_plots_have_the_colours_of_the_page_and_change_with_them(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+        await tab.show(1280, 900, "dark")
+        await shown(client, tab)
+        await tab.until(f"{PAPER} === {json.dumps(DARK)}")
+        await tab.show(1280, 900, "light")
+        await tab.until(f"{PAPER} === {json.dumps(LIGHT)}")
+        asked = await tab.asked()
+        plots = [address for address in asked if "/forecast/plot?" in address]
+        assert ("theme=dark" in plots[0], "theme=light" in plots[-1]) == (True, True)
+        assert all("timezone=" in address for address in plots)
+
+        await tab.show(1280, 900, "dark")
+        await tab.evaluate(
+            "window.saved = [], HTMLAnchorElement.prototype.click = function () {"
+            " fetch(this.href).then((answer) => answer.blob()).then((blob) =>"
+            " window.saved.push([this.download.split(' ')[0], blob.type, blob.size])); }, 0"
+        )
+        for part in ("forecast", "day", "report"):
+            await tab.evaluate(f"document.getElementById('save-{part}').click()")
+            await tab.until(f"window.saved.some(([name]) => name === '{part}')", 60)
+        saved = {name: (kind, size) for name, kind, size in await tab.evaluate("window.saved")}
+        assert {name: kind for name, (kind, _) in saved.items()} == {
+            "forecast": "image/png", "day": "image/png", "report": "application/pdf",
+        }  # fmt: skip
+        assert all(size > 5_000 for _, size in saved.values())
+        assert any("day/plot" in address and "theme=dark" in address for address in await tab.asked())
+        assert await tab.evaluate(text("message")) == ""
+        assert await tab.complaints() == []
