@@ -36,6 +36,7 @@ from query_api.routers import (
     past,
     reports,
     samples,
+    sources,
     subjects,
     webhooks,
 )
@@ -53,7 +54,7 @@ NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router
 ROUTERS = (
     samples.router, subjects.router, overview.router, past.router, reports.router, fhir.router, events.router,
     alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router, glurpc.router,
-    models.router,
+    models.router, sources.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""

@@ -41,6 +41,12 @@ class Key(BaseModel):
     scopes: tuple[Scope, ...] = Field(SCOPES, min_length=1)
     subjects: tuple[SubjectId, ...] | None = Field(None, min_length=1)
     timezone: str | None = Field(None, description="IANA name: where times come in UTC, the clock the person lives by.")
+    device: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="What readings go by that name no device, on the Nightscout site.",
+    )
     expires: AwareDatetime | None = None
 
     @model_validator(mode="after")

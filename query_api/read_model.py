@@ -25,6 +25,7 @@ from query_api.projections.projection import Notification, Projection
 from query_api.projections.readings import Readings
 from query_api.projections.requests import Requests
 from query_api.projections.scores import Scores
+from query_api.projections.sources import Sources
 from query_api.projections.uploads import StoredHandle, Uploads
 from query_api.projections.webhooks import Deliveries, Webhooks
 from query_api.store import Store
@@ -66,13 +67,14 @@ class ReadModel:
         self.scores = Scores(store)
         self.alerts = Alerts(store)
         self.days = GlucoseDays(store)
+        self.sources = Sources(store)
         self.readings = Readings(store, self._forget)
         self.requests = Requests()
         self.webhooks, self.deliveries = Webhooks(store), Deliveries(store)
         projections: tuple[Projection, ...] = (
             *(FanChartLog(store, lane) for lane in LANES), self.uploads, self.readings, self.scores, self.alerts,
             self.webhooks, self.deliveries,
-            self.days,
+            self.days, self.sources,
             self.requests,
         )  # fmt: skip
         self._projections = {projection.topic.name: projection for projection in projections}
@@ -84,6 +86,7 @@ class ReadModel:
         self.alerts.forget(subject_id)
         self.deliveries.forget(subject_id)
         self.days.forget(subject_id, up_to_ms)
+        self.sources.forget(subject_id, up_to_ms)
 
     @property
     def followed(self) -> tuple[str, ...]:

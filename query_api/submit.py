@@ -6,6 +6,7 @@ requests want is asked for once.
 
 import asyncio
 import contextlib
+import datetime
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +18,7 @@ from query_api.follow import Follower
 from query_api.projections.alerts import alerts_key
 from query_api.projections.fan_charts import ChartRow, sample_key, subject_key
 from query_api.projections.requests import demand_key
+from query_api.projections.sources import sources_key
 from query_api.projections.uploads import StoredHandle, handle_key, upload_key
 from query_api.publish import Publisher
 from query_api.read_model import ReadModel
@@ -28,6 +30,7 @@ from schemas.errors import GlucastError, OutOfRangeError, RejectedError, Unavail
 from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
 from schemas.reading import ERASE, RESET, ReadingOutcome, ReadingStatus
+from schemas.sources import POLICY, SENSOR_START, SourcePolicy, SourceState
 from schemas.upload import UploadOutcome
 from streams.settings import Settings
 
@@ -191,6 +194,23 @@ class Submit:
     async def erase_subject(self, subject_id: str) -> None:
         """Forget a subject altogether; this replica has when it returns. Raises `UnavailableError`."""
         await self._order(subject_id, ERASE, "erased")
+
+    async def source_policy(self, subject_id: str, wanted: SourcePolicy) -> SourceState:
+        """Which of a subject's devices speaks from now on. Raises `UnavailableError`."""
+
+        def done(told: object) -> bool:
+            return isinstance(told, SourceState) and told.policy == wanted
+
+        with self._model.subscriptions.subscribe(sources_key(subject_id)) as subscription:
+            await self._publisher.send(topics.READINGS, subject_id, None, {POLICY: wanted.to_json()})
+            while not any(map(done, await self._until(subscription.next(), "change"))):
+                pass
+        return self._model.sources.of(subject_id)
+
+    async def sensor_starts(self, subject_id: str, times: Sequence[datetime.datetime]) -> None:
+        """Tell when sensors were started; Kafka has confirmed it when it returns. Raises `UnavailableError`."""
+        for each in times:
+            await self._publisher.send(topics.READINGS, subject_id, None, {SENSOR_START: each.isoformat().encode()})
 
     async def _order(self, subject_id: str, header: str, status: ReadingStatus) -> None:
         with self._model.subscriptions.subscribe(subject_key(subject_id)) as subscription:

@@ -109,6 +109,12 @@ class FanChart(Record):
         max_length=WINDOW_POINTS,
         description="Places of points that were interpolated, not measured: 0..95 in past_mgdl, 96..107 in truth_mgdl.",
     )
+    changed_points: tuple[Annotated[int, Field(ge=0, le=PAST_POINTS - 1)], ...] = Field(
+        default=(),
+        max_length=PAST_POINTS,
+        description="Places in past_mgdl at which another sensor or device begins, the newest of them: a jump there "
+        "says nothing of a body.",
+    )
     median_mgdl: OverHorizon
     quantile_levels: tuple[float, ...] = Field(
         default=OUTER_LEVELS,

@@ -13,8 +13,8 @@ class ForecastWindow(ArrowRecord):
     """Whose window it is, and the window: what a request and its answer have in common.
 
     `interpolated_points` are the places of points that were interpolated and not measured: 0..95 in `past_centi_mgdl`,
-    96..107 in `truth_centi_mgdl`. With a `replay_id` it is made again for that replay alone: its answer goes to
-    ``cgm.replays``.
+    96..107 in `truth_centi_mgdl`; `changed_points` those in `past_centi_mgdl` at which another sensor begins. With a
+    `replay_id` it is made again for that replay alone: its answer goes to ``cgm.replays``.
     """
 
     arrow_attributes: ClassVar[dict[str, str]] = {"epoch_ms": "began_ms"}
@@ -38,6 +38,7 @@ class ForecastWindow(ArrowRecord):
         "warnings": pa.list_(pa.string()),
         "interpolated_points": pa.list_(pa.int32()),
         "replay_id": pa.string(),
+        "changed_points": pa.list_(pa.int32()),
     }
 
     request_id: str
@@ -59,6 +60,7 @@ class ForecastWindow(ArrowRecord):
     warnings: list[str] = dataclasses.field(default_factory=list)
     interpolated_points: list[int] = dataclasses.field(default_factory=list)
     replay_id: str | None = None
+    changed_points: list[int] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

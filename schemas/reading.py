@@ -48,6 +48,7 @@ ERASE = "erase"
 REROUTED = "rerouted"
 """The header of a message that lay in another partition than its subject's: Unix milliseconds of when it came there."""
 
+ReadingFlag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset", "erased"]
 
 
@@ -74,6 +75,12 @@ class ReadingOutcome(Record):
     reading_id: str | None = None
     time: Time | None = None
     issue_times: tuple[Time, ...] = ()
+    flags: tuple[ReadingFlag, ...] = Field(
+        default=(),
+        description="What is doubtful of an accepted reading. sources_disagree: another device says something else of "
+        "the same 5 minutes. sensor_warm_up: within two hours of a sensor's start. sensor_change: the first of another "
+        "sensor or device.",
+    )
     reading: Reading | None = Field(
         default=None, description="As it was sent, where it is a possible one: all but rejected ones and orders."
     )

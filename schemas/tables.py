@@ -11,6 +11,8 @@ from schemas.lanes import Lane
 
 SERIES_TABLE = "series"
 SUBJECTS_TABLE = "subjects"
+SOURCES_TABLE = "sources"
+"""Of the ingest role: a `schemas.sources.SourceState` under each subject's id."""
 DAYS_TABLE = "days"
 """Of the ingest role: a `schemas.glucose_day.GlucoseDay` a subject and day, for reports."""
 FAN_CHART_TABLES: dict[Lane, str] = {

@@ -31,6 +31,7 @@ from schemas.fan_chart_row import from_row
 from schemas.glucose_day import GlucoseDay
 from schemas.reading import ERASE, ReadingOutcome
 from schemas.score_state import SUMMED_STEPS, ScoreState
+from schemas.sources import SourceState
 from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, WATCH_TABLE, subject_prefix
 from schemas.topics import Topic, longest_kept_ms
 from streams import topology
@@ -234,6 +235,8 @@ def _decoder(topic: Topic, settings: Settings) -> Callable[[bytes], bytes]:
         return lambda value: _scores(ScoreState.from_bytes(value))
     if topic == topology.DAYS_CHANGELOG:
         return lambda value: _day(GlucoseDay.from_bytes(value))
+    if topic == topology.SOURCES_CHANGELOG:
+        return lambda value: SourceState.from_json(value).to_json()
     if topic == topology.ALERTS_CHANGELOG:
         return lambda value: AlertState.from_json(value).to_json()
     if topic == topics.changelog(topology.app_id("calc"), WATCH_TABLE):

@@ -36,6 +36,7 @@ from schemas.tables import (
     FAN_CHART_TABLES,
     SCORES_TABLE,
     SERIES_TABLE,
+    SOURCES_TABLE,
     SUBJECTS_TABLE,
     WATCH_TABLE,
 )
@@ -85,6 +86,7 @@ CHART_CHANGELOGS: dict[Lane, Topic] = {
 SCORES_CHANGELOG = topics.changelog(app_id("calc"), SCORES_TABLE)
 
 ALERTS_CHANGELOG: Topic = topics.changelog(app_id("calc"), ALERTS_TABLE)
+SOURCES_CHANGELOG = topics.changelog(app_id("ingest"), SOURCES_TABLE)
 DAYS_CHANGELOG = topics.changelog(app_id("ingest"), DAYS_TABLE)
 
 STEPS: tuple[Step, ...] = (
@@ -95,8 +97,8 @@ STEPS: tuple[Step, ...] = (
     Step("window", "ingest", (topics.READINGS,),
          (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL, topics.CACHE_COMMANDS,
           topics.ARRIVALS),
-         (SUBJECTS_TABLE, DAYS_TABLE),
-         "keeps a subject's rolling window and days, and asks for the forecast that each new reading allows"),
+         (SUBJECTS_TABLE, DAYS_TABLE, SOURCES_TABLE),
+         "keeps a subject's rolling window, days and sources, and asks for the forecast that each new reading allows"),
     Step("request", "ingest", (topics.DEMANDS,),
          (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL, topics.REQUEST_OUTCOMES), (SERIES_TABLE,),
          "turns a demand into requests that carry their window"),
@@ -115,8 +117,8 @@ STEPS: tuple[Step, ...] = (
          (*CHART_TABLES, SCORES_TABLE, ALERTS_TABLE, WATCH_TABLE),
          "deletes and restores fan charts; settings and snooze of alerts"),
     Step("query_api", "query",
-         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, DAYS_CHANGELOG, topics.WEBHOOKS,
-          topics.WEBHOOK_DELIVERIES, topics.UPLOAD_OUTCOMES,
+         (*CHART_CHANGELOGS.values(), SCORES_CHANGELOG, ALERTS_CHANGELOG, DAYS_CHANGELOG, SOURCES_CHANGELOG,
+          topics.WEBHOOKS, topics.WEBHOOK_DELIVERIES, topics.UPLOAD_OUTCOMES,
           topics.READING_OUTCOMES, topics.REQUEST_OUTCOMES),
          (topics.UPLOADS, topics.READINGS, topics.SERIES, topics.DEMANDS, topics.CACHE_COMMANDS), (),
          "answers over HTTP from what it has followed, and asks for what is missing"),

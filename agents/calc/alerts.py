@@ -88,6 +88,7 @@ def _seen(chart: FanChart, now_ms: int) -> Seen:
     import numpy as np
 
     from agents.core.alert_policy import Seen
+    from agents.core.fast_fall import QUARTER_STEPS
 
     measured = np.ones(PAST_POINTS, dtype=bool)
     measured[[place for place in chart.interpolated_points if place < PAST_POINTS]] = False
@@ -101,6 +102,7 @@ def _seen(chart: FanChart, now_ms: int) -> Seen:
         fresh=chart.simulated or -_AHEAD_MS <= age_ms <= _PRESENT_MS,
         past_mgdl=np.array(chart.past_mgdl),
         measured=measured,
+        one_sensor=all(place < PAST_POINTS - QUARTER_STEPS for place in chart.changed_points),
         chances=dict(zip(THRESHOLD_MGDL, chart.p_path.rows(), strict=True)),
     )
 

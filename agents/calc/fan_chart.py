@@ -165,6 +165,7 @@ def _chart(
         past_mgdl=past,
         truth_mgdl=tuple(truth + [None] * (HORIZON_STEPS - len(truth))),
         interpolated_points=tuple(forecast.interpolated_points),
+        changed_points=tuple(forecast.changed_points),
         median_mgdl=quantiles[MEDIAN],
         quantiles_mgdl=tuple(quantiles[:MEDIAN] + quantiles[MEDIAN + 1 :]),
         p_below_54=of.below[row][0],

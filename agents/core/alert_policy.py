@@ -83,7 +83,8 @@ alert is false 0.7 to 1.0, 1.3 to 1.7 and 2.2 to 2.9 times a day (`glucast evalu
 class Seen(NamedTuple):
     """A forecast: past_mgdl and measured (96,), oldest first, ending at `slot`; chances: P at 15, 30, 45, 60 minutes.
 
-    `now_ms`: when it arrived; `minute_of_day`: local, of the last point; `fresh`: whether it is of now.
+    `now_ms`: when it arrived; `minute_of_day`: local, of the last point; `fresh`: whether it is of now; `one_sensor`:
+    whether the last quarter of an hour is of one, as far as anybody told.
     """
 
     subject_id: str
@@ -94,6 +95,7 @@ class Seen(NamedTuple):
     past_mgdl: NDArray[np.float64]
     measured: NDArray[np.bool_]
     chances: Mapping[LevelKind, Sequence[float]]
+    one_sensor: bool = True
 
 
 class Judged(NamedTuple):

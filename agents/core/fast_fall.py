@@ -1,10 +1,10 @@
 """The alert of a fast fall: pure, one forecast at a time, after the alerts of levels.
 
-The rule: over the last quarter of an hour, whose ends were both measured, glucose fell by 3 mg/dL a minute or more, it
-still falls, and it is below 150 mg/dL. Three a minute is what Dexcom's alert "Fall Rate" calls very rapid (G5 Getting
-Started, 11.3: 2 is rapid); at that rate 150 mg/dL are below 70 in half an hour. On AZT1D, Bris-T1D_Open and T1D-UOM it
-comes 0.3 to 0.5 times a day, and a low begins within the hour after 28 to 37 % of them; without the level it is 0.6 to
-1.1 times a day and 17 to 21 %.
+The rule: over the last quarter of an hour, whose ends were both measured, by one sensor as far as anybody told, glucose
+fell by 3 mg/dL a minute or more, it still falls, and it is below 150 mg/dL. Three a minute is what Dexcom's alert "Fall
+Rate" calls very rapid (G5 Getting Started, 11.3: 2 is rapid); at that rate 150 mg/dL are below 70 in half an hour. On
+AZT1D, Bris-T1D_Open and T1D-UOM it comes 0.3 to 0.5 times a day, and a low begins within the hour after 28 to 37 % of
+them; without the level it is 0.6 to 1.1 times a day and 17 to 21 %.
 
 One alert an episode, which ends when the fall is slower than two thirds of the rule, or after an hour. Nothing while or
 shortly after glucose is low, while an alert of a low holds or its cooldown does, nor within a cooldown of its own. Who
@@ -55,6 +55,8 @@ class Seen(Protocol):
     def past_mgdl(self) -> NDArray[np.float64]: ...
     @property
     def measured(self) -> NDArray[np.bool_]: ...
+    @property
+    def one_sensor(self) -> bool: ...
 
 
 def rule_of(settings: AlertSettings) -> Rule:
@@ -69,8 +71,9 @@ def rule_of(settings: AlertSettings) -> Rule:
 
 
 def rate_of(seen: Seen) -> float | None:
-    """mg/dL a minute over the last quarter of an hour, below 0 where it falls; None where an end is not measured."""
-    if not (seen.measured[-1] and seen.measured[-1 - QUARTER_STEPS]):
+    """mg/dL a minute over the last quarter of an hour, below 0 where it falls; None where an end is not measured, or
+    another sensor begins between them."""
+    if not (seen.one_sensor and seen.measured[-1] and seen.measured[-1 - QUARTER_STEPS]):
         return None
     change = float(seen.past_mgdl[-1] - seen.past_mgdl[-1 - QUARTER_STEPS])
     return round(change / (QUARTER_STEPS * STEP_MINUTES), 2)

@@ -90,6 +90,13 @@ def check_window(window: ForecastWindow) -> None:
         raise ImplausibleError("when the request began, its timezone or its kind of clock is missing or out of range")
     zone(window.timezone)
     _check_interpolated(window.interpolated_points)
+    changed = window.changed_points
+    if (
+        changed is None
+        or len(changed) > PAST_POINTS
+        or not all(type(place) is int and 0 <= place < PAST_POINTS for place in changed)
+    ):
+        raise ImplausibleError(f"another sensor begins at places from 0 to {PAST_POINTS - 1}")
     if window.warnings is None or None in window.warnings:
         raise ImplausibleError("the warnings of a window are texts")
 

@@ -1,9 +1,10 @@
 """What is remembered of one subject: the newest readings on UTC 5-minute slots, and the windows they make.
 
 A reading belongs to the slot nearest to its time. Of several in a slot the one nearest to the slot's time holds it, of
-two as near the earlier one; of two at the same time with different values the one that came later, a correction.
-Up to two missing slots (gaps to 15 minutes) are interpolated linearly. So the slots do not depend on the order in
-which readings arrive, corrections aside.
+two as near the earlier one; of two at the same time with different values the one that came later, a correction. Where
+a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. Up to two
+missing slots (gaps to 15 minutes) are interpolated linearly. So the slots do not depend on the order in which readings
+arrive, corrections aside.
 
 Messages are delivered at least once, and what a message wrote or sent may survive while the rest of it did not. So a
 slot remembers the offset of its message, and what left a slot is kept with the offset of the message that displaced
@@ -22,15 +23,19 @@ the same when it is delivered again. Rows of before know no hours yet: those fil
 
 import dataclasses
 import datetime
-import struct
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from agents.core import sources
 from agents.core.fingerprint import input_hash, to_centi
 from agents.core.local_time import spoken
 from agents.core.past_hours import SLOTS_AN_HOUR, Sum, add, hours_before, newest_hour
 from agents.core.plausibility import LAST_STEPS, implausible_change
+from agents.core.sources import Disagreement, Policy
+from agents.core.window_row import Displaced, Held, Row, Slots, packed, unpacked
 from schemas.grid import PAST_HOURS, PAST_POINTS, STEP_SECONDS
+
+Flag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 
 FURTHEST_STEP = 3  # slots between two readings that still make one stretch
 SPARE_SLOTS = 20  # kept beyond what windows need
@@ -40,22 +45,6 @@ MOST_UNSETTLED = 64
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _STEP_MICROSECONDS = STEP_SECONDS * 1_000_000
-_VERSION = 3  # rows of version 2 have no hours, those of version 1 no displaced readings either
-_HEAD = struct.Struct("<Bq")  # version, first slot
-_HOURS = struct.Struct("<iH")  # first hour, hours
-_HOUR = struct.Struct("<HB")  # the lower 16 bits and the upper 8 of sum * 16 + count; 12 readings sum up to 20 bits
-_COUNT = struct.Struct("<H")  # slots
-_ROW = struct.Struct("<Hiiqh")  # slot - first slot, microseconds from the slot's time, hundredths, offset, zone minutes
-_DISPLACED = struct.Struct("<iiiqhq")  # slot, and as above; the offset that displaced it
-
-
-class Held(NamedTuple):
-    """The reading of a slot. `zone_minutes` is the offset from UTC that it came with."""
-
-    shift_microseconds: int
-    centi: int
-    message_offset: int
-    zone_minutes: int
 
 
 class Issue(NamedTuple):
@@ -68,6 +57,10 @@ class Issue(NamedTuple):
     interpolated_points: list[int]
     hours_centi: Sequence[int | None] = ()
     """Means of the hours before, oldest known first."""
+    changed_points: Sequence[int] = ()
+    """Places at which another sensor begins, the newest of them."""
+    warnings: Sequence[str] = ()
+    """What is to be said of its sources."""
 
     @property
     def input_hash(self) -> str:
@@ -87,25 +80,18 @@ class Verdict(NamedTuple):
     """The newest slot, this reading's included."""
     expected: int | None = None
     """Where there is no forecast: the first last slot of one, if from now on a reading comes to each slot."""
+    flags: tuple[Flag, ...] = ()
 
 
-class Displaced(NamedTuple):
-    """A reading that has left its slot, and the offset of the message that made it leave."""
-
-    slot: int
-    held: Held
-    by_offset: int
-
-
-Slots = dict[int, Held]
-
-
-def place(time: datetime.datetime, glucose_mgdl: float, message_offset: int) -> tuple[int, Held]:
+def place(
+    time: datetime.datetime, glucose_mgdl: float, message_offset: int, device: str | None = None
+) -> tuple[int, Held]:
     """The slot of a reading, and the reading as the slot holds it."""
     microseconds = (time - _EPOCH) // _MICROSECOND
     slot = (microseconds + _STEP_MICROSECONDS // 2) // _STEP_MICROSECONDS
     zone = (time.utcoffset() or datetime.timedelta()) // datetime.timedelta(minutes=1)
-    return slot, Held(microseconds - slot * _STEP_MICROSECONDS, to_centi(glucose_mgdl), message_offset, zone)
+    shift = microseconds - slot * _STEP_MICROSECONDS
+    return slot, Held(shift, to_centi(glucose_mgdl), message_offset, zone, sources.source_of(device))
 
 
 def slot_time(slot: int, zone_minutes: int) -> datetime.datetime:
@@ -123,6 +109,11 @@ class RollingWindow:
     displaced: list[Displaced] = dataclasses.field(default_factory=list)
     hours: dict[int, Sum] = dataclasses.field(default_factory=dict)
     """What is left of readings whose slots are not kept any more."""
+    disagreements: list[Disagreement] = dataclasses.field(default_factory=list)
+    policy: Policy = sources.ANYBODY
+    """As it was when the message came that is to be accepted; not of the row. So are the next."""
+    sessions: Sequence[int] = ()
+    """Slots in which sensors were started."""
 
     @property
     def capacity(self) -> int:
@@ -131,35 +122,20 @@ class RollingWindow:
 
     @classmethod
     def from_bytes(cls, data: bytes | None, late_slots: int) -> "RollingWindow":
-        """Inverse of `to_bytes`; reads versions 1 and 2 too. Raises ValueError for another version's bytes."""
+        """Inverse of `to_bytes`; reads earlier versions too. Raises ValueError for another version's bytes."""
         if not data:
             return cls({}, late_slots)
-        version, first = _HEAD.unpack_from(data)
-        rest = memoryview(data)[_HEAD.size :]
-        left: list[Displaced] = []
-        hours: dict[int, Sum] = {}
-        if version == _VERSION:
-            hours, rest = _read_hours(rest)
-        if version in (2, _VERSION):
-            (count,) = _COUNT.unpack_from(rest)
-            end = _COUNT.size + count * _ROW.size
-            left = [Displaced(row[0], Held._make(row[1:5]), row[5]) for row in _DISPLACED.iter_unpack(rest[end:])]
-            rest = rest[_COUNT.size : end]
-        elif version != 1:
-            raise ValueError(f"rolling window of version {version}, this is version {_VERSION}")
-        return cls({first + row[0]: Held._make(row[1:]) for row in _ROW.iter_unpack(rest)}, late_slots, left, hours)
+        row = unpacked(data)
+        return cls(row.slots, late_slots, row.displaced, row.hours, row.disagreements)
 
     def to_bytes(self) -> bytes:
-        """3 bytes an hour, then 20 bytes a slot, both oldest first, then 30 bytes a displaced reading."""
-        ordered = sorted(self.slots.items())
-        first = ordered[0][0] if ordered else 0
-        rows = [_ROW.pack(slot - first, *held) for slot, held in ordered]
-        left = [_DISPLACED.pack(each.slot, *each.held, each.by_offset) for each in self.displaced]
-        return b"".join([_HEAD.pack(_VERSION, first), _written_hours(self.hours), _COUNT.pack(len(rows)), *rows, *left])
+        """As `agents.core.window_row` has it."""
+        return packed(Row(self.slots, self.displaced, self.hours, self.disagreements))
 
     def must_settle(self, message_offset: int, committed: int) -> bool:
         """Whether a new message had better wait until those before it are committed: the row holds much for them."""
-        unsettled = sum(each.by_offset >= committed for each in self.displaced)
+        offsets = [each.by_offset for each in self.displaced] + [each.by_offset for each in self.disagreements]
+        unsettled = sum(offset >= committed for offset in offsets)
         return unsettled > MOST_UNSETTLED and message_offset > self._reached
 
     def accept(self, slot: int, reading: Held, committed: int = 0) -> tuple[Verdict, bool]:
@@ -170,11 +146,14 @@ class RollingWindow:
         offset = reading.message_offset
         known = self._known(offset)
         verdict = self._judge(known, slot, reading)
+        after = known | {slot: reading} if verdict.kept else known
         if verdict.status == "no_forecast":
-            after = known | {slot: reading} if verdict.kept else known
-            verdict = verdict._replace(expected=next_end(after))
+            verdict = verdict._replace(expected=self._expected(after))
+        disagreement = self._disagreement(known, slot, reading, verdict)
+        verdict = verdict._replace(flags=self._flags(after, slot, verdict, disagreement))
+        told = self._tell(disagreement, committed)
         if not verdict.kept or (offset <= self._reached and self._has_seen(slot, reading)):
-            return verdict, False
+            return verdict, told
         newest = max(self.slots, default=slot)
         leaving = [slot] if slot in self.slots else []
         if slot > newest:
@@ -183,6 +162,46 @@ class RollingWindow:
         self.displaced += [Displaced(other, self.slots.pop(other), offset) for other in sorted(leaving)]
         self.slots[slot] = reading
         return verdict, True
+
+    def _disagreement(self, known: Slots, slot: int, reading: Held, verdict: Verdict) -> Disagreement | None:
+        """What a reading says against another source's in its slot, if it does."""
+        holder = known.get(slot)
+        if holder is None or holder.source == reading.source or verdict.status == "duplicate":
+            return None
+        centi = sources.apart(holder, reading)
+        return Disagreement(slot, reading.message_offset, centi) if centi else None
+
+    def _tell(self, new: Disagreement | None, committed: int) -> bool:
+        """Remember a disagreement that is greater than its slot's others; whether there was one to remember."""
+        if new is None or any(
+            each.slot == new.slot and each.by_offset <= new.by_offset and each.centi >= new.centi
+            for each in self.disagreements
+        ):
+            return False
+        settled = [slot for slot, held in self.slots.items() if held.message_offset < committed]
+        oldest = max(settled, default=new.slot) - self.late_slots - sources.DISAGREEMENT_SLOTS
+        self.disagreements = [each for each in self.disagreements if each.by_offset >= committed or each.slot > oldest]
+        self.disagreements.append(new)
+        return True
+
+    def _flags(self, after: Slots, slot: int, verdict: Verdict, disagreement: Disagreement | None) -> tuple[Flag, ...]:
+        found: list[Flag] = []
+        if verdict.status != "duplicate":
+            if disagreement is not None:
+                found.append("sources_disagree")
+            if sources.is_warming_up(slot, self.sessions) is not None:
+                found.append("sensor_warm_up")
+            now = sources.heard(after, self.policy)
+            if verdict.kept and any(each.slot == slot for each in sources.changes(now, slot, self.sessions)):
+                found.append("sensor_change")
+        return tuple(found)
+
+    def _expected(self, after: Slots) -> int:
+        """The first last slot of a forecast: of whichever device is heard then, if its readings go on."""
+        end = next_end(sources.heard(after, self.policy, wait=False))
+        if max(after) in sources.heard(after, self.policy):
+            return end
+        return max(end, sources.waits_until(after, self.policy))
 
     def _settle(self, committed: int) -> None:
         """Let go of what no message can ask for again: of readings that aged their hours remember the sum."""
@@ -242,7 +261,10 @@ class RollingWindow:
         if slot < newest - self.capacity:
             return _too_old(newest - slot)._replace(kept=False, newest=newest)
         holder = known.get(slot)
-        if holder is not None:
+        if holder is not None and not self._is_taken_from(holder, reading):
+            if self._is_taken_from(reading, holder):
+                reason = "the preferred device has measured in this 5-minute slot"
+                return Verdict("no_forecast", [], "other_device", reason, kept=False)
             if holder[:2] == reading[:2]:
                 return Verdict("duplicate", [], "duplicate", "the same value at the same time is known", kept=False)
             if holder[0] != reading[0] and _nearness(holder) < _nearness(reading):
@@ -252,23 +274,47 @@ class RollingWindow:
         newest = max(newest, slot)
         return self._forecasts(known, after, slot, newest)._replace(newest=newest)
 
+    def _is_taken_from(self, holder: Held, reading: Held) -> bool:
+        """Whether a slot is the preferred device's, who has not got it."""
+        preferred = self.policy.preferred
+        return preferred != sources.UNNAMED and holder.source != preferred and reading.source == preferred
+
     def _forecasts(self, known: Slots, after: Slots, slot: int, newest: int) -> Verdict:
         """Which windows the reading of `slot` makes or changes, or why none."""
+        before, now = sources.heard(known, self.policy), sources.heard(after, self.policy)
+        if slot not in now:
+            wait = sources.spoken_wait(self.policy)
+            reason = f"another device is preferred: this one is heard after {wait} without it"
+            return Verdict("no_forecast", [], "other_device", reason)
+        last = slot + PAST_POINTS + 1 + (self.policy.wait_slots if self.policy.preferred else 0)
         issues = []
-        for end in range(max(slot, newest - self.late_slots), min(slot + PAST_POINTS + 1, newest) + 1):
-            issue = window(after, end)
-            if issue and (end == slot or issue != window(known, end)):
+        for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
+            issue = window(now, end)
+            if issue and (end == slot or issue != window(before, end)):
                 issues.append(issue)
         plausible = [issue for issue in issues if implausible_change(issue.past_centi) is None]
         if plausible:
             sums = self._sums(after, after[slot].message_offset, plausible[-1].slot)
-            whole = [issue._replace(hours_centi=hours_before(sums, issue.slot)) for issue in plausible]
+            told = [each for each in self.disagreements if each.by_offset < after[slot].message_offset]
+            if (own := self._disagreement(known, slot, after[slot], Verdict("forecast_requested", []))) is not None:
+                told.append(own)
+            whole = [
+                self._of_sources(issue._replace(hours_centi=hours_before(sums, issue.slot)), now, told)
+                for issue in plausible
+            ]
             return Verdict("forecast_requested", whole)
         if issues:
             return Verdict("no_forecast", [], "implausible_change", implausible_change(issues[-1].past_centi))
         if slot < newest - self.late_slots:
             return _too_old(newest - slot)
-        return _unready(after, slot)
+        return _unready(now, slot)
+
+    def _of_sources(self, issue: Issue, slots: Slots, disagreements: Sequence[Disagreement]) -> Issue:
+        """The window with what its sources give reason to say."""
+        found = sources.changes(slots, issue.slot, self.sessions)
+        first = issue.slot - PAST_POINTS + 1
+        told = sources.warnings_of(issue.slot, issue.end_seconds, found, disagreements, self.sessions)
+        return issue._replace(changed_points=[each.slot - first for each in found], warnings=told)
 
 
 def window(slots: Slots, end: int) -> Issue | None:
@@ -317,21 +363,6 @@ def _begin(slots: Slots, end: int) -> int:
         else:
             missing += 1
     return position
-
-
-def _written_hours(hours: dict[int, Sum]) -> bytes:
-    first, last = min(hours, default=0), max(hours, default=-1)
-    packed = [total << 4 | count for total, count in (hours.get(at, (0, 0)) for at in range(first, last + 1))]
-    rows = [_HOUR.pack(each & 0xFFFF, each >> 16) for each in packed]
-    return b"".join([_HOURS.pack(first, len(rows)), *rows])
-
-
-def _read_hours(data: memoryview) -> tuple[dict[int, Sum], memoryview]:
-    """The hours, and what follows them."""
-    first, count = _HOURS.unpack_from(data)
-    end = _HOURS.size + count * _HOUR.size
-    rows = enumerate(_HOUR.iter_unpack(data[_HOURS.size : end]), first)
-    return {hour: (high << 12 | low >> 4, low & 0xF) for hour, (low, high) in rows if low & 0xF}, data[end:]
 
 
 def _nearness(held: Held) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import itertools
 from agents.core import fingerprint
 from agents.work import Work
 from schemas.command import CacheCommand
+from schemas.tables import SOURCES_TABLE
 from schemas.tables import SUBJECTS_TABLE as TABLE
 from schemas.topics import CACHE_COMMANDS, DAY_MS
 
@@ -46,6 +47,7 @@ def _let_go(work: Work, subject_id: str) -> None:
     message = work.message
     forget(work, subject_id)
     work.delete(TABLE, subject_id)
+    work.delete(SOURCES_TABLE, subject_id)
     command = CacheCommand(
         action="reset",
         command_id=fingerprint.order_id("expired", subject_id, message.partition, message.offset),

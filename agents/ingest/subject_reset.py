@@ -89,15 +89,20 @@ def began_ms(work: Work, subject_id: str) -> int:
     return max(work.message.timestamp_ms, 0 if marker is None else marker.time_ms + 1)
 
 
-def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report_days: int) -> None:
-    """Forget the readings before this message, and have the forecasts that were made of them removed."""
+def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report_days: int) -> bool:
+    """Forget the readings before this message, and have the forecasts that were made of them removed.
+
+    Whether it was not done before.
+    """
     message = work.message
     marker = _marker(work, subject_id)
-    if marker is None or message.offset >= marker.offset:
+    is_new = marker is None or message.offset >= marker.offset
+    if is_new:
         _mark(work, subject_id, _Marker(message.offset, max(0, message.timestamp_ms), order == "erased"))
         window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
         window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > message.offset}
         window.displaced = [each for each in window.displaced if each.held.message_offset > message.offset]
+        window.disagreements = [each for each in window.disagreements if each.by_offset > message.offset]
         window.hours = {}
         glucose_days.make_anew(work, subject_id, window, report_days, began_ms(work, subject_id))
         if window.slots:
@@ -123,6 +128,7 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
         erases=order == "erased",
     )
     work.send(CACHE_COMMANDS, subject_id, command.to_json())
+    return is_new
 
 
 def read_marker(key: str, row: bytes) -> tuple[str, int] | None:

@@ -1,8 +1,9 @@
 """Readings in; for each one outcome, and a forecast request for every window that it completes or changes.
 
 The present window's request goes to the live lane, those of windows in the past to backfill. An order to begin anew
-with a subject, or to erase it, comes among the readings: see `agents.ingest.subject_reset`. So do ticks, which are
-passed on to the watch with what arrives between them: see `schemas.arrival`.
+with a subject, or to erase it, comes among the readings: see `agents.ingest.subject_reset`; so do orders about its
+devices and sensors (`agents.ingest.subject_sources`), and ticks, which are passed on to the watch with what arrives
+between them: see `schemas.arrival`.
 """
 
 import datetime
@@ -14,7 +15,7 @@ from agents.core.local_time import offset_text
 from agents.core.past_hours import HOURS_VERSION
 from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
 from agents.core.sampling import Sampling
-from agents.ingest import glucose_days, subject_expiry, subject_reset
+from agents.ingest import glucose_days, subject_expiry, subject_reset, subject_sources
 from agents.work import Message, StepFunction, Work
 from schemas.arrival import TICK, TICK_KEY, Arrival
 from schemas.errors import MalformedRecordError
@@ -55,7 +56,16 @@ def build(settings: WindowSettings) -> StepFunction:
         if (order := subject_reset.order_of(message)) is not None:
             whose = subject_reset.subject_of(message)
             if not _rerouted(work, whose):
-                subject_reset.carry_out(work, order, whose, late_slots, settings.report_days)
+                is_new = subject_reset.carry_out(work, order, whose, late_slots, settings.report_days)
+                if is_new:
+                    subject_sources.forget(work, whose, order == "erased", message.offset)
+            return
+        if subject_sources.is_order(message):
+            whose = subject_reset.subject_of(message)
+            if not _rerouted(work, whose):
+                is_known = await subject_sources.carry_out(work, whose, settings.max_clock_skew_seconds)
+                if is_known:
+                    subject_expiry.note(work, whose, settings.subject_kept_days)
             return
         if not message.value and TICK in message.headers:
             tick = Arrival(what="tick", came_ms=message.timestamp_ms)
@@ -83,12 +93,14 @@ def build(settings: WindowSettings) -> StepFunction:
         window = RollingWindow.from_bytes(work.get(TABLE, reading.subject_id), late_slots)
         if window.must_settle(message.offset, work.committed):
             await work.settled()
-        slot, held = place(reading.time, reading.glucose_mgdl, message.offset)
+        subject_sources.guide(work, reading.subject_id, window)
+        slot, held = place(reading.time, reading.glucose_mgdl, message.offset, reading.device)
         verdict, changed = window.accept(slot, held, work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
             began_ms = subject_reset.began_ms(work, reading.subject_id)
             glucose_days.remember(work, reading.subject_id, window, slot, settings.report_days, began_ms)
+        subject_sources.remember(work, reading.subject_id, reading.device)
         subject_expiry.note(work, reading.subject_id, settings.subject_kept_days)
         outcome = ReadingOutcome(
             outcome_id=outcome_id,
@@ -100,6 +112,7 @@ def build(settings: WindowSettings) -> StepFunction:
             reading_id=reading.reading_id,
             time=reading.time,
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
+            flags=verdict.flags,
             reading=reading,
         )
         work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
@@ -142,7 +155,7 @@ def build(settings: WindowSettings) -> StepFunction:
         digest = issue.input_hash
         place_of_issue = fingerprint.slot_place(issue.slot)
         interpolated = len(issue.interpolated_points)
-        warnings = [f"IMPUTATION: {interpolated} of {PAST_POINTS} points are interpolated"]
+        imputation = [f"IMPUTATION: {interpolated} of {PAST_POINTS} points are interpolated"]
         return ForecastRequest(
             request_id=fingerprint.request_id(
                 "live", subject_id, place_of_issue, digest, settings.model.num_samples, settings.model.seed
@@ -159,8 +172,9 @@ def build(settings: WindowSettings) -> StepFunction:
             num_samples=settings.model.num_samples,
             seed=settings.model.seed,
             simulated=reading.simulated,
-            warnings=warnings if interpolated else [],
+            warnings=[*(imputation if interpolated else []), *issue.warnings],
             interpolated_points=issue.interpolated_points,
+            changed_points=list(issue.changed_points),
             deadline_ms=issued_ms + PRESENT // datetime.timedelta(milliseconds=1),
             revision=message.offset,
             hours_version=HOURS_VERSION if issue.hours_centi else 0,

@@ -15,7 +15,8 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from agents.core.fingerprint import forecast_id
-from agents.core.rolling_window import RollingWindow, Slots
+from agents.core.rolling_window import RollingWindow
+from agents.core.window_row import Slots
 from agents.ingest import window
 from agents.memory import MemoryTables
 from deploy.bench.faults_load import Key, key_of

@@ -34,11 +34,19 @@ from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
 from schemas.score_state import ScoreState
 from schemas.series import Series
+from schemas.sources import DecidedPolicy, SourcePolicy, SourceState
 from schemas.tables import day_key, handle_key, subject_key
 from schemas.topics import Topic
 from schemas.upload import ProcessingWarnings, UploadOutcome
 from schemas.webhook import Delivery, Webhook
-from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, DAYS_CHANGELOG, SCORES_CHANGELOG, STEPS
+from streams.topology import (
+    ALERTS_CHANGELOG,
+    CHART_CHANGELOGS,
+    DAYS_CHANGELOG,
+    SCORES_CHANGELOG,
+    SOURCES_CHANGELOG,
+    STEPS,
+)
 
 NOW = datetime.datetime(2026, 3, 1, 12, 0, tzinfo=datetime.UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -51,7 +59,8 @@ ODD_KEYS: tuple[bytes | None, ...] = (None, b"", b"\xff\xfe", b"\0", b"bad", b"g
 ODD_HEADERS: tuple[Mapping[str, bytes], ...] = (
     {}, {"timezone": b""}, {"timezone": b"\xff\xfe"}, {"timezone": b"Mars/Olympus"}, {"timezone": b"+14:00"},
     {"timezone": b"x" * 5000}, {"timezone": b"../../etc/passwd"}, {"timezone": b"UTC\0"}, {"force": b"1"},
-    {"rerouted": b"1"}, {"h" * 2000: b"\xff" * 2000}, {f"h{number}": b"v" for number in range(100)},
+    {"rerouted": b"1"}, {"sources": b"{}"}, {"sources": b"\xff"}, {"sensor-start": b"2026-03-01T11:00:00Z"},
+    {"sensor-start": b"now"}, {"h" * 2000: b"\xff" * 2000}, {f"h{number}": b"v" for number in range(100)},
 )  # fmt: skip
 ODD_TIMES_MS: tuple[int, ...] = (0, -1, 1, 2**31, 253_402_300_799_999, 2**62, -(2**62))
 
@@ -207,6 +216,11 @@ def alert_state(number: int, good: bool) -> AlertState:
     return AlertState(since=number, slot=number + 12, raised={"low": number + (0 if good else 2**40)})
 
 
+def source_state(number: int, good: bool) -> SourceState:
+    policy = SourcePolicy(preferred_device=f"device {number if good else 2**20 + number}")
+    return SourceState(policies=(DecidedPolicy(offset=number, policy=policy),), devices=("device",))
+
+
 def arrival(number: int, good: bool) -> Arrival:
     sent = reading(number, good)
     what = "reading" if number % 3 else "sensor_error"
@@ -323,6 +337,7 @@ KINDS: Sequence[Kind] = (
     Kind(topics.ARRIVALS, _of(arrival, "subject_id"), arrival, 4),
     Kind(SCORES_CHANGELOG, lambda number, good: f"subject-{number}", score_state, 2),
     Kind(ALERTS_CHANGELOG, lambda number, good: f"subject-{number}", alert_state, 2),
+    Kind(SOURCES_CHANGELOG, lambda number, good: f"subject-{number}", source_state, 2),
     Kind(DAYS_CHANGELOG, lambda number, good: day_key(f"subject-{number}", 20_000), glucose_day, 2),
     Kind(topics.UPLOAD_OUTCOMES, _of(upload_outcome, "upload_id"), upload_outcome, 4),
     Kind(topics.READING_OUTCOMES, _of(reading_outcome, "subject_id"), reading_outcome, 4),

@@ -27,6 +27,13 @@ def add(
     timezone: Annotated[
         str | None, typer.Option(help="The clock the person lives by, such as Europe/Vienna; needed for one subject.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="What readings with this key are called that name no device: which of several is preferred "
+            "goes by names (PUT /subjects/ID/sources)."
+        ),
+    ] = None,
     scope: Annotated[str, typer.Option(help="Of read, write and admin, comma separated.")] = "read,write",
     expires: Annotated[str | None, typer.Option(help="Until when, like 2027-01-01 or 2027-01-01T08:00+01:00.")] = None,
     own_secret: OwnOption = False,
@@ -51,6 +58,7 @@ def add(
         "scopes": [item.strip() for item in scope.split(",")],
         "subjects": subject or None,
         "timezone": timezone,
+        "device": device,
         "expires": _moment(expires),
     }
     try:

@@ -95,7 +95,7 @@ function tell() {
   const words = trend(directionOf({ mgdl: before, time: issued - 300000 }, { mgdl: last, time: issued }))[1];
   byId("sentence").textContent =
     `At ${moment(issued)}: ${glucose(last)} ${unit()}, ${words}. In 30 minutes ${inMinutes(5)}, in an hour ${inMinutes(11)}. Within the hour: ` +
-    `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`;
+    `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.${doubts(found)}`;
   facts("facts", [
     ["In 30 min", `${glucose(found.median_mgdl[5])} ${unit()}`],
     ["In 60 min", `${glucose(found.median_mgdl[11])} ${unit()}`],
@@ -106,6 +106,13 @@ function tell() {
   ]);
   tick();
 }
+
+/** What the forecast says of the sensors behind it, as sentences. @param {any} found */
+const doubts = (found) =>
+  (/** @type {string[]} */ (found.warnings || []))
+    .filter((warning) => /^(SOURCES|SENSOR_\w+): /.test(warning))
+    .map((warning) => ` ${sentenceOf(warning.split(": ").slice(1).join(": "))}`)
+    .join("");
 
 /** Time passes: ages are counted here, and a forecast that holds no longer is taken away and asked for anew. */
 export function tick() {

@@ -17,7 +17,7 @@ Node = dict[str, Any]
 
 CHANNELS = (
     *topics.TOPICS, *topology.CHART_CHANGELOGS.values(), topology.SCORES_CHANGELOG, topology.ALERTS_CHANGELOG,
-    topology.DAYS_CHANGELOG,
+    topology.DAYS_CHANGELOG, topology.SOURCES_CHANGELOG,
 )  # fmt: skip
 """All topics, and the changelogs that the query role follows."""
 
@@ -100,13 +100,18 @@ def _group(step: topology.Step) -> Node:
 
 
 def _message_name(topic: Topic) -> str:
-    rows = {
-        topics.UPLOADS: "VendorExport",
-        topology.SCORES_CHANGELOG: "ScoreRow",
-        topology.ALERTS_CHANGELOG: "AlertStateRow",
-        topology.DAYS_CHANGELOG: "GlucoseDayRow",
-    }
-    return topic.record or rows.get(topic, "FanChartRow")
+    """KeyError for a followed topic of bytes whose rows have no name here."""
+    return topic.record or _ROWS[topic]
+
+
+_ROWS: Mapping[Topic, str] = {
+    topics.UPLOADS: "VendorExport",
+    topology.SCORES_CHANGELOG: "ScoreRow",
+    topology.ALERTS_CHANGELOG: "AlertStateRow",
+    topology.DAYS_CHANGELOG: "GlucoseDayRow",
+    topology.SOURCES_CHANGELOG: "SourceStateRow",
+    **dict.fromkeys(topology.CHART_CHANGELOGS.values(), "FanChartRow"),
+}
 
 
 def _message(topic: Topic, payloads: Mapping[str, str]) -> Node:

@@ -16,7 +16,7 @@ from agents.memory import MemoryTables
 from schemas import topics
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.outcome import RequestOutcome
-from schemas.tables import ALERTS_TABLE, DAYS_TABLE, FAN_CHART_TABLES, SCORES_TABLE
+from schemas.tables import ALERTS_TABLE, DAYS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, SOURCES_TABLE
 from streams.kafka import messages
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.partitioning import partition_of
@@ -82,8 +82,10 @@ class SmallPipeline:
         for step in self._steps[record.topic]:
             work = await self._tables.run(*step, message)
             for (table, key), row in work.writes.items():
-                if table in (*FAN_CHART_TABLES.values(), SCORES_TABLE, ALERTS_TABLE, DAYS_TABLE):
-                    changelog = topics.changelog(app_id("ingest" if table == DAYS_TABLE else "calc"), table)
+                if table in (*FAN_CHART_TABLES.values(), SCORES_TABLE, ALERTS_TABLE, DAYS_TABLE, SOURCES_TABLE):
+                    changelog = topics.changelog(
+                        app_id("ingest" if table in (DAYS_TABLE, SOURCES_TABLE) else "calc"), table
+                    )
                     await producer.send(changelog.name, row, key=key.encode(), partition=record.partition)
             for send in self._tables.apply(work):
                 await producer.send(

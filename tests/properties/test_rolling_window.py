@@ -160,7 +160,7 @@ def test_state_is_small_and_keeps_its_version() -> None:
         RollingWindow.from_bytes(b"\x09" + state[1:], LATE_SLOTS)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_rows_of_earlier_versions_are_read_and_go_on(version: int) -> None:
     state, _ = play(list(enumerate(readings(150, 1, 0.0))), committed=140)
     assert state is not None
@@ -168,13 +168,15 @@ def test_rows_of_earlier_versions_are_read_and_go_on(version: int) -> None:
     assert known.displaced
     assert not known.hours  # what left was not committed yet
     first = min(known.slots)
-    rows = [struct.pack("<Hiiqh", slot - first, *held) for slot, held in sorted(known.slots.items())]
-    left = [struct.pack("<iiiqhq", each.slot, *each.held, each.by_offset) for each in known.displaced]
+    rows = [struct.pack("<Hiiqh", slot - first, *held[:4]) for slot, held in sorted(known.slots.items())]
+    left = [struct.pack("<iiiqhq", each.slot, *each.held[:4], each.by_offset) for each in known.displaced]
     if version == 1:
         state = RollingWindow(known.slots, LATE_SLOTS).to_bytes()
         old = struct.pack("<Bq", 1, first) + b"".join(rows)
-    else:
+    elif version == 2:
         old = struct.pack("<BqH", 2, first, len(rows)) + b"".join(rows + left)
+    else:
+        old = struct.pack("<BqiHH", 3, first, 0, 0, len(rows)) + b"".join(rows + left)
     assert RollingWindow.from_bytes(old, LATE_SLOTS) == RollingWindow.from_bytes(state, LATE_SLOTS)
     late = readings(151, 1, 0.0)[-1:]
     assert play([(150, late[0])], old, committed=150) == play([(150, late[0])], state, committed=150)

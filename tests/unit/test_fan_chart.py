@@ -13,13 +13,21 @@ from hypothesis import strategies as st
 from agents.calc import fan_chart
 from agents.core import predictive
 from agents.core.predictive import Calibration
-from schemas.errors import MalformedRecordError
+from schemas.errors import ImplausibleError, MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row, to_row
 from schemas.forecast import Forecast
 from schemas.grid import QUANTILE_LEVELS
 
 NOW = datetime.datetime(2024, 3, 14, tzinfo=datetime.UTC)
+
+
+def test_where_another_sensor_begins_is_in_chart_and_row() -> None:
+    chart = fan_chart.fan_chart(forecast_of(draws_of(1), changed_points=[93]), NOW)
+    assert chart.changed_points == (93,)
+    assert from_row(to_row(chart)) == chart
+    with pytest.raises(ImplausibleError, match="another sensor begins"):
+        fan_chart.fan_chart(forecast_of(draws_of(1), changed_points=[96]), NOW)
 
 
 def draws_of(seed: int, count: int = 10) -> np.ndarray:

@@ -101,3 +101,9 @@ def test_who_snoozes_lows_snoozes_it_too() -> None:
     state = AlertState(snoozed_until_ms={"low": 101})
     assert judge(state, seen(100, *FALLING)).told == ()
     assert len(judge(state, seen(101, *FALLING)).told) == 1
+
+
+def test_a_fall_from_one_sensor_to_another_is_none() -> None:
+    told = run(seen(100, *FALLING)._replace(one_sensor=False))[1]
+    assert told == []
+    assert [each.kind for each in run(seen(100, *FALLING))[1]] == ["falling_fast"]

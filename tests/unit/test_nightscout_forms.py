@@ -254,3 +254,33 @@ def test_times_for_a_header_are_never_older_than_what_they_tell() -> None:
     later: Callable[[int], datetime.datetime] = lambda ms: NOON + datetime.timedelta(milliseconds=ms)  # noqa: E731
     assert outgoing.http_time(later(0)) == "Sun, 01 Mar 2026 12:00:00 GMT"
     assert outgoing.http_time(later(1)) == "Sun, 01 Mar 2026 12:00:01 GMT"
+
+
+def test_a_reading_without_a_device_has_that_of_its_key() -> None:
+    named = entry(118, NOON) | {"device": "right arm"}
+    without = {name: value for name, value in named.items() if name != "device"}
+    for element, device in (
+        (without, "left arm"),
+        (without | {"device": ""}, "left arm"),
+        (named, "right arm"),
+    ):
+        reading = Reading.from_json(incoming.reading_of(element, "anna", VIENNA, default_device="left arm"))
+        assert reading.device == device
+    assert Reading.from_json(incoming.reading_of(without, "anna", VIENNA)).device is None
+
+
+def test_treatments_tell_when_a_sensor_was_started() -> None:
+    starts = [
+        {"eventType": "Sensor Start", "created_at": "2026-03-01T12:00:00.000Z"},
+        {"eventType": "Sensor Change", "created_at": "2026-03-01T12:10:00Z", "utcOffset": 60},
+        {"eventType": "Sensor Start", "date": TIME_MS, "isValid": False},
+        {"eventType": "Sensor Stop", "created_at": "2026-03-01T12:20:00Z"},
+        {"eventType": "Sensor Start"}, {"eventType": "Sensor Start", "created_at": "soon"}, "Sensor Start", None,
+    ]  # fmt: skip
+    found = incoming.sensor_starts(starts, VIENNA)
+    assert found == [NOON, NOON + datetime.timedelta(minutes=10)]
+    assert {time.utcoffset() for time in found} == {datetime.timedelta(hours=1)}
+    many = [{"eventType": "Sensor Start", "mills": TIME_MS + 60_000 * minute} for minute in range(20)]
+    assert [incoming.milliseconds(time) for time in incoming.sensor_starts(many, VIENNA)] == [
+        TIME_MS + 60_000 * minute for minute in range(16, 20)
+    ]

@@ -1,6 +1,6 @@
 """The other collections of a Nightscout site: taken and answered, because apps ask for it, and not kept.
 
-But for ``devicestatus``: there the present forecast is read.
+But for ``devicestatus``: there the present forecast is read. And of treatments is kept when a sensor was started.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from agents.core.device_status import document_of
 from query_api.access import access
+from query_api.routers.nightscout import incoming
 from query_api.routers.nightscout.filters import COUNT, Wanted, wanted
 from query_api.routers.nightscout.incoming import digest_of
 from query_api.routers.nightscout.parts import (
@@ -19,12 +20,13 @@ from query_api.routers.nightscout.parts import (
     DOCUMENTS,
     JSON,
     ONE_OR_MANY,
+    Person,
     Uses,
     Whom,
     documents,
     encoded,
 )
-from query_api.services import Services
+from query_api.services import Services, while_connected
 from query_api.subject_forecast import forecast_of
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
 
@@ -39,8 +41,6 @@ def _json(answer: bytes) -> Response:
 
 @router.post("/devicestatus.json", include_in_schema=False)
 @router.post("/devicestatus", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
-@router.post("/treatments.json", include_in_schema=False)
-@router.post("/treatments", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
 @router.post("/profile.json", include_in_schema=False)
 @router.post("/profile", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
 @router.put("/profile.json", include_in_schema=False)
@@ -52,16 +52,47 @@ async def take(request: Request, whom: Whom) -> Response:
     return _json(encoded([_with_id(whom.subject_id, element) for element in elements]))
 
 
-@router.put("/treatments.json", include_in_schema=False)
-@router.put("/treatments", response_class=Response, responses={200: JSON}, openapi_extra=BODY)
 @router.post("/activity.json", include_in_schema=False)
 @router.post("/activity", response_class=Response, responses={200: JSON}, openapi_extra=BODY)
 @access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415,))
 async def echo(request: Request, whom: Whom) -> Response:
     """Answers what was sent, one document or a list, with an `_id` each, and keeps nothing."""
     elements, were_many = await documents(request)
+    return _echoed(whom, elements, were_many)
+
+
+@router.put("/treatments.json", include_in_schema=False)
+@router.put("/treatments", response_class=Response, responses={200: JSON}, openapi_extra=BODY)
+@access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415, UnavailableError))
+async def put_treatments(request: Request, uses: Uses, whom: Whom) -> Response:
+    """The same as POST; answers one document or a list, as it was sent."""
+    elements, were_many = await documents(request)
+    answer = _echoed(whom, elements, were_many)
+    await _tell_starts(request, uses, whom, elements)
+    return answer
+
+
+def _echoed(whom: Person, elements: list[Any], were_many: bool) -> Response:
     told = [_with_id(whom.subject_id, element) for element in elements]
     return _json(encoded(told if were_many else told[0]))
+
+
+@router.post("/treatments.json", include_in_schema=False)
+@router.post("/treatments", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415, UnavailableError))
+async def take_treatments(request: Request, uses: Uses, whom: Whom) -> Response:
+    """Answers every treatment with an `_id`, in a list. Kept is when a sensor was started (`Sensor Start`, `Sensor
+    Change`), once Kafka has confirmed it."""
+    elements, _ = await documents(request)
+    answer = encoded([_with_id(whom.subject_id, element) for element in elements])
+    await _tell_starts(request, uses, whom, elements)
+    return _json(answer)
+
+
+async def _tell_starts(request: Request, uses: Services, whom: Person, elements: list[Any]) -> None:
+    starts = incoming.sensor_starts(elements, whom.timezone)
+    if starts:
+        await while_connected(request, uses.submit.sensor_starts(whom.subject_id, starts))
 
 
 def _with_id(subject_id: str, element: Any) -> dict[str, Any]:

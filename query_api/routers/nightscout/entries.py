@@ -58,7 +58,7 @@ def _read(elements: list[Any], whom: Person) -> tuple[bytes, list[bytes]]:
     except orjson.JSONEncodeError:
         raise HTTPException(400, "a document is nested too deep") from None
     readings = [
-        incoming.reading_of(element, whom.subject_id, whom.timezone)
+        incoming.reading_of(element, whom.subject_id, whom.timezone, default_device=whom.key.device)
         for element in elements
         if incoming.is_glucose(element)
     ]

@@ -7,6 +7,7 @@ and comes back as an outcome that says why, so that one bad value never makes a 
 import datetime
 import hashlib
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, TypeGuard
 
 import orjson
@@ -33,8 +34,17 @@ def is_glucose(entry: Any) -> bool:
     )
 
 
-def reading_of(entry: Entry, subject_id: str, timezone: str, unit: Literal["mg/dL", "mmol/L"] = "mg/dL") -> bytes:
-    """The reading on ``cgm.readings`` that an entry is; null stands where it has no time or no number."""
+def reading_of(
+    entry: Entry,
+    subject_id: str,
+    timezone: str,
+    unit: Literal["mg/dL", "mmol/L"] = "mg/dL",
+    default_device: str | None = None,
+) -> bytes:
+    """The reading on ``cgm.readings`` that an entry is; null stands where it has no time or no number.
+
+    `default_device`: the name of one that the entry does not name, by the key that it came with.
+    """
     time = moment_of(entry, timezone)
     sgv, noise, direction, device = (entry.get(name) for name in ("sgv", "noise", "direction", "device"))
     fields = {
@@ -44,7 +54,7 @@ def reading_of(entry: Entry, subject_id: str, timezone: str, unit: Literal["mg/d
         "unit": unit,
         "noise": noise if isinstance(noise, int) and _is_number(noise) and 0 <= noise <= MOST_NOISE else None,
         "direction": direction if isinstance(direction, str) and direction in KNOWN else None,
-        "device": device[:LONGEST] if isinstance(device, str) else None,
+        "device": device[:LONGEST] if isinstance(device, str) and device else default_device,
         "reading_id": next((text[:LONGEST] for name in _IDS if isinstance(text := entry.get(name), str)), None),
     }
     return orjson.dumps({name: value for name, value in fields.items() if value is not None or name in _NEEDED})
@@ -52,6 +62,29 @@ def reading_of(entry: Entry, subject_id: str, timezone: str, unit: Literal["mg/d
 
 _IDS = ("_id", "identifier", "id")
 _NEEDED = ("time", "glucose")
+
+
+SENSOR_STARTS = ("Sensor Start", "Sensor Change")
+"""Event types of treatments by which a new sensor begins."""
+MOST_STARTS = 4
+"""Of one request, the latest: earlier ones lie before every window."""
+
+
+def sensor_starts(documents: Iterable[Any], timezone: str) -> list[datetime.datetime]:
+    """When treatments say that sensors were started, oldest first."""
+    found = set()
+    for each in documents:
+        if not isinstance(each, dict) or each.get("eventType") not in SENSOR_STARTS or each.get("isValid") is False:
+            continue
+        told = {"date": each.get("mills", each.get("date")), "dateString": each.get("created_at"),
+                "utcOffset": each.get("utcOffset")}  # fmt: skip
+        time = moment_of(told, timezone)
+        if time is not None and 1970 <= time.year <= LATEST_YEAR:
+            found.add(time)
+    return sorted(found)[-MOST_STARTS:]
+
+
+LATEST_YEAR = 9998
 
 
 def moment_of(entry: Entry, timezone: str) -> datetime.datetime | None:

@@ -133,7 +133,7 @@ async def add_entry(request: Request, uses: Uses, whom: Whom) -> Response:
     known = next(uses.read_model.readings.measured.newest_first(whom.subject_id, moment), None)
     if incoming.is_glucose(entry):
         unit: Literal["mg/dL", "mmol/L"] = "mmol/L" if entry.get("units") in ("mmol", "mmol/L", "mmol/l") else "mg/dL"
-        reading = incoming.reading_of(entry, whom.subject_id, whom.timezone, unit)
+        reading = incoming.reading_of(entry, whom.subject_id, whom.timezone, unit, whom.key.device)
         await while_connected(request, uses.submit.publish_readings(whom.subject_id, [reading]))
     answer = {"identifier": _identifier(entry), "lastModified": _now_ms()}
     if known is not None and known.time == moment:
@@ -141,9 +141,12 @@ async def add_entry(request: Request, uses: Uses, whom: Whom) -> Response:
     return _json({"status": 201, **answer}, 201)
 
 
-async def add_document(request: Request, whom: Whom) -> Response:
-    """Take one document, and keep it not."""
+async def add_document(request: Request, uses: Uses, whom: Whom) -> Response:
+    """Take one document, and keep it not. Of a treatment is kept when a sensor was started."""
     document = await _document(request)
+    starts = incoming.sensor_starts([document], whom.timezone)
+    if starts:
+        await while_connected(request, uses.submit.sensor_starts(whom.subject_id, starts))
     return _json({"status": 201, "identifier": _identifier(document), "lastModified": _now_ms()}, 201)
 
 
@@ -205,7 +208,9 @@ async def nothing_kept() -> Response:
 
 def _add_collections() -> None:
     """The routes that are alike for several collections: by name, so that any other name is unknown."""
-    taking = access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415,))
+    taking = access(
+        "key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415, UnavailableError)
+    )
     changing = access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(404,))
     reading = access("key", scope="read", whose="person")
     shared: dict[str, Any] = {"response_class": Response}
