@@ -16,6 +16,7 @@ from fastapi.sse import format_sse_event
 
 from query_api.event_log import Event, Reader
 from query_api.event_place import SOURCES, Place
+from query_api.exact_bytes import exact
 from query_api.follow import Follower
 from query_api.read_model import ReadModel
 from query_api.scorecard import scorecard
@@ -158,7 +159,7 @@ class EventStreams:
         if row is None or row.chart_id != chart_id:
             return None  # another has taken its place, and is an event of its own
         chart: Any = document(row.chart, unit, curves=False)
-        return orjson.dumps(chart)
+        return exact(orjson.dumps(chart))
 
 
 def _reset(place: Place, subject_id: str | None, reason: str) -> bytes:

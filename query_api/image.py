@@ -13,6 +13,7 @@ from typing import Any, Literal
 import structlog
 from cachetools import LRUCache
 
+from query_api.exact_bytes import exact
 from query_api.printing import printed
 from query_api.shared_computations import SharedComputations
 from query_api.style import FONT, HEIGHT, WIDTH
@@ -177,7 +178,7 @@ class Images:
     def keep(self, key: str, data: bytes) -> None:
         """Remember what has been made; the least recently asked for goes first."""
         if len(data) <= self._cache.maxsize:
-            self._cache[key] = data
+            self._cache[key] = exact(data)
 
 
 def _options(figure: dict[str, Any], kind: Format, scale: int = 1) -> dict[str, Any]:
