@@ -296,6 +296,7 @@ class _Admin:
                 {entry[0]: entry[1] for entry in entries[row["topic"]] if entry[3] == _SET_ON_TOPIC},
             )
             for row in await self._client.describe_topics(existing)
+            if row["partitions"]  # another broker has told of the topic than this one, which does not know it yet
         }
 
     async def _config_entries(self, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:

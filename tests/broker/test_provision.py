@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,24 @@ async def test_provisioning_creates_everything_once_and_satisfies_the_check(sett
     assert len(first.created) == first.total == len(topology.all_topics())
     assert (second.created, second.altered) == ((), ())
     await provision.require(settings)
+
+
+async def test_a_topic_that_the_asked_broker_does_not_know_yet_is_not_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster one broker lists a topic that another, asked for its partitions, has yet to hear of."""
+    await provision.provision(settings)
+    names = [topic.name for topic in topology.all_topics()]
+    async with provision._Admin(settings) as admin:
+        described = admin._client.describe_topics
+
+        async def half(wanted: list[str]) -> list[dict[str, Any]]:
+            first, *rest = await described(wanted)
+            return [{**first, "error_code": 3, "partitions": []}, *rest]
+
+        monkeypatch.setattr(admin._client, "describe_topics", half)
+        found = await admin.describe(names)
+    assert len(found) == len(names) - 1
 
 
 async def test_two_provisioners_at_once_do_not_disturb_each_other(settings: Settings) -> None:
