@@ -1,4 +1,4 @@
-"""Applies what a work has collected: writes, then sends; or the sends first, and the writes once confirmed."""
+"""Applies what a work has collected: writes, then sends; or the sends first, and the writes once they are confirmed."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -53,17 +53,18 @@ class Effects:
     async def apply(self, work: Work, delivery: Delivery) -> None:
         """Enqueue everything and seal the delivery; under the locks of the step's tables.
 
-        Where sends have to be confirmed first, or a work before this one waits for that, the rest follows later, while
-        the next work already reads what this one is going to write.
+        Where sends have to be confirmed first, or a work before this one waits for that, the writes follow later, while
+        the next work already reads what this one is going to write. The sends leave now, in the order of the works:
+        that of two charts of a subject on a topic is the order in which they were scored.
         """
+        before = self._turns.held(self._names, work.message.partition)
         first: list[Confirmation] = []
-        while work.sends_first and work.sends:
+        while (work.sends_first or before) and work.sends:
             first.append(await self._send(work.sends.pop(0), delivery))
         writes = [
             self._tables[table].partition(work.message.partition).hold(key, value)
             for (table, key), value in work.writes.items()
         ]
-        before = self._turns.held(self._names, work.message.partition)
         if not first and not before:
             await self._finish(writes, work.sends, delivery)
             return
