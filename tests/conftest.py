@@ -13,14 +13,25 @@ from tests.kit.waiting import until
 
 END_SECONDS = 60.0
 
-LONGEST_FIRST = ("broker", "browser", "api", "contracts", "properties", "unit", "agents")
-"""The folders of tests by how long a file of theirs may take."""
+WAITING = ("broker", "browser")
+COMPUTING = ("api", "properties", "contracts", "agents", "unit")
+"""The folders of tests by what their files do most; of those that compute, the ones with the longest files first."""
+WAITING_END = 0.8
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the files of a run, none is left with a long one when the others have done."""
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: LONGEST_FIRST.index(_folder(item.path)))
+    """Where several processes share the files of a run, they are mixed: one computes while another waits.
+
+    What waits has the longest files: none of them is among the last fifth, or one process would end long after.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [path for path in files if _folder(path) in WAITING]
+    computing = sorted((path for path in files if path not in waiting), key=lambda path: COMPUTING.index(_folder(path)))
+    places = {path: place / len(computing) for place, path in enumerate(computing)}
+    places |= {path: WAITING_END * place / len(waiting) for place, path in enumerate(waiting)}
+    items.sort(key=lambda item: places[item.path])
 
 
 def _folder(path: Path) -> str:
