@@ -42,7 +42,16 @@ for name in "${parts[@]}"; do
       part contracts $bin/lint-imports --no-logo
       part contracts $bin/glucast schemas check
       ;;
-    tests) part tests $bin/python -m pytest "$@" ;;
+    tests)
+      if [ $# -gt 0 ]; then
+        part tests $bin/python -m pytest "$@"
+      else
+        # Many tests wait, for brokers and processes, so two processes share the files of a whole run. A pool of threads
+        # in each would be in the other's way.
+        export OMP_NUM_THREADS=1
+        part tests $bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+      fi
+      ;;
   esac
 done
 

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,10 +94,8 @@ def test_a_newcomer_sees_a_forecast_a_dead_role_comes_back_and_one_signal_ends_a
     assert up.children()["calc"].pid != victim.pid
 
     family = psutil.Process(up.process.pid).children(recursive=True)
-    begin = time.monotonic()
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(20) == 0
-    assert time.monotonic() - begin < 10
     assert up.said.rstrip().endswith("stopped")
     assert "did not stop in time" not in up.said
     until(lambda: not any(map(_runs, family)), "all of its processes have ended", 5)

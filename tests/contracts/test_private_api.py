@@ -31,7 +31,7 @@ from streams.kafka import decoding
 from tests.contracts.pins import PINS, Pin
 from tests.kit.sources import PACKAGES, Source, library_of, requirements, sources
 
-DOCUMENTED = {"_exit", "_fields", "_make", "_replace", "_asdict"}
+DOCUMENTED = {"_exit", "_current_frames", "_fields", "_make", "_replace", "_asdict"}
 """Names of the standard library that have an underscore and are promised all the same: `os._exit`, named tuples."""
 
 WITHOUT_PROMISE = {"faust", "mode", "aiokafka", "kaleido", "choreographer"}
@@ -125,7 +125,10 @@ def _is_of_self(node: ast.AST) -> bool:
 
 
 def _is_of_super(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and ast.unparse(node.value) == "super()"
+    match node:
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super"), args=[], keywords=[])):
+            return True
+    return False
 
 
 def _is_private(name: str) -> bool:
@@ -203,8 +206,9 @@ class Found(NamedTuple):
 def found(source: Source) -> Iterator[Found]:
     """All private names that a module reaches for in others' objects, and all that its classes share with others'."""
     yield from reached_for(source, defined(source))
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.ClassDef) and (family := _family(source, node)):
+    classes = [node for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef)]
+    for node in classes:
+        if family := _family(source, node, classes):
             yield from _shared(source, node, family)
 
 
@@ -245,14 +249,14 @@ def _shared(source: Source, node: ast.ClassDef, family: tuple[type, ...]) -> Ite
                     yield Found(name, source.at(child), family)
 
 
-def _family(source: Source, node: ast.ClassDef) -> tuple[type, ...]:
-    """The classes of other libraries that a class of ours inherits from, the standard library's aside."""
-    beside = {each.name: each for each in ast.walk(source.tree) if isinstance(each, ast.ClassDef) and each is not node}
+def _family(source: Source, node: ast.ClassDef, classes: Collection[ast.ClassDef]) -> tuple[type, ...]:
+    """The classes of other libraries that one of a module's `classes` inherits from, the standard library's aside."""
+    beside = {each.name: each for each in classes if each is not node}
     family: list[type] = []
     for base in node.bases:
         head, _, rest = ast.unparse(base.value if isinstance(base, ast.Subscript) else base).partition(".")
         if head in beside:
-            family += _family(source, beside[head])
+            family += _family(source, beside[head], classes)
         elif origin := _origin(source, head):
             dotted = f"{origin}.{rest}" if rest else origin
             library = library_of(dotted)

@@ -1,6 +1,7 @@
 """Every record survives its encoding, matches its committed schema, and tolerates a neighbour's version."""
 
 import dataclasses
+import functools
 import json
 import re
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ json_records = pytest.mark.parametrize("kind", JSON_RECORDS, ids=lambda kind: ki
 every_arrow_record = pytest.mark.parametrize("kind", ARROW_RECORDS, ids=lambda kind: kind.__name__)
 
 
+@functools.cache
 def committed(kind: type[Record]) -> Any:
     schema = json.loads((DIRECTORY / "json" / f"{kind.__name__}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
