@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.core.fan_scores import mean_of
-from agents.core.predictive import crps, event_probabilities, quantiles
+from agents.core.predictive import crps, event_probabilities, quantiles, sensor_range
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
@@ -65,8 +65,9 @@ def scored(data: Examples, answer: Predictive) -> Scored:
         missing = np.isnan(truth)
         filled = np.where(missing, 120.0, truth)
         given = (answer.samples_mgdl[rows], answer.residual_sd_mgdl[rows])
-        fan = quantiles(*given, answer.calibration)
-        below = event_probabilities(*given, answer.calibration)
+        shown = sensor_range(*given, answer.calibration)
+        fan = quantiles(*given, answer.calibration, shown)
+        below = event_probabilities(*given, answer.calibration, shown)
         score = np.where(missing, np.nan, crps(*given, filled, answer.calibration))
         middle = np.stack([mean_of(np.swapaxes(fan, 1, 2)), fan[:, QUANTILE_LEVELS.index(0.5)]], axis=1)
         fan_errors = np.where(missing[:, None], np.nan, middle - truth[:, None])

@@ -205,13 +205,13 @@ def test_what_was_not_measured_counts_nowhere() -> None:
 def test_squared_errors_are_of_the_mean_of_a_fan_and_absolute_ones_of_its_median() -> None:
     """Of many truths that are skewed the same way: no other number does better, in either."""
     rng = np.random.default_rng(0)
-    truth = (120.0 + rng.gamma(1.0, 20.0, (4000, 12))).astype(np.float32)
-    part = examples_of(np.full(4000, 120.0), truth)
-    samples = np.full((4000, 2, 12), 120.0, np.float32)
-    spread = np.full((4000, 12), 20.0, np.float32)
+    truth = (120.0 + rng.gamma(1.0, 20.0, (1500, 12))).astype(np.float32)
+    part = examples_of(np.full(1500, 120.0), truth)
+    samples = np.full((1500, 2, 12), 120.0, np.float32)
+    spread = np.full((1500, 12), 20.0, np.float32)
     found = figures(part, scored(part, Predictive(samples, spread, fit_calibration(samples, spread, truth))))
-    assert found["at"]["60"]["mae_mgdl"] == pytest.approx(np.abs(truth[:, 11] - 120 - 20 * np.log(2)).mean(), rel=0.01)
-    assert found["at"]["60"]["rmse_mgdl"] == pytest.approx(20.0, rel=0.03)
+    assert found["at"]["60"]["mae_mgdl"] == pytest.approx(np.abs(truth[:, 11] - 120 - 20 * np.log(2)).mean(), rel=0.02)
+    assert found["at"]["60"]["rmse_mgdl"] == pytest.approx(truth[:, 11].std(), rel=0.03)
     mean, median = found["numbers"]["60"].values()
     assert mean["rmse_mgdl"] == found["at"]["60"]["rmse_mgdl"] < median["rmse_mgdl"]
     assert median["mae_mgdl"] == found["at"]["60"]["mae_mgdl"] < mean["mae_mgdl"]
