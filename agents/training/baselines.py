@@ -35,12 +35,20 @@ def ridge_forecast(ridge: Ridge) -> PointForecast:
 
 def with_spread(forecast: PointForecast, calibrate: Examples) -> Callable[[Examples], Predictive]:
     """A point forecast as a distribution: its error on `calibrate` as the spread, then the conformal step."""
-    centre = forecast(calibrate)[:, None]
+    answer = spread_around(forecast(calibrate), calibrate)
+    return lambda data: answer(forecast(data))
+
+
+def spread_around(
+    centre_mgdl: NDArray[np.floating], calibrate: Examples
+) -> Callable[[NDArray[np.floating]], Predictive]:
+    """The same of numbers that were forecast before: (C, 12) of `calibrate`, then (N, 12) of any windows."""
+    centre = centre_mgdl[:, None]
     spread = residual_spread(centre, calibrate.future_mgdl).astype(np.float32)
     weight = even_weight(calibrate.data_set)
     calibration = fit_calibration(centre, _rows(spread, len(calibrate)), calibrate.future_mgdl, weight)
-    return lambda data: Predictive(
-        np.asarray(forecast(data), dtype=np.float32)[:, None], _rows(spread, len(data)), calibration
+    return lambda ahead: Predictive(
+        np.asarray(ahead, dtype=np.float32)[:, None], _rows(spread, len(ahead)), calibration
     )
 
 

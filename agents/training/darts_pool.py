@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,17 @@ from agents.training.splits import Examples
 from agents.training.table import Person
 from schemas.grid import HORIZON_STEPS, PAST_POINTS
 
+N_HITS, TIDE = "Darts N-HiTS", "Darts TiDE"
+DARTS = (N_HITS, TIDE)
+
 _LARGEST = 200_000  # windows in an epoch, as LightGBM's
 _MIDDLE_MGDL, _SPREAD_MGDL = 150.0, 60.0  # glucose is given as distance from the one in units of the other
 _HUBER_MGDL = 20.0
 _AT_ONCE = 4096  # forecasts, so that memory stays bounded
 
 
-def fit_darts(
-    train: Sequence[Person], seed: int, epochs: int = 4, progress: Callable[[str], None] = lambda name: None
-) -> dict[str, PointForecast]:
-    """Both, by name; ModuleNotFoundError without Darts. ValueError where nobody has one window's unbroken points."""
+def fit_darts(name: str, train: Sequence[Person], seed: int, epochs: int = 4) -> PointForecast:
+    """One of DARTS; ModuleNotFoundError without Darts. ValueError where nobody has one window's unbroken points."""
     import torch
     from darts import TimeSeries
     from darts.models import NHiTSModel, TiDEModel
@@ -56,16 +57,11 @@ def fit_darts(
             "logger": False,
         },
     }
-    models = {
-        "Darts N-HiTS": NHiTSModel(layer_widths=128, **options),
-        "Darts TiDE": TiDEModel(**options),
-    }
-    for name, model in models.items():
-        progress(name)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.fit(series, stride=-(-count // _LARGEST), verbose=False)
-    return {name: _forecast(model) for name, model in models.items()}
+    model = NHiTSModel(layer_widths=128, **options) if name == N_HITS else TiDEModel(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(series, stride=-(-count // _LARGEST), verbose=False)
+    return _forecast(model)
 
 
 def unbroken(mgdl: NDArray[np.float32]) -> list[NDArray[np.float32]]:

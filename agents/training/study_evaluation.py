@@ -2,7 +2,7 @@
 
 Nothing of the study that is held out touches features, fit, spread or calibration: the scaling of the features, the
 network, every baseline and every conformal step come from the people of other studies. A study that is done is kept in
-the work directory, so a run that was stopped goes on.
+the work directory, and each baseline of one that is not, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.engine import MlpEngine
 from agents.training.adaptation import adapted_error
-from agents.training.baselines import PointForecast, persistence, with_spread
-from agents.training.darts_pool import fit_darts
+from agents.training.baselines import spread_around
 from agents.training.evaluate import SERVED_SAMPLES, served
 from agents.training.fit_mlp import MlpSchedule
-from agents.training.lags import fit_boosted, fit_lag_ridge
-from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from agents.training.studies import HELD_OUT_STUDIES, cut, judged_by
+from agents.training.study_baselines import Baselines
 from agents.training.study_metrics import Scored, adaptation, bootstrap, figures, lows_seen, scored
 from agents.training.study_report import write_study_report
 from agents.training.table import Person, Pool, read_people
@@ -37,7 +35,7 @@ STRIDE = 3
 SERVED = "glucast"
 WITHOUT_HOURS = "glucast, 8 hours alone"
 ANCHOR = "ridge, 96 lags"
-_LAYOUT = 3
+_LAYOUT = 4
 
 
 def evaluate_studies(
@@ -68,6 +66,7 @@ def evaluate_studies(
         "studies": {},
     }
     work.mkdir(parents=True, exist_ok=True)
+    baselines = Baselines(seed, threads, boosted, darts)
     for study in studies:
         test = judged_by(people, study)
         if not test:
@@ -85,7 +84,7 @@ def evaluate_studies(
         if done.exists() and (kept := json.loads(done.read_text(encoding="utf-8")))["key"] == key:
             summary["studies"][study] = kept["figures"]
             continue
-        found = _one_study(study, people, test, checkpoint, seed, threads, stride, boosted, darts, progress)
+        found = _one_study(study, people, test, checkpoint, baselines, stride, progress)
         done.write_text(json.dumps({"key": key, "figures": found}), encoding="utf-8")
         summary["studies"][study] = found
     out.mkdir(parents=True, exist_ok=True)
@@ -104,45 +103,31 @@ def _one_study(
     people: Sequence[Person],
     test: Sequence[Person],
     checkpoint: Path,
-    seed: int,
-    threads: int,
+    baselines: Baselines,
     stride: int,
-    boosted: bool,
-    darts: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    parts = cut(people, study, seed)
-    train, select = Pool.of(parts.train, STRIDE), Pool.of(parts.calibrate, STRIDE)
-    points: dict[str, PointForecast] = {"persistence": persistence}
-    for lags in (24, 96):
-        progress(f"{study} held out: ridge on {lags} lags")
-        points[f"ridge, {lags} lags"] = fit_lag_ridge(train, select, lags)
-    if boosted:
-        points["LightGBM"] = fit_boosted(
-            train, seed, threads, lambda step: progress(f"{study} held out: LightGBM, step {step + 1} of 12")
-        )
-    if darts:
-        points |= fit_darts(parts.train, seed, progress=lambda name: progress(f"{study} held out: {name}"))
-    calibrate = calibration_windows(parts.calibrate)
-    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
-    answers: dict[str, Callable[[Examples], Predictive]] = {
-        name: with_spread(forecast, calibrate) for name, forecast in points.items()
-    }
-    answers[WITHOUT_HOURS] = lambda part: served(engine, without_hours(part))
-    answers[SERVED] = lambda part: served(engine, part)
-    held_out = Pool.of(test, stride).examples()
+    def say(text: str) -> None:
+        progress(f"{study} held out: {text}")
+
+    parts = cut(people, study, baselines.seed)
+    calibrate, held_out = calibration_windows(parts.calibrate), Pool.of(test, stride).examples()
     named: dict[str, Scored] = {}
-    for name, answer in answers.items():
-        progress(f"{study} held out: scoring {name}")
-        named[name] = scored(held_out, answer(held_out))
-    progress(f"{study} held out: correcting each person's forecasts")
+    for name, centre, ahead in baselines.forecasts(parts, calibrate, held_out, checkpoint.with_suffix(""), say):
+        say(f"scoring {name}")
+        named[name] = scored(held_out, spread_around(centre, calibrate)(ahead))
+    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
+    for name, part in ((WITHOUT_HOURS, without_hours(held_out)), (SERVED, held_out)):
+        say(f"scoring {name}")
+        named[name] = scored(held_out, served(engine, part))
+    say("correcting each person's forecasts")
     error = named[SERVED].error
     lows = {name: lows_seen(held_out, found) for name, found in named.items()}
     own = lows[SERVED]["precision"]
     return {
         "fingerprint": engine.fingerprint,
         "forecasters": {name: figures(held_out, found) for name, found in named.items()},
-        "bootstrap_60": bootstrap(held_out, named, ANCHOR, seed),
+        "bootstrap_60": bootstrap(held_out, named, ANCHOR, baselines.seed),
         "adapted": adaptation(error, adapted_error(held_out, error)),
         "lows": lows,
         "lows_at_the_same_precision": {name: lows_seen(held_out, found, own) for name, found in named.items()},

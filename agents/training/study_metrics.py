@@ -1,9 +1,11 @@
 """What a forecast of a held-out study is judged by. A target that was not measured is NaN and counts nowhere.
 
-Point forecast: the published median; of a forecaster that gives one number and no draws that number, before its
-conformal step. Regimes are those of a window when the forecast is made: rising and falling by 1
-mg/dL a minute or more over 15 minutes, last value below 80 or above 250 mg/dL, local time before 6 o'clock. Confidence
-intervals are of the bootstrap over people: the same people drawn for every forecaster, so that differences are paired.
+Squared errors (RMSE) are of the mean of the published fan, absolute ones (MAE, MARD) of its median: these are what they
+ask for. Of a forecaster that gives one number and no draws both are of that number, before its conformal step; what the
+mean and the median of its own fan would have made stands beside it. Regimes are those of a window when the forecast is
+made: rising and falling by 1 mg/dL a minute or more over 15 minutes, last value below 80 or above 250 mg/dL, local time
+before 6 o'clock. Confidence intervals are of the bootstrap over people: the same people drawn for every forecaster, so
+that differences are paired.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core.predictive import crps, event_probabilities, quantiles
+from agents.core.fan_scores import mean_of
+from agents.core.predictive import crps, event_probabilities, quantiles, sensor_range
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
@@ -25,6 +28,7 @@ Mask = NDArray[np.bool_]
 AHEAD = {"30": 5, "60": 11}
 """Minutes ahead -> step."""
 EVENTS = ("<54", "<70", ">180", ">250")
+NUMBERS = ("mean of the fan", "median of the fan")
 BINS = 10
 _CHUNK = 250
 _TREND_STEPS, _TREND_MGDL = 3, 15.0
@@ -37,11 +41,14 @@ _DRAWS = 1000
 class Scored:
     """A forecaster's published distribution against the truth of N windows; NaN where nothing was measured.
 
-    error and crps (N, 12) mg/dL; relative (N, 12) error in % of the truth; in_50, in_90 (N, 12) 0 or 1; events
-    (N, 4, 12) published probability of each of EVENTS.
+    error (N, 12) mg/dL, of the median or the one number; mean_error (N, 12), of the mean or the one number; fan_errors
+    (N, 2, 12), of mean and median of the fan, whatever counts; crps (N, 12) mg/dL; relative (N, 12) error in % of the
+    truth; in_50, in_90 (N, 12) 0 or 1; events (N, 4, 12) published probability of each of EVENTS.
     """
 
     error: Array
+    mean_error: Array
+    fan_errors: Array
     relative: Array
     crps: Array
     in_50: Array
@@ -58,17 +65,23 @@ def scored(data: Examples, answer: Predictive) -> Scored:
         missing = np.isnan(truth)
         filled = np.where(missing, 120.0, truth)
         given = (answer.samples_mgdl[rows], answer.residual_sd_mgdl[rows])
-        fan = quantiles(*given, answer.calibration)
-        below = event_probabilities(*given, answer.calibration)
+        shown = sensor_range(*given, answer.calibration)
+        fan = quantiles(*given, answer.calibration, shown)
+        below = event_probabilities(*given, answer.calibration, shown)
         score = np.where(missing, np.nan, crps(*given, filled, answer.calibration))
-        point = given[0][:, 0] if given[0].shape[1] == 1 else fan[:, QUANTILE_LEVELS.index(0.5)]
-        error = np.where(missing, np.nan, point - truth)
+        middle = np.stack([mean_of(np.swapaxes(fan, 1, 2)), fan[:, QUANTILE_LEVELS.index(0.5)]], axis=1)
+        fan_errors = np.where(missing[:, None], np.nan, middle - truth[:, None])
+        if given[0].shape[1] == 1:
+            error = mean_error = np.where(missing, np.nan, given[0][:, 0] - truth)
+        else:
+            mean_error, error = fan_errors[:, 0], fan_errors[:, 1]
         inside = (
             np.where(missing, np.nan, (_level(fan, low) <= truth) & (truth <= _level(fan, 1.0 - low)))
             for low in (0.25, 0.05)
         )
         above = np.arange(len(THRESHOLDS_MGDL))[:, None] >= _HIGH_FROM
-        parts.append((error, 100.0 * error / truth, score, *inside, np.where(above, 1.0 - below, below)))
+        events = np.where(above, 1.0 - below, below)
+        parts.append((error, mean_error, fan_errors, 100.0 * error / truth, score, *inside, events))
     return Scored(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -80,11 +93,18 @@ def figures(data: Examples, found: Scored) -> dict[str, Any]:
         "all": summary(found, slice(None)),
         "at": {name: summary(found, slice(step, step + 1)) for name, step in AHEAD.items()},
         "by_horizon": {
-            "rmse_mgdl": np.sqrt(_mean(found.error**2, axis=0)).tolist(),
+            "rmse_mgdl": np.sqrt(_mean(found.mean_error**2, axis=0)).tolist(),
             "mae_mgdl": _mean(np.abs(found.error), axis=0).tolist(),
             "crps_mgdl": _mean(found.crps, axis=0).tolist(),
             "coverage_50": _mean(found.in_50, axis=0).tolist(),
             "coverage_90": _mean(found.in_90, axis=0).tolist(),
+        },
+        "numbers": {
+            minutes: {
+                name: {"rmse_mgdl": float(np.sqrt(_mean(off**2))), "mae_mgdl": float(_mean(np.abs(off)))}
+                for name, off in zip(NUMBERS, np.moveaxis(found.fan_errors[..., step], 1, 0), strict=True)
+            }
+            for minutes, step in AHEAD.items()
         },
         "regimes": {
             name: summary(found, slice(None), rows) | {"windows": int(rows.sum())}
@@ -108,10 +128,9 @@ def figures(data: Examples, found: Scored) -> dict[str, Any]:
 
 def summary(found: Scored, steps: slice, rows: Mask | slice = slice(None)) -> dict[str, float]:
     """Figures over some windows and steps; nan where nothing of them was measured."""
-    error = found.error[rows, steps]
     return {
-        "rmse_mgdl": float(np.sqrt(_mean(error**2))),
-        "mae_mgdl": float(_mean(np.abs(error))),
+        "rmse_mgdl": float(np.sqrt(_mean(found.mean_error[rows, steps] ** 2))),
+        "mae_mgdl": float(_mean(np.abs(found.error[rows, steps]))),
         "mard_percent": float(_mean(np.abs(found.relative[rows, steps]))),
         "crps_mgdl": float(_mean(found.crps[rows, steps])),
         "in_50": float(_mean(found.in_50[rows, steps])),
@@ -179,11 +198,11 @@ def bootstrap(data: Examples, named: dict[str, Scored], base: str, seed: int) ->
     drawn = np.random.default_rng(seed).integers(people.size, size=(_DRAWS, people.size))
     draws: dict[str, tuple[Array, Array]] = {}
     for name, found in named.items():
-        error = found.error[:, AHEAD["60"]]
+        error, mean_error = found.error[:, AHEAD["60"]], found.mean_error[:, AHEAD["60"]]
         there = np.isfinite(error)
         sums = [
             np.bincount(place[there], weights=weight[there], minlength=people.size)[drawn].sum(axis=1)
-            for weight in (np.ones(error.size), error**2, np.abs(error))
+            for weight in (np.ones(error.size), mean_error**2, np.abs(error))
         ]
         draws[name] = (np.sqrt(sums[1] / sums[0]), sums[2] / sums[0])
     return {

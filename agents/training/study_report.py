@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.training.report import grid, number, saved, table
+from agents.training.study_metrics import NUMBERS
 
 SERVED = "glucast"
 ANCHOR = "ridge, 96 lags"
@@ -35,8 +36,9 @@ def study_markdown(summary: dict[str, Any], drawn: list[tuple[str, str]]) -> str
         f"every five minutes, one window in {summary['stride']}, {summary['num_samples']} dropout draws a forecast; a",
         "target that was not measured is not scored. Every baseline has a residual spread and a conformal step of its",
         "own from the same people kept back. RMSE, MAE and CRPS in mg/dL, MARD in %. glucast reads what is known of",
-        "the week before; its line of 8 hours alone is the same network where nothing is known. Point forecast:",
-        "glucast's published median, and a baseline's own number.",
+        "the week before; its line of 8 hours alone is the same network where nothing is known. RMSE is of the mean of",
+        "glucast's published fan, MAE and MARD of its median: what each of them asks for. A baseline gives one",
+        "number, and is judged by it.",
         "",
         "## Accuracy",
         "",
@@ -68,6 +70,23 @@ def study_markdown(summary: dict[str, Any], drawn: list[tuple[str, str]]) -> str
                 if name != ANCHOR
             ]
             + [["mean", name, *_mean_changes(studies, name)] for name in _names(studies) if name != ANCHOR],
+        ),
+        "",
+        "## By another number, 60 minutes ahead",
+        "",
+        "What the mean and the median of each fan, a baseline's conformal one too, would make of RMSE and MAE.",
+        "",
+        *table(
+            ["held out", "forecaster", *(f"{figure}, {name}" for figure in _ERRORS for name in NUMBERS)],
+            [
+                [
+                    study,
+                    name,
+                    *(f"{one['numbers']['60'][by][key]:.2f}" for key in ("rmse_mgdl", "mae_mgdl") for by in NUMBERS),
+                ]
+                for study, found in studies.items()
+                for name, one in found["forecasters"].items()
+            ],
         ),
         "",
         "## Coverage",

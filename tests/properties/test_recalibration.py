@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.integrate import quad
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from agents.calc.scorekeeping import keep
 from agents.core import fan_scores, recalibration
@@ -53,6 +53,18 @@ def test_crps_is_the_integral_of_the_squared_distance_of_the_distribution(mean: 
     parts = [(ends[0], truth, 0.0), (truth, ends[1], 1.0)]
     exact = sum(quad(lambda x, one: (ndtr((x - mean) / sd) - one) ** 2, *part[:2], args=part[2:])[0] for part in parts)
     assert fan_scores.crps(fan, np.array([truth]))[0] == pytest.approx(exact, rel=0.01, abs=0.01 * sd)
+
+
+@given(fans())
+def test_the_mean_of_a_fan_is_that_of_its_own_quantile_function(fan: Array) -> None:
+    levels = (np.arange(20_000) + 0.5) / 20_000
+    exact = fan_scores.values_at(fan, ndtri(levels)[None]).mean()
+    assert fan_scores.mean_of(fan)[0] == pytest.approx(exact, abs=0.001 * (fan[0, -1] - fan[0, 0]) + 1e-9)
+
+
+@given(st.floats(60, 300), st.floats(2, 60))
+def test_the_mean_of_a_normal_fan_is_its_median(mean: float, sd: float) -> None:
+    assert fan_scores.mean_of((mean + sd * fan_scores.LEVEL_SCORES)[None])[0] == pytest.approx(mean)
 
 
 @given(fans())

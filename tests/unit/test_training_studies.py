@@ -16,14 +16,16 @@ from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.training.adaptation import adapted_error
 from agents.training.calibrate import fit_calibration
-from agents.training.darts_pool import fit_darts, unbroken
+from agents.training.darts_pool import DARTS, fit_darts, unbroken
 from agents.training.fit_mlp import MlpFit, MlpSchedule, forgotten
 from agents.training.lags import fit_boosted, fit_lag_ridge
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
+from agents.training.studies import cut, judged_by
+from agents.training.study_baselines import Baselines
 from agents.training.study_evaluation import evaluate_studies
 from agents.training.study_metrics import bootstrap, figures, lows_seen, regimes, scored
-from agents.training.table import Pool, read_people
+from agents.training.table import Person, Pool, read_people
 from agents.training.train_mlp import at_risk, train_mlp
 from schemas.errors import ConfigurationError
 from schemas.grid import PAST_HOURS
@@ -200,6 +202,47 @@ def test_what_was_not_measured_counts_nowhere() -> None:
     assert figure["reliability"]["30"]["<70"] == []
 
 
+def test_squared_errors_are_of_the_mean_of_a_fan_and_absolute_ones_of_its_median() -> None:
+    """Of many truths that are skewed the same way: no other number does better, in either."""
+    rng = np.random.default_rng(0)
+    truth = (120.0 + rng.gamma(1.0, 20.0, (1500, 12))).astype(np.float32)
+    part = examples_of(np.full(1500, 120.0), truth)
+    samples = np.full((1500, 2, 12), 120.0, np.float32)
+    spread = np.full((1500, 12), 20.0, np.float32)
+    found = figures(part, scored(part, Predictive(samples, spread, fit_calibration(samples, spread, truth))))
+    assert found["at"]["60"]["mae_mgdl"] == pytest.approx(np.abs(truth[:, 11] - 120 - 20 * np.log(2)).mean(), rel=0.02)
+    assert found["at"]["60"]["rmse_mgdl"] == pytest.approx(truth[:, 11].std(), rel=0.03)
+    mean, median = found["numbers"]["60"].values()
+    assert mean["rmse_mgdl"] == found["at"]["60"]["rmse_mgdl"] < median["rmse_mgdl"]
+    assert median["mae_mgdl"] == found["at"]["60"]["mae_mgdl"] < mean["mae_mgdl"]
+    one = scored(part, Predictive(samples[:, :1], spread, fit_calibration(samples[:, :1], spread, truth)))
+    assert np.array_equal(one.error, one.mean_error)
+    assert one.error[0, 0] == pytest.approx(120.0 - truth[0, 0])
+
+
+def test_a_baseline_is_trained_once_and_again_where_a_reading_differs(data: Path, tmp_path: Path) -> None:
+    def said_of(people: list[Person]) -> tuple[list[str], list[np.ndarray]]:
+        parts = cut(people, "A")
+        calibrate, held_out = Pool.of(parts.calibrate).examples(), Pool.of(judged_by(people, "A")).examples()
+        said: list[str] = []
+        found = list(
+            Baselines(0, 1, False, False).forecasts(parts, calibrate, held_out, tmp_path / "kept", said.append)
+        )
+        return said, [one.held_out for one in found]
+
+    people = read_people(data)
+    first, ahead = said_of(people)
+    assert first == ["persistence", "ridge, 24 lags", "ridge, 96 lags"]
+    (tmp_path / "kept" / "ridge, 24 lags.npz").unlink()
+    again, as_kept = said_of(people)
+    assert again == ["ridge, 24 lags"]
+    assert all(np.array_equal(one, other) for one, other in zip(ahead, as_kept, strict=True))
+    changed = [one if one.study == "A" else dataclasses.replace(one, mgdl=one.mgdl + 1) for one in people]
+    other, elsewhere = said_of(changed)
+    assert other == first
+    assert not np.array_equal(elsewhere[2], ahead[2])
+
+
 def test_reliability_compares_what_was_said_with_what_came() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(180.0, 5.0, (4000, 12))
@@ -276,9 +319,8 @@ def test_darts_models_learn_from_the_pool(data: Path) -> None:
     people = read_people(data)[:4]
     part = Pool.of(people, stride=5).examples()
     still = np.nanmean(np.abs(part.windows.past_mgdl[:, -1:] - part.future_mgdl))
-    models = fit_darts(people, seed=0, epochs=25)
-    assert set(models) == {"Darts N-HiTS", "Darts TiDE"}
-    for forecast in models.values():
+    for name in DARTS:
+        forecast = fit_darts(name, people, seed=0, epochs=25)
         assert np.nanmean(np.abs(forecast(part) - part.future_mgdl)) < still
 
 
