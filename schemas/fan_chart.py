@@ -170,6 +170,11 @@ class FanChart(Record):
             raise ValueError(f"means and spreads of samples lie within {far:.0f} mg/dL")
         return self
 
+    @property
+    def event_id(self) -> str:
+        """The id to drop repeats by."""
+        return self.chart_id
+
     def target_time(self, step: int) -> datetime.datetime:
         """The time of a target step; steps count from 1."""
         return self.issue_time + STEP * step

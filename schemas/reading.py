@@ -84,3 +84,8 @@ class ReadingOutcome(Record):
     reading: Reading | None = Field(
         default=None, description="As it was sent, where it is a possible one: all but rejected ones and orders."
     )
+
+    @property
+    def event_id(self) -> str:
+        """A reading that is sent again is another outcome, a duplicate."""
+        return f"{self.outcome_id}/{self.status}"

@@ -52,7 +52,7 @@ def consider(work: Work, chart: FanChart) -> None:
     keep(work, chart.series_key, state, chart.began_ms)
     work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
     for each in told:
-        work.send(ALERTS, chart.series_key, _alert(each, chart, seen).to_json())
+        work.publish(ALERTS, chart.series_key, _alert(each, chart, seen))
         work.measure(ALERTS_TOLD, each.kind, each.status)
 
 

@@ -156,4 +156,4 @@ def _reject(work: Work, subject_id: str, time: datetime.datetime, reason: str) -
         reason=reason,
         time=time,
     )
-    work.send(READING_OUTCOMES, subject_id, outcome.to_json())
+    work.publish(READING_OUTCOMES, subject_id, outcome)
