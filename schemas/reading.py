@@ -48,6 +48,9 @@ ERASE = "erase"
 REROUTED = "rerouted"
 """The header of a message that lay in another partition than its subject's: Unix milliseconds of when it came there."""
 
+OTHER_DEVICE = "other_device"
+"""The code of an accepted reading that does not count, because another device is preferred and speaks."""
+
 ReadingFlag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset", "erased"]
 
