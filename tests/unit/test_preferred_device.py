@@ -1,4 +1,4 @@
-"""While another device than the preferred one reports, its values are not shown and the forecast holds as long as ever."""
+"""While another device than the preferred one reports, its values are not shown and the forecast goes on to hold."""
 
 import datetime
 from pathlib import Path
