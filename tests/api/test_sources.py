@@ -62,7 +62,9 @@ async def test_which_device_speaks_is_set_and_holds(
     last = {"time": at(15), "glucose": 122, "unit": "mg/dL", "device": "arm"}
     assert (await client.post("/subjects/anna/readings", json=last)).status_code == 202
     told = await until_async(lambda: _all(settings, 7), "the outcomes")
-    assert [each.flags for each in told[:4]] == [(), ("sources_disagree",), (), ("sources_disagree",)]
+    assert [each.flags for each in told[:4]] == [
+        (), ("sources_disagree",), ("sensor_change",), ("sources_disagree",),
+    ]  # fmt: skip
     assert (told[5].code, told[5].flags) == ("other_device", ("sources_disagree",))
     assert told[6].flags == ("sensor_warm_up", "sensor_change")
     starts = (await client.get("/subjects/anna/sources")).json()["sensor_starts"]
