@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from schemas.errors import MessageTooLargeError, UndeclaredEffectError
+from schemas.event import PublicRecord, cloud_event, traced
 from schemas.metrics import Metric
 from schemas.topics import DEAD_LETTERS, Topic
 
@@ -160,21 +161,31 @@ class Work:
         value: bytes | None,
         headers: Mapping[str, bytes] | None = None,
         partition: int | None = None,
+        in_trace: bool = True,
     ) -> None:
-        """Send when the work is done. Raises `UndeclaredEffectError` for a topic that the step does not declare."""
+        """Send when the work is done; in the trace of the message, if it belongs to one and this is about the same.
+
+        Raises `UndeclaredEffectError` for a topic that the step does not declare.
+        """
         if topic not in self.step.writes:
             raise UndeclaredEffectError(
                 f"step {self.step.name} does not declare that it writes to {topic.name}: see streams/topology.py"
             )
-        self.sends.append(Send(topic, key.encode(), value, headers or {}, partition))
+        trace = traced(self.message.headers) if in_trace else {}
+        self.sends.append(Send(topic, key.encode(), value, trace | {**(headers or {})}, partition))
+
+    def publish(self, topic: Topic, key: str, record: PublicRecord) -> None:
+        """Send a record that others read, with headers that say what it is. Raises as `send` does."""
+        headers = cloud_event(topic.record, record.event_id, self.step.name, self.message.timestamp_ms)
+        self.send(topic, key, record.to_json(), headers)
 
     def measure(self, metric: Metric, *labels: str, value: float = 1.0) -> None:
         """Add to a metric when the work is done. Labels are of closed sets: never a subject's name."""
         self.measured.append(Measurement(metric, labels, value))
 
-    def bury(self, key: bytes | None, letter: bytes) -> None:
+    def bury(self, key: bytes | None, letter: bytes, headers: Mapping[str, bytes]) -> None:
         """Send a dead letter; open to every step, because whoever runs it writes them."""
-        self.sends.append(Send(DEAD_LETTERS, key, letter, {}, None))
+        self.sends.append(Send(DEAD_LETTERS, key, letter, traced(self.message.headers) | {**headers}, None))
 
     def clear(self) -> None:
         """Forget everything that was collected: the step failed, or is tried again."""

@@ -37,6 +37,7 @@ from query_api.routers import (
     reports,
     samples,
     sources,
+    subject_export,
     subjects,
     webhooks,
 )
@@ -54,7 +55,7 @@ NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router
 ROUTERS = (
     samples.router, subjects.router, overview.router, past.router, reports.router, fhir.router, events.router,
     alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router, glurpc.router,
-    models.router, sources.router,
+    models.router, sources.router, subject_export.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""

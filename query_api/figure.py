@@ -189,18 +189,20 @@ def _title(chart: FanChart, style: Style) -> str:
 
 
 def _summary(chart: FanChart, style: Style) -> str:
-    """What matters in one line: the hour's end with its 90 % interval, and at its worst step the risk of leaving the
-    target range.
+    """What matters in one line: the hour's end with its 90 % interval, and the chance to leave the target range in it.
+
+    That of the path, as the page and alerts have it; of samples, which have none, at the worst step.
     """
     last = len(chart.median_mgdl) - 1
     text = (
         f"In {_minutes(last + 1)} min: <b>{style.text(chart.median_mgdl[last])} {style.unit}</b> "
         f"(90 %: {style.text(band(chart, 0.05)[last])} to {style.text(band(chart, 0.95)[last])})"
     )
-    low, high = max(chart.p_below_70), max(chart.p_above_180)
+    low, high = chart.within_hour
+    chance = "highest chance" if chart.p_path is None else "chance within the hour"
     target_low, target_high = TARGET_RANGE_MGDL
     return (
-        f"{text}  ·  highest chance below {style.text(target_low)}: {_percent(low)}, "
+        f"{text}  ·  {chance} below {style.text(target_low)}: {_percent(low)}, "
         f"above {style.text(target_high)}: {_percent(high)}"
     )
 

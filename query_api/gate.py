@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from query_api import trace
 from query_api.access import Access, found_for
 from query_api.callers import Callers, Refusal
 from query_api.problems import answer_of, unexpected
@@ -73,7 +74,8 @@ class Gate:
             await send(message)
 
         try:
-            await self._guarded(scope, access, in_path, receive, send_with_headers)
+            with trace.of_request(Headers(scope=scope)):
+                await self._guarded(scope, access, in_path, receive, send_with_headers)
         except Exception as error:
             # Here, because whoever else caught it would log what it says, and that may be about a person.
             stack = "".join(traceback.format_tb(error.__traceback__))

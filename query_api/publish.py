@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Mapping
 
 import structlog
@@ -10,7 +11,9 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.errors import MessageSizeTooLargeError as BrokerSizeError
 
 from agents.work import check_size
+from query_api import trace
 from schemas.errors import MessageTooLargeError, UnavailableError, UndeclaredEffectError
+from schemas.event import cloud_event
 from schemas.topics import Topic
 from streams import topology
 from streams.kafka.connection import producer_options
@@ -61,13 +64,17 @@ class Publisher:
     ) -> int:
         """Send and wait for the confirmation; returns the message's timestamp in Unix milliseconds.
 
+        A message that a request causes belongs to the request's trace. A record that others read says what it is, by
+        an id that is equal for equal bytes: a request that comes again says the same.
+
         Raises `UnavailableError` where the broker does not confirm in time; before anything is sent
         `MessageTooLargeError`, and `UndeclaredEffectError` for a topic that the topology page does not give the role.
         """
         if topic not in QUERY.writes:
             raise UndeclaredEffectError(f"the query role does not declare that it writes to {topic.name}")
         raw = None if key is None else key.encode()
-        check_size(topic, raw, value, headers or {})
+        headers = trace.headers() | _event(topic, raw, value) | {**(headers or {})}
+        check_size(topic, raw, value, headers)
         if self._producer is None:
             raise UnavailableError(f"no Kafka answers at {self._settings.broker}; stored forecasts can still be read")
         try:
@@ -77,7 +84,7 @@ class Publisher:
                     value,
                     key=raw,
                     partition=partition,
-                    headers=list((headers or {}).items()),
+                    headers=list(headers.items()),
                 )
         except BrokerSizeError as error:
             raise MessageTooLargeError(f"Kafka refused the message for {topic.name} as too large") from error
@@ -90,3 +97,10 @@ class Publisher:
                 f"Kafka did not confirm a message for {topic.name}; it may still arrive, so try again"
             ) from error
         return int(confirmed.timestamp)
+
+
+def _event(topic: Topic, key: bytes | None, value: bytes | None) -> dict[str, bytes]:
+    if not topic.public or topic.record is None or value is None:
+        return {}
+    digest = hashlib.sha256(b"glucast-event-v1\n" + (key or b"") + b"\n" + value).hexdigest()
+    return cloud_event(topic.record, digest, QUERY.name)

@@ -82,9 +82,9 @@ class ReadModel:
     def _forget(self, subject_id: str, up_to_ms: int) -> None:
         """Stage the end of what is held of a subject beside its readings."""
         self.fan_charts.forget(subject_id, up_to_ms)
-        self.scores.forget(subject_id)
-        self.alerts.forget(subject_id)
-        self.deliveries.forget(subject_id)
+        self.scores.forget(subject_id, up_to_ms)
+        self.alerts.forget(subject_id, up_to_ms)
+        self.deliveries.forget(subject_id, up_to_ms)
         self.days.forget(subject_id, up_to_ms)
         self.sources.forget(subject_id, up_to_ms)
 

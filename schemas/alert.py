@@ -74,6 +74,12 @@ class Alert(Record):
     simulated: bool = False
     disclaimer: str = DISCLAIMER
 
+    @property
+    def event_id(self) -> str:
+        """Of this event of the alert: each status comes once, but that it is repeated."""
+        again = f"/{self.issue_time.astimezone(datetime.UTC):%Y%m%dT%H%MZ}" if self.status == "repeated" else ""
+        return f"{self.alert_id}/{self.status}{again}"
+
 
 class RuleChange(Record):
     """What differs from the preset for one kind of alert."""

@@ -23,3 +23,8 @@ class DeadLetter(Record):
     )
     value_bytes: int = 0
     headers: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def event_id(self) -> str:
+        """Of a message that fails again at the same step the same."""
+        return self.letter_id

@@ -173,6 +173,21 @@ class FanChart(Record):
             raise ValueError(f"means and spreads of samples lie within {far:.0f} mg/dL")
         return self
 
+    @property
+    def event_id(self) -> str:
+        """The id to drop repeats by."""
+        return self.chart_id
+
+    @property
+    def within_hour(self) -> tuple[float, float]:
+        """P of being below 70, and above 180 mg/dL, at any time of the hour: of the path, where that is known.
+
+        Else of the worst step, which is no more than that.
+        """
+        if self.p_path is None:
+            return max(self.p_below_70), max(self.p_above_180)
+        return self.p_path.below_70[-1], self.p_path.above_180[-1]
+
     def target_time(self, step: int) -> datetime.datetime:
         """The time of a target step; steps count from 1."""
         return self.issue_time + STEP * step

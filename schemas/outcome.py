@@ -20,3 +20,8 @@ class RequestOutcome(Record):
     handle: str | None = None
     index: SmallInteger | None = None
     demand_id: str | None = None
+
+    @property
+    def event_id(self) -> str:
+        """A demand ends once for each of its samples."""
+        return "/".join(str(part) for part in (self.request_id, self.status, self.index) if part is not None)

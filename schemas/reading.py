@@ -48,6 +48,9 @@ ERASE = "erase"
 REROUTED = "rerouted"
 """The header of a message that lay in another partition than its subject's: Unix milliseconds of when it came there."""
 
+OTHER_DEVICE = "other_device"
+"""The code of an accepted reading that does not count, because another device is preferred and speaks."""
+
 ReadingFlag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset", "erased"]
 
@@ -84,3 +87,8 @@ class ReadingOutcome(Record):
     reading: Reading | None = Field(
         default=None, description="As it was sent, where it is a possible one: all but rejected ones and orders."
     )
+
+    @property
+    def event_id(self) -> str:
+        """A reading that is sent again is another outcome, a duplicate."""
+        return f"{self.outcome_id}/{self.status}"

@@ -55,3 +55,8 @@ class TargetScore(Record):
     simulated: bool = False
     scores: Annotated[tuple[HorizonScore, ...], Field(min_length=1, max_length=len(SCORED_STEPS))]
     disclaimer: str = DISCLAIMER
+
+    @property
+    def event_id(self) -> str:
+        """The id to drop repeats by."""
+        return self.score_id

@@ -42,3 +42,8 @@ class UploadOutcome(Record):
         description="A longer series whose verified suffix this one is: its forecasts serve this handle.",
     )
     warnings: ProcessingWarnings = ProcessingWarnings()
+
+    @property
+    def event_id(self) -> str:
+        """A file that is sent again at another time has another outcome."""
+        return f"{self.upload_id}/{self.began_ms}/{self.status}"

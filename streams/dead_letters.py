@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from agents.work import Failure, Message, check_size
 from schemas.dead_letter import DeadLetter
 from schemas.errors import MessageTooLargeError
+from schemas.event import cloud_event
 from schemas.topics import DEAD_LETTERS
 
 INLINE_BYTES = 256 * 1024
@@ -40,6 +41,25 @@ def message_of(message: Message, step: str, failure: Failure) -> tuple[bytes | N
     bare = letter(dataclasses.replace(message, key=None, value=None, headers={}), step, failure)
     key = hashlib.sha256(message.key or b"").hexdigest().encode()
     return key, bare.model_copy(update={"value_bytes": len(message.value or b"")}).to_json()
+
+
+def headers_of(message: Message, step: str, failure: Failure) -> dict[str, bytes]:
+    """What failed and where, as tools that read Kafka Connect's dead letters find it without reading the letter."""
+    return cloud_event(DEAD_LETTERS.record, letter_id(message, step), step) | {
+        f"{_CONNECT}.{name}": str(text).encode()
+        for name, text in (
+            ("topic", message.topic),
+            ("partition", message.partition),
+            ("offset", message.offset),
+            ("connector.name", "glucast"),
+            ("stage", step),
+            ("exception.class.name", failure.code),
+            ("exception.message", failure.reason[:_REASON_CHARACTERS]),
+        )
+    }
+
+
+_CONNECT = "__connect.errors"
 
 
 def _can_be_told(message: Message) -> bool:

@@ -93,7 +93,7 @@ class Buried:
             work.failure = Failure(FAILED, f"{type(error.cause).__name__}: {error.cause}", error.attempts)
         if work.failure is not None:
             key, letter = dead_letters.message_of(work.message, work.step.name, work.failure)
-            work.bury(key, letter)
+            work.bury(key, letter, dead_letters.headers_of(work.message, work.step.name, work.failure))
 
 
 class Readable:

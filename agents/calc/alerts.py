@@ -52,7 +52,7 @@ def consider(work: Work, chart: FanChart) -> None:
     keep(work, chart.series_key, state, chart.began_ms)
     work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
     for each in told:
-        work.send(ALERTS, chart.series_key, _alert(each, chart, seen).to_json())
+        work.publish(ALERTS, chart.series_key, _alert(each, chart, seen))
         work.measure(ALERTS_TOLD, each.kind, each.status)
 
 
@@ -61,6 +61,8 @@ def change(work: Work, command: CacheCommand) -> None:
     if command.series_key is None or (command.action == "snooze" and command.snooze is None):
         raise MalformedRecordError("a change of alerts names the subject as series_key, and what is to change")
     state = alerts_of(work, command.series_key)
+    if not state.recent and state.slot is None:  # else it began with the forecasts that were judged
+        state = state.model_copy(update={"began_ms": max(0, work.message.timestamp_ms)})
     if command.snooze is not None and command.action == "snooze":
         until = state.snoozed_until_ms | {command.snooze.direction: command.snooze.until_ms}
         state = state.model_copy(update={"snoozed_until_ms": until})
@@ -81,7 +83,7 @@ def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:
     if kept == AlertState():
         work.delete(ALERTS_TABLE, subject_id)
     else:
-        work.put(ALERTS_TABLE, subject_id, kept.to_row())
+        work.put(ALERTS_TABLE, subject_id, kept.model_copy(update={"began_ms": up_to_ms}).to_row())
 
 
 def _seen(chart: FanChart, now_ms: int) -> Seen:

@@ -74,7 +74,7 @@ class Calc:
             if chart.kind == "live":
                 chart = self._score(work, chart, self._recalibrate)
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
-            work.send(FAN_CHARTS, chart.series_key, chart.to_json())
+            work.publish(FAN_CHARTS, chart.series_key, chart)
             consider(work, chart)
 
     def _charted(self, messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:

@@ -27,7 +27,7 @@ def score(work: Work, chart: FanChart, recalibrate: bool) -> FanChart:
     published, scores = scorekeeping.keep(found, chart, recalibrate)
     work.put(SCORES_TABLE, _own_key(chart), found.to_bytes())
     for each in scores:
-        work.send(SCORES, each.series_key, each.to_json())
+        work.publish(SCORES, each.series_key, each)
         _measure(work, each)
     work.sends_first = work.sends_first or bool(scores)
     return published

@@ -85,7 +85,7 @@ def _write(work: Work, subject_id: str, before: WatchState, alerts: AlertState, 
     keep(work, subject_id, found.alerts, max(alerts.began_ms, now_ms))
     work.sends_first = work.sends_first or bool(found.told)  # the state says that they were sent
     for each in found.told:
-        work.send(ALERTS, subject_id, _alert(each, subject_id, before, watch).to_json())
+        work.publish(ALERTS, subject_id, _alert(each, subject_id, before, watch))
         work.measure(ALERTS_TOLD, each.kind, each.status)
 
 

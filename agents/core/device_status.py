@@ -56,9 +56,9 @@ def _curve(measured: float, values: tuple[float, ...]) -> list[int]:
 
 
 def _reason(chart: FanChart, lower: float, low: int, high: int) -> str:
-    below = 100 * max(chart.p_below_70)
-    chance = "<1" if below < 1 else f"{below:.0f}"
-    return f"glucast {100 * (1 - 2 * lower):.0f}% {low}-{high} in 60 min, P(<70) up to {chance}%. {DISCLAIMER}"
+    below = 100 * chart.within_hour[0]
+    chance = f"{'up to ' if chart.p_path is None else ''}{'<1' if below < 1 else f'{below:.0f}'}%"
+    return f"glucast {100 * (1 - 2 * lower):.0f}% {low}-{high} in 60 min, P(<70) {chance}. {DISCLAIMER}"
 
 
 def _utc(time: datetime.datetime) -> str:

@@ -42,10 +42,10 @@ def direction_of(newest_first: Sequence[Reading]) -> str:
 
 
 def change_of(newest_first: Sequence[Reading]) -> float | None:
-    """mg/dL from the reading before to the first; None where there is none that is near enough."""
+    """mg/dL from the reading before to the first; None where there is none that is near enough, or of this device."""
     if len(newest_first) < 2:
         return None
     now, before = newest_first[:2]
-    if not 0 < (now.time - before.time).total_seconds() <= LONGEST_SECONDS:
+    if now.device != before.device or not 0 < (now.time - before.time).total_seconds() <= LONGEST_SECONDS:
         return None
     return now.glucose_mgdl - before.glucose_mgdl

@@ -19,7 +19,7 @@ def end(work: Work, window: ForecastWindow, status: RequestStatus, reason: str) 
         )
         work.send(REPLAYS, window.series_key, replayed.to_json())
         return
-    work.send(REQUEST_OUTCOMES, window.series_key, ended(window, status, reason).to_json())
+    work.publish(REQUEST_OUTCOMES, window.series_key, ended(window, status, reason))
 
 
 def ended(window: ForecastWindow, status: RequestStatus, reason: str) -> RequestOutcome:

@@ -34,6 +34,7 @@ from agents.core.plausibility import LAST_STEPS, implausible_change
 from agents.core.sources import Disagreement, Policy
 from agents.core.window_row import Displaced, Held, Row, Slots, packed, unpacked
 from schemas.grid import PAST_HOURS, PAST_POINTS, STEP_SECONDS
+from schemas.reading import OTHER_DEVICE
 
 Flag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 
@@ -264,7 +265,7 @@ class RollingWindow:
         if holder is not None and not self._is_taken_from(holder, reading):
             if self._is_taken_from(reading, holder):
                 reason = "the preferred device has measured in this 5-minute slot"
-                return Verdict("no_forecast", [], "other_device", reason, kept=False)
+                return Verdict("no_forecast", [], OTHER_DEVICE, reason, kept=False)
             if holder[:2] == reading[:2]:
                 return Verdict("duplicate", [], "duplicate", "the same value at the same time is known", kept=False)
             if holder[0] != reading[0] and _nearness(holder) < _nearness(reading):
@@ -285,7 +286,7 @@ class RollingWindow:
         if slot not in now:
             wait = sources.spoken_wait(self.policy)
             reason = f"another device is preferred: this one is heard after {wait} without it"
-            return Verdict("no_forecast", [], "other_device", reason)
+            return Verdict("no_forecast", [], OTHER_DEVICE, reason)
         last = slot + PAST_POINTS + 1 + (self.policy.wait_slots if self.policy.preferred else 0)
         issues = []
         for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):

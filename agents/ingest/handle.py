@@ -56,7 +56,7 @@ def build(settings: HandleSettings) -> StepFunction:
         # In the order of waiting: what is looked at first, the answer to the upload, the rest.
         ask(work, stored, series, [index for index in indexes if index in FIRST_SAMPLES], INTERACTIVE)
         outcome = stored.outcome(series.upload_id, series.series_key)
-        work.send(UPLOAD_OUTCOMES, series.upload_id, outcome.to_json())
+        work.publish(UPLOAD_OUTCOMES, series.upload_id, outcome)
         ask(work, stored, series, [index for index in indexes if index not in FIRST_SAMPLES], BACKFILL)
         if asks:
             stored.asked.setdefault(recipe, work.message.offset)
@@ -110,7 +110,7 @@ def retract(work: Work, tail: Tail, handles: set[str], series_key: str) -> None:
             work.send(UPLOAD_OUTCOMES, upload_id, None)
     for series in orphans:
         for upload_id in series.upload_ids:
-            work.send(UPLOAD_OUTCOMES, upload_id, series.outcome(upload_id, series_key).to_json())
+            work.publish(UPLOAD_OUTCOMES, upload_id, series.outcome(upload_id, series_key))
 
 
 def _forgotten(work: Work, series: Series) -> None:
@@ -123,5 +123,5 @@ def _forgotten(work: Work, series: Series) -> None:
         began_ms=series.began_ms,
         timezone=series.timezone,
     )
-    work.send(UPLOAD_OUTCOMES, series.upload_id, outcome.to_json())
+    work.publish(UPLOAD_OUTCOMES, series.upload_id, outcome)
     work.send(UPLOAD_OUTCOMES, series.upload_id, None)

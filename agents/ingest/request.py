@@ -60,4 +60,4 @@ def _refuse(
         index=index,
         demand_id=demand.demand_id,
     )
-    work.send(REQUEST_OUTCOMES, demand.series_key, outcome.to_json())
+    work.publish(REQUEST_OUTCOMES, demand.series_key, outcome)

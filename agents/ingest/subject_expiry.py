@@ -55,7 +55,7 @@ def _let_go(work: Work, subject_id: str) -> None:
         series_key=subject_id,
         erases=True,
     )
-    work.send(CACHE_COMMANDS, subject_id, command.to_json())
+    work.send(CACHE_COMMANDS, subject_id, command.to_json(), in_trace=False)  # a reading of somebody else has led here
     work.sends_first = True  # delivered again, it would not find them
 
 

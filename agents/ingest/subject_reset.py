@@ -119,7 +119,7 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
         reason=_REASONS[order],
         time=datetime.datetime.fromtimestamp(message.timestamp_ms / 1000, datetime.UTC),
     )
-    work.send(READING_OUTCOMES, subject_id, outcome.to_json())
+    work.publish(READING_OUTCOMES, subject_id, outcome)
     command = CacheCommand(
         action="reset",
         command_id=identity,

@@ -87,8 +87,8 @@ async def carry_out(work: Work, subject_id: str, most_ahead_seconds: float) -> b
         _reject(work, subject_id, time, f"the sensor's start is {ahead:.0f} s ahead: check the clock of the device")
     elif _first_slot(time) not in {_first_slot(each.time) for each in state.starts}:
         told = sorted((*state.starts, SensorStart(offset=message.offset, time=time)), key=_offset)
-        newest = sorted(told, key=lambda each: each.time)[-MOST_STARTS:]
-        kept = [each for each in told if each in newest or each.offset >= work.committed]
+        settled = sorted((each for each in told if each.offset < work.committed), key=lambda each: each.time)
+        kept = [each for each in told if each in settled[-MOST_STARTS:] or each.offset >= work.committed]
         _put(work, subject_id, state, {"starts": tuple(kept)})
     return True
 
@@ -156,4 +156,4 @@ def _reject(work: Work, subject_id: str, time: datetime.datetime, reason: str) -
         reason=reason,
         time=time,
     )
-    work.send(READING_OUTCOMES, subject_id, outcome.to_json())
+    work.publish(READING_OUTCOMES, subject_id, outcome)

@@ -68,7 +68,7 @@ class Unify:
                 began_ms=message.timestamp_ms,
                 timezone=timezone[:64],
             )
-            work.send(UPLOAD_OUTCOMES, upload_id, outcome.to_json())
+            work.publish(UPLOAD_OUTCOMES, upload_id, outcome)
             return
         series_key = fingerprint.tail_key(fingerprint.suffix_chain(found.start_seconds, found.centi))
         series = Series(

@@ -115,7 +115,7 @@ def build(settings: WindowSettings) -> StepFunction:
             flags=verdict.flags,
             reading=reading,
         )
-        work.send(READING_OUTCOMES, reading.subject_id, outcome.to_json())
+        work.publish(READING_OUTCOMES, reading.subject_id, outcome)
         if verdict.status != "duplicate" and slot == verdict.newest:
             _arrived(work, "reading", reading)
         for issue in verdict.issues:
@@ -203,7 +203,7 @@ def _reject(work: Work, outcome_id: str, subject_id: str, code: str, reason: str
         reading_id=reading.reading_id if reading else None,
         time=reading.time if reading else None,
     )
-    work.send(READING_OUTCOMES, subject_id, outcome.to_json())
+    work.publish(READING_OUTCOMES, subject_id, outcome)
 
 
 def _arrived(work: Work, what: Literal["reading", "sensor_error"], reading: Reading) -> None:

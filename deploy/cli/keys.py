@@ -79,6 +79,7 @@ def list_keys(file: FileOption = None) -> None:
     for key in read(_path(file)):
         whose = "everybody" if key.subjects is None else ",".join(key.subjects)
         until = "" if key.expires is None else f"until {key.expires.isoformat(timespec='minutes')}"
+        until += "" if key.device is None else f"  device {key.device}"
         typer.echo(f"{key.name:<24} {','.join(key.scopes):<17} {whose:<24} {key.timezone or '-':<20} {until}".rstrip())
 
 

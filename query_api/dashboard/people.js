@@ -6,7 +6,7 @@ import { age, directionOf, glucose, KINDS, percent, PRESENT_SECONDS, riskOf, toM
 /**
  * @typedef {object} Person
  * @property {string} id
- * @property {{mgdl: number, time: number, direction: string, simulated: boolean} | null} reading
+ * @property {{mgdl: number, time: number, direction: string, simulated: boolean, device: string} | null} reading
  * @property {{until: number, issued: number, low: number, high: number} | null} forecast
  * @property {string[]} holding
  */
@@ -46,7 +46,7 @@ export async function load() {
       id: each.subject_id,
       reading: each.reading && {
         mgdl: each.reading.glucose_mgdl, time: Date.parse(each.reading.time), direction: each.reading.direction,
-        simulated: each.reading.simulated,
+        simulated: each.reading.simulated, device: each.reading.device || "",
       },
       forecast: each.forecast && {
         until: Date.parse(each.forecast.valid_until), issued: Date.parse(each.forecast.issue_time),
@@ -77,9 +77,14 @@ export function takeReading(outcome) {
   const came = outcome.reading;
   if (!came) return;
   const row = kept(outcome.subject_id);
-  const reading = { mgdl: toMgdl(came.glucose, came.unit), time: Date.parse(came.time), simulated: came.simulated };
+  const reading = {
+    mgdl: toMgdl(came.glucose, came.unit), time: Date.parse(came.time), simulated: came.simulated,
+    device: came.device || "",
+  };
   if (row.reading && row.reading.time >= reading.time) return;
-  const direction = came.direction || (row.reading ? directionOf(row.reading, reading) : "NONE");
+  if (outcome.code === "other_device") return; // another one is preferred, and speaks
+  const before = row.reading && row.reading.device === reading.device ? row.reading : null;
+  const direction = came.direction || (before ? directionOf(before, reading) : "NONE");
   row.reading = { ...reading, direction };
   // A newer reading without a forecast ends the one before.
   if (outcome.status === "no_forecast" && row.forecast && reading.time - row.forecast.issued > 150000) row.forecast = null;

@@ -30,9 +30,10 @@ class Alerts:
         self._store.stage(_row(key), value)
         yield alerts_key(key), state
 
-    def forget(self, subject_id: str) -> None:
-        """Stage the end of what is known of a subject's alerts."""
-        self._store.stage(_row(subject_id), None)
+    def forget(self, subject_id: str, up_to_ms: int) -> None:
+        """Stage the end of what is known of a subject's alerts, if it began up to a Unix time."""
+        if self.of(subject_id).began_ms <= up_to_ms:
+            self._store.stage(_row(subject_id), None)
 
     def of(self, subject_id: str) -> AlertState:
         """That of a subject nothing is known of is the beginning."""

@@ -142,6 +142,11 @@ class FanCharts:
         ]
         return sorted(rows, key=lambda row: row.issue_seconds)
 
+    def everything(self, subject_id: str) -> Sequence[bytes]:
+        """The rows of all forecasts that are kept of a subject, of models on trial too."""
+        prefix = subject_prefix(subject_id).encode()
+        return [ChartRow.unpack(value).row for kind in (b"c/", b"t/") for _, value in self._store.scan(kind + prefix)]
+
     def forget(self, subject_id: str, up_to_ms: int) -> None:
         """Stage the end of a subject's charts that began up to a Unix time, of models on trial too."""
         for kind in (b"c/", b"t/"):

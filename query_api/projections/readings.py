@@ -1,7 +1,7 @@
 """What became of the latest readings of each subject: why there is no forecast yet, or none any more.
 
 r/<subject>   the outcome of the reading that came last, or of a reset after it; none of a subject that was erased
-n/<subject>   of those that were accepted since, the outcome of the newest by its own time
+n/<subject>   of those that were accepted since and count, the outcome of the newest by its own time
 e/…           the readings themselves: see `query_api.projections.measured`
 """
 
@@ -13,7 +13,7 @@ from query_api.projections.measured import Measured
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas import topics
-from schemas.reading import ReadingOutcome
+from schemas.reading import OTHER_DEVICE, ReadingOutcome
 from schemas.topics import Topic
 
 
@@ -44,7 +44,8 @@ class Readings:
         newest = self.newest(outcome.subject_id)
         if outcome.reading is not None:
             self.measured.keep(outcome.reading, newest.time if newest else None)
-        if about_window and outcome.time and not (newest and newest.time and newest.time > outcome.time):
+        counts = about_window and outcome.code != OTHER_DEVICE  # else the preferred device's forecast goes on to hold
+        if counts and outcome.time and not (newest and newest.time and newest.time > outcome.time):
             self._store.stage(_newest_row(outcome.subject_id), value)
         yield subject_key(outcome.subject_id), outcome
 

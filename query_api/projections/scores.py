@@ -32,10 +32,13 @@ class Scores:
         if "/" not in key:  # who follows a subject is told of the served model alone
             yield scores_key(key), state
 
-    def forget(self, subject_id: str) -> None:
-        """Stage the end of a subject's scores."""
+    def forget(self, subject_id: str, up_to_ms: int) -> None:
+        """Stage the end of scores of forecasts that began up to a Unix time: a row behind an order stays."""
         for key in (subject_id, trial_key(subject_id)):
-            self._store.stage(_key(key), None)
+            state = self._at(key)
+            began_ms = max((known.began_ms for known in state.forecasts.values()), default=0) if state else 0
+            if began_ms <= up_to_ms:
+                self._store.stage(_key(key), None)
 
     def of(self, subject_id: str) -> ScoreState | None:
         """None where no forecast of the subject was made."""

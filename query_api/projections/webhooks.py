@@ -74,11 +74,14 @@ class Deliveries:
             self._store.stage(row, delivery.model_copy(update={"body": None}).to_json())
         yield from ()
 
-    def forget(self, subject_id: str) -> None:
-        """Stage the end of what is held of deliveries about a subject."""
+    def forget(self, subject_id: str, up_to_ms: int) -> None:
+        """Stage the end of what is held of deliveries about a subject that were queued up to a Unix time."""
         for row in {*self._store.staged(b"y/"), *(row for row, _ in self._store.scan(b"y/"))}:
             value = self._store.get(row)
-            if value is not None and Delivery.from_json(value).subject_id == subject_id:
+            if value is None:
+                continue
+            delivery = Delivery.from_json(value)
+            if delivery.subject_id == subject_id and delivery.queued_at.timestamp() * 1000 <= up_to_ms:
                 self._store.stage(row, None)
 
 

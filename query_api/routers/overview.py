@@ -1,6 +1,8 @@
 """All people at a glance: the latest value, its trend, what the next hour may bring."""
 
 import datetime
+import itertools
+from collections.abc import Iterator
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -13,7 +15,9 @@ from query_api.services import Services
 from query_api.subject_forecast import forecast_of
 from schemas.alert import AlertKind
 from schemas.errors import NoForecastError, UnavailableError
-from schemas.fan_chart import DISCLAIMER, FanChart
+from schemas.fan_chart import DISCLAIMER
+from schemas.reading import Reading
+from schemas.sources import SourcePolicy
 
 router = APIRouter(tags=["subjects"])
 
@@ -25,6 +29,7 @@ class NewestReading(BaseModel):
     glucose_mgdl: float = Field(description="mg/dL, as everything here.")
     direction: str = Field(description="As Nightscout names trends: the sensor's own, else from the reading before.")
     simulated: bool
+    device: str | None
 
 
 class Outlook(BaseModel):
@@ -64,13 +69,14 @@ async def overview(request: Request, uses: Uses) -> Overview:
 
 
 def _glance(uses: Services, subject_id: str) -> Glance:
-    rows = uses.read_model.readings.measured.newest_first(subject_id)
-    newest = [reading for _, reading in zip(range(2), rows, strict=False)]
+    newest = newest_heard(
+        uses.read_model.readings.measured.newest_first(subject_id), uses.read_model.sources.of(subject_id).policy
+    )
     reading = None
     if newest:
         reading = NewestReading(
             time=newest[0].time, glucose_mgdl=round(newest[0].glucose_mgdl, 1), direction=direction_of(newest),
-            simulated=newest[0].simulated,
+            simulated=newest[0].simulated, device=newest[0].device,
         )  # fmt: skip
     return Glance(
         subject_id=subject_id,
@@ -80,21 +86,31 @@ def _glance(uses: Services, subject_id: str) -> Glance:
     )
 
 
+def newest_heard(newest_first: Iterator[Reading], policy: SourcePolicy) -> list[Reading]:
+    """The newest reading, and the one before it; of a preferred device, where that spoke within the wait."""
+    first = next(newest_first, None)
+    if first is None:
+        return []
+    found, wait = [first], datetime.timedelta(minutes=policy.wait_minutes)
+    if policy.preferred_device not in (None, first.device):
+        for reading in newest_first:
+            if first.time - reading.time > wait:
+                return [*found, reading][:2]
+            if reading.device == policy.preferred_device:
+                found = [reading]
+                break
+            found.append(reading)
+    return [*found, *itertools.islice(newest_first, 1)][:2]
+
+
 def _outlook(uses: Services, subject_id: str) -> Outlook | None:
     try:
         found = forecast_of(uses, subject_id)
     except (NoForecastError, UnavailableError):
         return None
     chart = found.row.chart
-    low, high = within_the_hour(chart)
+    low, high = chart.within_hour
     return Outlook(
         issue_time=chart.issue_time, valid_until=found.valid_until, median_60_mgdl=chart.median_mgdl[-1],
         p_below_70=low, p_above_180=high,
     )  # fmt: skip
-
-
-def within_the_hour(chart: FanChart) -> tuple[float, float]:
-    """P(< 70 mg/dL) and P(> 180 mg/dL) at any time of it; where that was not computed, at the worst step."""
-    if chart.p_path is not None:
-        return chart.p_path.below_70[-1], chart.p_path.above_180[-1]
-    return max(chart.p_below_70), max(chart.p_above_180)

@@ -4,14 +4,15 @@ import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from query_api.access import access
-from query_api.routers.subjects import Moment, Subject, Uses
+from query_api.routers.subjects import Subject, Uses
 from schemas.errors import RejectedError, UnavailableError
 from schemas.sources import SourcePolicy, SourceState
 
 router = APIRouter(tags=["sources"])
+FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 
 def _whole(value: object) -> object:
@@ -32,10 +33,19 @@ class PolicyBody(SourcePolicy):
     )
 
 
+def _text(value: object) -> object:
+    """A number would be taken for seconds since 1970, or for milliseconds, by its size."""
+    if not isinstance(value, str):
+        raise ValueError("a date and time as RFC 3339 has it, like 2026-01-01T08:00:00+01:00")
+    return value
+
+
 class StartBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    time: Moment = Field(description="When the sensor was started, with its offset from UTC.")
+    time: Annotated[AwareDatetime, BeforeValidator(_text)] = Field(
+        description="When the sensor was started, with its offset from UTC."
+    )
 
 
 class SourcesAnswer(BaseModel):
@@ -69,8 +79,8 @@ async def change_sources(uses: Uses, subject_id: Subject, body: PolicyBody) -> S
 @access("key", scope="write", whose="path", raises=(RejectedError, UnavailableError))
 async def start_sensor(uses: Uses, subject_id: Subject, body: StartBody) -> StartAnswer:
     """Tell that a sensor was started: readings of two hours after it are flagged, and a jump there is no fast fall."""
-    if body.time.tzinfo is None or not 1970 <= body.time.year <= 9998:
-        raise RejectedError("the time needs its offset from UTC, like 2026-01-01T08:00:00+01:00")
+    if not FIRST_YEAR <= body.time.year <= LAST_YEAR:
+        raise RejectedError(f"a sensor starts in the years from {FIRST_YEAR} to {LAST_YEAR}: check the clock")
     await uses.submit.sensor_starts(subject_id, [body.time])
     return StartAnswer(message="Kafka has the start; it counts for readings that come from now on")
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from schemas import topics
+from schemas import event, topics
 from schemas.topics import Topic
 from streams import topology
 
@@ -135,14 +135,36 @@ def _payload(topic: Topic, payloads: Mapping[str, str]) -> tuple[str, Node]:
 
 
 def _headers(topic: Topic) -> Node:
-    if topic is not topics.UPLOADS:
-        return {}
-    return {
-        "headers": {
-            "type": "object",
-            "properties": {
-                "timezone": {"type": "string", "default": "UTC", "description": "IANA name of the file's local time."},
-                "force": {"type": "string", "enum": ["1"], "description": "Compute again what is known."},
-            },
+    """Of what others read, and of uploads; none of them has to be there."""
+    properties: Node = {}
+    if topic is topics.UPLOADS:
+        properties |= {
+            "timezone": {"type": "string", "default": "UTC", "description": "IANA name of the file's local time."},
+            "force": {"type": "string", "enum": ["1"], "description": "Compute again what is known."},
         }
-    }
+    if topic is topics.READINGS:
+        properties |= {
+            "reset": _text("Of a message without a value: what is remembered of the subject in its key goes."),
+            "erase": _text("The same, and the subject's name with it."),
+            "sources": _text("Of a message without a value: a SourcePolicy in JSON for the subject in its key."),
+            "sensor-start": _text("The same: when a sensor was started, RFC 3339."),
+        }
+    if topic.public:
+        properties[event.TRACEPARENT] = _text("W3C Trace Context; what is made of the message carries it on.")
+    if topic.public and topic.record and topic is not topics.WEBHOOKS:  # a state, no event
+        properties |= {
+            event.SPECVERSION: {"type": "string", "enum": ["1.0"]},
+            event.ID: _text("The record's own id: with the source it tells a repeat."),
+            event.SOURCE: _text("/glucast/ and the step that made it."),
+            event.TYPE: {"type": "string", "enum": [f"glucast.{topic.record}"]},
+            event.TIME: _text("When what it was made from came, RFC 3339; of what a step made."),
+            event.CONTENT: {"type": "string", "enum": ["application/json"]},
+        }
+    if topic is topics.DEAD_LETTERS:
+        names = ("topic", "partition", "offset", "connector.name", "stage", "exception.class.name", "exception.message")
+        properties |= {f"__connect.errors.{name}": {"type": "string"} for name in names}
+    return {"headers": {"type": "object", "properties": properties}} if properties else {}
+
+
+def _text(description: str) -> Node:
+    return {"type": "string", "description": description}

@@ -14,7 +14,7 @@ from agents.core.directions import direction_of
 from schemas.alert import Alert
 from schemas.fan_chart import DISCLAIMER, FanChart
 from schemas.grid import MGDL_PER_MMOLL, PRESENT
-from schemas.reading import Reading, ReadingOutcome, Unit
+from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome, Unit
 from schemas.record import SUBJECT_PATTERN
 from streams.notify.events import TELLING, alert_holds
 
@@ -40,7 +40,7 @@ class Person:
     def read(self, outcome: ReadingOutcome, came_at: datetime.datetime) -> bool:
         """Whether an outcome brings a newer reading."""
         reading = outcome.reading
-        if reading is None or outcome.status not in _ACCEPTED:
+        if reading is None or outcome.status not in _ACCEPTED or outcome.code == OTHER_DEVICE:
             return False
         if self.readings and reading.time <= self.readings[0].time:
             return False

@@ -80,6 +80,13 @@ def test_nothing_is_called_interpolated_where_all_that_is_drawn_was_measured() -
     assert traces(figure(fan_chart(interpolated_points=[0, 50, 83])), "interpolated") == []
 
 
+def test_the_subtitle_says_the_chance_of_the_path_where_it_is_known() -> None:
+    path = dict.fromkeys(("below_54", "below_70", "above_180", "above_250"), (0.01, 0.02, 0.04, 0.4))
+    known, unknown = (figure(chart)["layout"]["title"]["text"] for chart in (fan_chart(p_path=path), fan_chart()))
+    assert "chance within the hour below 70: 40 %, above 180: 40 %" in known
+    assert "highest chance below 70: 3 %, above 180: 1 %" in unknown
+
+
 def test_the_axis_shows_the_clock_of_the_data() -> None:
     axis = figure(fan_chart())["layout"]["xaxis"]
     labels = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))

@@ -74,6 +74,8 @@ async def test_the_api_forgets_a_subject_on_its_disk_too(
             await publish(one, 97, subject)
             await forecast_of(one, subject)
             await forecast_of(two, subject)
+        named = {"preferred_device": f"{NAME}'s arm"}
+        assert (await one.put(f"/subjects/{NAME}/sources", json=named)).status_code == 200
         answer = await one.delete(f"/subjects/{NAME}")
         assert (answer.status_code, "erased" in answer.json()["message"]) == (200, True)
         kept = {each["topic"]: datetime.datetime.fromisoformat(each["until"]) for each in answer.json()["remains"]}

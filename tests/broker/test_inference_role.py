@@ -18,6 +18,7 @@ from deploy.brokers.embedded import EmbeddedBroker
 from deploy.roles import variables
 from schemas import topics
 from schemas.dead_letter import DeadLetter
+from schemas.event import TRACEPARENT
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.lanes import Lane
 from schemas.outcome import RequestOutcome
@@ -34,6 +35,7 @@ from tests.kit.requests import forecast_id_of, request_of
 from tests.kit.waiting import until_async
 
 BACKLOG = 600
+TRACE = f"00-{1:032x}-{1:016x}-01".encode()
 
 
 class Running:
@@ -74,12 +76,18 @@ async def publishing(settings: Settings) -> AsyncIterator[Callable[..., Awaitabl
     producer = AIOKafkaProducer(**producer_options(settings) | {"linger_ms": 20})
     await producer.start()
 
-    async def publish(lane: Lane, requests: Iterable[ForecastRequest | bytes], key: str = "k") -> None:
+    async def publish(
+        lane: Lane, requests: Iterable[ForecastRequest | bytes], key: str = "k", headers: dict[str, bytes] | None = None
+    ) -> None:
         sent = []
         for request in requests:
             value = request if isinstance(request, bytes) else request.to_arrow()
             of = key if isinstance(request, bytes) else request.series_key
-            sent.append(await producer.send(topics.LANE_TOPICS[lane].name, value, key=of.encode()))
+            sent.append(
+                await producer.send(
+                    topics.LANE_TOPICS[lane].name, value, key=of.encode(), headers=list((headers or {}).items())
+                )
+            )
         await asyncio.gather(*sent)
 
     try:
@@ -135,7 +143,7 @@ async def test_draws_do_not_depend_on_company_and_are_shared(settings: Settings,
     wanted = request_of(7)
     forecaster = RecordingForecaster()
     async with publishing(settings) as publish, Running(settings, tmp_path) as running:
-        await publish("live", [wanted])
+        await publish("live", [wanted], headers={TRACEPARENT: TRACE, "other": b"1"})
         await running.start(forecaster)
         await until_async(lambda: len(forecaster.drawn) == 1, "the lone request drawn")
         await publish("backfill", [request_of(number) for number in range(30)])
@@ -147,6 +155,13 @@ async def test_draws_do_not_depend_on_company_and_are_shared(settings: Settings,
         samples.setdefault(record.forecast_id, set()).add(tuple(record.samples_mgdl))
     assert len(samples) == 30
     assert all(len(different) == 1 for different in samples.values()), "one computation, one set of bits"
+    traces = {
+        Forecast.from_arrow(record.value).request_id: dict(record.headers)
+        for topic in topics.FORECASTS.values()
+        for record in await read_all(settings, topic.name)
+    }
+    assert traces.pop(wanted.request_id) == {TRACEPARENT: TRACE}
+    assert all(headers == {} for headers in traces.values()), "nobody else is in its trace"
     assert running.fatal == []
 
 

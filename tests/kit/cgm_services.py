@@ -120,6 +120,9 @@ class LibreService(Service):
     step: str | None = None
     patients: Sequence[str] = (PATIENT,)
     token = "t1"
+    region: str | None = None
+    """Where the account lives, if that is elsewhere."""
+    sign_ins = 0
 
     def routes(self) -> list[Route]:
         return [
@@ -132,9 +135,12 @@ class LibreService(Service):
         if refusal := self.refusal(request):
             return refusal
         body = await request.json()
+        self.sign_ins += 1
         assert request.headers["product"] == "llu.android"
         if (body["email"], body["password"]) != (USER, PASSWORD):
             return JSONResponse({"status": 2, "error": {"message": "notAuthenticated"}})
+        if self.region is not None:
+            return JSONResponse({"status": 0, "data": {"redirect": True, "region": self.region}})
         if self.step is not None:
             return JSONResponse({"status": 4, "data": {"step": {"type": self.step}}})
         messages = {"messages": {"unread": 0}, "notifications": {"unresolved": 0}, "invitations": []}

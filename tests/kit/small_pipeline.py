@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from agents.core import fingerprint
 from agents.memory import MemoryTables
 from schemas import topics
+from schemas.event import traced
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.outcome import RequestOutcome
 from schemas.tables import ALERTS_TABLE, DAYS_TABLE, FAN_CHART_TABLES, SCORES_TABLE, SOURCES_TABLE
@@ -106,7 +107,8 @@ class SmallPipeline:
             await producer.send_and_wait(topics.REQUEST_OUTCOMES.name, outcome.to_json(), key=key)
             return
         lane = next(lane for lane, topic in topics.LANE_TOPICS.items() if topic.name == record.topic)
-        await producer.send_and_wait(topics.FORECASTS[lane].name, forecast_of(asked).to_arrow(), key=key)
+        trace = list(traced(dict(record.headers)).items())
+        await producer.send_and_wait(topics.FORECASTS[lane].name, forecast_of(asked).to_arrow(), key=key, headers=trace)
 
 
 def forecast_of(asked: ForecastRequest) -> Forecast:

@@ -194,6 +194,31 @@ async def test_librelinkup_signs_in_again_and_says_what_its_user_has_to_do(
         assert words in said
 
 
+async def test_librelinkup_goes_where_the_account_lives_and_stays_there(tmp_path: Path) -> None:
+    there = Bridged("librelinkup", tmp_path)
+    american, european = LibreService(MEASURED), there.service
+    assert isinstance(european, LibreService)
+    american.region = "EU"
+    services = {"us": american, "eu": european}
+    mounts = {
+        f"https://api-{region}.libreview.io": httpx.ASGITransport(service.app) for region, service in services.items()
+    }
+    async with httpx.AsyncClient(mounts=mounts) as client:
+        pull = there.pull(client, url=None)
+        assert await pull.once() == bridge.EVERY_SECONDS
+        assert there.values == [value for _, value in MEASURED]
+        european.token = "t2"
+        european.measured.append((MEASURED[-1][0] + STEP, 150))
+        assert await pull.once() == bridge.SOONEST_AGAIN_SECONDS, "the session is over"
+        assert await pull.once() == bridge.EVERY_SECONDS
+        assert (there.values[-1], american.sign_ins, european.sign_ins) == (150, 1, 2)
+        european.region = "us"
+        assert await there.pull(client, url=None).once() == bridge.REFUSED_SECONDS, (
+            "sent from one to the other and back"
+        )
+        assert (american.sign_ins, european.sign_ins) == (2, 3)
+
+
 @pytest.mark.parametrize("kind", ["dexcom-share", "librelinkup"])
 def test_the_small_servers_speak_as_independent_clients_expect(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(SERVICES[kind](MEASURED).app) as url, requests.Session() as session:

@@ -34,6 +34,18 @@ def test_a_large_payload_is_not_carried_in_the_letter() -> None:
     assert len(letter.to_json()) < 4096
 
 
+def test_the_headers_of_a_letter_say_what_failed_and_where() -> None:
+    said = dead_letters.headers_of(message(), "unify", Failure("failed", "x" * 9999, 3))
+    connect = {name.removeprefix("__connect.errors."): text for name, text in said.items() if name.startswith("__")}
+    assert connect == {
+        "topic": b"cgm.uploads", "partition": b"2", "offset": b"7", "connector.name": b"glucast", "stage": b"unify",
+        "exception.class.name": b"failed", "exception.message": b"x" * 2000,
+    }  # fmt: skip
+    assert said["ce_id"] == b"cgm.uploads/2/7/unify"
+    assert dead_letters.headers_of(message(), "unify", FAILURE) == dead_letters.headers_of(message(), "unify", FAILURE)
+    assert sum(len(name) + len(text) for name, text in said.items()) < ENVELOPE_BYTES // 2
+
+
 def test_a_letter_carries_the_whole_message_under_its_key() -> None:
     key, letter = letter_of(message(headers={"timezone": b"UTC"}))
     assert key == b"anna"

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from schemas import topics
+from streams.acls import PRINCIPALS
 from streams.notify_settings import NotifySettings
 from streams.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ["deploy/setup.sh", "deploy/try.sh", "deploy/test.sh", ".ci/run"]
+SCRIPTS = ["deploy/setup.sh", "deploy/try.sh", "deploy/test.sh", "deploy/secure.sh", ".ci/run"]
 
 
 COMPOSE = ROOT / "deploy/compose.yaml"
@@ -58,6 +59,48 @@ def test_compose_lets_kafka_take_the_largest_message(services: dict[str, Any]) -
     assert services["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"] > max(
         topic.max_message_bytes for topic in topics.TOPICS
     )
+
+
+class _Compose(yaml.SafeLoader):
+    """Knows the tag by which Docker Compose takes something back."""
+
+
+_Compose.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+
+
+def test_with_secured_kafka_every_role_has_a_name_and_nothing_is_open(services: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+    script = folder / "secure.sh"
+    script.write_text((ROOT / "deploy/secure.sh").read_text())
+    subprocess.run(["bash", script], check=True, capture_output=True)
+    document = yaml.load((ROOT / "deploy/compose.secured.yaml").read_text(), _Compose)  # noqa: S506
+    secured = document["services"]
+    assert set(services) <= set(secured)
+    (line,) = (folder / "secured/kafka.env").read_text().splitlines()
+    users = dict(re.findall(r'user_([a-z-]+)="([0-9a-f]{48})"', line))
+    assert set(users) == {f"glucast-{who}" for who in PRINCIPALS}
+    for name, service in secured.items():
+        if name in ("kafka", "rights", "grant"):
+            continue
+        environment = dict(line.split("=") for line in (folder / service["env_file"]).read_text().splitlines())
+        assert users[environment["GLUCAST_SASL_USERNAME"]] == environment["GLUCAST_SASL_PASSWORD"]
+        settings = Settings(**{
+            key.removeprefix("GLUCAST_").lower(): value for key, value in (environment | service["environment"]).items()
+        })  # fmt: skip
+        assert (settings.security_protocol, settings.sasl_mechanism) == ("SASL_SSL", "PLAIN")
+    kafka = secured["kafka"]
+    assert kafka["ports"] == []
+    listeners = dict(each.split("://") for each in kafka["environment"]["KAFKA_LISTENERS"].split(","))
+    protocols = dict(
+        each.split(":") for each in kafka["environment"]["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(",")
+    )
+    for name, address in listeners.items():
+        assert address.startswith("127.0.0.1:") or protocols[name] == "SASL_SSL", name
+    assert (folder / "secured").stat().st_mode & 0o77 == 0
+    assert (folder / "secured/broker.pem").read_text().count("BEGIN") == 2
+    again = subprocess.run(["bash", script], capture_output=True, check=False)
+    assert again.returncode != 0, "what is there stays"
 
 
 def test_the_image_copies_what_it_installs() -> None:

@@ -144,14 +144,14 @@ def test_a_line_without_a_zone_is_of_no_site() -> None:
 
 def test_the_commands_make_show_renew_and_revoke(path: Path) -> None:
     use = {"GLUCAST_API_KEYS_FILE": str(path)}
-    person = ("--subject", "anna", "--timezone", "Europe/Vienna", "--expires", "2099-01-01")
+    person = ("--subject", "anna", "--timezone", "Europe/Vienna", "--expires", "2099-01-01", "--device", "left arm")
     made = glucast("keys", "add", "phone", *person, **use)
     assert (made.returncode, "not shown again" in made.stderr) == (0, True)
     token = made.stdout.strip()
     assert found(path, token) == "phone"
     shown = glucast("keys", "list", **use).stdout
     assert re.split(r"\s{2,}", shown.strip()) == [
-        "phone", "read,write", "anna", "Europe/Vienna", "until 2099-01-01T00:00+00:00",
+        "phone", "read,write", "anna", "Europe/Vienna", "until 2099-01-01T00:00+00:00", "device left arm",
     ]  # fmt: skip
     renewed = glucast("keys", "rotate", "phone", **use).stdout.strip()
     assert (found(path, token), found(path, renewed)) == (None, "phone")

@@ -284,3 +284,12 @@ def test_treatments_tell_when_a_sensor_was_started() -> None:
     assert [incoming.milliseconds(time) for time in incoming.sensor_starts(many, VIENNA)] == [
         TIME_MS + 60_000 * minute for minute in range(16, 20)
     ]
+
+
+def test_two_devices_make_no_trend() -> None:
+    now = Reading(subject_id="anna", time=NOON, glucose=160, unit="mg/dL", device="leg")
+    before = Reading(
+        subject_id="anna", time=NOON - datetime.timedelta(minutes=3), glucose=120, unit="mg/dL", device="arm"
+    )
+    assert direction_of([now, before]) == "NOT COMPUTABLE"
+    assert direction_of([now, before.model_copy(update={"device": "leg"})]) == "DoubleUp"

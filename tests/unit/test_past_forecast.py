@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from query_api.past_forecast import past_forecast
-from query_api.routers.overview import within_the_hour
 from schemas.errors import NoForecastError
 from schemas.fan_chart import PathChances
 from schemas.reading import Reading
@@ -58,6 +57,6 @@ def test_of_a_chart_that_was_made_again_the_newer_is_shown_and_before_the_first_
 
 def test_the_risk_of_an_hour_is_of_the_whole_path_where_that_is_known() -> None:
     chart = fan_chart(p_below_70=[0.1] * 11 + [0.2], p_above_180=[0.0] * 12)
-    assert within_the_hour(chart) == (0.2, 0.0)
+    assert chart.within_hour == (0.2, 0.0)
     path = PathChances(below_54=(0,) * 4, below_70=(0, 0, 0.1, 0.3), above_180=(0.4,) * 4, above_250=(0,) * 4)
-    assert within_the_hour(chart.model_copy(update={"p_path": path})) == (0.3, 0.4)
+    assert chart.model_copy(update={"p_path": path}).within_hour == (0.3, 0.4)

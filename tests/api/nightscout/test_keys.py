@@ -149,15 +149,15 @@ async def test_anna_and_eve_do_not_meet(site: Client, keys: Path, pipeline: Smal
     assert (await values(site), await values(others)) == ([118], [222])
 
 
-async def test_a_secret_that_is_guessed_a_thousand_times_is_not_found(tmp_path: Path) -> None:
+async def test_who_guesses_a_secret_is_not_heard_any_more(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     token = person_in(path, "anna")
     async with Client(create_app(Settings(api_keys_file=path), tmp_path)) as client:
         statuses = [
             (await client.get("/api/v1/experiments/test", headers={"api-secret": sha1(str(n))})).status_code
-            for n in range(1000)
+            for n in range(100)
         ]
-        assert statuses == [401] * 20 + [429] * 980
+        assert statuses == [401] * 20 + [429] * 80
         right = await client.get("/api/v1/experiments/test", params={"token": token})
         assert (right.status_code, right.json()["status"]) == (429, 429)
         assert int(right.headers["retry-after"]) > 0
