@@ -41,8 +41,7 @@ async def test_each_forecast_is_pushed_once_through_a_kill_and_none_beside_anoth
     settings: Settings, tmp_path: Path
 ) -> None:
     file = tmp_path / "webhooks"
-    place = Place({"GLUCAST_WEBHOOKS_FILE": str(file), "GLUCAST_WEBHOOK_PRIVATE_NETWORKS": NETWORK,
-                   "GLUCAST_WEBHOOK_TIMEOUT_SECONDS": "1"})  # fmt: skip
+    place = Place({"GLUCAST_WEBHOOKS_FILE": str(file), "GLUCAST_WEBHOOK_PRIVATE_NETWORKS": NETWORK})
     async with nightscout_site() as site:
         fields = {"channel": "nightscout", "subject_id": "anna", "events": ["forecast"], "secret": SECRET}
         webhook_file.add(file, endpoint("site", url=site.url, added_at=now(), **fields))
