@@ -122,6 +122,7 @@ class ReadModel:
             self._store.commit()
         except StorageError:
             self.events.discard()
+            self.deliveries.discard()
             raise
         self.events.publish()
         for key, item in told:
@@ -159,6 +160,7 @@ class ReadModel:
         """Forget everything, to be read again from the beginning."""
         self._store.wipe()
         self.events.clear()
+        self.deliveries.discard()
 
     def close(self) -> None:
         self._store.close()

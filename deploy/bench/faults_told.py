@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -115,10 +115,19 @@ class Heard:
 
 async def heard(settings: Settings, listeners: Listeners, *, forecasts: bool = True) -> Heard:
     """Compare what was told with what the topics hold now. Without `forecasts` none are expected as events."""
+    names = (READING_OUTCOMES.name, FAN_CHARTS.name, ALERTS.name, WEBHOOK_DELIVERIES.name)
+    return compared(listeners, [record for name in names for record in await read_all(settings, name)], forecasts)
+
+
+def compared(listeners: Listeners, records: Iterable[ConsumerRecord[bytes, bytes]], forecasts: bool) -> Heard:
+    """The same of these records, those of a partition in their order."""
+    of: defaultdict[str, list[ConsumerRecord[bytes, bytes]]] = defaultdict(list)
+    for record in records:
+        of[record.topic].append(record)
     began, events = listeners.began, listeners.events
     outcomes = Counter(
         ReadingOutcome.from_json(record.value).outcome_id
-        for record in await read_all(settings, READING_OUTCOMES.name)
+        for record in of[READING_OUTCOMES.name]
         if record.timestamp > 1000 * began
     )
     ids: dict[str, set[str]] = defaultdict(set)
@@ -129,14 +138,14 @@ async def heard(settings: Settings, listeners: Listeners, *, forecasts: bool = T
         if event.kind == "forecast":
             moment = datetime.datetime.fromisoformat(event.data["issue_time"])
             told.add((event.data["subject_id"], int(moment.timestamp())))
-    charts = await read_all(settings, FAN_CHARTS.name)
+    charts = of[FAN_CHARTS.name]
     expected = {place for record in charts if record.timestamp > 1000 * began and (place := _place(record))}
     received = Counter(delivery.id for delivery in listeners.deliveries)
-    ended, waiting = await _deliveries(settings)
+    ended, waiting = _deliveries(of[WEBHOOK_DELIVERIES.name])
     added_ms = 1000 * listeners.endpoint.added_at.timestamp()
     wanted = {
         found.event_id
-        for record in (*charts, *await read_all(settings, ALERTS.name))
+        for record in (*charts, *of[ALERTS.name])
         if record.timestamp >= added_ms and (found := event_of(record.topic, record.value, _came(record)))
     }
     delivered = {event_id for event_id, status in ended.items() if status == "delivered"}
@@ -167,11 +176,11 @@ def _came(record: ConsumerRecord[bytes, bytes]) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(record.timestamp / 1000, datetime.UTC)
 
 
-async def _deliveries(settings: Settings) -> tuple[Mapping[str, str], set[str]]:
+def _deliveries(records: Iterable[ConsumerRecord[bytes, bytes]]) -> tuple[Mapping[str, str], set[str]]:
     """How each delivery has ended, by its event, and what is still to be sent."""
     ended: dict[str, str] = {}
     begun: set[str] = set()
-    for record in await read_all(settings, WEBHOOK_DELIVERIES.name):
+    for record in records:
         step = webhook.Delivery.from_json(record.value)
         if step.webhook_id == NAME:
             begun.add(step.event_id)

@@ -168,17 +168,14 @@ class Meter:
 
     def memory(self) -> dict[str, float]:
         """MiB now, of each role."""
-        now = {name: sum(each.memory_info().rss for each in _family(process)) / _MIB
-               for name, process in self._roles.items()}  # fmt: skip
+        now = {name: _sum(process, lambda each: each.memory_info().rss / _MIB) for name, process in self._roles.items()}
         for name, size in now.items():
             self.most[name] = max(self.most[name], size)
         return now
 
     def processor(self) -> dict[str, float]:
         """Seconds since its start, of each role."""
-        return {
-            name: sum(sum(each.cpu_times()[:2]) for each in _family(process)) for name, process in self._roles.items()
-        }
+        return {name: _sum(process, lambda each: sum(each.cpu_times()[:2])) for name, process in self._roles.items()}
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -187,8 +184,13 @@ class Meter:
             await asyncio.sleep(SAMPLE_SECONDS)
 
 
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
+def _sum(process: psutil.Process, of: Callable[[psutil.Process], float]) -> float:
+    """Over a process and its children; one that goes meanwhile counts nothing."""
+    total = 0.0
+    for each in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += of(each)
+    return total
 
 
 @contextlib.asynccontextmanager

@@ -4,15 +4,32 @@ import * as chart from "./chart.js";
 import { byId, facts, input, say } from "./dom.js";
 import { theme, unit } from "./words.js";
 
-const state = { handle: "", asked: 0 };
+const state = { handle: "", taken: 0, asked: 0 };
 
-export function begin() {
-  input("export").addEventListener("change", take);
+/** @param {() => void} open shows this part of the page: a file may be dropped anywhere */
+export function begin(open) {
+  input("export").addEventListener("change", () => take((input("export").files || [])[0]));
   input("index").addEventListener("input", show);
+  addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    document.body.classList.add("dropping");
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) document.body.classList.remove("dropping");
+  });
+  addEventListener("drop", (event) => {
+    document.body.classList.remove("dropping");
+    const [file] = event.dataTransfer?.files || [];
+    if (!file) return;
+    event.preventDefault();
+    open();
+    take(file);
+  });
 }
 
-async function take() {
-  const file = (input("export").files || [])[0];
+/** @param {File | undefined} file */
+async function take(file) {
   if (!file) return;
   // What was asked of the file before must not come in under this one's name.
   state.asked += 1;
@@ -20,12 +37,16 @@ async function take() {
   chart.clear("file-plot");
   facts("file-facts", []);
   byId("slider-label").hidden = true;
+  byId("file-progress").hidden = false;
   say(`Reading ${file.name} …`);
+  const taken = ++state.taken;
   try {
     const bytes = new Uint8Array(await file.arrayBuffer());
     const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
     const answer = await send("POST", "/process_unified", { csv_base64: base64(bytes), timezone });
+    if (taken !== state.taken) return; // another file was given meanwhile
     state.handle = answer.handle;
+    say(`Forecasting ${file.name} …`);
     Object.assign(input("index"), { min: String(1 - answer.total_samples), value: "0" });
     byId("slider-label").hidden = false;
     facts("file-facts", [
@@ -34,7 +55,9 @@ async function take() {
     ]);
     await show();
   } catch (error) {
-    if (error instanceof Problem) say(error.message);
+    if (taken === state.taken && error instanceof Problem) say(error.message);
+  } finally {
+    if (taken === state.taken) byId("file-progress").hidden = true;
   }
 }
 

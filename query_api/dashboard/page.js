@@ -169,7 +169,8 @@ function tabKeys() {
 
 restoreKey();
 restoreUnit();
-for (const part of [history, alerts, scores, file, save]) part.begin();
+for (const part of [history, alerts, scores, save]) part.begin();
+file.begin(() => show("file"));
 people.begin(choose);
 tabKeys();
 byId("key").addEventListener("change", () => { keepKey(); location.reload(); });

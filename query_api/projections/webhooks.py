@@ -1,9 +1,11 @@
 """Webhooks and the latest deliveries to each, without what was sent.
 
-w/<webhook>                                       a `Webhook`
-v/<webhook>/<queued: ms, 15 digits>/<delivery id>   the last step of a `Delivery`
+x/<webhook>                                         a `Webhook`
+y/<webhook>/<queued: ms, 15 digits>/<delivery id>   the last step of a `Delivery`
 """
 
+import bisect
+import itertools
 from collections.abc import Iterator
 
 from query_api.projections.projection import Notification
@@ -45,17 +47,23 @@ class Webhooks:
 
     def deliveries(self, webhook_id: str) -> list[Delivery]:
         """The newest first."""
-        found = [Delivery.from_json(value) for _, value in self._store.scan(_prefix(webhook_id))]
-        return found[::-1]
+        prefix = _prefix(webhook_id)
+        newest = itertools.islice(self._store.scan_back(prefix, prefix + b"\xff"), KEPT)
+        return [Delivery.from_json(value) for _, value in newest]
 
 
 class Deliveries:
-    """The projection of what becomes of deliveries; `Webhooks` has the view."""
+    """The projection of what becomes of deliveries; `Webhooks` has the view.
+
+    Which rows there are is remembered: to look it up for each delivery would be to pass all that were ever deleted,
+    until RocksDB has tidied them away.
+    """
 
     topic: Topic = topics.WEBHOOK_DELIVERIES
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._rows: dict[str, list[bytes]] = {}
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         delivery = Delivery.from_json(value)
@@ -65,14 +73,29 @@ class Deliveries:
         known = self._store.get(row)
         if known is not None and delivery.status in WAITING and Delivery.from_json(known).status not in WAITING:
             return  # what has ended does not begin again, whatever a process that was cut off adds
-        kept = {each for each, _ in self._store.scan(prefix)} | {row, *self._store.staged(prefix)}
-        for old in sorted(kept)[:-KEPT]:
-            self._store.stage(old, None)
         if delivery.reason == FORGOTTEN:  # it comes behind what made the table forget the subject
             self._store.stage(row, None)
-        elif row in sorted(kept)[-KEPT:]:
+        elif known is not None or self._has_room(delivery.webhook_id, row):
             self._store.stage(row, delivery.model_copy(update={"body": None}).to_json())
         yield from ()
+
+    def _has_room(self, webhook_id: str, row: bytes) -> bool:
+        """Whether a new row is among the newest; what is not among them any more goes."""
+        if webhook_id not in self._rows:
+            prefix = _prefix(webhook_id)
+            found = {*(each for each, _ in self._store.scan(prefix)), *self._store.staged(prefix)}
+            self._rows[webhook_id] = sorted(found)
+        rows = self._rows[webhook_id]
+        if row not in rows:
+            bisect.insort(rows, row)
+        for old in rows[:-KEPT]:
+            self._store.stage(old, None)
+        del rows[:-KEPT]
+        return row in rows
+
+    def discard(self) -> None:
+        """The table is not as it was left: what was staged could not be written, or everything has gone."""
+        self._rows.clear()
 
     def forget(self, subject_id: str, up_to_ms: int) -> None:
         """Stage the end of what is held of deliveries about a subject that were queued up to a Unix time."""
@@ -83,6 +106,7 @@ class Deliveries:
             delivery = Delivery.from_json(value)
             if delivery.subject_id == subject_id and delivery.queued_at.timestamp() * 1000 <= up_to_ms:
                 self._store.stage(row, None)
+                self._rows.clear()
 
 
 def _row(webhook_id: str) -> bytes:

@@ -7,7 +7,8 @@ cannot come again after the delivery was made.
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from agents.core.fingerprint import delivery_id
 from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
@@ -52,6 +53,8 @@ class Outbox:
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: dict[str, dict[str, Waiting]] = {}
+        self._of: defaultdict[str, dict[str, Waiting]] = defaultdict(dict)
+        """The same by what they are about: an event ends few of them, of however many that wait for who hangs."""
         self._known: dict[str, tuple[datetime.datetime, int]] = {}
         self._newest: dict[str, tuple[datetime.datetime, int]] = {}
         """Until when the newest forecast of each subject holds, and its partition."""
@@ -71,14 +74,12 @@ class Outbox:
             if group_of(delivery.event_type) == "forecast":
                 self._is_outrun(delivery.subject_id, delivery.valid_until, partition)
             if delivery.status in WAITING and delivery.body is not None:
-                of_webhook = self._waiting.setdefault(delivery.webhook_id, {})
-                of_webhook[delivery.delivery_id] = Waiting(delivery, partition, _about(delivery), held=False)
+                self._put(Waiting(delivery, partition, _about(delivery), held=False))
 
     def forget(self, partition: int) -> None:
         """Another process takes this partition over."""
-        for of_webhook in self._waiting.values():
-            for key in [key for key, item in of_webhook.items() if item.partition == partition]:
-                del of_webhook[key]
+        for item in [item for item in self._all() if item.partition == partition]:
+            self._take(item)
         self._known = {key: known for key, known in self._known.items() if known[1] != partition}
         self._newest = {key: newest for key, newest in self._newest.items() if newest[1] != partition}
 
@@ -106,17 +107,15 @@ class Outbox:
                 made.append(step_of(delivery, "expired", now, reason=too_late))
                 continue
             made.append(delivery)
-            of_webhook = self._waiting.setdefault(endpoint.name, {})
-            of_webhook[key] = Waiting(delivery, partition, event.about, held=True)
-            made += self._make_room(of_webhook, now)
+            self._put(Waiting(delivery, partition, event.about, held=True))
+            made += self._make_room(self._waiting[endpoint.name], now)
         return made
 
     def _end_earlier(self, event: Event, now: datetime.datetime) -> list[Delivery]:
         def why(item: Waiting) -> str | None:
-            delivery = item.delivery
-            return why_ended(delivery.event_type, delivery.valid_until, event) if item.about == event.about else None
+            return why_ended(item.delivery.event_type, item.delivery.valid_until, event)
 
-        return self._drop(why, "expired", now)
+        return self._drop(list(self._of.get(event.about, {}).values()), why, "expired", now)
 
     def _is_outrun(self, subject_id: str, valid_until: datetime.datetime, partition: int) -> bool:
         """Whether a forecast is of an earlier time than one that came before it; else it is the newest from here on."""
@@ -130,7 +129,7 @@ class Outbox:
         if len(of_webhook) <= self._most:
             return []
         least = max(of_webhook.values(), key=lambda item: (_URGENCY[item.group], -item.delivery.queued_at.timestamp()))
-        del of_webhook[least.delivery.delivery_id]
+        self._take(least)
         return [step_of(least.delivery, "dropped", now, reason=FULL)]
 
     def release(self, made: Iterable[Delivery]) -> set[str]:
@@ -161,7 +160,7 @@ class Outbox:
         if status in WAITING:
             item.delivery = made.model_copy(update={"body": delivery.body})
         elif self.still_waits(item):
-            del self._waiting[delivery.webhook_id][delivery.delivery_id]
+            self._take(item)
         return made
 
     def expire(self, webhook_id: str, now: datetime.datetime) -> list[tuple[int, Delivery]]:
@@ -169,7 +168,7 @@ class Outbox:
         of_webhook = self._waiting.get(webhook_id, {})
         late = [item for item in of_webhook.values() if not item.held and item.delivery.valid_until <= now]
         for item in late:
-            del of_webhook[item.delivery.delivery_id]
+            self._take(item)
         return [(item.partition, step_of(item.delivery, "expired", now, reason=TOO_LATE)) for item in late]
 
     def ends_next(self, webhook_id: str) -> datetime.datetime | None:
@@ -179,24 +178,45 @@ class Outbox:
 
     def give_up(self, webhook_id: str, reason: str, now: datetime.datetime) -> list[tuple[int, Delivery]]:
         """End all deliveries to a webhook."""
-        gone = self._waiting.pop(webhook_id, {}).values()
+        gone = list(self._waiting.get(webhook_id, {}).values())
+        for item in gone:
+            self._take(item)
         return [(item.partition, step_of(item.delivery, "dropped", now, reason=reason)) for item in gone]
 
     def erase(self, subject_id: str, now: datetime.datetime) -> list[Delivery]:
         """End all deliveries about a person."""
-        return self._drop(lambda item: FORGOTTEN if item.delivery.subject_id == subject_id else None, "dropped", now)
+        about = [item for item in self._all() if item.delivery.subject_id == subject_id]
+        return self._drop(about, lambda _: FORGOTTEN, "dropped", now)
 
     def _drop(
-        self, why: Callable[[Waiting], str | None], status: DeliveryStatus, now: datetime.datetime
+        self,
+        items: Iterable[Waiting],
+        why: Callable[[Waiting], str | None],
+        status: DeliveryStatus,
+        now: datetime.datetime,
     ) -> list[Delivery]:
         made = []
-        for of_webhook in self._waiting.values():
-            for item in list(of_webhook.values()):
-                reason = why(item)
-                if reason is not None:
-                    del of_webhook[item.delivery.delivery_id]
-                    made.append(step_of(item.delivery, status, now, reason=reason))
+        for item in items:
+            reason = why(item)
+            if reason is not None:
+                self._take(item)
+                made.append(step_of(item.delivery, status, now, reason=reason))
         return made
+
+    def _all(self) -> Iterator[Waiting]:
+        return (item for of_webhook in self._waiting.values() for item in of_webhook.values())
+
+    def _put(self, item: Waiting) -> None:
+        key = item.delivery.delivery_id
+        self._waiting.setdefault(item.delivery.webhook_id, {})[key] = item
+        self._of[item.about][key] = item
+
+    def _take(self, item: Waiting) -> None:
+        key = item.delivery.delivery_id
+        del self._waiting[item.delivery.webhook_id][key]
+        del self._of[item.about][key]
+        if not self._of[item.about]:
+            del self._of[item.about]
 
     def webhooks(self) -> Sequence[str]:
         """Those for which something waits."""

@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from deploy.bench.faults_audit import read_all
+from query_api.style import DARK
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
 from schemas.score import TargetScore
@@ -142,6 +143,11 @@ async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline
     assert seen == sorted(set(seen))
     some = await client.get("/subjects/anna/forecasts", params={"from": at(5 * 97), "to": at(5 * 98)})
     assert len(some.json()["forecasts"]) == 2
+    drawn = await client.get(f"/subjects/anna/forecasts/{at(5 * 97)}/plot?theme=dark&timezone=Asia/Kolkata&unit=mmol/L")
+    assert drawn.json()["layout"]["paper_bgcolor"] == DARK.paper
+    assert "UTC+05:30" in drawn.text
+    nowhere = await client.get(f"/subjects/anna/forecasts/{at(5 * 97)}/plot?timezone=Nowhere/Else")
+    assert nowhere.status_code == 422
 
 
 async def test_a_subject_whom_a_wrong_clock_blocks_begins_anew(

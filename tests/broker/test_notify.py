@@ -92,7 +92,7 @@ async def test_who_hangs_or_fails_delays_nobody_and_a_kill_loses_nothing(setting
             to = endpoint(name, url=f"{receiver.url}/hook", subject_id="anna", added_at=now())
             webhook_file.add(file, to)
         bad.hangs = True
-        with Roles(settings.broker, tmp_path / "roles", variables(_environment(settings))) as roles:
+        with Roles(settings.broker, tmp_path / "roles", variables(environment(settings))) as roles:
             role = roles.notify(place=place)
             await asyncio.to_thread(roles.wait_until_ready)
             await publish(settings, (topics.ALERTS, raised("1")), (topics.ALERTS, b"{no alert"))
@@ -131,7 +131,7 @@ async def test_who_hangs_or_fails_delays_nobody_and_a_kill_loses_nothing(setting
     assert "Traceback" not in log
 
 
-def _environment(settings: Settings) -> dict[str, object]:
+def environment(settings: Settings) -> dict[str, object]:
     return {
         "session_timeout_seconds": settings.session_timeout_seconds, "heartbeat_seconds": settings.heartbeat_seconds,
         "rebalance_timeout_seconds": settings.rebalance_timeout_seconds,
@@ -181,7 +181,7 @@ async def test_displays_show_what_holds_and_know_when_the_process_is_gone(settin
                 "GLUCAST_MQTT_PASSWORD_FILE": str(password), "GLUCAST_MQTT_SUBJECTS": "anna",
             }
         )  # fmt: skip
-        with Roles(settings.broker, tmp_path / "roles", variables(_environment(settings))) as roles:
+        with Roles(settings.broker, tmp_path / "roles", variables(environment(settings))) as roles:
             role = roles.notify(place=place)
             await asyncio.to_thread(roles.wait_until_ready)
             async with watching(broker) as seen:

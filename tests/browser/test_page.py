@@ -61,11 +61,25 @@ async def give(tab: Window, raw: bytes) -> None:
     )
 
 
+async def drop(tab: Window, raw: bytes) -> None:
+    """Drop a file on the page, whatever it shows."""
+    await tab.evaluate("document.getElementById('show-live').click()")
+    await tab.evaluate(
+        f"""(() => {{
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([{json.dumps(raw.decode())}], "dropped.csv"));
+          const kinds = ["dragover", "drop"];
+          for (const kind of kinds) document.body.dispatchEvent(new DragEvent(kind, {{dataTransfer, bubbles: true}}));
+        }})()"""
+    )
+
+
 async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline: SmallPipeline) -> None:
     async with window(url) as tab:
         await tab.show(420, 860, "dark")
-        await give(tab, dexcom(glucose_rows(121)))
+        await drop(tab, dexcom(glucose_rows(121)))
         await tab.until(PLOTTED)
+        assert await tab.evaluate("document.getElementById('file-progress').hidden")
         assert await tab.evaluate("document.getElementById('index').min") == "-13"
         title = await tab.until("document.querySelector('#file-plot .gtitle').textContent")
         slider = "document.getElementById('index')"

@@ -54,6 +54,25 @@ def test_what_is_sent_is_not_kept(model: ReadModel) -> None:
     assert [each.body for each in model.webhooks.deliveries("home")] == [None]
 
 
+def test_a_table_that_is_built_anew_has_what_comes_again(model: ReadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "KEPT", 2)
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(8), delivery(9))
+    model.wipe()
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1), delivery(2))
+    assert [int(each.delivery_id, 16) for each in model.webhooks.deliveries("home")] == [2, 1]
+
+
+def test_what_was_deleted_is_not_passed_again_for_each_delivery(
+    model: ReadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "KEPT", 3)
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(0))
+    monkeypatch.setattr(Store, "scan", lambda *_: pytest.fail("all rows were looked through"))
+    for number in range(1, 9):
+        put(model, topics.WEBHOOK_DELIVERIES, delivery(number), delivery(number, "delivered"))
+    assert [int(each.delivery_id, 16) for each in model.webhooks.deliveries("home")] == [8, 7, 6]
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_the_newest_are_kept(model: ReadModel, monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
     monkeypatch.setattr(webhooks, "KEPT", 3)
