@@ -1,4 +1,4 @@
-"""How soon the page is usable, and how much it brings: in a Chromium of its own, on this machine.
+"""How soon the page is usable, and how often it asks: in a Chromium of its own, on this machine.
 
 Usable is when the chosen person's forecast is drawn. Counted from the navigation on, first with nothing kept and then
 as somebody's who was there before. It measures and prints.
@@ -20,7 +20,6 @@ from query_api.image import pipe_class
 from schemas.errors import UnavailableError
 from schemas.grid import PAST_POINTS, STEP
 
-PLOTLY = "plotly.min.js"
 SUBJECT = "anna"
 LEFT_BEHIND_SECONDS = 60.0
 _USABLE = """new Promise((done) => {
@@ -28,30 +27,23 @@ _USABLE = """new Promise((done) => {
     ? done(performance.now()) : requestAnimationFrame(look);
   look();
 })"""
-_BYTES = """[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-  .map((entry) => [entry.name, entry.transferSize])"""
+_REQUESTS = """performance.getEntriesByType("resource").length + 1"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Visit:
-    """One look at the page: milliseconds until it was usable, what it brought and how often it asked."""
+    """One look at the page: milliseconds until it was usable, and how often it asked."""
 
     milliseconds: float
-    plotly_bytes: int
-    other_bytes: int
     requests: int
 
 
 def lines(first: Sequence[Visit], again: Sequence[Visit]) -> Iterator[str]:
     """A table of both."""
-    yield f"{'the page':<24}{'p50 ms':>9}{'max ms':>9}{'plotly kB':>11}{'else kB':>9}{'requests':>9}"
+    yield f"{'the page':<24}{'p50 ms':>9}{'max ms':>9}{'requests':>9}"
     for name, visits in (("nothing kept", first), ("seen before", again)):
         times = sorted(each.milliseconds for each in visits)
-        last = visits[-1]
-        yield (
-            f"{name:<24}{statistics.median(times):>9.0f}{times[-1]:>9.0f}{last.plotly_bytes / 1000:>11.0f}"
-            f"{last.other_bytes / 1000:>9.0f}{last.requests:>9}"
-        )
+        yield f"{name:<24}{statistics.median(times):>9.0f}{times[-1]:>9.0f}{visits[-1].requests:>9}"
 
 
 async def measure(url: str, repeats: int) -> tuple[list[Visit], list[Visit]]:
@@ -91,9 +83,7 @@ async def _visit(tab: Any, url: str) -> Visit:
     await tab.send_command("Page.navigate", params={"url": "about:blank"})
     await tab.send_command("Page.navigate", params={"url": f"{url}/"})
     milliseconds = await _value(tab, _USABLE)
-    sizes: list[tuple[str, int]] = await _value(tab, _BYTES)
-    plotly = sum(size for name, size in sizes if PLOTLY in name)
-    return Visit(milliseconds, plotly, sum(size for _, size in sizes) - plotly, len(sizes))
+    return Visit(milliseconds, await _value(tab, _REQUESTS))
 
 
 async def _value(tab: Any, expression: str) -> Any:

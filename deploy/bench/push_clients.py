@@ -89,6 +89,7 @@ class Receiver:
         application = web.Application(client_max_size=1 << 20)
         application.router.add_post("/{path:.*}", self._take)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
+        self._ended = asyncio.Event()
         self.asked_in_vain = 0
 
     async def start(self) -> str:
@@ -98,6 +99,7 @@ class Receiver:
         return f"http://{LOOPBACK}:{self._runner.addresses[0][1]}"
 
     async def close(self) -> None:
+        self._ended.set()
         await self._runner.cleanup()
 
     async def _take(self, request: web.Request) -> web.Response:
@@ -106,7 +108,7 @@ class Receiver:
         if request.path in (self._hangs, self._fails):
             self.asked_in_vain += 1
             if request.path == self._hangs:
-                await asyncio.Event().wait()
+                await self._ended.wait()
             return web.Response(status=500)
         self._told(Delivery(now, request.path, request.headers["webhook-id"], orjson.loads(body)))
         return web.Response(status=204)

@@ -156,7 +156,7 @@ def page(
     port: Annotated[int, typer.Option(help="Port for the API of the measured run.")] = 8396,
     repeats: Annotated[int, typer.Option(min=1, max=50, help="Browsers, each of which looks twice.")] = 5,
 ) -> None:
-    """How soon the page shows a forecast in Chromium, with nothing kept and seen before, and what it brings."""
+    """How soon the page shows a forecast in Chromium, with nothing kept and seen before."""
     from deploy.bench.page import run
 
     run(broker, port, repeats, typer.echo)

@@ -90,11 +90,11 @@ def everything_until_now(told: Told, listeners: Listeners) -> Callable[[], bool]
 
 @pytest.mark.kafka
 @pytest.mark.timeout(120)
-async def test_a_kill_of_the_api_of_notify_and_of_the_broker_loses_nothing_and_tells_nothing_under_two_ids(
+def test_a_kill_of_the_api_of_notify_and_of_the_broker_loses_nothing_and_tells_nothing_under_two_ids(
     tmp_path: Path,
 ) -> None:
     with soon_forgotten(), local_kafka(tmp_path) as (broker, settings):
-        report = await _killed(broker, settings, tmp_path)
+        report = asyncio.run(_killed(broker, settings, tmp_path))
     assert report.clean, report
     assert report.streams >= 2, "the follower was cut off and came back"
     assert report.events > 50
