@@ -2,6 +2,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
 
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.wire import LOOPBACK, HeldPort
@@ -47,6 +48,17 @@ async def test_a_topic_that_the_asked_broker_does_not_know_yet_is_not_there(
         monkeypatch.setattr(admin._client, "describe_topics", half)
         found = await admin.describe(names)
     assert len(found) == len(names) - 1
+
+
+async def test_who_may_not_join_may_provision(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with provision._Admin(settings) as admin:
+
+        async def refused(_: str) -> None:
+            raise GroupAuthorizationFailedError("glucast-ingest")
+
+        monkeypatch.setattr(admin._client, "find_coordinator", refused)
+        assert await admin.has_coordinator()
+        assert not await admin.may_join("glucast-ingest")
 
 
 async def test_two_provisioners_at_once_do_not_disturb_each_other(settings: Settings) -> None:
