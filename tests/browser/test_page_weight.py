@@ -63,9 +63,10 @@ async def test_plots_have_the_colours_of_the_page_and_change_with_them(
 
         await tab.show(1280, 900, "dark")
         await tab.evaluate(
-            "window.saved = [], HTMLAnchorElement.prototype.click = function () {"
-            " fetch(this.href).then((answer) => answer.blob()).then((blob) =>"
-            " window.saved.push([this.download.split(' ')[0], blob.type, blob.size])); }, 0"
+            "(() => { window.saved = []; let made; const make = URL.createObjectURL;"
+            " URL.createObjectURL = (blob) => make.call(URL, (made = blob));"
+            " HTMLAnchorElement.prototype.click = function () {"
+            " window.saved.push([this.download.split(' ')[0], made.type, made.size]); }; })()"
         )
         for part in ("forecast", "day", "report"):
             await tab.evaluate(f"document.getElementById('save-{part}').click()")
