@@ -169,10 +169,10 @@ async def test_bytes_are_limited_and_requests_are_not(tmp_path: Path) -> None:
     strict = Settings(api_keys_file=path, rate_limit="5/minute", nightscout_rate_limit="400/minute")
     async with Client(create_app(strict, tmp_path), headers=headers) as client:
         for _ in range(50):
-            assert (await client.post("/api/v1/treatments", json=[])).status_code == 200
+            assert (await client.post("/api/v1/devicestatus", json=[])).status_code == 200
         large = b"[" + b" " * (300 << 10) + b"]"
-        assert (await client.post("/api/v1/treatments", content=large)).status_code == 200
-        refused = await client.post("/api/v1/treatments", content=large)
+        assert (await client.post("/api/v1/devicestatus", content=large)).status_code == 200
+        refused = await client.post("/api/v1/devicestatus", content=large)
         assert (refused.status_code, refused.json()["status"]) == (429, 429)
 
 
