@@ -29,7 +29,7 @@ from streams.settings import Settings
 T = TypeVar("T")
 
 BROWSER_AFTER_SECONDS = 3.0
-"""Starting it takes two seconds of a core, which the roles that start beside the API need first."""
+"""Starting it takes two to three seconds of a core, which the roles that start beside the API need first."""
 
 CONVERSIONS, CONVERSIONS_WAITING = 1, 8
 """Files that are converted at a time, and that wait for it: nobody has to show a key for that."""

@@ -17,6 +17,8 @@ from schemas.errors import MalformedRecordError
 from schemas.grid import STEP_MINUTES, STEP_SECONDS
 from schemas.reading import ReadingOutcome
 from schemas.sources import (
+    FIRST_YEAR,
+    LAST_YEAR,
     MOST_DEVICES,
     MOST_STARTS,
     POLICY,
@@ -38,22 +40,23 @@ def is_order(message: Message) -> bool:
     return not message.value and bool({POLICY, SENSOR_START} & message.headers.keys())
 
 
-def guide(work: Work, subject_id: str, window: RollingWindow) -> None:
-    """Give the window the policy that held when the message came, and the starts that were known then."""
+def guide(work: Work, subject_id: str, window: RollingWindow) -> SourceState:
+    """Give the window the policy that held when the message came, and the starts that were known then.
+
+    Returns what is known of the subject's sources, for `remember`.
+    """
     state, offset = _state(work, subject_id), work.message.offset
     held = [each.policy for each in state.policies if each.offset < offset]
     if held:
         preferred, wait = held[-1].preferred_device, held[-1].wait_minutes
         window.policy = sources.Policy(sources.source_of(preferred), -(-wait // STEP_MINUTES))
     window.sessions = [_first_slot(each.time) for each in state.starts if each.offset < offset]
+    return state
 
 
-def remember(work: Work, subject_id: str, device: str | None) -> None:
+def remember(work: Work, subject_id: str, state: SourceState, device: str | None) -> None:
     """That a device has spoken, if it is new."""
-    if not device:
-        return
-    state = _state(work, subject_id)
-    if device not in state.devices:
+    if device and device not in state.devices:
         _put(work, subject_id, state, {"devices": (*state.devices, device)[-MOST_DEVICES:]})
 
 
@@ -141,7 +144,7 @@ def _time(text: bytes) -> datetime.datetime:
         time = datetime.datetime.fromisoformat(text.decode())
     except ValueError:
         time = None
-    if time is None or time.tzinfo is None or not 1970 <= time.year <= 9998:
+    if time is None or time.tzinfo is None or not FIRST_YEAR <= time.year <= LAST_YEAR:
         raise MalformedRecordError("the start of a sensor is a time in RFC 3339 with its offset from UTC") from None
     return time
 

@@ -93,14 +93,14 @@ def build(settings: WindowSettings) -> StepFunction:
         window = RollingWindow.from_bytes(work.get(TABLE, reading.subject_id), late_slots)
         if window.must_settle(message.offset, work.committed):
             await work.settled()
-        subject_sources.guide(work, reading.subject_id, window)
+        known_sources = subject_sources.guide(work, reading.subject_id, window)
         slot, held = place(reading.time, reading.glucose_mgdl, message.offset, reading.device)
         verdict, changed = window.accept(slot, held, work.committed)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
             began_ms = subject_reset.began_ms(work, reading.subject_id)
             glucose_days.remember(work, reading.subject_id, window, slot, settings.report_days, began_ms)
-        subject_sources.remember(work, reading.subject_id, reading.device)
+        subject_sources.remember(work, reading.subject_id, known_sources, reading.device)
         subject_expiry.note(work, reading.subject_id, settings.subject_kept_days)
         outcome = ReadingOutcome(
             outcome_id=outcome_id,

@@ -9,10 +9,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from query_api.access import access
 from query_api.routers.subjects import Subject, Uses
 from schemas.errors import RejectedError, UnavailableError
-from schemas.sources import SourcePolicy, SourceState
+from schemas.sources import FIRST_YEAR, LAST_YEAR, SourcePolicy, SourceState
 
 router = APIRouter(tags=["sources"])
-FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 
 def _whole(value: object) -> object:

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from deploy.brokers.wire import LOOPBACK
+from tests.kit.listening import listening
 
 SECRET = "a secret of a site"
 
@@ -62,11 +62,5 @@ async def nightscout_site() -> AsyncIterator[Site]:
     site = Site()
     application = web.Application()
     application.router.add_route("*", "/api/v1/devicestatus.json", site.answer)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, LOOPBACK, 0).start()
-        site.url = f"http://{LOOPBACK}:{runner.addresses[0][1]}"
+    async with listening(application) as site.url:
         yield site
-    finally:
-        await runner.cleanup()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
-from deploy.brokers.wire import LOOPBACK
+from tests.kit.listening import listening
 
 NETWORK = "127.0.0.0/8"
 """What a sender has to be allowed."""
@@ -54,11 +54,5 @@ async def receiving() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", receiver.answer)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, LOOPBACK, 0).start()
-        receiver.url = f"http://{LOOPBACK}:{runner.addresses[0][1]}"
+    async with listening(application) as receiver.url:
         yield receiver
-    finally:
-        await runner.cleanup()

@@ -15,6 +15,7 @@ import orjson
 from agents.core.directions import KNOWN
 from agents.core.local_time import zone
 from schemas.record import LATEST_MS
+from schemas.sources import FIRST_YEAR, LAST_YEAR
 
 Entry = dict[str, Any]
 
@@ -79,12 +80,9 @@ def sensor_starts(documents: Iterable[Any], timezone: str) -> list[datetime.date
         told = {"date": each.get("mills", each.get("date")), "dateString": each.get("created_at"),
                 "utcOffset": each.get("utcOffset")}  # fmt: skip
         time = moment_of(told, timezone)
-        if time is not None and 1970 <= time.year <= LATEST_YEAR:
+        if time is not None and FIRST_YEAR <= time.year <= LAST_YEAR:
             found.add(time)
     return sorted(found)[-MOST_STARTS:]
-
-
-LATEST_YEAR = 9998
 
 
 def moment_of(entry: Entry, timezone: str) -> datetime.datetime | None:
