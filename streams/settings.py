@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     ssl_cafile: Path | None = Field(
         None, description="CA certificates that the brokers' certificates are checked with."
     )
+    ssl_certfile: Path | None = Field(
+        None, description="Our own certificate, by which Kafka knows the role; with its key, or with ssl_keyfile."
+    )
+    ssl_keyfile: Path | None = None
+    ssl_key_password: SecretStr | None = Field(None, description="Of a key that is encrypted.")
 
     # consumer and producer
     session_timeout_seconds: float = Field(
@@ -235,8 +240,15 @@ class Settings(BaseSettings):
             raise ValueError("maximum_wanted_duration must be at least minimum_duration_minutes")
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
             raise ValueError("security_protocol SASL_* needs sasl_username and sasl_password")
+        self._check_certificate()
         self._check_sizes()
         return self
+
+    def _check_certificate(self) -> None:
+        if self.ssl_certfile is None and (self.ssl_keyfile or self.ssl_key_password):
+            raise ValueError("ssl_keyfile and ssl_key_password belong to a certificate: ssl_certfile is missing")
+        if self.ssl_certfile is not None and not self.security_protocol.endswith("SSL"):
+            raise ValueError("ssl_certfile is of use with security_protocol SSL or SASL_SSL only")
 
     def _check_sizes(self) -> None:
         largest = max(topic.max_message_bytes for topic in TOPICS)

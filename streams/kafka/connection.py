@@ -5,6 +5,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
+from schemas.errors import ConfigurationError
 from streams.kafka import decoding, patience
 from streams.settings import Settings
 
@@ -37,8 +38,19 @@ its own 16 KiB four charts a round trip.
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Certificates are always verified, against `ssl_cafile` or the system's authorities."""
-    return ssl.create_default_context(cafile=str(settings.ssl_cafile) if settings.ssl_cafile else None)
+    """Certificates are always verified, against `ssl_cafile` or the system's authorities; ours is shown where we have one.
+
+    Raises `ConfigurationError` for a file that cannot be read, and for a key that is not the certificate's.
+    """
+    password = settings.ssl_key_password.get_secret_value() if settings.ssl_key_password else ""  # never asked for
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        files = [each for each in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile) if each is not None]
+        raise ConfigurationError(f"TLS with {', '.join(map(str, files))} cannot be set up: {error}") from None
+    return context
 
 
 def producer_options(settings: Settings) -> dict[str, Any]:

@@ -30,6 +30,11 @@ def place(kafka: SecuredKafka, user: str) -> Place:
     return Place(variables(kafka.overrides_of(user) | LIGHT))
 
 
+def certified(kafka: SecuredKafka, user: str) -> Place:
+    """Known by a certificate, not by a password."""
+    return Place(variables(kafka.certified_overrides_of(user) | LIGHT))
+
+
 def readings() -> list[dict[str, object]]:
     now = datetime.datetime.now(datetime.UTC)
     times = [now - datetime.timedelta(minutes=5 * number) for number in reversed(range(97))]
@@ -52,11 +57,12 @@ def test_every_role_works_with_the_least_rights_and_says_what_it_lacks(tmp_path:
         home = tmp_path / "roles"
         with Roles(kafka.address, home) as roles:
             api = roles.api(place=place(kafka, "glucast-query"))
-            for role in ("ingest", "inference", "calc"):
-                roles.worker(role, place=place(kafka, f"glucast-{role}"))
+            roles.worker("ingest", place=place(kafka, "glucast-ingest"))
+            for role in ("inference", "calc"):
+                roles.worker(role, place=certified(kafka, f"glucast-{role}"))
             webhook_file.add(tmp_path / "webhooks", endpoint("nobodys"))
             file = {"GLUCAST_WEBHOOKS_FILE": str(tmp_path / "webhooks")}
-            roles.notify(place=Place({**place(kafka, "glucast-notify").environment, **file}))
+            roles.notify(place=Place({**certified(kafka, "glucast-notify").environment, **file}))
             roles.wait_until_ready()
             lacking = roles.worker("calc", 7, place=place(kafka, "halfway"))
             with httpx.Client(base_url=api.url, timeout=30) as client:

@@ -43,6 +43,8 @@ def test_own_prefix_wins_over_the_alias(monkeypatch: pytest.MonkeyPatch) -> None
         ({"session_timeout_seconds": 30.0}, "must not exceed rebalance_timeout_seconds"),
         ({"minimum_duration_minutes": 1200}, "at least minimum_duration_minutes"),
         ({"security_protocol": "SASL_SSL"}, "needs sasl_username and sasl_password"),
+        ({"security_protocol": "SSL", "ssl_keyfile": "key.pem"}, "ssl_certfile is missing"),
+        ({"ssl_certfile": "certificate.pem"}, "of use with security_protocol SSL or SASL_SSL only"),
         ({"max_request_bytes": 1 << 20}, "the largest topic's message"),
         ({"max_upload_bytes": 12 << 20}, "must leave 1 MiB"),
     ],
