@@ -13,8 +13,8 @@ from agents.virtual_person.person import VirtualPerson
 from schemas.errors import ConfigurationError, UnavailableError
 from schemas.grid import STEP
 from schemas.reading import Reading
-from schemas.topics import READINGS
 from streams.kafka.connection import producer_options
+from streams.kafka.readings import send_readings
 from streams.settings import Settings
 
 PATIENTS = 10
@@ -116,11 +116,7 @@ class _Publisher:
         """Return when Kafka has confirmed all; a broker that goes away is waited for, as a device would."""
         while True:
             try:
-                sent = [
-                    await self._producer.send(READINGS.name, reading.to_json(), reading.subject_id.encode())
-                    for reading in readings
-                ]
-                await asyncio.gather(*sent)
+                await send_readings(self._producer, readings, "simulate")
                 return
             except KafkaError:
                 self._report("Kafka does not answer; trying again")

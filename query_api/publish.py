@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Mapping
 
 import structlog
@@ -13,7 +12,7 @@ from aiokafka.errors import MessageSizeTooLargeError as BrokerSizeError
 from agents.work import check_size
 from query_api import trace
 from schemas.errors import MessageTooLargeError, UnavailableError, UndeclaredEffectError
-from schemas.event import cloud_event
+from schemas.event import message_event
 from schemas.topics import Topic
 from streams import topology
 from streams.kafka.connection import producer_options
@@ -102,5 +101,4 @@ class Publisher:
 def _event(topic: Topic, key: bytes | None, value: bytes | None) -> dict[str, bytes]:
     if not topic.public or topic.record is None or value is None:
         return {}
-    digest = hashlib.sha256(b"glucast-event-v1\n" + (key or b"") + b"\n" + value).hexdigest()
-    return cloud_event(topic.record, digest, QUERY.name)
+    return message_event(topic.record, key, value, QUERY.name)

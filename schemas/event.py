@@ -8,6 +8,7 @@ to all that is made of it. None is made up here: who wants to follow a reading g
 """
 
 import datetime
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Protocol
@@ -45,6 +46,13 @@ def traced(headers: Mapping[str, bytes]) -> dict[str, bytes]:
     """Of a message's headers what is made of it carries on."""
     found = traceparent_of(headers.get(TRACEPARENT))
     return {} if found is None else {TRACEPARENT: found}
+
+
+def message_event(record: str | None, key: bytes | None, value: bytes, source: str) -> dict[str, bytes]:
+    """The headers of a record that its sender was told, not one that a step makes: its id is of key and bytes, so that
+    what is sent again says the same."""
+    digest = hashlib.sha256(b"glucast-event-v1\n" + (key or b"") + b"\n" + value).hexdigest()
+    return cloud_event(record, digest, source)
 
 
 def cloud_event(record: str | None, event_id: str, source: str, time_ms: int | None = None) -> dict[str, bytes]:

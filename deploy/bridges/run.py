@@ -1,6 +1,5 @@
 """A bridge as it runs: the people of its file, their service, and Kafka."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from deploy.bridges.nightscout import Nightscout
 from deploy.bridges.people import Kind, Person, people_of
 from deploy.bridges.source import Source, SourceError, new_client
 from schemas.reading import Reading
-from schemas.topics import READINGS
 from streams.kafka.connection import producer_options
+from streams.kafka.readings import send_readings
 from streams.kafka.whole_topics import started
 from streams.settings import Settings
 
@@ -36,7 +35,7 @@ async def bridge(settings: Settings, kind: Kind, file: Path, *, once: bool = Fal
     """
     people = people_of(file, kind)
     bookmarks = Bookmarks(settings.state_dir / "bridges" / f"{kind}.json")
-    async with new_client() as client, _published(settings) as publish:
+    async with new_client() as client, _published(settings, kind) as publish:
         pulls = [
             Pull(number, person, SOURCES[kind](person, client), bookmarks, publish)
             for number, person in enumerate(people, start=1)
@@ -48,15 +47,14 @@ async def bridge(settings: Settings, kind: Kind, file: Path, *, once: bool = Fal
 
 
 @contextlib.asynccontextmanager
-async def _published(settings: Settings) -> AsyncIterator[Publish]:
+async def _published(settings: Settings, kind: Kind) -> AsyncIterator[Publish]:
     producer = AIOKafkaProducer(**producer_options(settings))
     await started(producer, settings)
 
     async def publish(readings: Sequence[Reading]) -> None:
         """Return when Kafka has confirmed all of them. Raises `SourceError`: then all are asked for again."""
         try:
-            sent = [await producer.send(READINGS.name, each.to_json(), each.subject_id.encode()) for each in readings]
-            await asyncio.gather(*sent)
+            await send_readings(producer, readings, f"bridge/{kind}")
         except KafkaError as error:
             raise SourceError(f"Kafka does not confirm the readings ({type(error).__name__})") from None
 

@@ -48,7 +48,9 @@ def tls_context(settings: Settings) -> ssl.SSLContext:
         if settings.ssl_certfile is not None:
             context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, password)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        files = [each for each in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile) if each is not None]
+        files = [
+            each for each in (settings.ssl_cafile, settings.ssl_certfile, settings.ssl_keyfile) if each is not None
+        ]
         raise ConfigurationError(f"TLS with {', '.join(map(str, files))} cannot be set up: {error}") from None
     return context
 

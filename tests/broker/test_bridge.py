@@ -21,6 +21,9 @@ async def published(settings: Settings) -> list[Reading]:
     records = [record async for record in everything(settings, READINGS.name)]
     for record in records:
         assert record.partition == partition_of(record.key, settings.partitions)
+        told = dict(record.headers)
+        assert (told["ce_source"], told["ce_type"]) == (b"/glucast/bridge/nightscout", b"glucast.Reading")
+        assert len(told["ce_id"]) == 64
     return [Reading.from_json(record.value) for record in records]
 
 

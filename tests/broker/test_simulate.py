@@ -30,6 +30,7 @@ async def test_history_comes_at_once_then_one_reading_a_step_and_never_from_the_
     async for record in everything(settings, topics.READINGS.name):
         reading = Reading.from_json(record.value)
         assert record.key == reading.subject_id.encode()
+        assert dict(record.headers)["ce_source"] == b"/glucast/simulate"
         readings[reading.subject_id].append(reading)
     assert set(readings) == {"sim-adult-001-test", "sim-adult-002-test"}
     for of_one in readings.values():
