@@ -38,7 +38,7 @@ its own 16 KiB four charts a round trip.
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext:
-    """Certificates are always verified, against `ssl_cafile` or the system's authorities; ours is shown where we have one.
+    """Brokers' certificates are always verified, by `ssl_cafile` or the system's authorities; ours is shown, if any.
 
     Raises `ConfigurationError` for a file that cannot be read, and for a key that is not the certificate's.
     """

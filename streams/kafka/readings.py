@@ -11,7 +11,7 @@ from schemas.topics import READINGS
 
 
 async def send_readings(producer: AIOKafkaProducer, readings: Iterable[Reading], source: str) -> None:
-    """Return when Kafka has confirmed all. `source`: who measured or asked, as `ce_source`. Raises aiokafka's errors."""
+    """Return when Kafka has confirmed all. `source`: who sends them, for `ce_source`. Raises aiokafka's errors."""
     sent = []
     for reading in readings:
         key, value = reading.subject_id.encode(), reading.to_json()
