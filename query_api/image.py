@@ -38,6 +38,9 @@ CHROMIUM_FLAGS = (
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,SpareRendererForSitePerProcess",
     "--enable-features=NetworkServiceInProcess2",
     "--in-process-gpu",
+    # A page that draws without a break is never idle, and so hardly ever collects: 1.7 GB after 700 drawings without
+    # these, 0.3 GB with them, and no slower.
+    "--js-flags=--max-old-space-size=160 --max-semi-space-size=4",
 )
 _LINE = {"type": "scatter", "mode": "lines+markers", "x": [0, 1, 2], "y": [0, 1, 0], "line": {"dash": "dot"}}
 _TO_WARM_UP = {
