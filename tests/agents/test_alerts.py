@@ -89,6 +89,38 @@ async def test_snoozed_nothing_is_told_and_settings_change_what_is() -> None:
     assert await told(bench, *range(36)) == []
 
 
+async def test_a_threshold_of_ones_own_is_told_earlier_and_says_that_it_is_not_calibrated() -> None:
+    common, *_ = [each for each in await told(Workbench(), *range(24)) if each.kind == "low"]
+    bench = Workbench()
+    await command(bench, "alerts", alert_settings=AlertSettings(low=RuleChange(threshold_mgdl=85.0)))
+    own, *outcomes = [each for each in await told(bench, *range(36)) if each.kind == "low"]
+    assert own.issue_time < common.issue_time
+    assert (own.threshold_mgdl, own.calibrated, common.calibrated) == (85.0, False, True)
+    assert own.reason.startswith("P(below 85 mg/dL (4.7 mmol/L) within 30 min) is about ")
+    assert [(each.status, each.threshold_mgdl) for each in outcomes] == [("hit", 85.0)]
+
+
+async def test_another_threshold_holds_from_the_next_forecast_on() -> None:
+    """Who is below the old one and above the new one knows nothing of a low to come."""
+    bench = Workbench()
+    await command(bench, "alerts", alert_settings=AlertSettings(low=RuleChange(threshold_mgdl=100.0)))
+    before = await told(bench, *range(20))
+    await command(bench, "alerts", alert_settings=AlertSettings())
+    after = [each for each in await told(bench, *range(20, 24)) if each.kind == "low" and each.status == "raised"]
+    assert [each.threshold_mgdl for each in before if each.kind == "low"][:1] == [100.0]
+    assert [each.threshold_mgdl for each in after] == [70.0]
+
+
+async def test_a_snooze_that_is_prolonged_began_when_it_began() -> None:
+    bench = Workbench()
+    for later_ms, until_ms in ((0, 600_000), (300_000, 900_000), (1_000_000, 1_200_000)):
+        snooze = Snooze(direction="low", until_ms=BEGIN_MS + 50 * STEP_MS + until_ms)
+        await command(bench, "snooze", later_ms=later_ms, snooze=snooze)
+        state = AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"])
+        expected = 0 if later_ms < 1_000_000 else later_ms
+        assert state.snoozed_from_ms["low"] == BEGIN_MS + 50 * STEP_MS + expected
+
+
 async def test_a_reset_takes_what_was_told_and_keeps_the_settings() -> None:
     bench = Workbench()
     wanted = AlertSettings(preset="early")
@@ -138,6 +170,6 @@ def test_the_same_forecast_has_the_same_chances_whatever_is_charted_with_it() ->
     assert together[1] == fan_chart(falling(16), now)
 
 
-async def command(bench: Workbench, action: str, up_to_ms: int = 0, **fields: object) -> None:
+async def command(bench: Workbench, action: str, up_to_ms: int = 0, later_ms: int = 0, **fields: object) -> None:
     value = CacheCommand(action=action, command_id="c", up_to_ms=up_to_ms, series_key="ada", **fields)  # type: ignore[arg-type]
-    await bench.run(COMMANDS, value.to_json(), timestamp_ms=BEGIN_MS + 50 * STEP_MS)
+    await bench.run(COMMANDS, value.to_json(), timestamp_ms=BEGIN_MS + 50 * STEP_MS + later_ms)
