@@ -80,9 +80,9 @@ def recorded() -> Recording:
         for first in range(len(times) - READINGS):
             stretch = slice(first, first + READINGS)
             low = values[stretch][110:145]
-            if low[0] > 80 and any(max(low[at : at + 3]) < 68 for at in range(len(low) - 3)):
-                if slots[stretch] == list(range(slots[first], slots[first] + READINGS)):
-                    return tuple(zip(times[stretch], values[stretch], strict=True))
+            falls = low[0] > 80 and any(max(low[at : at + 3]) < 68 for at in range(len(low) - 3))
+            if falls and slots[stretch] == list(range(slots[first], slots[first] + READINGS)):
+                return tuple(zip(times[stretch], values[stretch], strict=True))
     pytest.fail("the table of recordings has no such stretch")
 
 
