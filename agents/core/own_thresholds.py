@@ -12,8 +12,10 @@ is the published chance at a fitted threshold, and never falls from a farther th
 calibrated by itself, and whoever shows it says so.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from agents.core.path_events import STEPS
@@ -30,10 +32,10 @@ def chances_below(chart: FanChart, threshold_mgdl: float, bank: Array) -> tuple[
     assert chart.p_path is not None  # noqa: S101  of live charts
     farther, nearer = THRESHOLDS_MGDL[:2]
     return _between(
-        *(copula_below(chart, each, bank) for each in (farther, threshold_mgdl, nearer)),
-        np.array(chart.p_path.below_54), np.array(chart.p_path.below_70),
-        (farther - threshold_mgdl, nearer - threshold_mgdl),
-    )  # fmt: skip
+        _Known(farther - threshold_mgdl, copula_below(chart, farther, bank), np.array(chart.p_path.below_54)),
+        _Known(nearer - threshold_mgdl, copula_below(chart, nearer, bank), np.array(chart.p_path.below_70)),
+        copula_below(chart, threshold_mgdl, bank),
+    )
 
 
 def chances_above(chart: FanChart, threshold_mgdl: float, bank: Array) -> tuple[float, ...]:
@@ -41,10 +43,10 @@ def chances_above(chart: FanChart, threshold_mgdl: float, bank: Array) -> tuple[
     assert chart.p_path is not None  # noqa: S101  of live charts
     nearer, farther = THRESHOLDS_MGDL[2:]
     return _between(
-        *(copula_above(chart, each, bank) for each in (farther, threshold_mgdl, nearer)),
-        np.array(chart.p_path.above_250), np.array(chart.p_path.above_180),
-        (threshold_mgdl - farther, threshold_mgdl - nearer),
-    )  # fmt: skip
+        _Known(threshold_mgdl - farther, copula_above(chart, farther, bank), np.array(chart.p_path.above_250)),
+        _Known(threshold_mgdl - nearer, copula_above(chart, nearer, bank), np.array(chart.p_path.above_180)),
+        copula_above(chart, threshold_mgdl, bank),
+    )
 
 
 def copula_below(chart: FanChart, threshold_mgdl: float, bank: Array) -> Array:
@@ -86,25 +88,30 @@ def _crossed(beyond: NDArray[np.bool_]) -> Array:
     return np.asarray(ever[:, np.array(STEPS) - 1].mean(axis=0), dtype=np.float64)
 
 
-def _between(
-    by_farther: Array, by_own: Array, by_nearer: Array, farther: Array, nearer: Array, beyond: tuple[float, float]
-) -> tuple[float, ...]:
-    """`by_…`: of the copula; `farther`, `nearer`: published; `beyond`: how far beyond each the own threshold lies."""
-    past_farther, past_nearer = beyond
-    if past_farther >= 0.0:
-        found = farther * _share(by_own, by_farther)
-    elif past_nearer <= 0.0:
-        found = 1.0 - (1.0 - nearer) * _share(1.0 - by_own, 1.0 - by_nearer)
+class _Known(NamedTuple):
+    """A fitted threshold: how far the own one lies beyond it (mg/dL), what the copula says of it, what is published."""
+
+    beyond: float
+    copula: Array
+    published: Array
+
+
+def _between(farther: _Known, nearer: _Known, own: Array) -> tuple[float, ...]:
+    """`own`: what the copula says of the own threshold."""
+    if farther.beyond >= 0.0:
+        found = farther.published * _share(own, farther.copula)
+    elif nearer.beyond <= 0.0:
+        found = 1.0 - (1.0 - nearer.published) * _share(1.0 - own, 1.0 - nearer.copula)
     else:
-        place = past_nearer / (past_nearer - past_farther)  # where the copula does not tell them apart
-        span = by_nearer - by_farther
-        share = np.where(span > 0.0, _share(by_own - by_farther, span), 1.0 - place)
-        found = farther + (nearer - farther) * share
+        span = nearer.copula - farther.copula
+        by_place = farther.beyond / (farther.beyond - nearer.beyond)  # where the copula does not tell them apart
+        share = np.where(span > 0.0, _share(own - farther.copula, span), by_place)
+        found = farther.published + (nearer.published - farther.published) * share
     rising = np.maximum.accumulate(np.clip(found, 0.0, 1.0))
     return tuple(np.round(rising, 4).tolist())
 
 
-def _share(part: Array, whole: ArrayLike) -> Array:
+def _share(part: Array, whole: Array) -> Array:
     """Within 0 to 1; 0 of nothing."""
-    total = np.asarray(whole, dtype=np.float64)
-    return np.clip(np.divide(part, total, out=np.zeros_like(part), where=total > 0.0), 0.0, 1.0)
+    share = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0.0)
+    return np.asarray(np.clip(share, 0.0, 1.0), dtype=np.float64)

@@ -53,7 +53,7 @@ def test_the_consumer_shows_each_served_forecast_once(tmp_path: Path, monkeypatc
         fan_chart(chart_id="3" * 64, subject_id="bert", series_key="bert"),
     ]
 
-    class Limited(confluent_kafka.Consumer):  # type: ignore[misc]
+    class Limited(confluent_kafka.Consumer):
         """Reads what is there from the beginning, and ends."""
 
         def __init__(self, where: dict[str, Any]) -> None:
