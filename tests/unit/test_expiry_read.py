@@ -10,7 +10,7 @@ from schemas.tables import DAYS_TABLE
 from schemas.topics import DAY_MS
 from streams.settings import Settings
 from streams.topology import DAYS_CHANGELOG
-from tests.kit.followed import Followed, alerts, forecast, scores
+from tests.kit.followed import Followed, alerts, forecast, reading, scores
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 WINDOW = built("window", Settings(partitions=1, subject_kept_days=30))
@@ -33,14 +33,22 @@ async def test_an_outcome_of_expiry_takes_all_rows_and_the_name_from_the_list(tm
             ),
             forecast(subject, 1), alerts(subject, 5_000_000), scores(subject, 7),
         )  # fmt: skip
-    assert followed.model.readings.subjects() == ["anna", "eve"]
+    assert followed.model.readings.subjects() == (["anna", "eve"], 0)
     assert naming(followed, b"anna")
     tick = {"key": TICK_KEY.encode(), "headers": {TICK: b"1"}, "timestamp_ms": NOW_MS + 31 * DAY_MS}
     (expired,) = of(topics.READING_OUTCOMES, await bench.run(WINDOW, None, offset=2, **tick))
     followed.apply((topics.READING_OUTCOMES.name, "anna", "anna", expired))
-    assert followed.model.readings.subjects() == ["eve"]
+    assert followed.model.readings.subjects() == (["eve"], 0)
     assert naming(followed, b"anna") == []
     assert followed.model.skipped == 0
+
+
+def test_where_not_all_find_room_those_of_the_newest_readings_are_listed(tmp_path: Path) -> None:
+    followed = Followed(tmp_path)
+    followed.apply(*(reading(f"s{number}", step) for step, number in enumerate((3, 1, 4, 0, 2))))
+    assert followed.model.readings.subjects(limit=5) == (["s0", "s1", "s2", "s3", "s4"], 0)
+    assert followed.model.readings.subjects(limit=2) == (["s2", "s0"], 3)
+    assert followed.model.readings.subjects({"s3", "s1", "nobody"}, limit=1) == (["s1"], 1)
 
 
 def naming(followed: Followed, name: bytes) -> list[bytes]:
