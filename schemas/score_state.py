@@ -42,6 +42,7 @@ _DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
 _FORECAST = struct.Struct("<BQ8sBf")  # steps before the newest, began, chart, open targets, readings
 _CHANCES = struct.Struct(f"<{len(THRESHOLDS_MGDL)}H")
 NO_CHANCE = 0xFFFF
+NO_CHANCES = (NO_CHANCE,) * len(THRESHOLDS_MGDL)
 _EVENT_SUMS = struct.Struct("<2H3I")
 _EVENT_DAY_BYTES = _EVENT_SUMS.size * len(THRESHOLDS_MGDL)
 _SHIFTS = struct.Struct(f"<{_LEVELS * len(SCORED_STEPS)}h")
@@ -142,7 +143,7 @@ class KnownForecast:
     targets: dict[int, bytes]
     readings: float = 0.0
     shifts: bytes = bytes(_SHIFTS.size)
-    chances: tuple[int, ...] = (NO_CHANCE,) * len(THRESHOLDS_MGDL)
+    chances: tuple[int, ...] = NO_CHANCES
 
 
 def packed_shifts(centi: Sequence[int]) -> bytes:

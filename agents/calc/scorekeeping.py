@@ -34,6 +34,7 @@ from schemas.score_state import (
     KEPT_STEPS,
     MOST_FORECASTS,
     NO_CHANCE,
+    NO_CHANCES,
     SCORED_STEPS,
     SETTLED_STEPS,
     SUMMED_STEPS,
@@ -119,7 +120,7 @@ def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast)
     rivals = [other for other in state.forecasts.values() if other.slot == known.slot]
     if not any(other.began_ms > known.began_ms for other in rivals):
         for other in rivals:
-            other.targets, other.chances = {}, KnownForecast.chances
+            other.targets, other.chances = {}, NO_CHANCES
         known.chances = _chances(chart)
         if known.slot == state.newest:
             measured = _measured(chart, known.slot)
@@ -144,7 +145,7 @@ def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast)
 def _chances(chart: FanChart) -> tuple[int, ...]:
     """Of what alerts go by: of crossing the thresholds that glucose is not beyond already, ten-thousandths."""
     if chart.p_path is None:
-        return KnownForecast.chances
+        return NO_CHANCES
     quarter = EVENT_STEPS // 3 - 1
     now = chart.past_mgdl[-1]
     return tuple(

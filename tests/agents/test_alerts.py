@@ -81,7 +81,7 @@ async def test_only_live_charts_of_the_served_model_alert(changes: dict[str, obj
 async def test_snoozed_nothing_is_told_and_settings_change_what_is() -> None:
     bench = Workbench()
     until = Snooze(direction="low", until_ms=BEGIN_MS + 100 * STEP_MS)
-    await command(bench, "snooze", snooze=until)
+    await command(bench, "snooze", later_ms=-50 * STEP_MS, snooze=until)
     assert await told(bench, *range(36)) == []
     bench = Workbench()
     off = RuleChange(enabled=False)
@@ -102,10 +102,11 @@ async def test_a_threshold_of_ones_own_is_told_earlier_and_says_that_it_is_not_c
 
 async def test_another_threshold_holds_from_the_next_forecast_on() -> None:
     """Who is below the old one and above the new one knows nothing of a low to come."""
-    bench = Workbench()
-    await command(bench, "alerts", alert_settings=AlertSettings(low=RuleChange(threshold_mgdl=100.0)))
+    bench, off = Workbench(), RuleChange(enabled=False)
+    wanted = AlertSettings(low=RuleChange(threshold_mgdl=100.0), urgent_low=off)
+    await command(bench, "alerts", alert_settings=wanted)
     before = await told(bench, *range(20))
-    await command(bench, "alerts", alert_settings=AlertSettings())
+    await command(bench, "alerts", alert_settings=AlertSettings(urgent_low=off))
     after = [each for each in await told(bench, *range(20, 24)) if each.kind == "low" and each.status == "raised"]
     assert [each.threshold_mgdl for each in before if each.kind == "low"][:1] == [100.0]
     assert [each.threshold_mgdl for each in after] == [70.0]
