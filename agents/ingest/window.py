@@ -78,9 +78,11 @@ def build(settings: WindowSettings) -> StepFunction:
             subject_id = _subject_of(message.value)
             if subject_id is None:
                 raise
-            if not _rerouted(work, subject_id):
-                outcome_id = fingerprint.malformed_outcome_id(subject_id, message.value or b"")
+            outcome_id = fingerprint.malformed_outcome_id(subject_id, message.value or b"")
+            if _is_at_home(work, subject_id):
                 _rejected(work, outcome_id, subject_id, (error.code, str(error)), None)
+            else:  # what is no record is not sent on, and the subject's rows are elsewhere
+                _reject(work, outcome_id, subject_id, error.code, str(error), None)
             return
         if _rerouted(work, reading.subject_id):
             return
@@ -203,11 +205,17 @@ def build(settings: WindowSettings) -> StepFunction:
 
 def _rerouted(work: Work, subject_id: str) -> bool:
     """Whether a message lay under another key or partition than its subject's, and was sent on to its own."""
-    message, key = work.message, subject_id.encode()
-    if REROUTED in message.headers or (message.key == key and work.partition_of(key) == message.partition):
+    message = work.message
+    if REROUTED in message.headers or _is_at_home(work, subject_id):
         return False
     work.send(READINGS, subject_id, message.value, {**message.headers, REROUTED: b"%d" % message.timestamp_ms})
     return True
+
+
+def _is_at_home(work: Work, subject_id: str) -> bool:
+    """Whether a message lies under its subject's key, in the partition of that."""
+    key = subject_id.encode()
+    return work.message.key == key and work.partition_of(key) == work.message.partition
 
 
 def _reject(work: Work, outcome_id: str, subject_id: str, code: str, reason: str, reading: Reading | None) -> None:
