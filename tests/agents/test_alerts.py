@@ -159,7 +159,9 @@ def test_chances_of_the_path_are_in_chart_and_row_and_both_stay_small() -> None:
     assert chart.p_path is not None
     assert list(chart.p_path.below_70) == sorted(chart.p_path.below_70)
     assert all(np.less_equal(chart.p_path.below_54, chart.p_path.below_70))
-    assert all(np.greater_equal(chart.p_path.below_70, np.array(chart.p_below_70)[2::3] - 0.5))
+    steps = (chart.p_below_54, chart.p_below_70, chart.p_above_180, chart.p_above_250)
+    for path, marginal in zip(chart.p_path.rows(), steps, strict=True):
+        assert all(path[quarter] >= max(marginal[: 3 * quarter + 3]) for quarter in range(4)), "at any time is no less"
     assert len(chart.to_json()) <= 4096
     assert len(to_row(chart)) <= 2048
     assert from_row(to_row(chart)) == chart
