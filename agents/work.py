@@ -174,10 +174,10 @@ class Work:
         trace = traced(self.message.headers) if in_trace else {}
         self.sends.append(Send(topic, key.encode(), value, trace | {**(headers or {})}, partition))
 
-    def publish(self, topic: Topic, key: str, record: PublicRecord) -> None:
+    def publish(self, topic: Topic, key: str, record: PublicRecord, in_trace: bool = True) -> None:
         """Send a record that others read, with headers that say what it is. Raises as `send` does."""
         headers = cloud_event(topic.record, record.event_id, self.step.name, self.message.timestamp_ms)
-        self.send(topic, key, record.to_json(), headers)
+        self.send(topic, key, record.to_json(), headers, in_trace=in_trace)
 
     def measure(self, metric: Metric, *labels: str, value: float = 1.0) -> None:
         """Add to a metric when the work is done. Labels are of closed sets: never a subject's name."""

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from schemas.fan_chart import DISCLAIMER
-from schemas.grid import STEP_MINUTES, STEP_SECONDS, STEPS_A_DAY
-from schemas.score_state import KEPT_DAYS, SUMMED_STEPS, ScoreState, Sums
+from schemas.grid import STEP_MINUTES, STEP_SECONDS, STEPS_A_DAY, THRESHOLDS_MGDL
+from schemas.score_state import EVENT_STEPS, KEPT_DAYS, SUMMED_STEPS, EventSums, ScoreState, Sums
 
 WINDOWS_DAYS = (1, 7, KEPT_DAYS)
 ZONES = "ABCDE"
@@ -32,9 +32,24 @@ class HorizonCard(BaseModel):
     parkes: Shares
 
 
+class EventCard(BaseModel):
+    """How what alerts go by did: P of going beyond a threshold at any time of the next minutes."""
+
+    threshold_mgdl: float = Field(description="54 and 70: below; 180 and 250: above.")
+    within_minutes: int
+    forecasts: int
+    happened: int = Field(description="Forecasts after which it happened.")
+    mean_probability: float = Field(
+        description="What they gave it on average: happened / forecasts where they are right."
+    )
+    brier: float = Field(description="Mean square of probability less what happened; lower is better.")
+    log_score: float = Field(description="Mean of -ln of what was given to what happened, nats; lower is better.")
+
+
 class WindowCard(BaseModel):
     days: int = Field(description="Days of UTC, that of the newest forecast included.")
     horizons: list[HorizonCard] = Field(description="Those with a scored target.")
+    events: list[EventCard] = Field(description="Those with a scored forecast.")
 
 
 class CalibrationCard(BaseModel):
@@ -49,7 +64,7 @@ class ModelCard(BaseModel):
     model: str = Field(description="The first 16 digits of the model's fingerprint.")
     newest_forecast_time: datetime.datetime
     scored: int = Field(description="Pairs of forecast and target that were scored since the model's first.")
-    unmeasured: int = Field(description="Pairs whose target was never measured.")
+    unmeasured: int = Field(description="Pairs whose target no forecast has shown as measured.")
     calibration: CalibrationCard
     windows: list[WindowCard]
 
@@ -72,11 +87,11 @@ def _model_card(state: ScoreState) -> ModelCard:
     today = state.newest // STEPS_A_DAY
     windows = []
     for days in WINDOWS_DAYS:
-        totals = [Sums()] * len(SUMMED_STEPS)
-        for day in state.days:
-            if today - days < day <= today:
-                totals = [total.plus(sums) for total, sums in zip(totals, state.sums_of(day), strict=True)]
-        windows.append(WindowCard(days=days, horizons=horizon_cards(totals)))
+        totals, events = [Sums()] * len(SUMMED_STEPS), [EventSums()] * len(THRESHOLDS_MGDL)
+        for day in range(today - days + 1, today + 1):
+            totals = [total.plus(sums) for total, sums in zip(totals, state.sums_of(day), strict=True)]
+            events = [total.plus(sums) for total, sums in zip(events, state.events_of(day), strict=True)]
+        windows.append(WindowCard(days=days, horizons=horizon_cards(totals), events=_event_cards(events)))
     return ModelCard(
         model=state.model.hex(),
         newest_forecast_time=datetime.datetime.fromtimestamp(state.newest * STEP_SECONDS, datetime.UTC),
@@ -90,6 +105,22 @@ def _model_card(state: ScoreState) -> ModelCard:
 def horizon_cards(totals: Sequence[Sums]) -> list[HorizonCard]:
     """By place in SUMMED_STEPS, of those with a target."""
     return [_card(step, sums) for step, sums in zip(SUMMED_STEPS, totals, strict=True) if sums.targets]
+
+
+def _event_cards(totals: Sequence[EventSums]) -> list[EventCard]:
+    return [
+        EventCard(
+            threshold_mgdl=threshold,
+            within_minutes=EVENT_STEPS * STEP_MINUTES,
+            forecasts=sums.forecasts,
+            happened=sums.happened,
+            mean_probability=round(sums.said / 10_000 / sums.forecasts, 4),
+            brier=round(sums.brier / 10_000 / sums.forecasts, 4),
+            log_score=round(sums.log_milli / 1000 / sums.forecasts, 4),
+        )
+        for threshold, sums in zip(THRESHOLDS_MGDL, totals, strict=True)
+        if sums.forecasts
+    ]
 
 
 def _card(step: int, sums: Sums) -> HorizonCard:

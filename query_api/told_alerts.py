@@ -5,7 +5,17 @@ import time
 
 from pydantic import BaseModel, Field
 
-from schemas.alert import THRESHOLD_MGDL, AlertKind, AlertState, AlertStatus, Snoozed, level_of, time_of_slot
+from schemas.alert import (
+    THRESHOLD_MGDL,
+    AlertKind,
+    AlertState,
+    AlertStatus,
+    RecentAlert,
+    Snoozed,
+    level_of,
+    threshold_of,
+    time_of_slot,
+)
 from schemas.fan_chart import DISCLAIMER
 
 
@@ -17,6 +27,9 @@ class ToldAlert(BaseModel):
     status: AlertStatus
     threshold_mgdl: float | None
     probability: float | None
+    calibrated: bool | None = Field(
+        description="Of a probability: false at a threshold of one's own, where it is not fitted to what happened."
+    )
     horizon_minutes: int | None
     glucose_mgdl: float | None
     issue_time: datetime.datetime
@@ -46,16 +59,19 @@ def alerts_answer(subject_id: str, state: AlertState) -> AlertsAnswer:
             for direction, until in state.snoozed_until_ms.items()
             if until > now_ms
         },
-        recent=[
-            ToldAlert(
-                **each.model_dump(exclude={"slot", "onset_slot", "ended_slot", "horizon_minutes"}),
-                threshold_mgdl=None if (level := level_of(each.kind)) is None else THRESHOLD_MGDL[level],
-                horizon_minutes=None if level is None else each.horizon_minutes,
-                issue_time=time_of_slot(each.slot),
-                onset_time=None if each.onset_slot is None else time_of_slot(each.onset_slot),
-                ended_time=None if each.ended_slot is None else time_of_slot(each.ended_slot),
-            )
-            for each in reversed(state.recent)
-        ],
+        recent=[_told(each) for each in reversed(state.recent)],
         last_judged=None if state.slot is None else time_of_slot(state.slot),
+    )
+
+
+def _told(alert: RecentAlert) -> ToldAlert:
+    level, threshold = level_of(alert.kind), threshold_of(alert)
+    return ToldAlert(
+        **alert.model_dump(exclude={"slot", "onset_slot", "ended_slot", "horizon_minutes", "threshold_mgdl"}),
+        threshold_mgdl=threshold,
+        calibrated=None if level is None or alert.probability is None else threshold == THRESHOLD_MGDL[level],
+        horizon_minutes=None if level is None else alert.horizon_minutes,
+        issue_time=time_of_slot(alert.slot),
+        onset_time=None if alert.onset_slot is None else time_of_slot(alert.onset_slot),
+        ended_time=None if alert.ended_slot is None else time_of_slot(alert.ended_slot),
     )

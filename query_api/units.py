@@ -1,9 +1,10 @@
-"""Fan charts as JSON answers: in the unit that is asked for, with their densities where these are asked for."""
+"""Fan charts and settings as JSON answers: in the unit that is asked for, with densities where these are asked for."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from agents.core.density_curves import DensityCurve, epistemic_curves, predictive_curves
+from schemas.alert import AlertSettings
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
 from schemas.reading import Unit
@@ -21,6 +22,14 @@ def document(chart: FanChart, unit: Unit, curves: bool) -> dict[str, Any]:
     if curves:
         found |= {"fan": _curves(predictive_curves(chart)), "epistemic_fan": _curves(epistemic_curves(chart))}
     return found if unit == "mg/dL" else _convert(found) | {"unit": unit}
+
+
+def settings_document(settings: AlertSettings, unit: Unit) -> dict[str, Any]:
+    """Likewise: the names of their fields say the unit."""
+    found: dict[str, Any] = settings.model_dump(mode="json")
+    if unit == "mmol/L":
+        found = _convert(found)
+    return found
 
 
 def _curves(curves: Sequence[DensityCurve]) -> list[dict[str, list[float]]]:

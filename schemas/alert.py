@@ -6,9 +6,10 @@ that are error codes and no glucose.
 """
 
 import datetime
-from typing import Annotated, Literal
+import itertools
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.fan_chart import DISCLAIMER
 from schemas.record import HexDigest, LongInteger, Name, Record, Time, UnixMilliseconds
@@ -22,6 +23,11 @@ Preset = Literal["quiet", "balanced", "early"]
 AlertStatus = Literal["raised", "repeated", "hit", "false", "missed", "unknown", "ended"]
 
 THRESHOLD_MGDL: dict[LevelKind, float] = {"urgent_low": 54.0, "low": 70.0, "high": 180.0, "urgent_high": 250.0}
+"""Unless somebody has thresholds of their own."""
+OWN_MGDL: dict[LevelKind, tuple[float, float]] = {
+    "urgent_low": (45.0, 70.0), "low": (55.0, 110.0), "high": (120.0, 300.0), "urgent_high": (160.0, 360.0),
+}  # fmt: skip
+"""Within which these may lie: sensors show 40 to 400, and a forecast tells little of what is near the ends."""
 DIRECTION: dict[LevelKind, Direction] = {"urgent_low": "low", "low": "low", "high": "high", "urgent_high": "high"}
 OF_DIRECTION: dict[Direction, tuple[LevelKind, LevelKind]] = {
     "low": ("urgent_low", "low"),
@@ -52,6 +58,11 @@ class Alert(Record):
     subject_id: Name
     threshold_mgdl: float | None
     probability: float | None = Field(description="Of crossing the threshold within the horizon; null for missed.")
+    calibrated: bool | None = Field(
+        default=None,
+        description="Of a probability: true at 54, 70, 180 and 250 mg/dL, where it is fitted to what happened; false "
+        "at a threshold of one's own, where it is what lies between these by the forecast's own distribution.",
+    )
     horizon_minutes: int | None
     first_crossing: tuple[float, ...] = Field(
         default=(), max_length=4, description="P that the first crossing falls into each quarter of the hour."
@@ -85,6 +96,9 @@ class RuleChange(Record):
     """What differs from the preset for one kind of alert."""
 
     enabled: bool | None = None
+    threshold_mgdl: float | None = Field(
+        default=None, ge=45.0, le=360.0, description="A threshold of one's own; null: 54, 70, 180 or 250 mg/dL."
+    )
     probability: float | None = Field(default=None, ge=0.02, le=0.98)
     horizon_minutes: Literal[15, 30, 45, 60] | None = None
     active: Band | None = None
@@ -131,6 +145,22 @@ class AlertSettings(Record):
         default=None, ge=5, le=60, description="Say it again while it holds and is not snoozed, three times at most."
     )
 
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        """Urgent ones are the farther ones, and lows below highs."""
+        for kind, (least, most) in OWN_MGDL.items():
+            if not least <= self.threshold_of(kind) <= most:
+                raise ValueError(f"the threshold of {kind} lies within {least:.0f} to {most:.0f} mg/dL")
+        for lower, higher in itertools.pairwise(THRESHOLD_MGDL):
+            if self.threshold_of(lower) >= self.threshold_of(higher):
+                raise ValueError(f"the threshold of {lower} is below that of {higher}")
+        return self
+
+    def threshold_of(self, kind: LevelKind) -> float:
+        """mg/dL."""
+        change: RuleChange = getattr(self, kind)
+        return THRESHOLD_MGDL[kind] if change.threshold_mgdl is None else change.threshold_mgdl
+
 
 class Snooze(Record):
     """No alerts of a direction, or about data, until then."""
@@ -154,6 +184,7 @@ class RecentAlert(Record):
     kind: AlertKind
     status: AlertStatus
     slot: LongInteger
+    threshold_mgdl: float | None = Field(default=None, description="Of one's own, where it was.")
     probability: float | None = None
     horizon_minutes: int = 0
     glucose_mgdl: float | None = None
@@ -171,7 +202,11 @@ class AlertState(Record):
     settings: AlertSettings = AlertSettings()
     since: LongInteger | None = Field(default=None, description="First slot that was judged.")
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
+    ruled: dict[LevelKind, LongInteger] = Field(
+        default_factory=dict, description="Last slot that was judged by other rules than those of now."
+    )
     snoozed_until_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
+    snoozed_from_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
     episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
     raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert of a level.")
     fell: LongInteger | None = Field(default=None, description="Slot of the last alert of a fast fall.")
@@ -186,6 +221,12 @@ class AlertState(Record):
 def time_of_slot(slot: int) -> datetime.datetime:
     """UTC."""
     return datetime.datetime.fromtimestamp(slot * 300, datetime.UTC)
+
+
+def threshold_of(alert: RecentAlert) -> float | None:
+    """mg/dL; None of a kind without a level."""
+    level = level_of(alert.kind)
+    return alert.threshold_mgdl if level is None or alert.threshold_mgdl is not None else THRESHOLD_MGDL[level]
 
 
 def level_of(kind: AlertKind) -> LevelKind | None:

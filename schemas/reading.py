@@ -51,6 +51,9 @@ REROUTED = "rerouted"
 OTHER_DEVICE = "other_device"
 """The code of an accepted reading that does not count, because another device is preferred and speaks."""
 
+EXPIRED = "expired"
+"""The code of an outcome ``erased`` that nobody ordered: the subject was silent for too long."""
+
 ReadingFlag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset", "erased"]
 
@@ -62,7 +65,7 @@ class ReadingOutcome(Record):
     ``no_forecast``: accepted, but `reason` says why there is none yet (warm-up, gap, later reading in the same slot).
     ``duplicate``: the same value at the same time was known. ``rejected``: not accepted, `reason` says why.
     ``reset``: no reading but the order to begin anew with this subject; `time` is when it came. ``erased``: the order
-    to erase it.
+    to erase it, or with the code ``expired`` that it was silent for so long that it is forgotten.
     """
 
     outcome_id: HexDigest = Field(description="Hash of subject, time and value: equal for a reading delivered twice.")

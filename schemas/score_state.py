@@ -1,8 +1,9 @@
 """What is remembered of a subject to score forecasts by and to recalibrate the next ones: one row a subject.
 
 A row is one byte of version and what follows, little endian: the state's head, 18 weights (float32) for each of
-SCORED_STEPS, the sums of each day, and the forecasts of the last 90 minutes with those of their targets that are not
-decided. At most 14 days and MOST_FORECASTS, so a row is never larger than LARGEST_ROW whatever comes.
+SCORED_STEPS, the sums of each day, those of what alerts go by, and the forecasts of the last 90 minutes with those of
+their targets that are not decided. At most 14 days and MOST_FORECASTS, so a row is never larger than LARGEST_ROW
+whatever comes. Rows of version 1, which know neither the latter sums nor what was shown last, are read.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.errors import MalformedRecordError
-from schemas.grid import HORIZON_STEPS, QUANTILE_LEVELS
+from schemas.grid import HORIZON_STEPS, QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 SCORED_STEPS = (1, 3, 6, 9, 12)
 """Target steps that are scored: 5, 15, 30, 45 and 60 minutes. The fan between them is recalibrated by both sides."""
@@ -26,22 +27,32 @@ KEPT_STEPS = HORIZON_STEPS + SETTLED_STEPS
 MOST_FORECASTS = 2 * KEPT_STEPS
 """With those that a corrected reading replaced: they are remembered to be the same when they are delivered again."""
 KEPT_DAYS = 14
+EVENT_STEPS = 6
+"""Of P(beyond a threshold at any time) that of the next 30 minutes is scored: what alerts go by, unless somebody has
+other rules."""
 
-VERSION = 1
+VERSION = 2
 _LEVELS = len(QUANTILE_LEVELS)
 _HEAD = struct.Struct("<B8sIIIBB")  # version, model, newest, scored, unmeasured, days, open forecasts
+_MORE = struct.Struct(f"<B{SETTLED_STEPS}H")  # days of events, what was shown last
 _WEIGHTS = struct.Struct(f"<{BINS * len(SCORED_STEPS)}f")
 _DAY = struct.Struct("<I")
 _SUMS = struct.Struct("<H6I14H")
 _DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
 _FORECAST = struct.Struct("<BQ8sBf")  # steps before the newest, began, chart, open targets, readings
+_CHANCES = struct.Struct(f"<{len(THRESHOLDS_MGDL)}H")
+NO_CHANCE = 0xFFFF
+NO_CHANCES = (NO_CHANCE,) * len(THRESHOLDS_MGDL)
+_EVENT_SUMS = struct.Struct("<2H3I")
+_EVENT_DAY_BYTES = _EVENT_SUMS.size * len(THRESHOLDS_MGDL)
 _SHIFTS = struct.Struct(f"<{_LEVELS * len(SCORED_STEPS)}h")
 _TARGET = struct.Struct(f"<{_LEVELS + 2}H")
 LARGEST_ROW = (
     _HEAD.size
+    + _MORE.size
     + _WEIGHTS.size
-    + KEPT_DAYS * (_DAY.size + _DAY_BYTES)
-    + MOST_FORECASTS * (_FORECAST.size + _SHIFTS.size)
+    + KEPT_DAYS * (2 * _DAY.size + _DAY_BYTES + _EVENT_DAY_BYTES)
+    + MOST_FORECASTS * (_FORECAST.size + _CHANCES.size + _SHIFTS.size)
     + sum(step + SETTLED_STEPS for step in SCORED_STEPS) * _TARGET.size
 )
 
@@ -81,6 +92,23 @@ class Sums(NamedTuple):
         return Sums(*map(operator.add, self, other))
 
 
+class EventSums(NamedTuple):
+    """Of one day and one threshold: forecasts that spoke of crossing it, from where glucose was not beyond it."""
+
+    forecasts: int = 0
+    happened: int = 0
+    said: int = 0
+    """Probabilities, ten-thousandths."""
+    brier: int = 0
+    """Squares of probability less what happened, ten-thousandths."""
+    log_milli: int = 0
+    """Log scores, thousandths of a nat."""
+
+    def plus(self, other: "EventSums") -> "EventSums":
+        """Both together."""
+        return EventSums(*map(operator.add, self, other))
+
+
 class Target(NamedTuple):
     """What one forecast says of one target time. Quantiles in tenths of mg/dL, chances in ten-thousandths."""
 
@@ -106,7 +134,8 @@ class Target(NamedTuple):
 class KnownForecast:
     """A forecast that may be scored yet, or come again. `targets` by step: those that are open, packed.
 
-    `shifts`: as it was recalibrated when it came first, learnt from so many `readings`; all 0 if it was not.
+    `shifts`: as it was recalibrated when it came first, learnt from so many `readings`; all 0 if it was not. `chances`:
+    of crossing each threshold, ten-thousandths; NO_CHANCE of those that are not to be scored.
     """
 
     slot: int
@@ -114,6 +143,7 @@ class KnownForecast:
     targets: dict[int, bytes]
     readings: float = 0.0
     shifts: bytes = bytes(_SHIFTS.size)
+    chances: tuple[int, ...] = NO_CHANCES
 
 
 def packed_shifts(centi: Sequence[int]) -> bytes:
@@ -131,7 +161,9 @@ class ScoreState:
     """Of one subject. `newest`: the newest slot that a forecast was issued at; `model`: 8 bytes of its fingerprint.
 
     `weights`: 18 bins for each of SCORED_STEPS, decayed up to `newest`; `days`: sums by day since 1970 (UTC),
-    packed; `forecasts`: by the first 8 bytes of their chart's id, in the order in which they came.
+    packed; `events`: the same of what alerts go by; `forecasts`: by the first 8 bytes of their chart's id, in the order
+    in which they came; `shown`: what the newest forecast shows of the last SETTLED_STEPS slots up to its own, in
+    hundredths of mg/dL, 0 of what is not measured: a gap may hide it from the next.
     """
 
     model: bytes = bytes(8)
@@ -141,6 +173,8 @@ class ScoreState:
     weights: tuple[float, ...] = (0.0,) * (BINS * len(SCORED_STEPS))
     days: dict[int, bytes] = dataclasses.field(default_factory=dict)
     forecasts: dict[bytes, KnownForecast] = dataclasses.field(default_factory=dict)
+    events: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    shown: tuple[int, ...] = (0,) * SETTLED_STEPS
 
     @property
     def readings(self) -> float:
@@ -156,19 +190,31 @@ class ScoreState:
         """Inverse of `sums_of`."""
         self.days[day] = b"".join([_SUMS.pack(*each) for each in sums])
 
+    def events_of(self, day: int) -> list[EventSums]:
+        """Of a day, by place in THRESHOLDS_MGDL."""
+        packed = self.events.get(day, bytes(_EVENT_DAY_BYTES))
+        return [EventSums(*numbers) for numbers in _EVENT_SUMS.iter_unpack(packed)]
+
+    def set_events(self, day: int, sums: Sequence[EventSums]) -> None:
+        """Inverse of `events_of`."""
+        self.events[day] = b"".join([_EVENT_SUMS.pack(*each) for each in sums])
+
     def to_bytes(self) -> bytes:
         """The row."""
         counts = len(self.days), len(self.forecasts)
         parts = [
             _HEAD.pack(VERSION, self.model, self.newest, self.scored, self.unmeasured, *counts),
+            _MORE.pack(len(self.events), *self.shown),
             _WEIGHTS.pack(*self.weights),
         ]
-        for day, sums in sorted(self.days.items()):
-            parts += [_DAY.pack(day), sums]
+        for summed in (self.days, self.events):
+            for day, sums in sorted(summed.items()):
+                parts += [_DAY.pack(day), sums]
         for chart, known in self.forecasts.items():
             which = sum(1 << place for place, step in enumerate(SCORED_STEPS) if step in known.targets)
             before = self.newest - known.slot
-            parts += [_FORECAST.pack(before, known.began_ms, chart, which, known.readings), known.shifts]
+            parts += [_FORECAST.pack(before, known.began_ms, chart, which, known.readings)]
+            parts += [_CHANCES.pack(*known.chances), known.shifts]
             parts += [known.targets[step] for step in SCORED_STEPS if step in known.targets]
         return b"".join(parts)
 
@@ -185,24 +231,33 @@ class ScoreState:
     @classmethod
     def _read(cls, row: bytes) -> "ScoreState":
         version, model, newest, scored, unmeasured, days, forecasts = _HEAD.unpack_from(row)
-        if version != VERSION:
+        if version not in (1, VERSION):
             raise MalformedRecordError(f"a row of scores of version {version}, this is version {VERSION}")
-        at = _HEAD.size
-        state = cls(model, newest, scored, unmeasured, _WEIGHTS.unpack_from(row, at))
+        at, event_days, shown = _HEAD.size, 0, (0,) * SETTLED_STEPS
+        if version > 1:
+            event_days, *last = _MORE.unpack_from(row, at)
+            shown, at = tuple(last), at + _MORE.size
+        state = cls(model, newest, scored, unmeasured, _WEIGHTS.unpack_from(row, at), shown=shown)
         at += _WEIGHTS.size
-        for _ in range(days):
-            (day,) = _DAY.unpack_from(row, at)
-            at += _DAY.size + _DAY_BYTES
-            state.days[day] = row[at - _DAY_BYTES : at]
+        for summed, count, size in ((state.days, days, _DAY_BYTES), (state.events, event_days, _EVENT_DAY_BYTES)):
+            for _ in range(count):
+                (day,) = _DAY.unpack_from(row, at)
+                at += _DAY.size + size
+                summed[day] = row[at - size : at]
         for _ in range(forecasts):
             before, began_ms, chart, which, readings = _FORECAST.unpack_from(row, at)
-            at += _FORECAST.size + _SHIFTS.size
-            shifts, targets = row[at - _SHIFTS.size : at], {}
+            at += _FORECAST.size
+            known = KnownForecast(newest - before, began_ms, {}, round(readings, 1))
+            if version > 1:
+                known.chances = _CHANCES.unpack_from(row, at)
+                at += _CHANCES.size
+            at += _SHIFTS.size
+            known.shifts = row[at - _SHIFTS.size : at]
             for place, step in enumerate(SCORED_STEPS):
                 if which >> place & 1:
                     at += _TARGET.size
-                    targets[step] = row[at - _TARGET.size : at]
-            state.forecasts[chart] = KnownForecast(newest - before, began_ms, targets, round(readings, 1), shifts)
+                    known.targets[step] = row[at - _TARGET.size : at]
+            state.forecasts[chart] = known
         if at != len(row):
             raise MalformedRecordError("not a row of the table of scores: it is cut off, or something follows it")
         return state

@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         30,
         ge=1,
         le=3650,
-        description="Who sends no reading for so long is forgotten: window, forecasts, scores, alerts.",
+        description="Who is not heard of for so long is forgotten in all tables: no reading, no settings of alerts.",
     )
     recalibrate: bool = Field(
         True, description="Fit a person's fan to where their own truths fell. Off: the model's calibration alone."

@@ -7,6 +7,7 @@ its samples arrive; a simulated one has a clock of its own and is of now when it
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.calc.alert_rows import alerts_of, keep
@@ -20,7 +21,9 @@ from schemas.alert import (
     AlertState,
     LevelKind,
     RecentAlert,
+    Snooze,
     level_of,
+    threshold_of,
     time_of_slot,
 )
 from schemas.command import CacheCommand
@@ -38,14 +41,17 @@ _PRESENT_MS = int(PRESENT.total_seconds() * 1000)
 _AHEAD_MS = CLOCKS_DIFFER_MS + STEP_SECONDS * 500  # a last point lies on the grid
 
 
-def consider(work: Work, chart: FanChart) -> None:
-    """Raise, repeat or decide alerts by this chart, and keep what is known of its subject."""
+def consider(work: Work, chart: FanChart, base: FanChart) -> None:
+    """Raise, repeat or decide alerts by this chart, and keep what is known of its subject.
+
+    `base` is the chart before its fan was fitted to the subject: what happens is told by that.
+    """
     if chart.kind != "live" or not chart.model_serves or chart.p_path is None:
         return
     from agents.core import alert_policy  # numpy: loaded with the step, which has it
 
     before = alerts_of(work, chart.series_key)
-    seen = _seen(chart, work.message.timestamp_ms)
+    seen = _seen(chart, work.message.timestamp_ms, _chances(base, before.settings))
     state, told = alert_policy.judge(before, seen)
     if state is before:
         return
@@ -64,11 +70,34 @@ def change(work: Work, command: CacheCommand) -> None:
     if not state.recent and state.slot is None:  # else it began with the forecasts that were judged
         state = state.model_copy(update={"began_ms": max(0, work.message.timestamp_ms)})
     if command.snooze is not None and command.action == "snooze":
-        until = state.snoozed_until_ms | {command.snooze.direction: command.snooze.until_ms}
-        state = state.model_copy(update={"snoozed_until_ms": until})
+        state = _snoozed(state, command.snooze, max(0, work.message.timestamp_ms))
     else:
-        state = state.model_copy(update={"settings": command.alert_settings or AlertSettings()})
+        state = _ruled(state, command.alert_settings or AlertSettings())
     work.put(ALERTS_TABLE, command.series_key, state.to_row())
+
+
+def _snoozed(state: AlertState, snooze: Snooze, now_ms: int) -> AlertState:
+    """One that is prolonged, or ended, began when it began."""
+    direction, until = snooze.direction, state.snoozed_until_ms
+    holds = until.get(direction, 0) > now_ms
+    begins = state.snoozed_from_ms if holds else state.snoozed_from_ms | {direction: now_ms}
+    ends = until | {direction: snooze.until_ms}
+    return state.model_copy(update={"snoozed_until_ms": ends, "snoozed_from_ms": begins})
+
+
+def _ruled(state: AlertState, settings: AlertSettings) -> AlertState:
+    """From now on by these settings: of a threshold that is another, nothing is known yet."""
+    before = state.settings
+    beyond, episodes, ruled = dict(state.beyond), dict(state.episodes), dict(state.ruled)
+    for kind in THRESHOLD_MGDL:
+        if settings.threshold_of(kind) != before.threshold_of(kind):
+            beyond.pop(kind, None)
+            episodes.pop(kind, None)
+        if state.slot is not None and (
+            settings.preset != before.preset or getattr(settings, kind) != getattr(before, kind)
+        ):
+            ruled[kind] = state.slot
+    return state.model_copy(update={"settings": settings, "beyond": beyond, "episodes": episodes, "ruled": ruled})
 
 
 def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:
@@ -79,14 +108,30 @@ def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:
     state = alerts_of(work, subject_id)
     if not (state.recent or state.slot is not None) or not is_covered(work, up_to_ms, state.began_ms):
         return
-    kept = AlertState(settings=state.settings, snoozed_until_ms=state.snoozed_until_ms)
+    kept = AlertState(
+        settings=state.settings, snoozed_until_ms=state.snoozed_until_ms, snoozed_from_ms=state.snoozed_from_ms
+    )
     if kept == AlertState():
         work.delete(ALERTS_TABLE, subject_id)
     else:
         work.put(ALERTS_TABLE, subject_id, kept.model_copy(update={"began_ms": up_to_ms}).to_row())
 
 
-def _seen(chart: FanChart, now_ms: int) -> Seen:
+def _chances(base: FanChart, settings: AlertSettings) -> dict[LevelKind, tuple[float, ...]]:
+    """P of crossing each threshold of the settings within 15, 30, 45 and 60 minutes."""
+    assert base.p_path is not None  # noqa: S101  looked at before
+    chances = dict(zip(THRESHOLD_MGDL, base.p_path.rows(), strict=True))
+    for kind, common in THRESHOLD_MGDL.items():
+        if (threshold := settings.threshold_of(kind)) != common:
+            from agents.core.own_thresholds import chances_above, chances_below
+            from agents.core.path_events import path_events
+
+            of_own = chances_below if DIRECTION[kind] == "low" else chances_above
+            chances[kind] = of_own(base, threshold, path_events().bank)
+    return chances
+
+
+def _seen(chart: FanChart, now_ms: int, chances: Mapping[LevelKind, Sequence[float]]) -> Seen:
     import numpy as np
 
     from agents.core.alert_policy import Seen
@@ -95,7 +140,6 @@ def _seen(chart: FanChart, now_ms: int) -> Seen:
     measured = np.ones(PAST_POINTS, dtype=bool)
     measured[[place for place in chart.interpolated_points if place < PAST_POINTS]] = False
     age_ms = now_ms - int(chart.issue_time.timestamp() * 1000)
-    assert chart.p_path is not None  # noqa: S101  looked at before
     return Seen(
         subject_id=chart.series_key,
         slot=slot_of(chart.issue_time),
@@ -105,7 +149,7 @@ def _seen(chart: FanChart, now_ms: int) -> Seen:
         past_mgdl=np.array(chart.past_mgdl),
         measured=measured,
         one_sensor=all(place < PAST_POINTS - QUARTER_STEPS for place in chart.changed_points),
-        chances=dict(zip(THRESHOLD_MGDL, chart.p_path.rows(), strict=True)),
+        chances=chances,
     )
 
 
@@ -114,7 +158,7 @@ def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
     onset = None if told.onset_slot is None else time_of_slot(told.onset_slot).astimezone(chart.issue_time.tzinfo)
     ended = None if told.ended_slot is None else time_of_slot(told.ended_slot).astimezone(chart.issue_time.tzinfo)
     own: dict[str, Any] = {"forecast_id": chart.forecast_id, "chart_id": chart.chart_id}
-    level = level_of(told.kind)
+    level, threshold = level_of(told.kind), threshold_of(told)
     if level is not None and told.status in ("raised", "repeated"):
         path = seen.chances[level]
         parts = [path[0], *(late - early for early, late in itertools.pairwise(path))]
@@ -123,7 +167,8 @@ def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
         own = {}
     return Alert(
         alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=chart.series_key,
-        threshold_mgdl=None if level is None else THRESHOLD_MGDL[level], probability=told.probability,
+        threshold_mgdl=threshold, probability=told.probability,
+        calibrated=None if level is None or told.probability is None else threshold == THRESHOLD_MGDL[level],
         horizon_minutes=None if level is None else told.horizon_minutes, glucose_mgdl=told.glucose_mgdl,
         issue_time=issue, onset_time=onset, lead_minutes=told.lead_minutes,
         rate_mgdl_per_minute=told.rate_mgdl_per_minute, ended_time=ended, reason=_reason(told, level, chart),
@@ -133,9 +178,10 @@ def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
 
 def _reason(told: RecentAlert, level: LevelKind | None, chart: FanChart) -> str:
     """In words, glucose in both units."""
-    if level is None:
+    threshold = threshold_of(told)
+    if level is None or threshold is None:
         return _of_fall(told)
-    limit = f"{'below' if DIRECTION[level] == 'low' else 'above'} {_spoken(THRESHOLD_MGDL[level])}"
+    limit = f"{'below' if DIRECTION[level] == 'low' else 'above'} {_spoken(threshold)}"
     if told.status == "missed":
         return f"glucose went {limit}, and no alert came in the hour before"
     if told.status == "hit":
@@ -146,7 +192,8 @@ def _reason(told: RecentAlert, level: LevelKind | None, chart: FanChart) -> str:
         return "no readings tell what became of the alert"
     trend = _trend(chart.past_mgdl)
     return (
-        f"P({limit} within {told.horizon_minutes} min) is {round(100 * (told.probability or 0.0))} %; "
+        f"P({limit} within {told.horizon_minutes} min) is {'' if threshold == THRESHOLD_MGDL[level] else 'about '}"
+        f"{round(100 * (told.probability or 0.0))} %; "
         f"{_spoken(told.glucose_mgdl or 0.0)} now and {trend}"
     )
 

@@ -71,11 +71,12 @@ class Calc:
         elif forecast.replay_id is not None:
             work.send(REPLAYS, chart.series_key, _replayed(forecast, forecast.replay_id, chart).to_json())
         else:
+            base = chart
             if chart.kind == "live":
                 chart = self._score(work, chart, self._recalibrate)
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.publish(FAN_CHARTS, chart.series_key, chart)
-            consider(work, chart)
+            consider(work, chart, base)
 
     def _charted(self, messages: Sequence[Message]) -> list[Charted | MalformedRecordError]:
         decoded = [_decoded(message) for message in messages]

@@ -113,7 +113,11 @@ def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _S
 def _paths(
     forecasts: Sequence[Forecast], members: Sequence[tuple[int, Array, Array]], of: _Statistics
 ) -> dict[int, PathChances]:
-    """By row, of live forecasts: what nobody alerts by is not computed."""
+    """By row, of live forecasts: what nobody alerts by is not computed.
+
+    Never less than the published chance of a single step: both stand in one record, and at any time is no less than at
+    one. On real windows that lifts one in two hundred by more than 0.02; evaluations are made without it.
+    """
     rows = [row for row, forecast in enumerate(forecasts) if forecast.kind == "live"]
     if not rows:
         return {}
@@ -123,6 +127,8 @@ def _paths(
         np.stack([members[row][1].mean(axis=0) for row in rows]),
         np.stack([members[row][2] for row in rows]),
     )
+    steps = np.array([[*of.below[row], *of.above[row]] for row in rows])  # by threshold, as the chances of the path
+    chances = np.maximum(chances, np.maximum.accumulate(steps, axis=2)[:, :, 2::3])
     names = tuple(PathChances.model_fields)
     return {
         row: PathChances(**dict(zip(names, chance, strict=True)))

@@ -3,12 +3,13 @@
 A live forecast brings the truth of those before it: its 96 points of the past are what the model saw, on its grid and
 after its rejections. A target is decided by the first forecast issued SETTLED_STEPS or more after it, so once, and
 readings that come late, twice or corrected within that time count the same in any order. What is not measured in that
-forecast ends as unmeasured. Of several forecasts for one time the last counts.
+forecast ends as unmeasured; what lies before its past, behind a gap of the sensor, is as the last forecast before the
+gap showed it. Of several forecasts for one time the last counts.
 """
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,27 @@ from numpy.typing import NDArray
 from agents.core import fan_scores, fingerprint, recalibration
 from agents.core.error_grid import clarke_zones, parkes_zones
 from schemas.fan_chart import MEDIAN, FanCalibration, FanChart
-from schemas.grid import PAST_POINTS, STEP_MINUTES, STEP_SECONDS, STEPS_A_DAY, slot_of
+from schemas.grid import (
+    CENTI,
+    PAST_POINTS,
+    STEP_MINUTES,
+    STEP_SECONDS,
+    STEPS_A_DAY,
+    THRESHOLDS_MGDL,
+    slot_of,
+)
 from schemas.score import HorizonScore, TargetScore
 from schemas.score_state import (
+    EVENT_STEPS,
     KEPT_DAYS,
     KEPT_STEPS,
     MOST_FORECASTS,
+    NO_CHANCE,
+    NO_CHANCES,
     SCORED_STEPS,
     SETTLED_STEPS,
     SUMMED_STEPS,
+    EventSums,
     KnownForecast,
     ScoreState,
     Sums,
@@ -107,7 +120,12 @@ def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast)
     rivals = [other for other in state.forecasts.values() if other.slot == known.slot]
     if not any(other.began_ms > known.began_ms for other in rivals):
         for other in rivals:
-            other.targets = {}
+            other.targets, other.chances = {}, NO_CHANCES
+        known.chances = _chances(chart)
+        if known.slot == state.newest:
+            measured = _measured(chart, known.slot)
+            last = range(known.slot - SETTLED_STEPS + 1, known.slot + 1)
+            state.shown = tuple(round(measured.get(slot, 0.0) * CENTI) for slot in last)
         steps = [step for step in SCORED_STEPS if known.slot + step > state.newest - SETTLED_STEPS]
         levels = [quantiles for _, quantiles in chart.levels()]
         known.targets = {
@@ -124,6 +142,24 @@ def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast)
         del state.forecasts[next(replaced)]  # at most KEPT_STEPS forecasts have targets, one a slot
 
 
+def _chances(chart: FanChart) -> tuple[int, ...]:
+    """Of what alerts go by: of crossing the thresholds that glucose is not beyond already, ten-thousandths."""
+    if chart.p_path is None:
+        return NO_CHANCES
+    quarter = EVENT_STEPS // 3 - 1
+    now = chart.past_mgdl[-1]
+    return tuple(
+        NO_CHANCE if _is_beyond(place, now) else round(row[quarter] * _TEN_THOUSAND)
+        for place, row in enumerate(chart.p_path.rows())
+    )
+
+
+def _is_beyond(place: int, glucose_mgdl: float) -> bool:
+    """By place in THRESHOLDS_MGDL."""
+    threshold = THRESHOLDS_MGDL[place]
+    return glucose_mgdl < threshold if threshold <= LOW_MGDL else glucose_mgdl > threshold
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Decision:
     """One open target that is decided now."""
@@ -138,14 +174,18 @@ class _Decision:
 def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]:
     """Let time pass up to a slot and decide what is due by then. One record a target time that was measured."""
     weights = recalibration.decayed(np.reshape(state.weights, _SHAPE), min(slot - state.newest, 1 << 16))
+    first = slot - PAST_POINTS + 1
+    behind = {state.newest - ago: centi / CENTI for ago, centi in enumerate(reversed(state.shown)) if centi}
+    truths = {at: value for at, value in behind.items() if at < first} | _measured(chart, slot)
     state.newest = slot
     due = [_Decision(known.slot + step, step, name, known, Target.from_bytes(target))
            for name, known in state.forecasts.items() for step, target in known.targets.items()
            if known.slot + step <= slot - SETTLED_STEPS]  # fmt: skip
     for each in due:
         del each.known.targets[each.step]
+    over = [known for known in state.forecasts.values() if known.slot <= slot - KEPT_STEPS]
+    _sum_up_events(state, [known for known in over if known.slot + 1 >= first], truths)
     state.forecasts = {name: known for name, known in state.forecasts.items() if known.slot > slot - KEPT_STEPS}
-    truths = _measured(chart, slot)
     met = sorted((each for each in due if each.slot in truths), key=lambda each: (each.slot, each.step))
     state.unmeasured += len(due) - len(met)
     records = []
@@ -157,6 +197,7 @@ def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]
         records = list(_records(chart, met, truth, scores))
     first_day = slot // STEPS_A_DAY - KEPT_DAYS
     state.days = {day: sums for day, sums in state.days.items() if day > first_day}
+    state.events = {day: sums for day, sums in state.events.items() if day > first_day}
     state.weights = tuple(weights.ravel().tolist())
     return records
 
@@ -212,6 +253,23 @@ def _sum_up(state: ScoreState, met: Sequence[_Decision], truth: Array, scores: S
             sums[place] = sums[place].plus(_sums_of(score, value))
     for day, sums in summed.items():
         state.set_sums(day, sums)
+
+
+def _sum_up_events(state: ScoreState, over: Sequence[KnownForecast], truths: Mapping[int, float]) -> None:
+    """Whether what each forecast said of the path has happened: at any measured point of the next EVENT_STEPS."""
+    for known in over:
+        met = [truths[slot] for slot in range(known.slot + 1, known.slot + EVENT_STEPS + 1) if slot in truths]
+        if not met or all(chance == NO_CHANCE for chance in known.chances):
+            continue
+        sums = state.events_of(known.slot // STEPS_A_DAY)
+        for place, chance in enumerate(known.chances):
+            if chance != NO_CHANCE:
+                happened = any(_is_beyond(place, value) for value in met)
+                (log_score,) = _log_score([chance], np.array([happened]))
+                square = (chance / _TEN_THOUSAND - happened) ** 2
+                new = EventSums(1, happened, chance, round(square * _TEN_THOUSAND), round(log_score * 1000))
+                sums[place] = sums[place].plus(new)
+        state.set_events(known.slot // STEPS_A_DAY, sums)
 
 
 def _sums_of(score: HorizonScore, truth: float) -> Sums:

@@ -6,13 +6,15 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
   that the alert spoke of is over;
 * nothing while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
 * alerts of one direction share one cooldown; only a more urgent one, once an episode, is not held back by it;
+* a threshold is that of the settings, and what became of an alert is judged by the threshold that it spoke of;
 * nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
 * a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter.
 
 A fast fall is an alert of its own (`agents.core.fast_fall`), judged after the levels: who is told of a low needs no
 second alert. What became of an alert of a level is read from the past that later forecasts carry. A low is three points
 (15 minutes) below the threshold, at least two of them measured; it counts where it begins within the hour after the
-alert.
+alert. It was missed where somebody could have been told throughout the hour before and was not: the rule as it is, its
+band of the day, no snooze.
 """
 
 from __future__ import annotations
@@ -33,14 +35,17 @@ from schemas.alert import (
     THRESHOLD_MGDL,
     AlertSettings,
     AlertState,
+    Direction,
     Episode,
     LevelKind,
     Preset,
     RecentAlert,
     level_of,
 )
-from schemas.grid import HORIZON_STEPS, STEP_MINUTES
+from schemas.grid import HORIZON_STEPS, STEP_MINUTES, STEP_SECONDS
 
+STEP_MS = STEP_SECONDS * 1000
+MINUTES_A_DAY = 1440
 RELEASE = 0.5
 AFTER_STEPS = 3
 SUSTAINED, MEASURED = 3, 2
@@ -81,7 +86,8 @@ alert is false 0.7 to 1.0, 1.3 to 1.7 and 2.2 to 2.9 times a day (`glucast evalu
 
 
 class Seen(NamedTuple):
-    """A forecast: past_mgdl and measured (96,), oldest first, ending at `slot`; chances: P at 15, 30, 45, 60 minutes.
+    """A forecast: past_mgdl and measured (96,), oldest first, ending at `slot`; chances: P of crossing the threshold of
+    each kind, as the settings have it, within 15, 30, 45 and 60 minutes.
 
     `now_ms`: when it arrived; `minute_of_day`: local, of the last point; `fresh`: whether it is of now; `one_sensor`:
     whether the last quarter of an hour is of one, as far as anybody told.
@@ -122,7 +128,7 @@ def judge(state: AlertState, seen: Seen) -> Judged:
         return Judged(state, ())
     beyond = dict(state.beyond)
     for kind in THRESHOLD_MGDL:
-        where = np.flatnonzero(_beyond(kind, seen.past_mgdl))
+        where = np.flatnonzero(_beyond(kind, seen.past_mgdl, state.settings.threshold_of(kind)))
         if where.size:
             beyond[kind] = max(beyond.get(kind, 0), _slot(seen, int(where[-1])))
         if kind in beyond and beyond[kind] < seen.slot - len(seen.past_mgdl):
@@ -164,7 +170,7 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             alert = RecentAlert(
                 alert_id=id_of(seen.subject_id, kind, seen.slot), kind=kind, status="raised", slot=seen.slot,
                 probability=round(float(chance), 4), horizon_minutes=rule.horizon_minutes,
-                glucose_mgdl=float(seen.past_mgdl[-1]),
+                glucose_mgdl=float(seen.past_mgdl[-1]), threshold_mgdl=_own(state.settings, kind),
             )  # fmt: skip
             episodes[kind] = Episode(alert_id=alert.alert_id, slot=seen.slot)
             last[direction] = seen.slot
@@ -187,7 +193,14 @@ def _repeat(
     return RecentAlert(
         alert_id=episode.alert_id, kind=kind, status="repeated", slot=seen.slot, probability=round(float(chance), 4),
         horizon_minutes=rule.horizon_minutes, glucose_mgdl=float(seen.past_mgdl[-1]),
+        threshold_mgdl=_own(settings, kind),
     )  # fmt: skip
+
+
+def _own(settings: AlertSettings, kind: LevelKind) -> float | None:
+    """A threshold that is not the one which all have."""
+    threshold = settings.threshold_of(kind)
+    return None if threshold == THRESHOLD_MGDL[kind] else threshold
 
 
 def _outcomes(state: AlertState, seen: Seen) -> tuple[list[RecentAlert], list[RecentAlert]]:
@@ -207,7 +220,8 @@ def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
     level, age = level_of(alert.kind), seen.slot - alert.slot
     if level is None:
         return None
-    onset = next((slot for slot in onsets(level, seen) if 0 < slot - alert.slot <= HORIZON_STEPS), None)
+    threshold = THRESHOLD_MGDL[level] if alert.threshold_mgdl is None else alert.threshold_mgdl
+    onset = next((slot for slot in onsets(level, seen, threshold) if 0 < slot - alert.slot <= HORIZON_STEPS), None)
     if onset is not None:
         lead = (onset - alert.slot) * STEP_MINUTES
         return alert.model_copy(update={"status": "hit", "onset_slot": onset, "lead_minutes": lead})
@@ -222,25 +236,44 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
         return
     for kind in THRESHOLD_MGDL:
         rule = rule_of(state.settings, kind)
-        if not rule.enabled or state.snoozed_until_ms.get(DIRECTION[kind], 0) > seen.now_ms:
+        if not rule.enabled:
             continue
-        for onset in onsets(kind, seen):
+        watched = max(state.since, state.ruled.get(kind, -1) + 1)
+        for onset in onsets(kind, seen, state.settings.threshold_of(kind)):
             settled_now = state.slot - SUSTAINED + 1 < onset
-            watched = state.since <= onset - HORIZON_STEPS
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
             told = any(alert.kind in warns and 0 < onset - alert.slot <= HORIZON_STEPS for alert in recent)
-            if settled_now and watched and not told:
-                place = onset - _slot(seen, 0)
-                yield RecentAlert(
-                    alert_id=id_of(seen.subject_id, kind, onset), kind=kind, status="missed", slot=onset,
-                    onset_slot=onset, glucose_mgdl=float(seen.past_mgdl[place]),
-                )  # fmt: skip
+            if not settled_now or watched > onset - HORIZON_STEPS or told:
+                continue
+            if _was_snoozed(state, DIRECTION[kind], seen, onset) or not _was_in_band(rule, seen, onset):
+                continue
+            place = onset - _slot(seen, 0)
+            yield RecentAlert(
+                alert_id=id_of(seen.subject_id, kind, onset), kind=kind, status="missed", slot=onset,
+                onset_slot=onset, glucose_mgdl=float(seen.past_mgdl[place]),
+                threshold_mgdl=_own(state.settings, kind),
+            )  # fmt: skip
 
 
-def onsets(kind: LevelKind, seen: Seen) -> tuple[int, ...]:
-    """Slots at which a sustained time beyond the threshold began, of those the past tells of; the first point of the
+def _was_snoozed(state: AlertState, direction: Direction, seen: Seen, onset: int) -> bool:
+    """Whether a snooze held at any time of the hour before an onset, which came as long before this forecast as its
+    slot lies before the forecast's. A snooze that began later, of who was low and knew it, is none of then."""
+    came_ms = seen.now_ms - (seen.slot - onset) * STEP_MS
+    begins, ends = state.snoozed_from_ms.get(direction, 0), state.snoozed_until_ms.get(direction, 0)
+    return begins < came_ms and ends > came_ms - HORIZON_STEPS * STEP_MS
+
+
+def _was_in_band(rule: Rule, seen: Seen, onset: int) -> bool:
+    """Whether the rule's band of the day held throughout the hour before an onset."""
+    at_onset = seen.minute_of_day - (seen.slot - onset) * STEP_MINUTES
+    hour = range(STEP_MINUTES, (HORIZON_STEPS + 1) * STEP_MINUTES, STEP_MINUTES)
+    return all(in_band(rule.band, (at_onset - before) % MINUTES_A_DAY) for before in hour)
+
+
+def onsets(kind: LevelKind, seen: Seen, threshold_mgdl: float) -> tuple[int, ...]:
+    """Slots at which a sustained time beyond a threshold began, of those the past tells of; the first point of the
     past begins none, because what was before it is not known."""
-    beyond = _beyond(kind, seen.past_mgdl)
+    beyond = _beyond(kind, seen.past_mgdl, threshold_mgdl)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], beyond, [False]]).astype(np.int8)))
     found = []
     for begin, end in edges.reshape(-1, 2):
@@ -249,9 +282,8 @@ def onsets(kind: LevelKind, seen: Seen) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _beyond(kind: LevelKind, glucose_mgdl: NDArray[np.float64]) -> NDArray[np.bool_]:
-    threshold = THRESHOLD_MGDL[kind]
-    return glucose_mgdl < threshold if DIRECTION[kind] == "low" else glucose_mgdl > threshold
+def _beyond(kind: LevelKind, glucose_mgdl: NDArray[np.float64], threshold_mgdl: float) -> NDArray[np.bool_]:
+    return glucose_mgdl < threshold_mgdl if DIRECTION[kind] == "low" else glucose_mgdl > threshold_mgdl
 
 
 def _slot(seen: Seen, place: int) -> int:

@@ -45,6 +45,12 @@ def make_anew(work: Work, subject_id: str, window: RollingWindow, kept_days: int
         _put(work, subject_id, window, slot, kept_days, max(began_ms, began.get(day, 0)))
 
 
+def forget(work: Work, subject_id: str) -> None:
+    """All days of a subject go."""
+    for key in list(work.keys(TABLE, days_prefix(subject_id))):
+        work.delete(TABLE, key)
+
+
 def _known(work: Work, subject_id: str, slot: int) -> int:
     day, place = divmod(slot, STEPS_A_DAY)
     return slot_of_row(work.get(TABLE, day_key(subject_id, day)), place)

@@ -1,6 +1,11 @@
-"""Cache commands in, the ingest side: stored series and the outcomes that point to them go."""
+"""Cache commands in, the ingest side: stored series and the outcomes that point to them go.
+
+Of a subject for whom settings or a snooze come, it is remembered that it was heard of, and no longer once it is erased:
+commands of one subject come in one order, so what was on its way when somebody was erased leaves no name.
+"""
 
 from agents.core.deletions import is_covered, mark_deleted
+from agents.ingest import subject_expiry
 from agents.ingest.handle import retract
 from agents.ingest.stored_series import Tail
 from agents.work import StepFunction, Work
@@ -24,6 +29,10 @@ def build(_: object) -> StepFunction:
                 raise MalformedRecordError("a delete names series_key and handle")
             _forget(work, command.series_key, command.handle, command.up_to_ms)
             mark_deleted(work, TABLE, command.up_to_ms, command.handle)
+        elif command.action in ("alerts", "snooze") and command.series_key is not None:
+            subject_expiry.hear(work, command.series_key)
+        elif command.action == "reset" and command.erases and command.series_key is not None:
+            subject_expiry.forget_unless_kept(work, command.series_key)
 
     return step
 

@@ -65,11 +65,12 @@ def build(settings: WindowSettings) -> StepFunction:
             if not _rerouted(work, whose):
                 is_known = await subject_sources.carry_out(work, whose, settings.max_clock_skew_seconds)
                 if is_known:
-                    subject_expiry.note(work, whose, settings.subject_kept_days)
+                    _heard(work, whose)
             return
         if not message.value and TICK in message.headers:
             tick = Arrival(what="tick", came_ms=message.timestamp_ms)
             work.send(ARRIVALS, TICK_KEY, tick.to_json(), partition=message.partition)
+            subject_expiry.let_go(work, settings.subject_kept_days)
             return
         try:
             reading = Reading.from_json(message.value)
@@ -78,17 +79,19 @@ def build(settings: WindowSettings) -> StepFunction:
             if subject_id is None:
                 raise
             outcome_id = fingerprint.malformed_outcome_id(subject_id, message.value or b"")
-            _reject(work, outcome_id, subject_id, error.code, str(error), None)
+            if _is_at_home(work, subject_id):
+                _rejected(work, outcome_id, subject_id, (error.code, str(error)), None)
+            else:  # what is no record is not sent on, and the subject's rows are elsewhere
+                _reject(work, outcome_id, subject_id, error.code, str(error), None)
             return
         if _rerouted(work, reading.subject_id):
             return
         outcome_id = fingerprint.outcome_id(reading.subject_id, reading.time, reading.glucose_mgdl)
-        refusal = _refusal(reading, message.timestamp_ms)
-        refusal = refusal or subject_reset.forgotten(work, reading.subject_id)
+        refusal = _refusal(reading, message.timestamp_ms) or subject_reset.forgotten(work, reading.subject_id)
         if refusal:
             if _is_error_code(reading):
                 _arrived(work, "sensor_error", reading)
-            _reject(work, outcome_id, reading.subject_id, *refusal, reading)
+            _rejected(work, outcome_id, reading.subject_id, refusal, reading)
             return
         window = RollingWindow.from_bytes(work.get(TABLE, reading.subject_id), late_slots)
         if window.must_settle(message.offset, work.committed):
@@ -101,7 +104,7 @@ def build(settings: WindowSettings) -> StepFunction:
             began_ms = subject_reset.began_ms(work, reading.subject_id)
             glucose_days.remember(work, reading.subject_id, window, slot, settings.report_days, began_ms)
         subject_sources.remember(work, reading.subject_id, known_sources, reading.device)
-        subject_expiry.note(work, reading.subject_id, settings.subject_kept_days)
+        _heard(work, reading.subject_id)
         outcome = ReadingOutcome(
             outcome_id=outcome_id,
             subject_id=reading.subject_id,
@@ -124,6 +127,22 @@ def build(settings: WindowSettings) -> StepFunction:
             # that only while it is the present one.
             is_urgent = issue.slot == verdict.newest and message.timestamp_ms <= (request.deadline_ms or 0)
             work.send(LIVE if is_urgent else BACKFILL, reading.subject_id, request.to_arrow())
+
+    def _rejected(
+        work: Work, outcome_id: str, subject_id: str, refusal: tuple[str, str], reading: Reading | None
+    ) -> None:
+        """Say why, and that somebody was heard of: but of who was erased since, nothing is said or kept but that."""
+        forgotten = subject_reset.forgotten(work, subject_id)
+        if forgotten is None or forgotten[0] != "erased":
+            _heard(work, subject_id)
+        else:
+            refusal = forgotten
+        _reject(work, outcome_id, subject_id, *refusal, reading)
+
+    def _heard(work: Work, subject_id: str) -> None:
+        """Of a subject, and so of time: those go who were not heard of for long."""
+        subject_expiry.hear(work, subject_id)
+        subject_expiry.let_go(work, settings.subject_kept_days)
 
     def _refusal(reading: Reading, timestamp_ms: int) -> tuple[str, str] | None:
         if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
@@ -186,11 +205,17 @@ def build(settings: WindowSettings) -> StepFunction:
 
 def _rerouted(work: Work, subject_id: str) -> bool:
     """Whether a message lay under another key or partition than its subject's, and was sent on to its own."""
-    message, key = work.message, subject_id.encode()
-    if REROUTED in message.headers or (message.key == key and work.partition_of(key) == message.partition):
+    message = work.message
+    if REROUTED in message.headers or _is_at_home(work, subject_id):
         return False
     work.send(READINGS, subject_id, message.value, {**message.headers, REROUTED: b"%d" % message.timestamp_ms})
     return True
+
+
+def _is_at_home(work: Work, subject_id: str) -> bool:
+    """Whether a message lies under its subject's key, in the partition of that."""
+    key = subject_id.encode()
+    return work.message.key == key and work.partition_of(key) == work.message.partition
 
 
 def _reject(work: Work, outcome_id: str, subject_id: str, code: str, reason: str, reading: Reading | None) -> None:

@@ -80,7 +80,7 @@ class ToldAudit:
         came_ms = round(chart.computed_at.timestamp() * 1000)
         message = Message(topic="", key=None, value=None, timestamp_ms=came_ms)
         work = Work(message, {ALERTS_TABLE: self._alerts.table(ALERTS_TABLE)}, self._step, lambda _: 0)
-        consider(work, chart)
+        consider(work, chart, chart)  # the fitted fan tells the same: nobody here has a threshold of their own
         for send in self._alerts.apply(work):
             alert = Alert.from_json(send.value)
             if alert.status == "repeated":  # an alert may have three of them, under one id

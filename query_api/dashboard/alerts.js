@@ -9,6 +9,8 @@ const DIRECTIONS = { low: "lows", high: "highs", data: "missing readings" };
 const OF_KIND = /** @type {Array<[string, number]>} */ (
   [["urgent_low", 54], ["low", 70], ["high", 180], ["urgent_high", 250]]
 );
+/** @type {Record<string, number[]>} Other thresholds that may be chosen, mg/dL. */
+const OWN = { urgent_low: [50, 60], low: [65, 75, 80, 90], high: [160, 200, 220], urgent_high: [230, 270, 300] };
 /** @type {Record<string, {name: string, label: string, options: Array<[string, number]>}>} Kinds without a level. */
 const OTHERS = {
   falling_fast: {
@@ -103,9 +105,10 @@ function holdingWords(kind) {
   const level = OF_KIND.find(([name]) => name === kind);
   if (!level) return told ? `${KINDS[kind]} since ${clock(told.issue_time)}.` : `${KINDS[kind]}.`;
   const reading = person(state.subject).reading;
-  const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < level[1] : reading.mgdl > level[1]);
-  if (isBeyond) return `${KINDS[kind]}: glucose is ${beyond(kind)} ${glucose(level[1])} ${unit()}.`;
-  const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(level[1])} ${unit()}`;
+  const limit = told ? told.threshold_mgdl : level[1];
+  const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < limit : reading.mgdl > limit);
+  if (isBeyond) return `${KINDS[kind]}: glucose is ${beyond(kind)} ${glucose(limit)} ${unit()}.`;
+  const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(limit)} ${unit()}`;
   return told ? `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}).` : `${words}.`;
 }
 
@@ -128,7 +131,7 @@ function chanceWords(alert) {
   const at = alert.glucose_mgdl === null ? "" : `at ${glucose(alert.glucose_mgdl)}`;
   if (alert.rate_mgdl_per_minute !== null) return `${at}: ${spread(alert.rate_mgdl_per_minute)} ${unit()} a minute`;
   if (alert.threshold_mgdl === null) return at;
-  return `${at}: ${percent(alert.probability)} ${beyond(alert.kind)} ${glucose(alert.threshold_mgdl)} ` +
+  return `${at}: ${alert.calibrated === false ? "about " : ""}${percent(alert.probability)} ${beyond(alert.kind)} ${glucose(alert.threshold_mgdl)} ` +
     `within ${alert.horizon_minutes} min`;
 }
 
@@ -213,10 +216,15 @@ function rule(kind, threshold, change) {
   const probability = change.probability === null ? "" : String(Math.round(100 * change.probability));
   const chances = ["10", "15", "20", "28", "40", "55", "70", "80", "90"];
   if (probability && !chances.includes(probability)) chances.push(probability);
+  const own = change.threshold_mgdl === null ? "" : String(change.threshold_mgdl);
+  const thresholds = OWN[kind].map(String);
+  if (own && !thresholds.includes(own)) thresholds.push(own);
   return element(
     "fieldset", {},
-    element("legend", {}, `${KINDS[kind]} (${beyond(kind)} ${glucose(threshold)} ${unit()})`),
+    element("legend", {}, KINDS[kind]),
     whether(kind, change),
+    choice(kind, beyond(kind), [[`${glucose(threshold)} ${unit()}`, ""], ...thresholds.map(
+      (each) => /** @type {[string, string]} */ ([`${glucose(Number(each))} ${unit()}`, each]))], own),
     choice(kind, "from", [["as the preset", ""], ...chances.map((each) => /** @type {[string, string]} */ ([`${each} % chance`, each]))],
       probability),
     choice(kind, "within", [["as the preset", ""], ...["15", "30", "45", "60"].map(
@@ -240,6 +248,7 @@ async function save(event) {
     const [on, from, within] = [field(`${kind}-alerts`), field(`${kind}-from`), field(`${kind}-within`)];
     wanted[kind] = {
       enabled: on ? on === "on" : null,
+      threshold_mgdl: Number(field(`${kind}-${beyond(kind)}`)) || null,
       probability: from ? chanceOf(kind, Number(from)) : null,
       horizon_minutes: within ? Number(within) : null,
       active: field(`${kind}-when`) || null,

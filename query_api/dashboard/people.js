@@ -55,6 +55,8 @@ export async function load() {
       holding: each.holding,
     });
   }
+  byId("more-people").hidden = body.more === 0;
+  byId("more-people").textContent = `${body.more} more, whose readings are older, are not listed.`;
   show();
   return [...people.keys()];
 }

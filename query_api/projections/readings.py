@@ -5,7 +5,7 @@ n/<subject>   of those that were accepted since and count, the outcome of the ne
 e/…           the readings themselves: see `query_api.projections.measured`
 """
 
-import itertools
+import datetime
 from collections.abc import Callable, Collection, Iterator
 
 from query_api.projections.fan_charts import subject_key
@@ -15,6 +15,8 @@ from query_api.store import Store
 from schemas import topics
 from schemas.reading import OTHER_DEVICE, ReadingOutcome
 from schemas.topics import Topic
+
+_NEVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 class Readings:
@@ -65,13 +67,22 @@ class Readings:
         """What became of the accepted reading with the newest time."""
         return self._outcome(_newest_row(subject_id))
 
-    def subjects(self, among: Collection[str] | None = None, limit: int = 100) -> list[str]:
-        """Subjects of whom a reading has come; where `among` is given, of these alone."""
+    def subjects(self, among: Collection[str] | None = None, limit: int = 100) -> tuple[list[str], int]:
+        """Subjects of whom a reading has come, and how many more there are; where `among` is given, of these alone.
+
+        In the order of their names, but where not all find room those whose reading is the newest.
+        """
         if among is not None:
-            known = (each for each in among if self._store.get(_row(each)) is not None)
+            known = [each for each in among if self._store.get(_row(each)) is not None]
         else:
-            known = (key[2:].decode() for key, _ in self._store.scan(b"r/"))
-        return list(itertools.islice(known, limit))
+            known = [key[2:].decode() for key, _ in self._store.scan(b"r/")]
+        if len(known) > limit:
+            known.sort(key=self._newest_time, reverse=True)
+        return known[:limit], max(0, len(known) - limit)
+
+    def _newest_time(self, subject_id: str) -> datetime.datetime:
+        newest = self.newest(subject_id)
+        return _NEVER if newest is None or newest.time is None else newest.time
 
     def _outcome(self, row: bytes) -> ReadingOutcome | None:
         value = self._store.get(row)

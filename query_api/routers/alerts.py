@@ -3,14 +3,20 @@
 import time
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from fastapi.responses import Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from query_api.access import access
+from query_api.routers.drawing import InUnit
 from query_api.routers.subjects import Subject, Uses
 from query_api.told_alerts import AlertsAnswer, alerts_answer
+from query_api.units import settings_document
 from schemas.alert import AlertSettings, ErrorChange, FallChange, RuleChange, Snoozed, StaleChange
 from schemas.errors import UnavailableError
+from schemas.grid import HIGHEST_MGDL, MGDL_PER_MMOLL
+from schemas.reading import Unit
 
 router = APIRouter(tags=["alerts"])
 
@@ -20,16 +26,40 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _in_mgdl(given: object, name: str) -> object:
+    """What was given in mmol/L is there in mg/dL too, to a hundredth; what is no such number its field refuses."""
+    mmoll = given.get(f"{name}_mmoll") if isinstance(given, dict) else None
+    if not isinstance(given, dict) or not isinstance(mmoll, int | float) or not 0 < mmoll < HIGHEST_MGDL:
+        return given
+    if given.get(f"{name}_mgdl") is not None:
+        raise ValueError(f"{name}_mgdl and {name}_mmoll are one thing: give one of them")
+    return given | {f"{name}_mgdl": round(mmoll * MGDL_PER_MMOLL, 2)}
+
+
 class RuleBody(RuleChange):
     """A name that is none is refused: what was mistyped must not be what is ignored."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
+    threshold_mmoll: float | None = Field(default=None, ge=2.5, le=20.0, description="The same, where it is in mmol/L.")
+
     _whole_numbers = field_validator("horizon_minutes", mode="before")(_whole)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_unit(cls, given: object) -> object:
+        return _in_mgdl(given, "threshold")
 
 
 class FallBody(FallChange):
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    below_mmoll: float | None = Field(default=None, ge=4.5, le=33.0, description="The same, where it is in mmol/L.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_unit(cls, given: object) -> object:
+        return _in_mgdl(given, "below")
 
 
 class StaleBody(StaleChange):
@@ -80,16 +110,27 @@ async def snooze(uses: Uses, subject_id: Subject, body: SnoozeBody) -> AlertsAns
     return alerts_answer(subject_id, await uses.submit.snooze(subject_id, body.direction, until_ms))
 
 
-@router.get("/subjects/{subject_id}/alerts/settings")
+@router.get(
+    "/subjects/{subject_id}/alerts/settings", response_class=Response, responses={200: {"model": AlertSettings}}
+)
 @access("key", scope="read", whose="path")
-async def settings(uses: Uses, subject_id: Subject) -> AlertSettings:
-    """The preset, and what differs from it."""
-    return uses.read_model.alerts.of(subject_id).settings
+async def settings(uses: Uses, subject_id: Subject, unit: InUnit = "mg/dL") -> Response:
+    """The preset, and what differs from it. In mmol/L the names of glucose fields end in `_mmoll`."""
+    return _answer(uses.read_model.alerts.of(subject_id).settings, unit)
 
 
-@router.put("/subjects/{subject_id}/alerts/settings")
+@router.put(
+    "/subjects/{subject_id}/alerts/settings", response_class=Response, responses={200: {"model": AlertSettings}}
+)
 @access("key", scope="write", whose="path", raises=(UnavailableError,))
-async def change_settings(uses: Uses, subject_id: Subject, body: SettingsBody) -> AlertSettings:
-    """From the next forecast on; what is left out is as the preset has it. Answers when the worker has confirmed it."""
+async def change_settings(uses: Uses, subject_id: Subject, body: SettingsBody, unit: InUnit = "mg/dL") -> Response:
+    """From the next forecast on; what is left out is as the preset has it. Answers when the worker has confirmed it.
+
+    Thresholds are taken as `threshold_mgdl` or `threshold_mmoll`, and answered in the `unit` that is asked for.
+    """
     wanted = AlertSettings.model_validate(body.model_dump())
-    return (await uses.submit.alert_settings(subject_id, wanted)).settings
+    return _answer((await uses.submit.alert_settings(subject_id, wanted)).settings, unit)
+
+
+def _answer(settings: AlertSettings, unit: Unit) -> Response:
+    return Response(orjson.dumps(settings_document(settings, unit)), media_type="application/json")

@@ -51,21 +51,26 @@ class Glance(BaseModel):
 
 class Overview(BaseModel):
     subjects: list[Glance] = Field(description="Whose reading is the newest comes first.")
+    more: int = Field(description="People beside those, whose forecasts and readings are older.")
     disclaimer: str = DISCLAIMER
 
 
 @router.get("/overview")
 @access("key", scope="read", whose="own")
 async def overview(request: Request, uses: Uses) -> Overview:
-    """Up to 100 people: latest value, trend, what the next hour may bring. For a key of single people, of these."""
+    """Up to 100 people: latest value, trend, what the next hour may bring. For a key of single people, of these.
+
+    Of more people those of the latest forecasts and readings; `more` says how many are left out.
+    """
     key = key_of(request)
     among = None if key is None else key.subjects
     model = uses.read_model
-    known = [*model.fan_charts.subjects(among, MOST_SUBJECTS), *model.readings.subjects(among, MOST_SUBJECTS)]
-    glances = [_glance(uses, subject_id) for subject_id in [*dict.fromkeys(known)][:MOST_SUBJECTS]]
+    read, unread = model.readings.subjects(among, MOST_SUBJECTS)
+    known = [*dict.fromkeys([*model.fan_charts.subjects(among, MOST_SUBJECTS), *read])]
+    glances = [_glance(uses, subject_id) for subject_id in known[:MOST_SUBJECTS]]
     never = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     newest_first = sorted(glances, key=lambda each: each.reading.time if each.reading else never, reverse=True)
-    return Overview(subjects=newest_first)
+    return Overview(subjects=newest_first, more=max(len(read) + unread, len(known)) - len(glances))
 
 
 def _glance(uses: Services, subject_id: str) -> Glance:

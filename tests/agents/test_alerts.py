@@ -81,12 +81,45 @@ async def test_only_live_charts_of_the_served_model_alert(changes: dict[str, obj
 async def test_snoozed_nothing_is_told_and_settings_change_what_is() -> None:
     bench = Workbench()
     until = Snooze(direction="low", until_ms=BEGIN_MS + 100 * STEP_MS)
-    await command(bench, "snooze", snooze=until)
+    await command(bench, "snooze", later_ms=-50 * STEP_MS, snooze=until)
     assert await told(bench, *range(36)) == []
     bench = Workbench()
     off = RuleChange(enabled=False)
     await command(bench, "alerts", alert_settings=AlertSettings(low=off, urgent_low=off))
     assert await told(bench, *range(36)) == []
+
+
+async def test_a_threshold_of_ones_own_is_told_earlier_and_says_that_it_is_not_calibrated() -> None:
+    common, *_ = [each for each in await told(Workbench(), *range(24)) if each.kind == "low"]
+    bench = Workbench()
+    await command(bench, "alerts", alert_settings=AlertSettings(low=RuleChange(threshold_mgdl=85.0)))
+    own, *outcomes = [each for each in await told(bench, *range(36)) if each.kind == "low"]
+    assert own.issue_time < common.issue_time
+    assert (own.threshold_mgdl, own.calibrated, common.calibrated) == (85.0, False, True)
+    assert own.reason.startswith("P(below 85 mg/dL (4.7 mmol/L) within 30 min) is about ")
+    assert [(each.status, each.threshold_mgdl) for each in outcomes] == [("hit", 85.0)]
+
+
+async def test_another_threshold_holds_from_the_next_forecast_on() -> None:
+    """Who is below the old one and above the new one knows nothing of a low to come."""
+    bench, off = Workbench(), RuleChange(enabled=False)
+    wanted = AlertSettings(low=RuleChange(threshold_mgdl=100.0), urgent_low=off)
+    await command(bench, "alerts", alert_settings=wanted)
+    before = await told(bench, *range(20))
+    await command(bench, "alerts", alert_settings=AlertSettings(urgent_low=off))
+    after = [each for each in await told(bench, *range(20, 24)) if each.kind == "low" and each.status == "raised"]
+    assert [each.threshold_mgdl for each in before if each.kind == "low"][:1] == [100.0]
+    assert [each.threshold_mgdl for each in after] == [70.0]
+
+
+async def test_a_snooze_that_is_prolonged_began_when_it_began() -> None:
+    bench = Workbench()
+    for later_ms, until_ms in ((0, 600_000), (300_000, 900_000), (1_000_000, 1_200_000)):
+        snooze = Snooze(direction="low", until_ms=BEGIN_MS + 50 * STEP_MS + until_ms)
+        await command(bench, "snooze", later_ms=later_ms, snooze=snooze)
+        state = AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"])
+        expected = 0 if later_ms < 1_000_000 else later_ms
+        assert state.snoozed_from_ms["low"] == BEGIN_MS + 50 * STEP_MS + expected
 
 
 async def test_a_reset_takes_what_was_told_and_keeps_the_settings() -> None:
@@ -126,7 +159,9 @@ def test_chances_of_the_path_are_in_chart_and_row_and_both_stay_small() -> None:
     assert chart.p_path is not None
     assert list(chart.p_path.below_70) == sorted(chart.p_path.below_70)
     assert all(np.less_equal(chart.p_path.below_54, chart.p_path.below_70))
-    assert all(np.greater_equal(chart.p_path.below_70, np.array(chart.p_below_70)[2::3] - 0.5))
+    steps = (chart.p_below_54, chart.p_below_70, chart.p_above_180, chart.p_above_250)
+    for path, marginal in zip(chart.p_path.rows(), steps, strict=True):
+        assert all(path[quarter] >= max(marginal[: 3 * quarter + 3]) for quarter in range(4)), "at any time is no less"
     assert len(chart.to_json()) <= 4096
     assert len(to_row(chart)) <= 2048
     assert from_row(to_row(chart)) == chart
@@ -138,6 +173,6 @@ def test_the_same_forecast_has_the_same_chances_whatever_is_charted_with_it() ->
     assert together[1] == fan_chart(falling(16), now)
 
 
-async def command(bench: Workbench, action: str, up_to_ms: int = 0, **fields: object) -> None:
+async def command(bench: Workbench, action: str, up_to_ms: int = 0, later_ms: int = 0, **fields: object) -> None:
     value = CacheCommand(action=action, command_id="c", up_to_ms=up_to_ms, series_key="ada", **fields)  # type: ignore[arg-type]
-    await bench.run(COMMANDS, value.to_json(), timestamp_ms=BEGIN_MS + 50 * STEP_MS)
+    await bench.run(COMMANDS, value.to_json(), timestamp_ms=BEGIN_MS + 50 * STEP_MS + later_ms)

@@ -63,6 +63,20 @@ async def test_a_snooze_and_settings_hold_when_they_are_answered(client: Client,
     assert (await client.get("/subjects/bert/alerts/settings")).json()["preset"] == "balanced"
 
 
+async def test_thresholds_are_taken_and_answered_in_the_unit_of_the_person(
+    client: Client, pipeline: SmallPipeline
+) -> None:
+    address = "/subjects/anna/alerts/settings"
+    wanted = {"low": {"threshold_mmoll": 4.4}, "falling_fast": {"below_mmoll": 8}}
+    answer = await client.put(f"{address}?unit=mmol/L", json=wanted)
+    assert answer.status_code == 200, answer.text
+    kept = answer.json()
+    assert (kept["low"]["threshold_mmoll"], kept["falling_fast"]["below_mmoll"]) == (4.4, 8.0)
+    assert "threshold_mgdl" not in kept["low"]
+    assert (await client.get(address)).json()["low"]["threshold_mgdl"] == 79.27
+    assert (await client.put(f"{address}?unit=mmol/L", json=kept)).json() == kept, "what is answered can be sent"
+
+
 async def test_readings_that_stay_away_are_told_over_http(
     client: Client, pipeline: SmallPipeline, settings: Settings
 ) -> None:
@@ -107,6 +121,10 @@ async def judged(client: Client, time: object) -> bool:
         ({"low": {"probabilty": 0.5}, "lows": {}}, "probabilty"),
         ({"stale_data": {"minutes": 5}}, "stale_data.minutes"), ({"falling_fast": {"rate": 3}}, "falling_fast.rate"),
         ({"sensor_error": {"readings": "3"}}, "sensor_error.readings"),
+        ({"low": {"threshold_mgdl": 50}}, "threshold of low"), ({"high": {"threshold_mmoll": 15}}, "urgent_high"),
+        ({"low": {"threshold_mgdl": 80, "threshold_mmoll": 4.4}}, "give one"),
+        ({"low": {"threshold_mmoll": 10**400}}, "threshold_mmoll"),
+        ({"low": {"threshold_mmoll": "4"}}, "threshold_mmoll"),
     ],
 )  # fmt: skip
 async def test_settings_that_cannot_be_are_refused_in_words(client: Client, body: dict[str, Any], words: str) -> None:

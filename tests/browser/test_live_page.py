@@ -98,6 +98,7 @@ async def test_alerts_history_accuracy_units_and_keys(
               const form = document.getElementById("settings");
               form.elements["preset"].value = "early";
               form.elements["low-from"].value = "20";
+              form.elements["low-below"].value = "80";
               form.elements["low-when"].value = "22:00-07:00";
               form.dispatchEvent(new Event("input"));
               form.requestSubmit();
@@ -106,7 +107,11 @@ async def test_alerts_history_accuracy_units_and_keys(
         await tab.until(f"{text('message')}.startsWith('Saved')")
         kept = (await client.get("/subjects/anna/alerts/settings")).json()
         assert (kept["preset"], kept["low"]["probability"], kept["low"]["active"]) == ("early", 0.2, "22:00-07:00")
-        assert kept["high"]["enabled"] is None
+        assert (kept["low"]["threshold_mgdl"], kept["high"]["threshold_mgdl"], kept["high"]["enabled"]) == (
+            80,
+            None,
+            None,
+        )
 
         await tab.evaluate("document.getElementById('tab-history').click()")
         await tab.until("document.querySelectorAll('#then-plot .scatterlayer .trace').length >= 14")

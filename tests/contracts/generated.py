@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, AwareDatetime, StringConstraints
 from pydantic.fields import FieldInfo
 
-from schemas.alert import ErrorChange, FallChange, RuleChange, StaleChange
+from schemas.alert import AlertSettings, ErrorChange, FallChange, RuleChange, StaleChange
 from schemas.arrow_record import ArrowRecord
 from schemas.fan_chart import OUTER_LEVELS, FanChart, PathChances
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS
@@ -63,7 +63,9 @@ SHAPES: dict[type[Record], dict[str, st.SearchStrategy[Any]]] = {
     },
     StaleChange: {"active": BANDS},
     ErrorChange: {"active": BANDS},
+    AlertSettings: {"low": st.sampled_from([RuleChange(), RuleChange(threshold_mgdl=82.5, active="22:00-07:00")])},
     RuleChange: {
+        "threshold_mgdl": st.none(),  # those of one kind lie beyond those of another
         "probability": st.none() | st.floats(0.02, 0.98),
         "active": BANDS,
     },

@@ -9,7 +9,7 @@ from tests.kit.forecasts import LIVE
 
 STEP_MS = 300_000
 BEGIN_MS = (LIVE.end_seconds - 7200) * 1000
-FALLS_AT, RATE, LOWEST = 10, 6.0, 60.0
+FALLS_AT, RATE, LOWEST = 10, 6.0, 64.0
 """At step FALLS_AT from 140 mg/dL, so many mg/dL a step, down to LOWEST: below 70 from step 22 on."""
 
 

@@ -127,3 +127,78 @@ def test_an_earlier_or_repeated_forecast_changes_nothing() -> None:
     state, _ = run(seen(100, low=0.9), seen(105))
     for slot in (100, 103, 105):
         assert judge(state, seen(slot, low=0.9)) == (state, ())
+
+
+def with_low(*, threshold: float | None = None, **rule: object) -> AlertSettings:
+    return AlertSettings(low=RuleChange.model_validate({"threshold_mgdl": threshold, **rule}))
+
+
+def into(glucose: float, ago: int = 2) -> list[float]:
+    """A past that went down to a glucose so many points ago and stayed."""
+    return [*LEVEL[: -ago - 1], *[glucose] * (ago + 1)]
+
+
+def watched(settings: AlertSettings, last: Seen, before: int = 20) -> list[RecentAlert]:
+    """What the last forecast tells, after so many quiet ones."""
+    quiet = (seen(last.slot - step, minute=(last.minute_of_day - 5 * step) % 1440) for step in range(before, 0, -1))
+    return run(*quiet, last, settings=settings)[1]
+
+
+def test_somebody_with_a_threshold_of_their_own_is_quiet_below_it_and_told_what_became_of_it() -> None:
+    own = with_low(threshold=85)
+    _, told = run(seen(100, into(80, 0), low=0.9), settings=own)
+    assert told == []
+    _, told = run(seen(100, low=0.9), *(seen(100 + step, into(80, step - 2)) for step in range(2, 6)), settings=own)
+    assert [(each.status, each.threshold_mgdl) for each in told] == [("raised", 85), ("hit", 85)]
+    assert [each.status for each in watched(own, seen(100, into(80)))] == ["missed"]
+    assert watched(AlertSettings(), seen(100, into(80))) == []
+
+
+def test_an_alert_is_decided_by_the_threshold_that_it_spoke_of() -> None:
+    state, _ = run(seen(100, low=0.9), settings=with_low(threshold=85))
+    state = state.model_copy(update={"settings": AlertSettings()})
+    _, told = judge(state, seen(104, into(80)))
+    assert [(each.status, each.threshold_mgdl) for each in told] == [("hit", 85)]
+
+
+@pytest.mark.parametrize(
+    ("band", "minute", "told"),
+    [
+        ("22:00-07:00", 12 * 60, []), ("22:00-07:00", 3 * 60, ["missed"]), ("22:00-07:00", 22 * 60 + 30, []),
+        ("22:00-07:00", 23 * 60 + 15, ["missed"]), ("22:00-07:00", 7 * 60 + 5, ["missed"]),
+        ("22:00-07:00", 7 * 60 + 30, []),
+        ("22:00-07:00", 20, ["missed"]),
+    ],
+)  # fmt: skip
+def test_missed_is_what_the_band_asked_for_throughout_the_hour_before(band: str, minute: int, told: list[str]) -> None:
+    """The low began ten minutes before the minute of the forecast."""
+    found = watched(with_low(active=band), seen(100, into(65), minute=minute))
+    assert [each.status for each in found] == told
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "told"),
+    [(0, 29, ["missed"]), (0, 31, []), (40, 200, []), (91, 200, ["missed"]), (0, 200, []), (0, 0, ["missed"])],
+)
+def test_missed_counts_a_snooze_by_the_hour_before_the_low(begins: int, ends: int, told: list[str]) -> None:
+    """Minutes: the low begins at 90, which is known at 100."""
+    state, _ = run(*(seen(slot) for slot in range(80, 100)))
+    state = state.model_copy(
+        update={"snoozed_from_ms": {"low": begins * 60_000}, "snoozed_until_ms": {"low": ends * 60_000}}
+    )
+    assert [each.status for each in judge(state, seen(100, into(65), now_ms=100 * 60_000)).told] == told
+
+
+def test_nothing_was_missed_by_a_rule_that_was_another_in_the_hour_before() -> None:
+    state, _ = run(*(seen(slot) for slot in range(70, 100)))
+    for ruled, told in ((99, []), (86, []), (85, ["missed"])):
+        later = state.model_copy(update={"ruled": {"low": ruled}})
+        assert [each.status for each in judge(later, seen(100, into(65))).told] == told
+
+
+@pytest.mark.parametrize(
+    "thresholds", [{"low": 54.0}, {"urgent_low": 70.0}, {"high": 250.0}, {"low": 120.0}, {"urgent_low": 44.0}]
+)
+def test_thresholds_out_of_order_or_range_are_no_settings(thresholds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        AlertSettings.model_validate({kind: {"threshold_mgdl": each} for kind, each in thresholds.items()})

@@ -7,10 +7,12 @@ import pytest
 
 from agents.calc.scorekeeping import keep
 from agents.core.rolling_window import RollingWindow, place
-from schemas.fan_chart import FanChart
+from query_api.scorecard import scorecard
+from schemas import score_state
+from schemas.fan_chart import FanChart, PathChances
 from schemas.grid import PAST_POINTS, STEP, STEP_SECONDS
 from schemas.score import TargetScore
-from schemas.score_state import SCORED_STEPS, SETTLED_STEPS, SUMMED_STEPS, ScoreState
+from schemas.score_state import EVENT_STEPS, KEPT_STEPS, SCORED_STEPS, SETTLED_STEPS, SUMMED_STEPS, ScoreState
 from tests.kit.live_charts import START, chart_at
 
 FIRST = int(START.timestamp()) // STEP_SECONDS
@@ -168,3 +170,94 @@ def test_event_probabilities_are_those_of_the_base_fan() -> None:
     assert published.p_below_70 == chart.p_below_70
     assert published.calibration is not None
     assert published.calibration.readings == pytest.approx(sum(1 for _ in range(61 - 12 - 6)), abs=3)
+
+
+LAST_BEFORE_GAP = PAST_POINTS + 40
+
+
+def with_a_gap(*, correct: bool = False) -> Person:
+    """Readings up to a gap of 25 minutes, and eight hours of them after it; one before the gap may be corrected."""
+    person = Person()
+    for step in range(LAST_BEFORE_GAP + 1):
+        person.read(step)
+    if correct:
+        person.read(LAST_BEFORE_GAP - 2, 177.0)
+    for step in range(LAST_BEFORE_GAP + 5, LAST_BEFORE_GAP + 5 + PAST_POINTS + KEPT_STEPS):
+        person.read(step)
+    return person
+
+
+def test_what_was_measured_up_to_a_gap_is_scored_and_only_what_lies_in_it_is_not() -> None:
+    person = with_a_gap()
+    scored = {(time, ahead) for time, ahead in of(person) if time <= START + LAST_BEFORE_GAP * STEP}
+    first = PAST_POINTS - 1
+    assert scored == {
+        (START + target * STEP, 5 * ahead)
+        for ahead in SCORED_STEPS
+        for target in range(first + ahead, LAST_BEFORE_GAP + 1)
+    }
+    assert {truth for key, (truth, *_) in of(person).items() if key in scored} <= {glucose(step) for step in range(50)}
+    in_the_gap = sum(min(ahead, 4) for ahead in SCORED_STEPS)
+    assert person.state.unmeasured == in_the_gap, "four times that nobody measured, each as often as it was foretold"
+
+
+def test_a_correction_just_before_a_gap_is_the_truth_there() -> None:
+    truths = {time: truth for (time, _), (truth, *_) in of(with_a_gap(correct=True)).items()}
+    assert truths[START + (LAST_BEFORE_GAP - 2) * STEP] == 177.0
+
+
+def chances(low: float, high: float) -> PathChances:
+    return PathChances(
+        below_54=(0.0, low / 10, low / 5, low / 2), below_70=(0.0, low, low, low),
+        above_180=(0.0, high, high, high), above_250=(0.0, 0.0, 0.0, 0.0),
+    )  # fmt: skip
+
+
+def test_what_alerts_go_by_is_scored_by_what_came_from_where_it_had_not_come_yet() -> None:
+    def wave(step: int) -> float:
+        return 100.0 + 45.0 * (step % 24 - 12) / 12  # 55 to 141: below 70 in four of 24 steps
+
+    rng, said = random.Random(1), {}
+    person = Person()
+    for step in range(120):
+        said[step] = round(rng.random(), 4)
+        chart = chart_at(step, past=[wave(at) for at in range(step - 95, step + 1)])
+        person.show(chart.model_copy(update={"p_path": chances(said[step], 0.2)}))
+    spoken = [step for step in range(120 - KEPT_STEPS) if wave(step) >= 70]
+    came = [any(wave(at) < 70 for at in range(step + 1, step + EVENT_STEPS + 1)) for step in spoken]
+    totals = [score_state.EventSums()] * 4
+    for day in person.state.events:
+        totals = [total.plus(sums) for total, sums in zip(totals, person.state.events_of(day), strict=True)]
+    assert (totals[1].forecasts, totals[1].happened) == (len(spoken), sum(came))
+    brier = sum((said[step] - one) ** 2 for step, one in zip(spoken, came, strict=True))
+    assert totals[1].brier == pytest.approx(10_000 * brier, abs=len(spoken))
+    assert (totals[2].happened, totals[3].said) == (0, 0)
+    low = next(each for each in scorecard("anna", person.state).windows[0].events if each.threshold_mgdl == 70)
+    assert low.within_minutes == 30
+    assert low.brier == pytest.approx(brier / len(spoken), abs=0.001)
+    assert 0 < low.mean_probability < 1
+
+
+def test_a_row_of_before_is_read_and_goes_on() -> None:
+    person = Person()
+    for step in range(PAST_POINTS + 30):
+        person.read(step)
+    state = person.state
+    state.events, state.shown = {}, (0,) * SETTLED_STEPS
+    new = state.to_bytes()
+    at = score_state._HEAD.size
+    old = b"\x01" + new[1:at]
+    rest = at + score_state._MORE.size
+    days = score_state._WEIGHTS.size + len(state.days) * (4 + score_state._DAY_BYTES)
+    old, at = old + new[rest : rest + days], rest + days
+    for known in state.forecasts.values():
+        head, chances_size = score_state._FORECAST.size, score_state._CHANCES.size
+        body = score_state._SHIFTS.size + len(known.targets) * score_state._TARGET.size
+        old += new[at : at + head] + new[at + head + chances_size : at + head + chances_size + body]
+        at += head + chances_size + body
+    assert at == len(new)
+    assert ScoreState.from_bytes(old) == state
+    person.row = old
+    scored = len(person.scores)
+    person.read(PAST_POINTS + 30)
+    assert len(person.scores) == scored + 1
