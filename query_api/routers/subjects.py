@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from query_api.access import access
 from query_api.callers import key_of
+from query_api.conditional import UNCHANGED, KnownTags, holds, tagged
 from query_api.known_answers import remember
 from query_api.plots import MediaType
 from query_api.present import Present
@@ -233,7 +234,7 @@ async def subjects(request: Request, uses: Uses) -> dict[str, list[str]]:
 @router.get(
     "/subjects/{subject_id}/forecast",
     response_class=Response,
-    responses={200: {"model": ForecastAnswer}, 304: {"description": "It is the one that `If-None-Match` names."}},
+    responses={200: {"model": ForecastAnswer}, **UNCHANGED},
 )
 @access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
 async def forecast(
@@ -243,21 +244,23 @@ async def forecast(
     curves: Annotated[
         bool, Query(description="Also the density at each target time, and that of the draws alone.")
     ] = False,
-    if_none_match: Annotated[str | None, Header()] = None,
+    tags: KnownTags = None,
 ) -> Response:
     """The present forecast, with its age. 404 says why there is none, and what brings the next."""
     found = forecast_of(uses, subject_id)
-    tag = _tag(found.row, unit, *(["curves"] if curves else []))
-    if if_none_match == tag:
-        return Response(status_code=304, headers={"ETag": tag})
+    # Weak: the age in the body goes on by the second, and the tag by the minute, so that none who keeps it shows an
+    # old one.
+    tag = "W/" + _tag(found.row, unit, *(["curves"] if curves else []), found.moment)
+    if holds(tags, tag):
+        return Response(status_code=304, headers=tagged(tag))
     answer = document(found.row.chart, unit, curves) | found.fields()
-    return Response(orjson.dumps(answer), media_type="application/json", headers={"ETag": tag})
+    return Response(orjson.dumps(answer), media_type="application/json", headers=tagged(tag))
 
 
 @router.get(
     "/subjects/{subject_id}/forecast/plot",
     response_class=Response,
-    responses=PICTURES | {304: {"description": "It is the one that `If-None-Match` names."}},
+    responses=PICTURES | UNCHANGED,
 )
 @access("key", scope="read", whose="path", raises=(406, NoForecastError, UnavailableError, OverloadedError))
 async def forecast_plot(
@@ -270,14 +273,14 @@ async def forecast_plot(
         bool, Query(description="Only what the model does not know: the spread of its draws.")
     ] = False,
     age: Annotated[bool, Query(description="Write on it when it was drawn, and how old the data were then.")] = False,
-    if_none_match: Annotated[str | None, Header()] = None,
+    tags: KnownTags = None,
 ) -> Response:
     """The present forecast drawn: PNG, SVG, WebP or the Plotly figure, as `Accept` or `format` says."""
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
     wanted = _Plot(subject_id, dataclasses.replace(style, fan=fan), age, media_type)
     found = forecast_of(uses, subject_id)
     drawn = wanted.of(found)
-    if if_none_match == drawn.tag:
+    if holds(tags, drawn.tag):
         return drawn.unchanged()
     data = await while_connected(request, uses.plots.plot(found.row, drawn.style, media_type))
     remember(request, wanted)
@@ -298,12 +301,12 @@ class _Plot:
         minutes = found.age_seconds // 60 if self.tells_age else None
         return _Drawn(found.row, dataclasses.replace(self.style, age_minutes=minutes), self.media_type)
 
-    def answer(self, uses: Services, if_none_match: str | None) -> Response | None:
+    def answer(self, uses: Services, tags: str | None) -> Response | None:
         try:
             drawn = self.of(forecast_of(uses, self.subject_id))
         except (NoForecastError, UnavailableError):
             return None  # the route says why
-        if if_none_match == drawn.tag:
+        if holds(tags, drawn.tag):
             return drawn.unchanged()
         data = uses.plots.drawn(drawn.row, drawn.style, self.media_type)
         return None if data is None else drawn.answer(data)
@@ -328,7 +331,7 @@ class _Drawn:
         return Response(data, media_type=self.media_type, headers=self._headers())
 
     def _headers(self) -> dict[str, str]:
-        return {"ETag": self.tag, "Vary": "Accept"}
+        return tagged(self.tag) | {"Vary": "Accept"}
 
 
 @router.get("/subjects/{subject_id}/forecasts", response_class=Response, responses={200: {"model": HistoryAnswer}})
