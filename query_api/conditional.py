@@ -1,6 +1,6 @@
 """Answers that a client may keep, if it asks each time whether they still hold (RFC 9110 section 13, RFC 9111)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from starlette.datastructures import Headers
@@ -9,7 +9,7 @@ from werkzeug.http import parse_etags
 _KEPT = "private, no-cache"
 """Whoever asked may keep it and has to ask again before each use; nobody between may keep it."""
 
-UNCHANGED = {304: {"description": "It is the one that `If-None-Match` names."}}
+UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "It is the one that `If-None-Match` names."}}
 """What a route whose answers carry a tag may also answer, for the API's description."""
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 
-from limits import parse
+from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 
@@ -21,23 +21,34 @@ class RateLimit:
             raise ConfigurationError(
                 f"the rate {rate!r} of GLUCAST_RATE_LIMIT or another …_RATE_LIMIT is not like 120/minute"
             ) from None
+        self._own: dict[str, RateLimitItem] = {}
         self._limiter: MovingWindowRateLimiter | SlidingWindowCounterRateLimiter = self._new_limiter()
 
     def _new_limiter(self) -> MovingWindowRateLimiter | SlidingWindowCounterRateLimiter:
         return MovingWindowRateLimiter(MemoryStorage())
 
-    def wait_seconds(self, caller: str, cost: int = 1) -> int | None:
-        """Counts a request of `caller`; the seconds until the next one is allowed where this one is not."""
-        if self._limiter.hit(self._item, caller, cost=min(cost, self._item.amount)):
+    def wait_seconds(self, caller: str, cost: int = 1, own: str | None = None) -> int | None:
+        """Counts a request of `caller`; the seconds until the next one is allowed where this one is not.
+
+        `own`: the caller's own rate, in the place of what holds for all.
+        """
+        item = self._item if own is None else self._item_of(own)
+        if self._limiter.hit(item, caller, cost=min(cost, item.amount)):
             return None
-        return self._seconds(caller)
+        return self._seconds(item, caller)
+
+    def _item_of(self, rate: str) -> RateLimitItem:
+        """Parsed once: there are no more than keys in their file."""
+        if rate not in self._own:
+            self._own[rate] = parse(rate)
+        return self._own[rate]
 
     def full_seconds(self, caller: str) -> int | None:
         """Counts nothing; the seconds until one is allowed where none is now."""
-        return None if self._limiter.test(self._item, caller) else self._seconds(caller)
+        return None if self._limiter.test(self._item, caller) else self._seconds(self._item, caller)
 
-    def _seconds(self, caller: str) -> int:
-        reset = self._limiter.get_window_stats(self._item, caller).reset_time
+    def _seconds(self, item: RateLimitItem, caller: str) -> int:
+        reset = self._limiter.get_window_stats(item, caller).reset_time
         return max(1, math.ceil(reset - time.time()))
 
 

@@ -73,7 +73,7 @@ async def alerts(uses: Uses, subject_id: Subject) -> AlertsAnswer:
 
 
 @router.post("/subjects/{subject_id}/alerts/snooze")
-@access("key", scope="write", whose="path", raises=(UnavailableError,))
+@access("key", scope="write", whose="path", audit="snooze", raises=(UnavailableError,))
 async def snooze(uses: Uses, subject_id: Subject, body: SnoozeBody) -> AlertsAnswer:
     """No alerts of one direction for a while; answers when the worker has confirmed it."""
     until_ms = int(time.time() * 1000) + body.minutes * 60_000
@@ -88,7 +88,7 @@ async def settings(uses: Uses, subject_id: Subject) -> AlertSettings:
 
 
 @router.put("/subjects/{subject_id}/alerts/settings")
-@access("key", scope="write", whose="path", raises=(UnavailableError,))
+@access("key", scope="write", whose="path", audit="alert settings", raises=(UnavailableError,))
 async def change_settings(uses: Uses, subject_id: Subject, body: SettingsBody) -> AlertSettings:
     """From the next forecast on; what is left out is as the preset has it. Answers when the worker has confirmed it."""
     wanted = AlertSettings.model_validate(body.model_dump())

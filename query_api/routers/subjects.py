@@ -14,6 +14,7 @@ from query_api.access import access
 from query_api.callers import key_of
 from query_api.conditional import UNCHANGED, KnownTags, holds, tagged
 from query_api.known_answers import remember
+from query_api.paging import PAGED, next_page
 from query_api.plots import MediaType
 from query_api.present import Present
 from query_api.problems import problem
@@ -154,8 +155,8 @@ def reading_of(subject_id: str, item: Any) -> Reading:
     return reading
 
 
-class ForecastAnswer(BaseModel):
-    """A FanChart (schemas/json) and its age. In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
+class ShownChart(BaseModel):
+    """A FanChart (schemas/json). In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
 
     Numbers are one a target time; quantiles one row a level.
     """
@@ -176,15 +177,23 @@ class ForecastAnswer(BaseModel):
     p_below_70: list[float]
     p_above_180: list[float]
     p_above_250: list[float]
+    disclaimer: str
+
+
+class ForecastAnswer(ShownChart):
+    """A FanChart (schemas/json) and its age. In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
+
+    Numbers are one a target time; quantiles one row a level.
+    """
+
     age_seconds: int
     valid_until: datetime.datetime
     newest_reading_time: datetime.datetime | None
-    disclaimer: str
 
 
 class HistoryAnswer(BaseModel):
     subject_id: str
-    forecasts: list[dict[str, Any]] = Field(description="FanCharts (schemas/json), in the unit that was asked for.")
+    forecasts: list[ShownChart]
     next: str | None = Field(description="The address of the following page.")
 
 
@@ -193,7 +202,7 @@ class ResetAnswer(BaseModel):
 
 
 @router.delete("/subjects/{subject_id}/window")
-@access("key", scope="admin", whose="path", raises=(UnavailableError,))
+@access("key", scope="admin", whose="path", audit="reset", raises=(UnavailableError,))
 async def reset_window(uses: Uses, subject_id: Subject) -> ResetAnswer:
     """Let a subject begin anew: what is remembered of earlier readings goes, and the forecasts that were made of them.
 
@@ -210,7 +219,7 @@ class EraseAnswer(BaseModel):
 
 
 @router.delete("/subjects/{subject_id}")
-@access("key", scope="admin", whose="path", raises=(UnavailableError,))
+@access("key", scope="admin", whose="path", audit="erase", raises=(UnavailableError,))
 async def erase(uses: Uses, subject_id: Subject) -> EraseAnswer:
     """Erase a subject: readings, forecasts and the name go from every table and from this API.
 
@@ -223,12 +232,16 @@ async def erase(uses: Uses, subject_id: Subject) -> EraseAnswer:
     )
 
 
+class SubjectsAnswer(BaseModel):
+    subjects: list[str]
+
+
 @router.get("/subjects")
 @access("key", scope="read", whose="own")
-async def subjects(request: Request, uses: Uses) -> dict[str, list[str]]:
+async def subjects(request: Request, uses: Uses) -> SubjectsAnswer:
     """Up to 100 subjects with a forecast, the most recent first; for a key of single people these alone."""
     key = key_of(request)
-    return {"subjects": uses.read_model.fan_charts.subjects(None if key is None else key.subjects)}
+    return SubjectsAnswer(subjects=uses.read_model.fan_charts.subjects(None if key is None else key.subjects))
 
 
 @router.get(
@@ -334,7 +347,11 @@ class _Drawn:
         return tagged(self.tag) | {"Vary": "Accept"}
 
 
-@router.get("/subjects/{subject_id}/forecasts", response_class=Response, responses={200: {"model": HistoryAnswer}})
+@router.get(
+    "/subjects/{subject_id}/forecasts",
+    response_class=Response,
+    responses={200: {"model": HistoryAnswer, "headers": PAGED}},
+)
 @access("key", scope="read", whose="path")
 async def forecasts(
     request: Request,
@@ -345,7 +362,10 @@ async def forecasts(
     limit: Annotated[int, Query(ge=1, le=288)] = 24,
     unit: InUnit = "mg/dL",
 ) -> Response:
-    """The kept forecasts in order of their last known point; `next` leads to the following page, if there is one."""
+    """The kept forecasts in order of their last known point.
+
+    `next`, and the header `Link`, lead to the following page, if there is one.
+    """
     rows = uses.read_model.fan_charts.history(subject_id, _seconds(first), _seconds(last))
     page, rest = rows[:limit], rows[limit:]
     following = None
@@ -357,7 +377,7 @@ async def forecasts(
         "forecasts": [orjson.Fragment(_json(row, unit)) for row in page],
         "next": following,
     }
-    return Response(orjson.dumps(answer), media_type="application/json")
+    return Response(orjson.dumps(answer), media_type="application/json", headers=next_page(following))
 
 
 @router.get("/subjects/{subject_id}/scores")

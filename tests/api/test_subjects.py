@@ -121,31 +121,15 @@ async def test_every_glucose_field_is_converted(client: Client, pipeline: SmallP
     assert figure.json()["layout"]["yaxis"]["title"]["text"] == "Glucose (mmol/L)"
 
 
-@pytest.mark.parametrize("query", ["forecast", "forecast?unit=mmol/L", "forecast/plot", "forecast/plot?format=json"])
-async def test_an_unchanged_forecast_is_not_sent_again(client: Client, pipeline: SmallPipeline, query: str) -> None:
+async def test_an_unchanged_forecast_is_not_sent_again(client: Client, pipeline: SmallPipeline) -> None:
     await publish(client, 96)
     await forecast_of(client)
-    path = f"/subjects/anna/{query}"
-
-    async def unchanged(form: str) -> bool:
-        """Not where a minute of its age ended between the two questions."""
-        first = await client.get(path)
-        tag = first.headers["etag"]
-        again = await client.get(path, headers={"if-none-match": form.format(tag, bare=tag.removeprefix("W/"))})
-        assert first.headers["cache-control"] == again.headers["cache-control"] == "private, no-cache"
-        assert first.headers.get("vary") == again.headers.get("vary")
-        if again.status_code == 304:
-            assert (again.content, again.headers["etag"]) == (b"", tag)
-        else:
-            assert (again.status_code, again.headers["etag"] != tag) == (200, True)
-        return again.status_code == 304
-
-    for form in ("{}", "{bare}", "W/{bare}", '"other", {}', "*"):
-        await until_async(lambda form=form: unchanged(form), "two questions within one minute")  # type: ignore[misc]
-    tag = (await client.get(path)).headers["etag"]
-    assert tag.startswith("W/") == ("plot" not in query), "the age is in the body of the one alone"
-    other = "/subjects/anna/forecast?curves=true" if "plot" not in query else "/subjects/anna/forecast/plot?theme=dark"
-    assert (await client.get(other, headers={"if-none-match": tag})).status_code == 200
+    first = await client.get("/subjects/anna/forecast")
+    tag = first.headers["etag"]
+    again = await client.get("/subjects/anna/forecast", headers={"if-none-match": tag})
+    assert again.status_code == 304 or again.headers["etag"] != tag, "a minute of its age ended in between"
+    other = await client.get("/subjects/anna/forecast?unit=mmol/L", headers={"if-none-match": tag})
+    assert other.status_code == 200
 
 
 async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline) -> None:
@@ -154,9 +138,10 @@ async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline
     seen: list[str] = []
     url = "/subjects/anna/forecasts?limit=4"
     while url:
-        answer = (await client.get(url)).json()
-        seen += [item["issue_time"] for item in answer["forecasts"]]
-        url = answer["next"]
+        page = await client.get(url)
+        seen += [item["issue_time"] for item in page.json()["forecasts"]]
+        url = page.links.get("next", {}).get("url", "")
+        assert url == (page.json()["next"] or "")
     assert len(seen) == 6
     assert seen == sorted(set(seen))
     some = await client.get("/subjects/anna/forecasts", params={"from": at(5 * 97), "to": at(5 * 98)})
