@@ -109,17 +109,18 @@ class Callers:
             if (refusal := _forbidden(key, access, in_path)) is not None:
                 return refusal
             if site:
-                return self._too_much(key, 1 + (_declared_bytes(headers) >> 10), site)
+                return self._too_much(key, max(1, _declared_kibibytes(headers)), site)
         refusal = self._too_often(scope, access)
         if refusal is None and key is not None:
-            return self._too_much(key, -(-_declared_bytes(headers) >> 10), site)
+            return self._too_much(key, _declared_kibibytes(headers), site)
         return refusal
 
     def received(self, scope: Scope, undeclared_bytes: int) -> None:
         """Counts a body whose length no header told, when it has come."""
         key: Key | None = scope.get("key")
-        if key is not None:
-            self._too_much(key, undeclared_bytes >> 10, is_nightscout(scope["path"]))
+        if key is not None and undeclared_bytes:
+            amounts = self._amounts_of(key, is_nightscout(scope["path"]))
+            amounts.came(key.name, -(-undeclared_bytes // 1024), key.body_rate_limit)
 
     def _refused(self, keys: Keys, offered: tuple[str, ...], scope: Scope, site: bool) -> Refusal | None:
         """Finds the key. An address that has guessed wrong too often is not heard, whatever it offers."""
@@ -152,18 +153,23 @@ class Callers:
             seconds = limit.wait_seconds(key.name, own=key.rate_limit)
         return None if seconds is None else _wait("too many requests", seconds)
 
+    def _amounts_of(self, key: Key, site: bool) -> AmountLimit:
+        """A key with a limit of its own has it for all doors together."""
+        return self._of_the_site if site and key.body_rate_limit is None else self._amounts
+
     def _too_much(self, key: Key, kibibytes: int, site: bool) -> Refusal | None:
-        """Counts what comes with a key; one with a limit of its own has it for all doors together."""
         if not kibibytes:
             return None
-        amounts = self._of_the_site if site and key.body_rate_limit is None else self._amounts
-        seconds = amounts.wait_seconds(key.name, kibibytes, key.body_rate_limit)
+        seconds = self._amounts_of(key, site).wait_seconds(key.name, kibibytes, key.body_rate_limit)
         return None if seconds is None else _wait("too much came with this key", seconds)
 
 
-def _declared_bytes(headers: Headers) -> int:
+def _declared_kibibytes(headers: Headers) -> int:
+    """What has been begun counts as one; so does a body of which nobody knows the length yet."""
     declared = headers.get("content-length", "0")
-    return int(declared) if declared.isdecimal() else 0
+    if "transfer-encoding" in headers:
+        return 1
+    return -(-int(declared) // 1024) if declared.isdecimal() else 0
 
 
 def _wait(why: str, seconds: int) -> Refusal:

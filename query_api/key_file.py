@@ -13,10 +13,10 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from limits import parse
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from agents.core.local_time import zone
+from query_api.rate_limit import parsed
 from schemas.errors import ConfigurationError, ImplausibleError
 from schemas.record import HexDigest, SubjectId
 from streams.private_file import alone, lines_of, write
@@ -33,7 +33,7 @@ _WHAT = "the file of API keys"
 
 def _is_rate(text: str) -> str:
     try:
-        parse(text)
+        parsed(text)
     except ValueError:
         raise ValueError("a rate is like 120/minute") from None
     return text

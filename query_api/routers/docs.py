@@ -101,7 +101,7 @@ def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
 def _form_of(path: str) -> dict[str, Any]:
     """The content of an error under a path."""
     if is_fhir(path):
-        return {fhir.MEDIA_TYPE: {"schema": {"type": "object", "description": "An OperationOutcome."}}}
+        return {fhir.MEDIA_TYPE: {"schema": fhir.SCHEMA}}
     if not is_nightscout(path) and not is_glurpc(path):
         return {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     error = NightscoutError if is_nightscout(path) else GlurpcError

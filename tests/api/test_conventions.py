@@ -37,23 +37,23 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 @pytest.mark.parametrize("path", [FORECAST, f"{FORECAST}?unit=mmol/L", PLOT])
-@pytest.mark.parametrize("form", ["{tag}", "{bare}", "W/{bare}", '"other", {tag}', "*"])
-async def test_what_is_known_is_not_sent_again(client: Client, path: str, form: str) -> None:
-    async def twice() -> tuple[httpx.Response, httpx.Response]:
+async def test_what_is_known_is_not_sent_again(client: Client, path: str) -> None:
+    async def twice(form: str) -> tuple[httpx.Response, httpx.Response]:
         first = await client.get(path)
         tag = first.headers["etag"]
         known = form.format(tag=tag, bare=tag.removeprefix("W/"))
         return first, await client.get(path, headers={"if-none-match": known})
 
-    first, again = await twice()
-    if again.status_code == 200:  # a minute of its age ended in between: not again within the next
-        assert first.headers["etag"] != again.headers["etag"]
-        first, again = await twice()
-    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
-    assert first.headers["etag"].startswith("W/") == (path != PLOT), "the age is in the one body alone"
-    for answer in (first, again):
-        assert answer.headers["cache-control"] == "private, no-cache"
-        assert answer.headers.get("vary") == first.headers.get("vary")
+    for form in ("{tag}", "{bare}", "W/{bare}", '"other", {tag}', "*"):
+        first, again = await twice(form)
+        if again.status_code == 200:  # a minute of its age ended in between: not again within the next
+            assert first.headers["etag"] != again.headers["etag"]
+            first, again = await twice(form)
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+        assert first.headers["etag"].startswith("W/") == (path != PLOT), "the age is in the one body alone"
+        for answer in (first, again):
+            assert answer.headers["cache-control"] == "private, no-cache"
+            assert answer.headers.get("vary") == first.headers.get("vary")
 
 
 async def test_what_differs_is_sent(client: Client) -> None:
@@ -71,7 +71,8 @@ async def test_a_header_leads_from_page_to_page(client: Client) -> None:
         ("/subjects/anna/forecasts?limit=1&unit=mmol/L&x=%0d%0aSet-Cookie:%20a%3Eb", "forecasts"),
         ("/subjects/anna/fhir/Observation?_count=1&date=gt2020-01-01T00:00:00%2B01:00", "entry"),
     ):
-        pages, url = [], path
+        pages: list[Any] = []
+        url = path
         while url:
             answer = await client.get(url)
             assert answer.status_code == 200, answer.text
