@@ -2,8 +2,8 @@
 
     query_api.audit  action=erase caller=clinic subject=3f9c… outcome=done status=200
 
-A route declares it (`query_api.access`), the gate writes it, also where it refuses. Of a person stands there a name that
-only this installation can make: an HMAC with a key of its own, which lies beside the tables. ``glucast subject
+A route declares it (`query_api.access`), the gate writes it, also where it refuses. Of a person stands there a name
+that only this installation can make: an HMAC with a key of its own, which lies beside the tables. ``glucast subject
 audit-name`` tells it.
 """
 

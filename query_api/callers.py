@@ -166,9 +166,9 @@ class Callers:
 
 def _declared_kibibytes(headers: Headers) -> int:
     """What has been begun counts as one; so does a body of which nobody knows the length yet."""
-    declared = headers.get("content-length", "0")
-    if "transfer-encoding" in headers:
-        return 1
+    declared = headers.get("content-length")
+    if declared is None:
+        return 1 if "transfer-encoding" in headers else 0
     return -(-int(declared) // 1024) if declared.isdecimal() else 0
 
 

@@ -1,7 +1,7 @@
 """Every kind of problem that this API answers with: what its `type` leads to, so that nobody has to guess (RFC 9457).
 
-A code is for programs and stays as it is. The `detail` of an answer says what is wrong this time; here stands what holds
-each time, and what to do.
+A code is for programs and stays as it is. The `detail` of an answer says what is wrong this time; here stands what
+holds each time, and what to do.
 """
 
 from collections.abc import Mapping
@@ -93,8 +93,12 @@ PROBLEMS: Mapping[str, ProblemType] = {
     ),
     # what was sent and can never work
     "rejected": ProblemType(422, "What was sent cannot be used", "The detail says why; sent again it fails again."),
-    "malformed": ProblemType(422, "Not a record of its kind", "A field is missing or wrong; schemas/json has the form."),
-    "undecodable": ProblemType(422, "Not readable at all", "The bytes are no message; whoever wrote them has to mend it."),
+    "malformed": ProblemType(
+        422, "Not a record of its kind", "A field is missing or wrong; schemas/json has the form."
+    ),
+    "undecodable": ProblemType(
+        422, "Not readable at all", "The bytes are no message; whoever wrote them has to mend it."
+    ),
     "unknown_format": ProblemType(
         422, "Not a file of a known vendor",
         "Export the readings anew, as the vendor's site or app does it, and send the file unchanged.",
@@ -126,15 +130,20 @@ PROBLEMS: Mapping[str, ProblemType] = {
     ),
     "unavailable": ProblemType(
         503, "The workers do not answer now",
-        "Try again after as many seconds as Retry-After says. What was sent may still be done; sent twice it counts once.",
+        "Try again after as many seconds as Retry-After says. What was sent may still be done; sent twice it counts "
+        "once.",
     ),
     # what only the operator can mend
-    "internal": ProblemType(500, "A mistake of glucast's own", "Tell the operator; the log says more. Trying again may do."),
+    "internal": ProblemType(
+        500, "A mistake of glucast's own", "Tell the operator; the log says more. Trying again may do."
+    ),
     "configuration": ProblemType(500, "A setting is wrong", "The operator has to change it; the detail says what."),
     "topic_mismatch": ProblemType(
         500, "Topics are not as they have to be", "The operator runs glucast topics provision --check."
     ),
-    "checkpoint": ProblemType(500, "The model's file is unusable", "The operator has to replace it; the detail says why."),
+    "checkpoint": ProblemType(
+        500, "The model's file is unusable", "The operator has to replace it; the detail says why."
+    ),
     "undeclared_effect": ProblemType(500, "A step reached for what is not its own", "A mistake in glucast: report it."),
     "storage": ProblemType(500, "A disk takes no more", "The operator makes room; what waits is done then."),
     "rebuild": ProblemType(500, "Stored data do not fit the log", "The operator lets them be built anew."),

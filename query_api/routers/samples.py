@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, File, Header, Request, UploadFile

@@ -107,7 +107,7 @@ async def test_a_line_says_who_did_what_to_whom_and_what_came_of_it(tmp_path: Pa
         assert lines == []
 
 
-def test_a_name_is_the_installation_s_own(tmp_path: Path, lines: list[Any]) -> None:
+def test_a_name_is_the_installation_s_own(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     names = [audit_name(audit_key(state), "anna") for state in (one, one, other)]
     assert names[0] == names[1] != names[2]

@@ -3,6 +3,8 @@
 The routes answer with bytes of their own making; that these are so described is checked by the tests alone.
 """
 
+# ruff: noqa: N815 - the names are Nightscout's
+
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
