@@ -13,7 +13,16 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from agents.core.local_time import zone
 from query_api.rate_limit import parsed
@@ -28,7 +37,6 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 SHORTEST_SECRET = 12
 """Characters, as Nightscout asks of its own."""
 _WHAT = "the file of API keys"
-
 
 
 def _is_rate(text: str) -> str:

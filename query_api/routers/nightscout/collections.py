@@ -40,7 +40,9 @@ def _json(answer: bytes) -> Response:
 
 
 @router.post("/devicestatus.json", include_in_schema=False)
-@router.post("/devicestatus", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra=BODY)
+@router.post(
+    "/devicestatus", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra=BODY
+)
 @router.post("/profile.json", include_in_schema=False)
 @router.post("/profile", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra=BODY)
 @router.put("/profile.json", include_in_schema=False)
@@ -53,7 +55,12 @@ async def take(request: Request, whom: Whom) -> Response:
 
 
 @router.post("/activity.json", include_in_schema=False)
-@router.post("/activity", response_class=Response, responses={200: {"model": SiteDocument | list[SiteDocument]}}, openapi_extra=BODY)
+@router.post(
+    "/activity",
+    response_class=Response,
+    responses={200: {"model": SiteDocument | list[SiteDocument]}},
+    openapi_extra=BODY,
+)
 @access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415,))
 async def echo(request: Request, whom: Whom) -> Response:
     """Answers what was sent, one document or a list, with an `_id` each, and keeps nothing."""
@@ -62,7 +69,12 @@ async def echo(request: Request, whom: Whom) -> Response:
 
 
 @router.put("/treatments.json", include_in_schema=False)
-@router.put("/treatments", response_class=Response, responses={200: {"model": SiteDocument | list[SiteDocument]}}, openapi_extra=BODY)
+@router.put(
+    "/treatments",
+    response_class=Response,
+    responses={200: {"model": SiteDocument | list[SiteDocument]}},
+    openapi_extra=BODY,
+)
 @access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415, UnavailableError))
 async def put_treatments(request: Request, uses: Uses, whom: Whom) -> Response:
     """The same as POST; answers one document or a list, as it was sent."""

@@ -35,7 +35,10 @@ NOTHING_DELETED = {"acknowledged": True, "deletedCount": 0}
 
 @router.post("/entries.json", include_in_schema=False)
 @router.post(
-    "/entries", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra={"requestBody": ONE_OR_MANY}
+    "/entries",
+    response_class=Response,
+    responses={200: {"model": list[SiteDocument]}},
+    openapi_extra={"requestBody": ONE_OR_MANY},
 )
 @access("key", scope="write", whose="person", body_bytes=ENTRIES_BODY_BYTES, raises=(415, UnavailableError))
 async def add_entries(request: Request, uses: Uses, whom: Whom) -> Response:

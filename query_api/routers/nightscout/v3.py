@@ -172,7 +172,10 @@ async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
 
 
 @router.get(
-    "/entries/history/{since}", response_class=Response, responses={200: {"model": SiteFound}}, openapi_extra={"parameters": [LIMIT]}
+    "/entries/history/{since}",
+    response_class=Response,
+    responses={200: {"model": SiteFound}},
+    openapi_extra={"parameters": [LIMIT]},
 )
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def history(request: Request, uses: Uses, whom: Whom, since: Since) -> Response:
@@ -225,9 +228,15 @@ def _add_collections() -> None:
             openapi_extra=ONE, **shared,
         )  # fmt: skip
     for name in NOT_KEPT:
-        router.add_api_route(f"/{name}", reading(nothing_kept), methods=["GET"], responses={200: {"model": SiteFound}}, **shared)
         router.add_api_route(
-            f"/{name}/history/{{since}}", reading(no_history), methods=["GET"], responses={200: {"model": SiteFound}}, **shared
+            f"/{name}", reading(nothing_kept), methods=["GET"], responses={200: {"model": SiteFound}}, **shared
+        )
+        router.add_api_route(
+            f"/{name}/history/{{since}}",
+            reading(no_history),
+            methods=["GET"],
+            responses={200: {"model": SiteFound}},
+            **shared,
         )
 
 
