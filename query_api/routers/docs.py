@@ -123,7 +123,7 @@ _KEYS = {
 
 def _security(declared: Access, site: bool) -> list[dict[str, list[str]]]:
     """Ways to show a key, each with the scope that it has to have; none at all where keys may be off."""
-    scopes = [] if declared.scope is None else [declared.scope]
+    scopes: list[str] = [] if declared.scope is None else [declared.scope]
     if site:
         return [{name: scopes} for name in ("ApiSecret", "Token", "WebToken")]
     return [{}, {"ApiKey": scopes}]
