@@ -57,6 +57,8 @@ class Access:
     """Whether its answer goes on until somebody leaves: measured and logged when it begins."""
     raises: tuple[type[GlucastError] | int, ...] = ()
     """Errors that its callers have to expect, or their status; those of the gate and of validation come with it."""
+    audit: str | None = None
+    """What the audit log calls a use of it; None for what is not in that log (`query_api.audit`)."""
 
     def largest_body_bytes(self, settings: Settings) -> int:
         return self.body_bytes(settings) if callable(self.body_bytes) else self.body_bytes
@@ -78,9 +80,10 @@ def access(
     own_rate: OwnRate | None = None,
     streams: bool = False,
     raises: tuple[type[GlucastError] | int, ...] = (),
+    audit: str | None = None,
 ) -> Callable[[Endpoint], Endpoint]:
     """Declares the access of the function that answers a route; above or below the route's own decorator alike."""
-    declared = Access(audience, scope, whose, counted, body_bytes, own_rate, streams, raises)
+    declared = Access(audience, scope, whose, counted, body_bytes, own_rate, streams, raises, audit)
 
     def declare(endpoint: Endpoint) -> Endpoint:
         # On the function itself: it is the one thing that a route keeps through every router that includes it.

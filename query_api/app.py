@@ -15,12 +15,11 @@ from fastapi.routing import APIRoute
 from fastapi.utils import generate_unique_id
 from starlette.middleware.cors import CORSMiddleware
 
-from query_api import problems
 from query_api.callers import check_exposure
 from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
 from query_api.known_answers import KnownAnswers
-from query_api.problems import is_glurpc, is_nightscout
+from query_api.problems import install, is_glurpc, is_nightscout
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import (
     alerts,
@@ -34,6 +33,7 @@ from query_api.routers import (
     overview,
     page,
     past,
+    problems,
     reports,
     samples,
     sources,
@@ -55,10 +55,17 @@ NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router
 ROUTERS = (
     samples.router, subjects.router, overview.router, past.router, reports.router, fhir.router, events.router,
     alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router, glurpc.router,
-    models.router, sources.router, subject_export.router,
+    models.router, sources.router, subject_export.router, problems.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""
+
+_ASKED = [
+    "content-type", "x-api-key", "api-secret", "authorization", "if-none-match", "last-event-id", "traceparent",
+]  # fmt: skip
+"""Headers that pages of other origins may send."""
+_TOLD = ["ETag", "Link", "Retry-After", "Content-Disposition", "Last-Modified"]
+"""Headers that they may read."""
 
 BROKER_SECONDS = 30.0
 STOP_SECONDS = 3
@@ -86,7 +93,7 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
         openapi_url=None,  # our own route serves it, with its access
         generate_unique_id_function=_operation,
     )
-    problems.install(app)
+    install(app)
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(KnownAnswers, posts=samples.DRAWN_FROM_BODIES)
@@ -96,7 +103,8 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["content-type", "x-api-key", "api-secret", "authorization"],
+            allow_headers=_ASKED,
+            expose_headers=_TOLD,
         )
     return app
 

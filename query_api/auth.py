@@ -12,6 +12,7 @@ from query_api.key_file import Key, read, sha1, sha256
 from schemas.errors import ConfigurationError
 
 log = structlog.get_logger("query_api.auth")
+audit = structlog.get_logger("query_api.audit")
 
 CHECK_SECONDS = 1.0
 
@@ -62,14 +63,27 @@ class Keys:
         try:
             stamp = self._stat()
             if stamp != self._stamp:
-                self._keys, self._stamp = _known(self._path), stamp
+                before, self._keys, self._stamp = self._keys, _known(self._path), stamp
                 log.info("API keys were read again", keys=len(self._keys))
+                _tell(before, self._keys)
         except ConfigurationError as error:
             log.error("API keys were not read again, the earlier ones stay", reason=str(error))
 
 
 def _known(path: Path) -> list[tuple[Key, bytes]]:
     return [(key, bytes.fromhex(key.digest)) for key in read(path)]
+
+
+def _tell(before: list[tuple[Key, bytes]], after: list[tuple[Key, bytes]]) -> None:
+    """Which keys came and went, by name, whoever changed the file and how."""
+    earlier, now = ({key.name: key for key, _ in keys} for keys in (before, after))
+    audit.info(
+        "audit",
+        action="keys",
+        added=[name for name in now if name not in earlier],
+        ended=[name for name in earlier if name not in now],
+        changed=[name for name, key in now.items() if earlier.get(name, key) != key],
+    )
 
 
 def _digests(text: str) -> tuple[str, ...]:

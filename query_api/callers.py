@@ -82,7 +82,8 @@ class Callers:
         limited = self._keys is not None or not is_loopback(settings.host)
         self._limit = RateLimit(settings.rate_limit) if limited else None
         self._own_limits: dict[OwnRate, RateLimit] = {"convert_rate_limit": RateLimit(settings.convert_rate_limit)}
-        self._amounts = AmountLimit(settings.nightscout_rate_limit)
+        self._amounts = AmountLimit(settings.body_rate_limit)
+        self._of_the_site = AmountLimit(settings.nightscout_rate_limit)
         self._wrong_keys = RateLimit(settings.wrong_key_rate_limit)
         only_local = self._keys is None and is_loopback(settings.host)
         self._origins = Origins((*settings.allowed_hosts, settings.host), settings.cors_origins, only_local)
@@ -108,14 +109,18 @@ class Callers:
             if (refusal := _forbidden(key, access, in_path)) is not None:
                 return refusal
             if site:
-                return self._too_much(key, headers)
-        return self._too_often(scope, access)
+                return self._too_much(key, max(1, _declared_kibibytes(headers)), site)
+        refusal = self._too_often(scope, access)
+        if refusal is None and key is not None:
+            return self._too_much(key, _declared_kibibytes(headers), site)
+        return refusal
 
     def received(self, scope: Scope, undeclared_bytes: int) -> None:
         """Counts a body whose length no header told, when it has come."""
-        kibibytes = undeclared_bytes >> 10
-        if kibibytes and scope.get("key") is not None and is_nightscout(scope["path"]):
-            self._amounts.wait_seconds(scope["caller"], kibibytes)
+        key: Key | None = scope.get("key")
+        if key is not None and undeclared_bytes:
+            amounts = self._amounts_of(key, is_nightscout(scope["path"]))
+            amounts.came(key.name, -(-undeclared_bytes // 1024), key.body_rate_limit)
 
     def _refused(self, keys: Keys, offered: tuple[str, ...], scope: Scope, site: bool) -> Refusal | None:
         """Finds the key. An address that has guessed wrong too often is not heard, whatever it offers."""
@@ -141,15 +146,30 @@ class Callers:
             return None
         if own_rate is not None:
             limit = self._own_limits[own_rate]
-        by_address = own_rate is not None or scope["key"] is None
-        seconds = limit.wait_seconds(_address(scope) if by_address else scope["caller"])
+        key: Key | None = scope["key"]
+        if own_rate is not None or key is None:
+            seconds = limit.wait_seconds(_address(scope))
+        else:
+            seconds = limit.wait_seconds(key.name, own=key.rate_limit)
         return None if seconds is None else _wait("too many requests", seconds)
 
-    def _too_much(self, key: Key, headers: Headers) -> Refusal | None:
-        declared = headers.get("content-length", "0")
-        kibibytes = 1 + (int(declared) >> 10 if declared.isdecimal() else 0)
-        seconds = self._amounts.wait_seconds(key.name, kibibytes)
+    def _amounts_of(self, key: Key, site: bool) -> AmountLimit:
+        """A key with a limit of its own has it for all doors together."""
+        return self._of_the_site if site and key.body_rate_limit is None else self._amounts
+
+    def _too_much(self, key: Key, kibibytes: int, site: bool) -> Refusal | None:
+        if not kibibytes:
+            return None
+        seconds = self._amounts_of(key, site).wait_seconds(key.name, kibibytes, key.body_rate_limit)
         return None if seconds is None else _wait("too much came with this key", seconds)
+
+
+def _declared_kibibytes(headers: Headers) -> int:
+    """What has been begun counts as one; so does a body of which nobody knows the length yet."""
+    declared = headers.get("content-length")
+    if declared is None:
+        return 1 if "transfer-encoding" in headers else 0
+    return -(-int(declared) // 1024) if declared.isdecimal() else 0
 
 
 def _wait(why: str, seconds: int) -> Refusal:

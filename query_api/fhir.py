@@ -33,6 +33,12 @@ _HOLDING = frozenset({"final", "amended", "corrected"})
 _ACCEPTED, _REFUSED = HTTPStatus.ACCEPTED, HTTPStatus.UNPROCESSABLE_ENTITY
 
 Resource = dict[str, Any]
+SCHEMA: Resource = {
+    "type": "object",
+    "required": ["resourceType"],
+    "properties": {"resourceType": {"type": "string", "description": "Which resource it is; FHIR R4 says the rest."}},
+}
+"""Of an answer, for the API's description."""
 
 
 def observation(reading: Reading, code: str) -> Resource:

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketClose
 
 from query_api import trace
 from query_api.access import Access, found_for
+from query_api.audit import Audit
 from query_api.callers import Callers, Refusal
 from query_api.problems import answer_of, unexpected
 from query_api.request_metrics import RequestMetrics
@@ -49,6 +50,7 @@ class Gate:
         self._app = app
         self._settings = settings
         self._callers = Callers(settings)
+        self._audit = Audit(settings.state_dir)
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +72,7 @@ class Gate:
                 said = {name for name, _ in headers}
                 message["headers"] = [*headers, *(item for item in _RAW_HEADERS if item[0] not in said)]
                 if access.streams:
-                    self._tell(scope, access, status, time.perf_counter() - begin)
+                    self._tell(scope, access, in_path, status, time.perf_counter() - begin)
             await send(message)
 
         try:
@@ -85,9 +87,9 @@ class Gate:
             await unexpected(scope)(scope, receive, send_with_headers)
         finally:
             if not (access.streams and started):
-                self._tell(scope, access, status, time.perf_counter() - begin)
+                self._tell(scope, access, in_path, status, time.perf_counter() - begin)
 
-    def _tell(self, scope: Scope, access: Access, status: int, seconds: float) -> None:
+    def _tell(self, scope: Scope, access: Access, in_path: Mapping[str, Any], status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         self._metrics.answered(route, scope["method"], status, seconds)
         if access.counted:
@@ -95,6 +97,8 @@ class Gate:
                 "request", method=scope["method"], route=route, status=status, ms=round(1000 * seconds, 1),
                 caller=scope.get("caller", "anonymous"),
             )  # fmt: skip
+        if access.audit is not None:
+            self._audit.tell(scope, access.audit, in_path, status)
 
     async def _guarded(
         self, scope: Scope, access: Access, in_path: Mapping[str, Any], receive: Receive, send: Send

@@ -13,9 +13,19 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from agents.core.local_time import zone
+from query_api.rate_limit import parsed
 from schemas.errors import ConfigurationError, ImplausibleError
 from schemas.record import HexDigest, SubjectId
 from streams.private_file import alone, lines_of, write
@@ -27,6 +37,17 @@ SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 SHORTEST_SECRET = 12
 """Characters, as Nightscout asks of its own."""
 _WHAT = "the file of API keys"
+
+
+def _is_rate(text: str) -> str:
+    try:
+        parsed(text)
+    except ValueError:
+        raise ValueError("a rate is like 120/minute") from None
+    return text
+
+
+Rate = Annotated[str, StringConstraints(max_length=32), AfterValidator(_is_rate)]
 
 _LINE = re.compile(r"([A-Za-z0-9._-]{1,64})\s+([0-9a-fA-F]{64})")
 
@@ -48,6 +69,10 @@ class Key(BaseModel):
         description="What readings go by that name no device, on the Nightscout site.",
     )
     expires: AwareDatetime | None = None
+    rate_limit: Rate | None = Field(None, description="Of this key, in the place of GLUCAST_RATE_LIMIT.")
+    body_rate_limit: Rate | None = Field(
+        None, description="KiB that may be sent with this key, in the place of what the settings say of every door."
+    )
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:

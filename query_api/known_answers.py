@@ -16,10 +16,12 @@ from typing import NamedTuple, Protocol
 from cachetools import LRUCache
 from fastapi import Request
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from query_api.conditional import known_tags
 from query_api.services import Services
 
 MOST_REQUESTS = 4096
@@ -33,7 +35,7 @@ _TELLING = frozenset({b"accept", b"content-type"})
 class Known(Protocol):
     """What the answer to a request is drawn from."""
 
-    def answer(self, uses: Services, if_none_match: str | None) -> Response | None:
+    def answer(self, uses: Services, tags: str | None) -> Response | None:
         """The answer of now, made without waiting for anybody; None where the route has to find out."""
 
 
@@ -84,8 +86,7 @@ class KnownAnswers:
 
     @staticmethod
     def _answer(found: _Remembered, scope: Scope) -> Response | None:
-        tag = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
-        return found.known.answer(scope["app"].state.services, None if tag is None else tag.decode("latin-1"))
+        return found.known.answer(scope["app"].state.services, known_tags(Headers(scope=scope)))
 
 
 def remember(request: Request, known: Known) -> None:

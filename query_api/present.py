@@ -30,6 +30,12 @@ class Present:
     valid_until: datetime.datetime
     newest_reading: datetime.datetime | None
 
+    @property
+    def moment(self) -> str:
+        """Of its age the minutes, and what `fields` says besides: alike where two answers say the same."""
+        newest = 0 if self.newest_reading is None else int(self.newest_reading.timestamp())
+        return f"{self.age_seconds // 60}-{int(self.valid_until.timestamp())}-{newest}"
+
     def fields(self) -> dict[str, Any]:
         """What an answer says of it, besides the chart."""
         newest = self.newest_reading

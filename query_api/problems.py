@@ -21,6 +21,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from query_api import fhir
+from query_api.problem_types import PROBLEMS, address, code_of
 from schemas import errors
 from schemas.errors import ClientGoneError, GlucastError
 
@@ -41,8 +42,8 @@ class Problem(BaseModel):
     """A problem document. Some have further fields that their route describes."""
 
     model_config = ConfigDict(extra="allow")
-    type: str = "about:blank"
-    title: str = Field(description="The status in words.")
+    type: str = Field("about:blank", description="Where this kind of problem is described: a path on this host.")
+    title: str = Field(description="This kind of problem in words.")
     status: int
     code: str = Field(description="Which problem it is, for programs.")
     detail: str = Field(description="What is wrong and what to do, for a person.")
@@ -51,8 +52,9 @@ class Problem(BaseModel):
 
 def problem(status: int, detail: str, code: str, headers: Mapping[str, str] | None = None, **extra: object) -> Response:
     """The answer with a problem document; `extra` are further fields of it."""
-    title = HTTPStatus(status).phrase
-    document = Problem(title=title, status=status, code=code, detail=detail, error=detail, **extra)
+    known = PROBLEMS.get(code)
+    title = HTTPStatus(status).phrase if known is None else known.title
+    document = Problem(type=address(code), title=title, status=status, code=code, detail=detail, error=detail, **extra)
     return Response(document.model_dump_json(), status, headers, media_type=MEDIA_TYPE)
 
 
@@ -159,10 +161,9 @@ def _place(location: Sequence[Any]) -> str:
 
 
 async def _http(request: Request, error: Any) -> Response:
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         error.headers = {"Allow": ", ".join(_methods_of(request))}
-    return answer_of(request.scope, error.status_code, str(error.detail), code, error.headers)
+    return answer_of(request.scope, error.status_code, str(error.detail), code_of(error.status_code), error.headers)
 
 
 def _methods_of(request: Request) -> list[str]:

@@ -195,6 +195,7 @@ class Settings(BaseSettings):
     nightscout_rate_limit: str = Field(
         "32768/minute", description="KiB that a key may send to the Nightscout site; a request counts as one more."
     )
+    body_rate_limit: str = Field("524288/minute", description="KiB that a key may send to all other routes together.")
     convert_rate_limit: str = Field(
         "20/minute", description="Conversions an address may ask for, where rates are limited: they need no key."
     )

@@ -36,6 +36,13 @@ def add(
     ] = None,
     scope: Annotated[str, typer.Option(help="Of read, write and admin, comma separated.")] = "read,write",
     expires: Annotated[str | None, typer.Option(help="Until when, like 2027-01-01 or 2027-01-01T08:00+01:00.")] = None,
+    rate_limit: Annotated[
+        str | None, typer.Option(help="Requests of this key, like 600/minute; without: GLUCAST_RATE_LIMIT.")
+    ] = None,
+    body_rate_limit: Annotated[
+        str | None,
+        typer.Option(help="KiB that may be sent with this key, like 65536/minute; without: as the settings say."),
+    ] = None,
     own_secret: OwnOption = False,
     file: FileOption = None,
 ) -> None:
@@ -60,6 +67,8 @@ def add(
         "timezone": timezone,
         "device": device,
         "expires": _moment(expires),
+        "rate_limit": rate_limit,
+        "body_rate_limit": body_rate_limit,
     }
     try:
         key = Key.model_validate(fields)
@@ -73,13 +82,15 @@ def add(
 
 @app.command("list")
 def list_keys(file: FileOption = None) -> None:
-    """Every key: its name, what it allows, for whom, by which clock, until when."""
+    """Every key: its name, what it allows, for whom, by which clock, until when, its own limits."""
     from query_api.key_file import read
 
     for key in read(_path(file)):
         whose = "everybody" if key.subjects is None else ",".join(key.subjects)
         until = "" if key.expires is None else f"until {key.expires.isoformat(timespec='minutes')}"
         until += "" if key.device is None else f"  device {key.device}"
+        until += "" if key.rate_limit is None else f"  {key.rate_limit}"
+        until += "" if key.body_rate_limit is None else f"  {key.body_rate_limit} KiB"
         typer.echo(f"{key.name:<24} {','.join(key.scopes):<17} {whose:<24} {key.timezone or '-':<20} {until}".rstrip())
 
 

@@ -59,6 +59,16 @@ def erase(
     typer.echo("a reading that is published from now on begins anew, and so does a dead letter that is replayed")
 
 
+@app.command("audit-name")
+def audit_name(subject: Subject) -> None:
+    """How the audit log of the API calls a person: a name that nobody can make without this installation's key."""
+    from query_api.audit import audit_key
+    from query_api.audit import audit_name as name_of
+    from streams.settings import Settings
+
+    typer.echo(name_of(audit_key(Settings().state_dir), _checked(subject)))
+
+
 def _checked(subject: str) -> str:
     from pydantic import TypeAdapter, ValidationError
 

@@ -44,7 +44,9 @@ export async function refresh() {
   try {
     const latest = await call(ofSubject(subject, "/forecast"), { headers });
     if (asked !== state.asked) return;
-    if (latest.unchanged) { say(""); tick(); return; }
+    const onlyOlder = state.tag && state.chart && latest.body?.chart_id === state.chart.chart_id;
+    if (onlyOlder) Object.assign(state, { tag: latest.tag, chart: latest.body });
+    if (latest.unchanged || onlyOlder) { say(""); tick(); return; }
     const plot = await call(ofSubject(subject, `/forecast/plot?${drawQuery()}`));
     if (asked !== state.asked) return;
     Object.assign(state, { tag: latest.tag, chart: latest.body });

@@ -103,7 +103,7 @@ async def alerts(uses: Uses, subject_id: Subject) -> AlertsAnswer:
 
 
 @router.post("/subjects/{subject_id}/alerts/snooze")
-@access("key", scope="write", whose="path", raises=(UnavailableError,))
+@access("key", scope="write", whose="path", audit="snooze", raises=(UnavailableError,))
 async def snooze(uses: Uses, subject_id: Subject, body: SnoozeBody) -> AlertsAnswer:
     """No alerts of one direction for a while; answers when the worker has confirmed it."""
     until_ms = int(time.time() * 1000) + body.minutes * 60_000
@@ -122,7 +122,7 @@ async def settings(uses: Uses, subject_id: Subject, unit: InUnit = "mg/dL") -> R
 @router.put(
     "/subjects/{subject_id}/alerts/settings", response_class=Response, responses={200: {"model": AlertSettings}}
 )
-@access("key", scope="write", whose="path", raises=(UnavailableError,))
+@access("key", scope="write", whose="path", audit="alert settings", raises=(UnavailableError,))
 async def change_settings(uses: Uses, subject_id: Subject, body: SettingsBody, unit: InUnit = "mg/dL") -> Response:
     """From the next forecast on; what is left out is as the preset has it. Answers when the worker has confirmed it.
 

@@ -4,18 +4,17 @@ import asyncio
 import hashlib
 from typing import Annotated, Literal
 
-import structlog
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from query_api.access import access
+from query_api.audit import note
 from query_api.restore import restore, snapshot
 from query_api.saved_handles import checked_handle, load, save, saved_count
 from query_api.services import Services, services_of
 from schemas.errors import RejectedError, UnavailableError, UnknownHandleError
 
 router = APIRouter(tags=["operations"])
-log = structlog.get_logger("query_api.audit")
 
 Action = Literal["flush", "info", "delete", "save", "load"]
 
@@ -29,7 +28,7 @@ class CacheAnswer(BaseModel):
 
 
 @router.post("/cache_management", response_model=CacheAnswer)
-@access("key", scope="admin", raises=(RejectedError, UnknownHandleError, UnavailableError))
+@access("key", scope="admin", audit="cache", raises=(RejectedError, UnknownHandleError, UnavailableError))
 async def cache_management(
     request: Request,
     uses: Annotated[Services, Depends(services_of)],
@@ -37,12 +36,11 @@ async def cache_management(
     handle: Annotated[str | None, Query(max_length=128)] = None,
 ) -> CacheAnswer:
     """Answers when the workers have confirmed the change. Forecasts of subjects are not touched."""
+    note(request, cache=action, handle="*" if handle is None else _in_logs(handle))
     if action in ("save", "load") and not uses.settings.enable_cache_persistence:
         raise RejectedError("saving and loading are switched off: set GLUCAST_ENABLE_CACHE_PERSISTENCE=1")
     if action in ("delete", "load") and handle is None:
         raise RejectedError(f"{action} needs a handle")
-    if action != "info":
-        log.info("cache", action=action, handle=_in_logs(handle or "*"), caller=request.scope.get("caller"))
     affected, message = await _ACTIONS[action](uses, handle or "")
     return await stored_now(uses, True, message, affected)
 

@@ -68,7 +68,7 @@ def described(app: FastAPI) -> dict[str, Any]:
                 operation["responses"] = operation["responses"] | problems
                 if declared.audience == "key":
                     operation["x-glucast-scope"] = declared.scope or "any"
-                    operation["security"] = _ON_THE_SITE if site else _WHERE_KEYS_ARE_ON
+                    operation["security"] = _security(declared, site)
     return document
 
 
@@ -78,6 +78,7 @@ _TEXTS = {
     413: "The body is larger than this operation takes.",
     415: "The body is compressed in a way that this operation does not know.",
     422: "The request makes no sense; the text says what to change.",
+    500: "A mistake of glucast's own, which its log tells.",
     503: "The broker or the workers do not answer, or too many requests wait; `Retry-After` says when to try again.",
 }
 
@@ -93,14 +94,14 @@ def _problems(declared: Access, validated: bool) -> Iterator[tuple[int, str]]:
     if declared.counted:
         yield 429, "Too many requests; `Retry-After` says in how many seconds there may be more."
     raised = {error if isinstance(error, int) else status_of(error) for error in declared.raises}
-    for status in sorted(raised | ({422} if validated else set())):
+    for status in sorted(raised | {500} | ({422} if validated else set())):
         yield status, _TEXTS[status]
 
 
 def _form_of(path: str) -> dict[str, Any]:
     """The content of an error under a path."""
     if is_fhir(path):
-        return {fhir.MEDIA_TYPE: {"schema": {"type": "object", "description": "An OperationOutcome."}}}
+        return {fhir.MEDIA_TYPE: {"schema": fhir.SCHEMA}}
     if not is_nightscout(path) and not is_glurpc(path):
         return {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     error = NightscoutError if is_nightscout(path) else GlurpcError
@@ -118,5 +119,11 @@ _KEYS = {
     "Token": {"type": "apiKey", "in": "query", "name": "token", "description": "The same key."},
     "WebToken": {"type": "http", "scheme": "bearer", "description": "From /api/v2/authorization/request/{token}."},
 }
-_WHERE_KEYS_ARE_ON: list[dict[str, list[str]]] = [{}, {"ApiKey": []}]
-_ON_THE_SITE: list[dict[str, list[str]]] = [{"ApiSecret": []}, {"Token": []}, {"WebToken": []}]
+
+
+def _security(declared: Access, site: bool) -> list[dict[str, list[str]]]:
+    """Ways to show a key, each with the scope that it has to have; none at all where keys may be off."""
+    scopes: list[str] = [] if declared.scope is None else [declared.scope]
+    if site:
+        return [{name: scopes} for name in ("ApiSecret", "Token", "WebToken")]
+    return [{}, {"ApiKey": scopes}]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Header, Query
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from agents.core.local_time import zone
@@ -27,14 +27,22 @@ InUnit = Annotated[Unit, Query(description="Unit of every glucose value in the a
 InZone = Annotated[Timezone, Query()]
 InTheme = Annotated[Theme, Query(description="Colours for light or for dark surroundings.")]
 
+
+class Figure(BaseModel):
+    """A Plotly figure."""
+
+    data: list[dict[str, Any]] = Field(description="Its traces.")
+    layout: dict[str, Any]
+
+
 PICTURES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "image/svg+xml": {"schema": {"type": "string"}},
             "image/webp": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {"schema": {"type": "object", "description": "The Plotly figure: data and layout."}},
-        }
+        },
+        "model": Figure,
     }
 }
 """What a route that draws answers with."""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from query_api import fhir
 from query_api.access import access
+from query_api.paging import PAGED, next_page
 from query_api.projections.measured import decoded
 from query_api.routers.subjects import MOST_READINGS, Subject, Uses, reading_of
 from query_api.services import while_connected
@@ -23,7 +24,7 @@ router = APIRouter(tags=["FHIR"], prefix="/subjects/{subject_id}/fhir")
 BUNDLE_BODY_BYTES = 4 << 20
 """Room for a week of readings, each an Observation of 2 kB."""
 MOST_OBSERVATIONS = 2016
-_RESOURCE = {"content": {fhir.MEDIA_TYPE: {"schema": {"type": "object"}}}}
+_RESOURCE: dict[str, Any] = {"content": {fhir.MEDIA_TYPE: {"schema": fhir.SCHEMA}}}
 _BUNDLE = {
     "type": "object",
     "required": ["resourceType", "type", "entry"],
@@ -44,7 +45,7 @@ async def fhir_capabilities(subject_id: Subject) -> Response:
     return _answer(fhir.capabilities(datetime.datetime.now(datetime.UTC).date()))
 
 
-@router.get("/Observation", response_class=Response, responses={200: _RESOURCE})
+@router.get("/Observation", response_class=Response, responses={200: _RESOURCE | {"headers": PAGED}})
 @access("key", scope="read", whose="path", raises=(RejectedError, UnavailableError))
 async def fhir_observations(
     request: Request,
@@ -59,7 +60,10 @@ async def fhir_observations(
     ] = [],  # noqa: B006 - the framework copies it
     count: Annotated[int, Query(alias="_count", ge=1, le=MOST_OBSERVATIONS)] = 288,
 ) -> Response:
-    """The readings of the last two days as they were sent, newest first, in a Bundle; its link `next` leads on."""
+    """The readings of the last two days as they were sent, newest first, in a Bundle; its link `next` leads on.
+
+    So does the header `Link`.
+    """
     wanted = code.removeprefix(f"{fhir.LOINC}|")
     if wanted not in (fhir.MASS, fhir.MOLES):
         raise RejectedError(f"code: {fhir.LOINC}|{fhir.MASS} or {fhir.LOINC}|{fhir.MOLES}")
@@ -69,7 +73,7 @@ async def fhir_observations(
     rows = list(uses.read_model.readings.measured.rows(subject_id, last))
     base = str(request.url).partition("/Observation")[0]
 
-    def made() -> bytes:
+    def made() -> tuple[bytes, str | None]:
         readings = decoded(rows, last)
         known = itertools.takewhile(lambda each: first is None or each.time >= first, readings)
         page = list(itertools.islice(known, count + 1))
@@ -78,9 +82,10 @@ async def fhir_observations(
             older = [f"lt{page[count - 1].time.isoformat()}", *(text for text in date if text[:2] in ("ge", "gt"))]
             links["next"] = str(request.url.include_query_params(date=older[0]))
             links["next"] += "".join(f"&date={text}".replace("+", "%2B") for text in older[1:])
-        return orjson.dumps(fhir.searchset(page[:count], wanted, base, links))
+        return orjson.dumps(fhir.searchset(page[:count], wanted, base, links)), links.get("next")
 
-    return Response(await run_in_threadpool(made), media_type=fhir.MEDIA_TYPE)
+    bundle, following = await run_in_threadpool(made)
+    return Response(bundle, media_type=fhir.MEDIA_TYPE, headers=next_page(following))
 
 
 def _between(texts: list[str]) -> tuple[datetime.datetime | None, datetime.datetime | None]:

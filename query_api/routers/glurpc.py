@@ -18,6 +18,7 @@ from query_api.access import access
 from query_api.pipeline_status import PipelineStatus
 from query_api.problems import GLURPC
 from query_api.routers import cache, operations, samples
+from query_api.routers.drawing import Figure
 from query_api.services import Services, services_of, while_connected
 from query_api.style import Style
 from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
@@ -68,13 +69,6 @@ class GlurpcQuickPlot(BaseModel):
     plot_data: dict[str, Any] = Field(description="The Plotly figure; empty where there is an error.")
     warnings: ProcessingWarnings = ProcessingWarnings()
     error: str | None = None
-
-
-class Figure(BaseModel):
-    """A Plotly figure."""
-
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
 
 
 class GlurpcHealth(BaseModel):
@@ -191,7 +185,7 @@ async def quick_plot(request: Request, uses: Uses, question: ProcessRequest) -> 
 
 
 @router.post("/cache_management", response_model=cache.CacheAnswer)
-@access("key", scope="admin", raises=(UnavailableError,))
+@access("key", scope="admin", audit="cache", raises=(UnavailableError,))
 async def cache_management(
     request: Request,
     uses: Uses,

@@ -57,11 +57,15 @@ def _device(configured: str) -> str:
     return "cuda" if _GPU.exists() else "cpu"
 
 
+class Liveness(BaseModel):
+    alive: bool
+
+
 @router.get("/livez")
 @access("everybody", counted=False)
-async def livez() -> dict[str, bool]:
+async def livez() -> Liveness:
     """The event loop answers."""
-    return {"alive": True}
+    return Liveness(alive=True)
 
 
 class NotReadyReason(BaseModel):

@@ -1,7 +1,7 @@
 """What was: a subject's readings, and each forecast of the past beside what came of it."""
 
 import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -11,8 +11,8 @@ from starlette.responses import Response
 from query_api.access import access
 from query_api.figure import figure
 from query_api.past_forecast import past_forecast
-from query_api.routers.drawing import InStyle, InUnit
-from query_api.routers.subjects import Moment, Subject, Uses
+from query_api.routers.drawing import Figure, InStyle, InUnit
+from query_api.routers.subjects import Moment, ShownChart, Subject, Uses
 from query_api.style import Style
 from query_api.units import document
 from schemas.errors import NoForecastError
@@ -62,9 +62,7 @@ class PastAnswer(BaseModel):
 
     earlier: datetime.datetime | None = Field(description="The last known point of the kept forecast before.")
     later: datetime.datetime | None
-    forecast: dict[str, Any] = Field(
-        description="A FanChart (schemas/json) with the truth as it is known now, in the unit that was asked for."
-    )
+    forecast: ShownChart = Field(description="With the truth as it is known now, in the unit that was asked for.")
 
 
 @router.get("/subjects/{subject_id}/forecasts/{time}", response_class=Response, responses={200: {"model": PastAnswer}})
@@ -80,11 +78,12 @@ async def forecast_then(uses: Uses, subject_id: Subject, time: PastTime, unit: I
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
-@router.get("/subjects/{subject_id}/forecasts/{time}/plot")
+@router.get("/subjects/{subject_id}/forecasts/{time}/plot", response_class=Response, responses={200: {"model": Figure}})
 @access("key", scope="read", whose="path", raises=(NoForecastError,))
-async def forecast_then_plot(uses: Uses, subject_id: Subject, time: PastTime, style: InStyle) -> dict[str, object]:
+async def forecast_then_plot(uses: Uses, subject_id: Subject, time: PastTime, style: InStyle) -> Response:
     """The same as a Plotly figure."""
-    return figure(past_forecast(uses.read_model, subject_id, _aware(time)).chart, style)
+    shown = figure(past_forecast(uses.read_model, subject_id, _aware(time)).chart, style)
+    return Response(orjson.dumps(shown), media_type="application/json")
 
 
 def _aware(time: datetime.datetime) -> datetime.datetime:

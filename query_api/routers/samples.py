@@ -4,7 +4,7 @@ import asyncio
 import base64
 import binascii
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, File, Header, Request, UploadFile
@@ -16,7 +16,7 @@ from query_api.access import access
 from query_api.known_answers import remember
 from query_api.plots import PLOT_TYPES, MediaType
 from query_api.projections.fan_charts import ChartRow
-from query_api.routers.drawing import PICTURES, Height, Scale, Timezone, Width, checked, one_of
+from query_api.routers.drawing import PICTURES, Figure, Height, Scale, Timezone, Width, checked, one_of
 from query_api.services import Services, services_of, while_connected
 from query_api.style import HEIGHT, WIDTH, Style, Theme
 from schemas.errors import MessageTooLargeError, OverloadedError, RejectedError, UnavailableError, UnknownHandleError
@@ -83,7 +83,7 @@ class ProcessAnswer(BaseModel):
 class QuickAnswer(BaseModel):
     handle: str | None
     plot_base64: str | None = Field(description="PNG, 1000x600.")
-    plot_data: dict[str, Any] | None = Field(description="The Plotly figure.")
+    plot_data: Figure | None
     warnings: ProcessingWarnings
     error: str | None = None
 

@@ -67,7 +67,7 @@ async def sources(uses: Uses, subject_id: Subject) -> SourcesAnswer:
 
 
 @router.put("/subjects/{subject_id}/sources")
-@access("key", scope="write", whose="path", raises=(UnavailableError,))
+@access("key", scope="write", whose="path", audit="sources", raises=(UnavailableError,))
 async def change_sources(uses: Uses, subject_id: Subject, body: PolicyBody) -> SourcesAnswer:
     """For readings from now on; answers when the worker has confirmed it. Without a device all count, as at first."""
     wanted = SourcePolicy.model_validate(body.model_dump())

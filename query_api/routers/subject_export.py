@@ -20,7 +20,7 @@ router = APIRouter(tags=["subjects"])
     response_class=Response,
     responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-@access("key", scope="admin", whose="path", raises=(NoReadingsError, UnavailableError))
+@access("key", scope="admin", whose="path", audit="export", raises=(NoReadingsError, UnavailableError))
 async def export_subject(request: Request, uses: Uses, subject_id: Subject) -> Response:
     """What this API holds of a subject: Parquet files in a ZIP archive, and a manifest with the settings.
 

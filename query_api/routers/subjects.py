@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from query_api.access import access
 from query_api.callers import key_of
+from query_api.conditional import UNCHANGED, KnownTags, holds, tagged
 from query_api.known_answers import remember
+from query_api.paging import PAGED, next_page
 from query_api.plots import MediaType
 from query_api.present import Present
 from query_api.problems import problem
@@ -153,8 +155,8 @@ def reading_of(subject_id: str, item: Any) -> Reading:
     return reading
 
 
-class ForecastAnswer(BaseModel):
-    """A FanChart (schemas/json) and its age. In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
+class ShownChart(BaseModel):
+    """A FanChart (schemas/json). In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
 
     Numbers are one a target time; quantiles one row a level.
     """
@@ -175,15 +177,23 @@ class ForecastAnswer(BaseModel):
     p_below_70: list[float]
     p_above_180: list[float]
     p_above_250: list[float]
+    disclaimer: str
+
+
+class ForecastAnswer(ShownChart):
+    """A FanChart (schemas/json) and its age. In mmol/L the names of glucose fields end in `_mmoll` and `unit` says so.
+
+    Numbers are one a target time; quantiles one row a level.
+    """
+
     age_seconds: int
     valid_until: datetime.datetime
     newest_reading_time: datetime.datetime | None
-    disclaimer: str
 
 
 class HistoryAnswer(BaseModel):
     subject_id: str
-    forecasts: list[dict[str, Any]] = Field(description="FanCharts (schemas/json), in the unit that was asked for.")
+    forecasts: list[ShownChart]
     next: str | None = Field(description="The address of the following page.")
 
 
@@ -192,7 +202,7 @@ class ResetAnswer(BaseModel):
 
 
 @router.delete("/subjects/{subject_id}/window")
-@access("key", scope="admin", whose="path", raises=(UnavailableError,))
+@access("key", scope="admin", whose="path", audit="reset", raises=(UnavailableError,))
 async def reset_window(uses: Uses, subject_id: Subject) -> ResetAnswer:
     """Let a subject begin anew: what is remembered of earlier readings goes, and the forecasts that were made of them.
 
@@ -209,7 +219,7 @@ class EraseAnswer(BaseModel):
 
 
 @router.delete("/subjects/{subject_id}")
-@access("key", scope="admin", whose="path", raises=(UnavailableError,))
+@access("key", scope="admin", whose="path", audit="erase", raises=(UnavailableError,))
 async def erase(uses: Uses, subject_id: Subject) -> EraseAnswer:
     """Erase a subject: readings, forecasts and the name go from every table and from this API.
 
@@ -222,18 +232,22 @@ async def erase(uses: Uses, subject_id: Subject) -> EraseAnswer:
     )
 
 
+class SubjectsAnswer(BaseModel):
+    subjects: list[str]
+
+
 @router.get("/subjects")
 @access("key", scope="read", whose="own")
-async def subjects(request: Request, uses: Uses) -> dict[str, list[str]]:
+async def subjects(request: Request, uses: Uses) -> SubjectsAnswer:
     """Up to 100 subjects with a forecast, the most recent first; for a key of single people these alone."""
     key = key_of(request)
-    return {"subjects": uses.read_model.fan_charts.subjects(None if key is None else key.subjects)}
+    return SubjectsAnswer(subjects=uses.read_model.fan_charts.subjects(None if key is None else key.subjects))
 
 
 @router.get(
     "/subjects/{subject_id}/forecast",
     response_class=Response,
-    responses={200: {"model": ForecastAnswer}, 304: {"description": "It is the one that `If-None-Match` names."}},
+    responses={200: {"model": ForecastAnswer}, **UNCHANGED},
 )
 @access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
 async def forecast(
@@ -243,21 +257,23 @@ async def forecast(
     curves: Annotated[
         bool, Query(description="Also the density at each target time, and that of the draws alone.")
     ] = False,
-    if_none_match: Annotated[str | None, Header()] = None,
+    tags: KnownTags = None,
 ) -> Response:
     """The present forecast, with its age. 404 says why there is none, and what brings the next."""
     found = forecast_of(uses, subject_id)
-    tag = _tag(found.row, unit, *(["curves"] if curves else []))
-    if if_none_match == tag:
-        return Response(status_code=304, headers={"ETag": tag})
+    # Weak: the age in the body goes on by the second, and the tag by the minute, so that none who keeps it shows an
+    # old one.
+    tag = "W/" + _tag(found.row, unit, *(["curves"] if curves else []), found.moment)
+    if holds(tags, tag):
+        return Response(status_code=304, headers=tagged(tag))
     answer = document(found.row.chart, unit, curves) | found.fields()
-    return Response(orjson.dumps(answer), media_type="application/json", headers={"ETag": tag})
+    return Response(orjson.dumps(answer), media_type="application/json", headers=tagged(tag))
 
 
 @router.get(
     "/subjects/{subject_id}/forecast/plot",
     response_class=Response,
-    responses=PICTURES | {304: {"description": "It is the one that `If-None-Match` names."}},
+    responses=PICTURES | UNCHANGED,
 )
 @access("key", scope="read", whose="path", raises=(406, NoForecastError, UnavailableError, OverloadedError))
 async def forecast_plot(
@@ -270,14 +286,14 @@ async def forecast_plot(
         bool, Query(description="Only what the model does not know: the spread of its draws.")
     ] = False,
     age: Annotated[bool, Query(description="Write on it when it was drawn, and how old the data were then.")] = False,
-    if_none_match: Annotated[str | None, Header()] = None,
+    tags: KnownTags = None,
 ) -> Response:
     """The present forecast drawn: PNG, SVG, WebP or the Plotly figure, as `Accept` or `format` says."""
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
     wanted = _Plot(subject_id, dataclasses.replace(style, fan=fan), age, media_type)
     found = forecast_of(uses, subject_id)
     drawn = wanted.of(found)
-    if if_none_match == drawn.tag:
+    if holds(tags, drawn.tag):
         return drawn.unchanged()
     data = await while_connected(request, uses.plots.plot(found.row, drawn.style, media_type))
     remember(request, wanted)
@@ -298,12 +314,12 @@ class _Plot:
         minutes = found.age_seconds // 60 if self.tells_age else None
         return _Drawn(found.row, dataclasses.replace(self.style, age_minutes=minutes), self.media_type)
 
-    def answer(self, uses: Services, if_none_match: str | None) -> Response | None:
+    def answer(self, uses: Services, tags: str | None) -> Response | None:
         try:
             drawn = self.of(forecast_of(uses, self.subject_id))
         except (NoForecastError, UnavailableError):
             return None  # the route says why
-        if if_none_match == drawn.tag:
+        if holds(tags, drawn.tag):
             return drawn.unchanged()
         data = uses.plots.drawn(drawn.row, drawn.style, self.media_type)
         return None if data is None else drawn.answer(data)
@@ -328,10 +344,14 @@ class _Drawn:
         return Response(data, media_type=self.media_type, headers=self._headers())
 
     def _headers(self) -> dict[str, str]:
-        return {"ETag": self.tag, "Vary": "Accept"}
+        return tagged(self.tag) | {"Vary": "Accept"}
 
 
-@router.get("/subjects/{subject_id}/forecasts", response_class=Response, responses={200: {"model": HistoryAnswer}})
+@router.get(
+    "/subjects/{subject_id}/forecasts",
+    response_class=Response,
+    responses={200: {"model": HistoryAnswer, "headers": PAGED}},
+)
 @access("key", scope="read", whose="path")
 async def forecasts(
     request: Request,
@@ -342,7 +362,10 @@ async def forecasts(
     limit: Annotated[int, Query(ge=1, le=288)] = 24,
     unit: InUnit = "mg/dL",
 ) -> Response:
-    """The kept forecasts in order of their last known point; `next` leads to the following page, if there is one."""
+    """The kept forecasts in order of their last known point.
+
+    `next`, and the header `Link`, lead to the following page, if there is one.
+    """
     rows = uses.read_model.fan_charts.history(subject_id, _seconds(first), _seconds(last))
     page, rest = rows[:limit], rows[limit:]
     following = None
@@ -354,7 +377,7 @@ async def forecasts(
         "forecasts": [orjson.Fragment(_json(row, unit)) for row in page],
         "next": following,
     }
-    return Response(orjson.dumps(answer), media_type="application/json")
+    return Response(orjson.dumps(answer), media_type="application/json", headers=next_page(following))
 
 
 @router.get("/subjects/{subject_id}/scores")

@@ -125,9 +125,11 @@ async def test_an_unchanged_forecast_is_not_sent_again(client: Client, pipeline:
     await publish(client, 96)
     await forecast_of(client)
     first = await client.get("/subjects/anna/forecast")
-    headers = {"if-none-match": first.headers["etag"]}
-    assert (await client.get("/subjects/anna/forecast", headers=headers)).status_code == 304
-    assert (await client.get("/subjects/anna/forecast?unit=mmol/L", headers=headers)).status_code == 200
+    tag = first.headers["etag"]
+    again = await client.get("/subjects/anna/forecast", headers={"if-none-match": tag})
+    assert again.status_code == 304 or again.headers["etag"] != tag, "a minute of its age ended in between"
+    other = await client.get("/subjects/anna/forecast?unit=mmol/L", headers={"if-none-match": tag})
+    assert other.status_code == 200
 
 
 async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline) -> None:
@@ -136,9 +138,10 @@ async def test_history_is_paged_in_order(client: Client, pipeline: SmallPipeline
     seen: list[str] = []
     url = "/subjects/anna/forecasts?limit=4"
     while url:
-        answer = (await client.get(url)).json()
-        seen += [item["issue_time"] for item in answer["forecasts"]]
-        url = answer["next"]
+        page = await client.get(url)
+        seen += [item["issue_time"] for item in page.json()["forecasts"]]
+        url = page.links.get("next", {}).get("url", "")
+        assert url == (page.json()["next"] or "")
     assert len(seen) == 6
     assert seen == sorted(set(seen))
     some = await client.get("/subjects/anna/forecasts", params={"from": at(5 * 97), "to": at(5 * 98)})

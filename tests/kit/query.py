@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from deploy.brokers.wire import LOOPBACK, HeldPort
 from query_api import image
 from query_api.app import Server, create_app, server_config
+from query_api.problem_types import PROBLEMS, address
+from query_api.problems import MEDIA_TYPE
 from query_api.projections.fan_charts import ChartRow
 from query_api.services import Services
 from streams.settings import Settings
@@ -55,13 +57,24 @@ class Client(httpx.AsyncClient):
 
     def __init__(self, app: FastAPI, **options: Any) -> None:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        super().__init__(transport=transport, base_url="http://127.0.0.1", timeout=60, **options)
+        hooks = {"response": [_is_a_known_problem]}
+        super().__init__(transport=transport, base_url="http://127.0.0.1", timeout=60, event_hooks=hooks, **options)
         self.app = app
 
     @property
     def services(self) -> Services:
         found: Services = self.app.state.services
         return found
+
+
+async def _is_a_known_problem(response: httpx.Response) -> None:
+    """Every problem that any test meets has a type that leads somewhere (`query_api.problem_types`)."""
+    if response.headers.get("content-type") == MEDIA_TYPE:
+        document = orjson.loads(await response.aread())
+        known = PROBLEMS.get(document["code"])
+        assert known is not None, f"{document['code']} is not described in query_api/problem_types.py"
+        told = known.status, known.title, address(document["code"])
+        assert told == (response.status_code, document["title"], document["type"])
 
 
 @contextlib.asynccontextmanager

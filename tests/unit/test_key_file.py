@@ -144,7 +144,8 @@ def test_a_line_without_a_zone_is_of_no_site() -> None:
 
 def test_the_commands_make_show_renew_and_revoke(path: Path) -> None:
     use = {"GLUCAST_API_KEYS_FILE": str(path)}
-    person = ("--subject", "anna", "--timezone", "Europe/Vienna", "--expires", "2099-01-01", "--device", "left arm")
+    person = ("--subject", "anna", "--timezone", "Europe/Vienna", "--expires", "2099-01-01", "--device", "left arm",
+              "--rate-limit", "600/minute", "--body-rate-limit", "9/hour")  # fmt: skip
     made = glucast("keys", "add", "phone", *person, **use)
     assert (made.returncode, "not shown again" in made.stderr) == (0, True)
     token = made.stdout.strip()
@@ -152,6 +153,7 @@ def test_the_commands_make_show_renew_and_revoke(path: Path) -> None:
     shown = glucast("keys", "list", **use).stdout
     assert re.split(r"\s{2,}", shown.strip()) == [
         "phone", "read,write", "anna", "Europe/Vienna", "until 2099-01-01T00:00+00:00", "device left arm",
+        "600/minute", "9/hour KiB",
     ]  # fmt: skip
     renewed = glucast("keys", "rotate", "phone", **use).stdout.strip()
     assert (found(path, token), found(path, renewed)) == (None, "phone")
@@ -168,6 +170,8 @@ def test_the_commands_make_show_renew_and_revoke(path: Path) -> None:
         (("add", "phone", "--timezone", "Mars"), "timezone"),
         (("add", "phone", "--scope", "all"), "scopes"),
         (("add", "phone", "--expires", "soon"), "--expires"),
+        (("add", "phone", "--rate-limit", "0/minute"), "rate_limit"),
+        (("add", "phone", "--body-rate-limit", "9/minute;9/hour"), "body_rate_limit"),
         (("revoke", "phone"), "cannot be read"),
     ],
 )

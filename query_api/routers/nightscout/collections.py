@@ -13,12 +13,12 @@ from starlette.responses import Response
 from agents.core.device_status import document_of
 from query_api.access import access
 from query_api.routers.nightscout import incoming
+from query_api.routers.nightscout.answers import SiteDeleted, SiteDeviceStatus, SiteDocument
 from query_api.routers.nightscout.filters import COUNT, Wanted, wanted
 from query_api.routers.nightscout.incoming import digest_of
 from query_api.routers.nightscout.parts import (
     DOCUMENT_BODY_BYTES,
-    DOCUMENTS,
-    JSON,
+    NOTHING,
     ONE_OR_MANY,
     Person,
     Uses,
@@ -40,11 +40,13 @@ def _json(answer: bytes) -> Response:
 
 
 @router.post("/devicestatus.json", include_in_schema=False)
-@router.post("/devicestatus", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@router.post(
+    "/devicestatus", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra=BODY
+)
 @router.post("/profile.json", include_in_schema=False)
-@router.post("/profile", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@router.post("/profile", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra=BODY)
 @router.put("/profile.json", include_in_schema=False)
-@router.put("/profile", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@router.put("/profile", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra=BODY)
 @access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415,))
 async def take(request: Request, whom: Whom) -> Response:
     """Answers every document with an `_id`, in a list, and keeps none."""
@@ -53,7 +55,12 @@ async def take(request: Request, whom: Whom) -> Response:
 
 
 @router.post("/activity.json", include_in_schema=False)
-@router.post("/activity", response_class=Response, responses={200: JSON}, openapi_extra=BODY)
+@router.post(
+    "/activity",
+    response_class=Response,
+    responses={200: {"model": SiteDocument | list[SiteDocument]}},
+    openapi_extra=BODY,
+)
 @access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415,))
 async def echo(request: Request, whom: Whom) -> Response:
     """Answers what was sent, one document or a list, with an `_id` each, and keeps nothing."""
@@ -62,7 +69,12 @@ async def echo(request: Request, whom: Whom) -> Response:
 
 
 @router.put("/treatments.json", include_in_schema=False)
-@router.put("/treatments", response_class=Response, responses={200: JSON}, openapi_extra=BODY)
+@router.put(
+    "/treatments",
+    response_class=Response,
+    responses={200: {"model": SiteDocument | list[SiteDocument]}},
+    openapi_extra=BODY,
+)
 @access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415, UnavailableError))
 async def put_treatments(request: Request, uses: Uses, whom: Whom) -> Response:
     """The same as POST; answers one document or a list, as it was sent."""
@@ -78,7 +90,7 @@ def _echoed(whom: Person, elements: list[Any], were_many: bool) -> Response:
 
 
 @router.post("/treatments.json", include_in_schema=False)
-@router.post("/treatments", response_class=Response, responses={200: DOCUMENTS}, openapi_extra=BODY)
+@router.post("/treatments", response_class=Response, responses={200: {"model": list[SiteDocument]}}, openapi_extra=BODY)
 @access("key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(415, UnavailableError))
 async def take_treatments(request: Request, uses: Uses, whom: Whom) -> Response:
     """Answers every treatment with an `_id`, in a list. Kept is when a sensor was started (`Sensor Start`, `Sensor
@@ -104,7 +116,7 @@ def _with_id(subject_id: str, element: Any) -> dict[str, Any]:
     return (element if isinstance(element, dict) else {}) | {"_id": identity}
 
 
-@router.delete("/treatments/{document_id}", response_class=Response, responses={200: JSON})
+@router.delete("/treatments/{document_id}", response_class=Response, responses={200: {"model": SiteDeleted}})
 @access("key", scope="write", whose="person")
 async def delete_treatment(document_id: str) -> Response:
     """There is none to delete."""
@@ -112,7 +124,7 @@ async def delete_treatment(document_id: str) -> Response:
 
 
 @router.delete("/treatments.json", include_in_schema=False)
-@router.delete("/treatments", response_class=Response, responses={200: JSON})
+@router.delete("/treatments", response_class=Response, responses={200: {"model": SiteDeleted}})
 @access("key", scope="write", whose="person")
 async def delete_treatments() -> Response:
     """There are none to delete."""
@@ -120,12 +132,12 @@ async def delete_treatments() -> Response:
 
 
 @router.get("/treatments.json", include_in_schema=False)
-@router.get("/treatments", response_class=Response, responses={200: DOCUMENTS})
+@router.get("/treatments", response_class=Response, responses={200: {"model": list[SiteDocument]}})
 @router.get("/activity.json", include_in_schema=False)
-@router.get("/activity", response_class=Response, responses={200: DOCUMENTS})
+@router.get("/activity", response_class=Response, responses={200: {"model": list[SiteDocument]}})
 @router.get("/profile.json", include_in_schema=False)
 @router.get("/profiles.json", include_in_schema=False)
-@router.get("/profile", response_class=Response, responses={200: DOCUMENTS})
+@router.get("/profile", response_class=Response, responses={200: {"model": list[SiteDocument]}})
 @access("key", scope="read", whose="person")
 async def none_kept() -> Response:
     """Always empty: glucast forecasts from glucose alone."""
@@ -133,7 +145,7 @@ async def none_kept() -> Response:
 
 
 @router.get("/profile/current.json", include_in_schema=False)
-@router.get("/profile/current", response_class=Response, responses={200: JSON})
+@router.get("/profile/current", response_class=Response, responses={200: NOTHING})
 @access("key", scope="read", whose="person")
 async def no_profile() -> Response:
     """Always null."""
@@ -144,7 +156,7 @@ async def no_profile() -> Response:
 @router.get(
     "/devicestatus",
     response_class=Response,
-    responses={200: DOCUMENTS},
+    responses={200: {"model": list[SiteDeviceStatus]}},
     openapi_extra={
         "parameters": [
             COUNT,

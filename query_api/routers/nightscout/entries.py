@@ -13,12 +13,11 @@ from starlette.responses import Response
 from query_api.access import access
 from query_api.projections.measured import decoded
 from query_api.routers.nightscout import incoming
+from query_api.routers.nightscout.answers import SiteDeleted, SiteDocument, SiteEntry
 from query_api.routers.nightscout.filters import PARAMETERS, Wanted, wanted
 from query_api.routers.nightscout.outgoing import entry_of, http_time
 from query_api.routers.nightscout.parts import (
-    DOCUMENTS,
     ENTRIES_BODY_BYTES,
-    JSON,
     ONE_OR_MANY,
     Person,
     Uses,
@@ -36,7 +35,10 @@ NOTHING_DELETED = {"acknowledged": True, "deletedCount": 0}
 
 @router.post("/entries.json", include_in_schema=False)
 @router.post(
-    "/entries", response_class=Response, responses={200: DOCUMENTS}, openapi_extra={"requestBody": ONE_OR_MANY}
+    "/entries",
+    response_class=Response,
+    responses={200: {"model": list[SiteDocument]}},
+    openapi_extra={"requestBody": ONE_OR_MANY},
 )
 @access("key", scope="write", whose="person", body_bytes=ENTRIES_BODY_BYTES, raises=(415, UnavailableError))
 async def add_entries(request: Request, uses: Uses, whom: Whom) -> Response:
@@ -66,7 +68,7 @@ def _read(elements: list[Any], whom: Person) -> tuple[bytes, list[bytes]]:
 
 
 @router.delete("/entries.json", include_in_schema=False)
-@router.delete("/entries", response_class=Response, responses={200: JSON})
+@router.delete("/entries", response_class=Response, responses={200: {"model": SiteDeleted}})
 @access("key", scope="write", whose="person")
 async def delete_entries() -> Response:
     """Nothing is deleted this way: readings go with their time."""
@@ -79,7 +81,7 @@ async def delete_entries() -> Response:
 @router.get(
     "/entries",
     response_class=Response,
-    responses={200: DOCUMENTS},
+    responses={200: {"model": list[SiteEntry]}},
     openapi_extra={"parameters": PARAMETERS},
 )
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
@@ -89,7 +91,7 @@ async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
 
 
 @router.get("/entries/current.json", include_in_schema=False)
-@router.get("/entries/current", response_class=Response, responses={200: DOCUMENTS})
+@router.get("/entries/current", response_class=Response, responses={200: {"model": list[SiteEntry]}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def current(uses: Uses, whom: Whom) -> Response:
     """The newest reading, in a list."""

@@ -20,10 +20,7 @@ DOCUMENT_BODY_BYTES = 1 << 20
 """Of a status, treatment or profile."""
 MOST_ELEMENTS = 20_000
 
-JSON: dict[str, Any] = {"content": {"application/json": {"schema": {}}}}
-DOCUMENTS: dict[str, Any] = {
-    "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}
-}
+NOTHING: dict[str, Any] = {"content": {"application/json": {"schema": {"type": "null"}}}}
 ONE_OR_MANY: dict[str, Any] = {
     "required": True,
     "description": "One document or a list of them; the whole may come with `Content-Encoding: gzip`.",

@@ -14,11 +14,19 @@ from query_api import credentials
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.key_file import Key
+from query_api.routers.nightscout.answers import (
+    SitePebble,
+    SiteProperties,
+    SiteStatus,
+    SiteToken,
+    SiteUpload,
+    SiteVerified,
+)
 from query_api.routers.nightscout.entries import newest_of
 from query_api.routers.nightscout.filters import Wanted, wanted
 from query_api.routers.nightscout.incoming import milliseconds
 from query_api.routers.nightscout.outgoing import in_unit, sgv_of
-from query_api.routers.nightscout.parts import JSON, Person, Uses, Whom
+from query_api.routers.nightscout.parts import Person, Uses, Whom
 from query_api.services import Services
 from schemas.errors import RejectedError, UnavailableError
 from schemas.reading import Reading
@@ -33,14 +41,14 @@ def _json(answer: Any) -> Response:
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
-@router.get("/api/v1/experiments/test", response_class=Response, responses={200: JSON})
+@router.get("/api/v1/experiments/test", response_class=Response, responses={200: {"model": SiteUpload}})
 @access("key", scope="write", whose="person")
 async def experiments_test() -> Response:
     """Whether a key may upload: what Loop and xDrip4iOS ask when it is entered."""
     return _json({"status": "ok"})
 
 
-@router.get("/api/v1/verifyauth", response_class=Response, responses={200: JSON})
+@router.get("/api/v1/verifyauth", response_class=Response, responses={200: {"model": SiteVerified}})
 @router.get("/api/v1/verifyauth.json", include_in_schema=False)
 @access("everybody")
 async def verify(request: Request) -> Response:
@@ -60,7 +68,7 @@ async def verify(request: Request) -> Response:
 
 
 @router.get("/api/v1/status.json", include_in_schema=False)
-@router.get("/api/v1/status", response_class=Response, responses={200: JSON})
+@router.get("/api/v1/status", response_class=Response, responses={200: {"model": SiteStatus}})
 @access("key", scope=None, whose="person")
 async def status(request: Request, uses: Uses, whom: Whom) -> Response:
     """What this site is, and what the token in the query allows."""
@@ -88,7 +96,7 @@ async def status(request: Request, uses: Uses, whom: Whom) -> Response:
     )
 
 
-@router.get("/api/v2/authorization/request/{token}", response_class=Response, responses={200: JSON})
+@router.get("/api/v2/authorization/request/{token}", response_class=Response, responses={200: {"model": SiteToken}})
 @access("key", scope=None, whose="person")
 async def authorization(token: str, whom: Whom) -> Response:
     """A web token of eight hours for the header `Authorization: Bearer`."""
@@ -101,7 +109,7 @@ def _web_token(token: str, key: Key) -> dict[str, Any]:
     return credentials.web_token(token, key.name, allowed)
 
 
-@router.get("/pebble", response_class=Response, responses={200: JSON})
+@router.get("/pebble", response_class=Response, responses={200: {"model": SitePebble}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def pebble(
     uses: Uses, whom: Whom, count: Annotated[str, Query()] = "1", units: Annotated[str, Query()] = "mg/dl"
@@ -127,14 +135,14 @@ def _pebble(newest_first: Sequence[Reading], mmol: bool) -> dict[str, Any]:
     }
 
 
-@router.get("/api/v2/properties", response_class=Response, responses={200: JSON})
+@router.get("/api/v2/properties", response_class=Response, responses={200: {"model": SiteProperties}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def properties(uses: Uses, whom: Whom) -> Response:
     """The newest reading and its change."""
     return _json(await _properties(uses, whom))
 
 
-@router.get("/api/v2/properties/{names}", response_class=Response, responses={200: JSON})
+@router.get("/api/v2/properties/{names}", response_class=Response, responses={200: {"model": SiteProperties}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def some_properties(uses: Uses, whom: Whom, names: str) -> Response:
     """Of these the ones that are named, comma separated."""

@@ -16,11 +16,12 @@ from starlette.responses import Response
 
 from query_api.access import access
 from query_api.routers.nightscout import incoming
+from query_api.routers.nightscout.answers import SiteChangesFound, SiteFound, SiteTaken, SiteVersionFound
 from query_api.routers.nightscout.collections import statuses_of
 from query_api.routers.nightscout.entries import newest_of
 from query_api.routers.nightscout.filters import COUNT, MOST, Wanted, wanted
 from query_api.routers.nightscout.outgoing import entry_of
-from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, JSON, Person, Uses, Whom, sent
+from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, Person, Uses, Whom, sent
 from query_api.routers.nightscout.site import VERSION
 from query_api.services import while_connected
 from schemas.errors import RejectedError, UnavailableError
@@ -54,8 +55,8 @@ ENTRY: dict[str, Any] = {
     }
 }
 CREATED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "It was there already."} | JSON,
-    201: {"description": "Taken."} | JSON,
+    200: {"description": "It was there already.", "model": SiteTaken},
+    201: {"description": "Taken.", "model": SiteTaken},
 }
 LIMIT = COUNT | {"name": "limit"}
 SEARCH: dict[str, Any] = {
@@ -94,14 +95,14 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-@router.get("/version", response_class=Response, responses={200: JSON})
+@router.get("/version", response_class=Response, responses={200: {"model": SiteVersionFound}})
 @access("everybody")
 async def version() -> Response:
     """What this site is, for everybody."""
     return _found(_site())
 
 
-@router.get("/status", response_class=Response, responses={200: JSON})
+@router.get("/status", response_class=Response, responses={200: {"model": SiteVersionFound}})
 @access("key", scope=None, whose="person")
 async def status(whom: Whom) -> Response:
     """What this site is and what the key allows; an app uploads only where every collection is `crud`."""
@@ -109,7 +110,7 @@ async def status(whom: Whom) -> Response:
     return _found(_site() | {"apiPermissions": dict.fromkeys(COLLECTIONS, allowed)})
 
 
-@router.get("/lastModified", response_class=Response, responses={200: JSON})
+@router.get("/lastModified", response_class=Response, responses={200: {"model": SiteChangesFound}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def last_modified(uses: Uses, whom: Whom) -> Response:
     """When each collection changed last."""
@@ -155,7 +156,7 @@ async def change(identifier: str) -> Response:
     raise HTTPException(404, "nothing is kept under this identifier")
 
 
-@router.get("/entries", response_class=Response, responses={200: JSON}, openapi_extra=SEARCH)
+@router.get("/entries", response_class=Response, responses={200: {"model": SiteFound}}, openapi_extra=SEARCH)
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
     """Readings of the last two days as they were sent: the newest first, or with `sort=date` the oldest."""
@@ -171,7 +172,10 @@ async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
 
 
 @router.get(
-    "/entries/history/{since}", response_class=Response, responses={200: JSON}, openapi_extra={"parameters": [LIMIT]}
+    "/entries/history/{since}",
+    response_class=Response,
+    responses={200: {"model": SiteFound}},
+    openapi_extra={"parameters": [LIMIT]},
 )
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def history(request: Request, uses: Uses, whom: Whom, since: Since) -> Response:
@@ -182,14 +186,14 @@ async def history(request: Request, uses: Uses, whom: Whom, since: Since) -> Res
     return _found(found, {"etag": f'W/"{found[-1]["srvModified"]}"'} if found else None)
 
 
-@router.get("/devicestatus", response_class=Response, responses={200: JSON})
+@router.get("/devicestatus", response_class=Response, responses={200: {"model": SiteFound}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def device_status(uses: Uses, whom: Whom) -> Response:
     """The present forecast alone, or nothing."""
     return _found(statuses_of(uses, whom.subject_id))
 
 
-@router.get("/devicestatus/history/{since}", response_class=Response, responses={200: JSON})
+@router.get("/devicestatus/history/{since}", response_class=Response, responses={200: {"model": SiteFound}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def device_status_since(uses: Uses, whom: Whom, since: Since) -> Response:
     """The present forecast, where it was made after a time."""
@@ -216,17 +220,23 @@ def _add_collections() -> None:
     shared: dict[str, Any] = {"response_class": Response}
     for name in COLLECTIONS:
         by_identifier = f"/{name}/{{identifier}}"
-        router.add_api_route(by_identifier, changing(change), methods=["DELETE"], responses={404: JSON}, **shared)
-        router.add_api_route(by_identifier, change, methods=["PATCH"], responses={404: JSON}, **shared)
+        router.add_api_route(by_identifier, changing(change), methods=["DELETE"], responses={404: {}}, **shared)
+        router.add_api_route(by_identifier, change, methods=["PATCH"], responses={404: {}}, **shared)
     for name in ("devicestatus", *NOT_KEPT):
         router.add_api_route(
             f"/{name}", taking(add_document), methods=["POST"], status_code=201, responses={201: CREATED[201]},
             openapi_extra=ONE, **shared,
         )  # fmt: skip
     for name in NOT_KEPT:
-        router.add_api_route(f"/{name}", reading(nothing_kept), methods=["GET"], responses={200: JSON}, **shared)
         router.add_api_route(
-            f"/{name}/history/{{since}}", reading(no_history), methods=["GET"], responses={200: JSON}, **shared
+            f"/{name}", reading(nothing_kept), methods=["GET"], responses={200: {"model": SiteFound}}, **shared
+        )
+        router.add_api_route(
+            f"/{name}/history/{{since}}",
+            reading(no_history),
+            methods=["GET"],
+            responses={200: {"model": SiteFound}},
+            **shared,
         )
 
 
