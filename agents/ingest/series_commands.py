@@ -1,12 +1,13 @@
 """Cache commands in, the ingest side: stored series and the outcomes that point to them go."""
 
-from agents.core.deletions import is_covered, mark_deleted
+from agents.core.deletions import is_covered, mark_deleted, of_owner
 from agents.ingest.handle import retract
 from agents.ingest.stored_series import Tail
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.tables import SERIES_TABLE as TABLE
+from schemas.topics import CACHE_COMMANDS
 
 
 def build(_: object) -> StepFunction:
@@ -16,9 +17,15 @@ def build(_: object) -> StepFunction:
         command = CacheCommand.from_json(work.message.value)
         work.sends_first = True  # once the rows have gone, nothing tells whose outcomes went with them
         if command.action == "flush":
-            for key in [key for key in work.keys(TABLE, "") if "/" not in key]:  # deletion markers have a slash
+            for key in _tails(work):
                 _forget(work, key, None, command.up_to_ms)
             mark_deleted(work, TABLE, command.up_to_ms)
+        elif command.action == "flush_owner":
+            if command.owner is None:
+                raise MalformedRecordError("a flush_owner names whose uploads end")
+            for key in _tails(work):
+                _order_deletes(work, key, command, command.owner)
+            mark_deleted(work, TABLE, command.up_to_ms, of_owner(command.owner))
         elif command.action == "delete":
             if command.series_key is None or command.handle is None:
                 raise MalformedRecordError("a delete names series_key and handle")
@@ -26,6 +33,24 @@ def build(_: object) -> StepFunction:
             mark_deleted(work, TABLE, command.up_to_ms, command.handle)
 
     return step
+
+
+def _tails(work: Work) -> list[str]:
+    return [key for key in work.keys(TABLE, "") if "/" not in key]  # deletion markers have a slash
+
+
+def _order_deletes(work: Work, series_key: str, command: CacheCommand, owner: str) -> None:
+    """A delete for each series of an owner in one tail: only here it is known which there are."""
+    for series in Tail.from_bytes(work.get(TABLE, series_key)).series:
+        if series.owner == owner and is_covered(work, command.up_to_ms, series.began_ms):
+            delete = CacheCommand(
+                action="delete",
+                command_id=command.command_id,
+                up_to_ms=command.up_to_ms,
+                series_key=series_key,
+                handle=series.handle,
+            )
+            work.send(CACHE_COMMANDS, series_key, delete.to_json())
 
 
 def _forget(work: Work, series_key: str, handle: str | None, up_to_ms: int) -> None:

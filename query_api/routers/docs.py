@@ -68,6 +68,7 @@ def described(app: FastAPI) -> dict[str, Any]:
                 operation["responses"] = operation["responses"] | problems
                 if declared.audience == "key":
                     operation["x-glucast-scope"] = declared.scope or "any"
+                    operation["x-glucast-whose"] = declared.whose
                     operation["security"] = _ON_THE_SITE if site else _WHERE_KEYS_ARE_ON
     return document
 
