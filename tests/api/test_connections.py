@@ -188,6 +188,20 @@ async def test_a_body_that_comes_byte_by_byte_ends_too(served: Served, patience:
                 await asyncio.sleep(0.05)
 
 
+async def test_guesses_are_counted_by_whom_a_proxy_speaks_for(served: Served) -> None:
+    """Of one on this machine, or that FORWARDED_ALLOW_IPS names: else all of its clients were one address."""
+
+    async def status(key: str, client: str) -> int:
+        head = f"GET /nothing HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nX-Forwarded-For: {client}\r\n\r\n"
+        return int((await served.answer(head.encode())).split(b" ")[1])
+
+    guesses = [await status(f"guess-{number}", "203.0.113.1") for number in range(21)]
+    assert guesses == [403] * 20 + [429]
+    assert await status(served.key, "203.0.113.1") == 429
+    assert await status(served.key, "203.0.113.2") == 404
+    assert await status(served.key, "203.0.113.2, 203.0.113.1") == 429, "the last is what the proxy itself has seen"
+
+
 CHUNK = bytes(1 << 20)
 
 
