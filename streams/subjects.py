@@ -178,8 +178,6 @@ def _is_of(record: ConsumerRecord, topic: Topic, subject_id: str) -> bool:
         return False
     if topic == topics.DEAD_LETTERS:
         return _buries(record.value, subject_id)
-    if topic == topics.UPLOAD_OUTCOMES and _field(record.value, "owner") == fingerprint.owner_of([subject_id]):
-        return True
     return name in record.value and _field(record.value, "subject_id") == subject_id
 
 

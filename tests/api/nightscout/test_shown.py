@@ -134,6 +134,13 @@ def test_no_route_shows_a_value_that_nobody_has_sent(sent: list[tuple[int, int, 
     asyncio.run(judged())
 
 
+async def test_a_name_with_json_behind_it_is_the_same(site: Client) -> None:
+    for path in ("experiments/test", "verifyauth", "entries", "entries/sgv", "entries/current", "devicestatus"):
+        answers = [await site.get(f"/api/v1/{path}{suffix}") for suffix in ("", ".json")]
+        assert [answer.status_code for answer in answers] == [200, 200], path
+        assert answers[0].json() == answers[1].json()
+
+
 async def documents(site: Client, path: str = "/api/v1/devicestatus") -> list[dict[str, Any]]:
     answer = (await site.get(path)).json()
     return list(answer["result"] if isinstance(answer, dict) else answer)
