@@ -1,8 +1,8 @@
 """What readers are shown: of entries only what was sent, of the forecast a document with the time of its last value."""
 
 import asyncio
+import contextlib
 import datetime
-import tempfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Client]:
 
 def site_in(directory: Path, **changes: Any) -> Any:
     """Anna's site, with these settings."""
+    directory.mkdir(exist_ok=True)
     token = person_in(directory / "keys", "anna")
     its = Settings(api_keys_file=directory / "keys", state_dir=directory / "state", **changes)
     return standing(its, directory / "query", headers={"api-secret": token})
@@ -103,35 +104,42 @@ def shown_in(answer: Any) -> Iterable[tuple[int, float]]:
 SENT = st.tuples(st.integers(-7 * 3600, 0), st.integers(39, 600), st.sampled_from(["G7", None]))
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.lists(SENT, max_size=9), st.integers(40, 590))
-def test_no_route_shows_a_value_that_nobody_has_sent(sent: list[tuple[int, int, str | None]], computed: int) -> None:
+def test_no_route_shows_a_value_that_nobody_has_sent(tmp_path: Path) -> None:
     """Beside gaps, a window with interpolated points, its forecast, days without a gap, and another person's."""
 
-    async def judged() -> None:
-        now = slot_now()
+    async def look(site: Client, addresses: list[str], sent: list[tuple[int, int, str | None]], computed: int) -> None:
+        now, model = slot_now(), site.services.read_model
         own = [
             Reading(subject_id="anna", time=now + seconds * SECOND, glucose=mgdl, unit="mg/dL", device=device)
             for seconds, mgdl, device in sent
         ]
-        others = Reading(subject_id="eve", time=now, glucose=77, unit="mg/dL")
-        with tempfile.TemporaryDirectory() as directory:
-            async with site_in(Path(directory)) as site:
-                model = site.services.read_model
-                model.apply(map(outcome_of, [*own, others]), {})
-                model.apply([chart_at(now - STEP, computed + 0.5), day_of(now, 100 * computed + 7)], {})
-                assert model.skipped == 0
-                known = {(round(each.time.timestamp() * 1000), each.glucose) for each in own}
-                found = set()
-                for address in await entry_routes(site):
-                    answer = await site.get(address)
-                    assert answer.status_code == 200, (address, answer.text)
-                    here = set(shown_in(answer.json()))
-                    assert here <= known, address
-                    found |= here
-                assert bool(found) == bool(own), "else nothing was looked at"
+        model.wipe()
+        model.apply(map(outcome_of, [*own, Reading(subject_id="eve", time=now, glucose=77, unit="mg/dL")]), {})
+        model.apply([chart_at(now - STEP, computed + 0.5), day_of(now, 100 * computed + 7)], {})
+        assert model.skipped == 0
+        known, found = {(round(each.time.timestamp() * 1000), each.glucose) for each in own}, set()
+        for address in addresses:
+            answer = await site.get(address)
+            assert answer.status_code == 200, (address, answer.text)
+            here = set(shown_in(answer.json()))
+            assert here <= known, address
+            found |= here
+        assert bool(found) == bool(own), "else nothing was looked at"
 
-    asyncio.run(judged())
+    with asyncio.Runner() as runner:
+        stack = contextlib.AsyncExitStack()
+        site = runner.run(stack.enter_async_context(site_in(tmp_path)))
+        addresses = runner.run(entry_routes(site))
+
+        @settings(max_examples=25, deadline=None)
+        @given(st.lists(SENT, max_size=9), st.integers(40, 590))
+        def judged(sent: list[tuple[int, int, str | None]], computed: int) -> None:
+            runner.run(look(site, addresses, sent, computed))
+
+        try:
+            judged()
+        finally:
+            runner.run(stack.aclose())
 
 
 async def test_a_name_with_json_behind_it_is_the_same(site: Client) -> None:
