@@ -25,6 +25,10 @@ def reading_of(subject_id: str, item: Any, key: Key | None = None) -> Reading:
         raise RejectedError("a reading is an object with time and glucose")
     if item.get("subject_id", subject_id) != subject_id:
         raise RejectedError("subject_id differs from the one in the path")
+    time = item.get("time")
+    if isinstance(time, str) and time and not {"-", ":"} & {*time[1:]}:
+        # It would be taken for seconds since 1970, or for milliseconds, by its size.
+        raise RejectedError("time: a date and time as RFC 3339 has it, like 2026-01-01T08:00:00Z")
     if key is not None and key.subjects == (subject_id,):
         item = _as_the_key_says(item, key)
     try:
@@ -60,7 +64,7 @@ def _on_clock(text: str, timezone: str) -> str:
     if len(text) > LONGEST_TIME or not {"T", "t", " "} & {*text}:
         return text
     try:
-        time = datetime.datetime.fromisoformat(text)
+        time = datetime.datetime.fromisoformat(text.upper())  # it knows no small t and z
         if time.tzinfo is None:
             return time.replace(tzinfo=zone(timezone)).isoformat()
         return time.astimezone(zone(timezone)).isoformat() if text[-1] in "Zz" else text
