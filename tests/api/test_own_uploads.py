@@ -1,4 +1,7 @@
-"""Uploads with keys of single people: each finds, counts and ends its own, and nobody learns what others have sent."""
+"""Uploads with keys of single people, through Kafka and back out of saved files: each finds, counts and ends its own.
+
+The rule, and what others are told: tests/unit/test_holders.py.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +14,6 @@ from query_api.key_file import SCOPES
 from streams.settings import Settings
 from tests.kit.keys import key_in, person_in
 from tests.kit.query import Client, body_of, serving
-from tests.kit.samples import dexcom, glucose_rows
 from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
 
@@ -123,17 +125,3 @@ def _samples(client: Client, handle: str) -> dict[int, Any]:
     model = client.services.read_model
     stored = model.uploads.handle(handle)
     return {} if stored is None else dict(model.samples(stored))
-
-
-async def test_who_uploads_much_pushes_out_their_own_alone(client: Client, pipeline: SmallPipeline) -> None:
-    anna, eve = Caller(client, "key-of-anna-alone"), Caller(client, "key-of-eve-alone")
-    clinic = Caller(client, "key-of-everybody")
-    first = [await caller.upload(dexcom(glucose_rows(121))) for caller in (clinic, anna)]
-    many = [await eve.upload(dexcom(glucose_rows(121, level=level))) for level in (120, 130, 140, 150)]
-
-    async def bounded() -> bool:
-        return (await eve.sizes())[0] == 2
-
-    await until_async(bounded, "only two of Eve's are left")
-    assert [(await eve.draw(handle)).status_code for handle in many[-2:]] == [200, 200]
-    assert [(await clinic.draw(first[0])).status_code, (await anna.draw(first[1])).status_code] == [200, 200]
