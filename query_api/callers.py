@@ -1,10 +1,12 @@
 """Who calls, and whether they may: origin, key, what the key is for, rate. From the headers alone, before any body."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from cachetools import TTLCache
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
@@ -12,12 +14,16 @@ from starlette.types import Scope
 from query_api import credentials
 from query_api.access import Access, OwnRate
 from query_api.auth import Keys
+from query_api.holders import EVERYBODY, Holder, holder_for
 from query_api.key_file import Key
 from query_api.origins import Fault, Origins, is_loopback
 from query_api.problems import is_nightscout
 from query_api.rate_limit import AmountLimit, RateLimit
 from schemas.errors import ConfigurationError
 from streams.settings import Settings
+
+WRONG_KEYS_KNOWN, WRONG_KEY_SECONDS = 4096, 3600.0
+"""Wrong keys of an address that are remembered, and how long after they were shown last: each counts once meanwhile."""
 
 
 def check_exposure(settings: Settings) -> None:
@@ -39,6 +45,12 @@ def key_of(request: HTTPConnection) -> Key | None:
     """The key that a request came with, in the gate's judgement; None where keys are off or the route needs none."""
     found: Key | None = request.scope.get("key")
     return found
+
+
+def holder_of(request: HTTPConnection) -> Holder:
+    """Whose uploads the caller has: by the key that the request came with."""
+    key = key_of(request)
+    return EVERYBODY if key is None or key.subjects is None else holder_for(key.subjects)
 
 
 def may_still(request: HTTPConnection) -> Callable[[], bool]:
@@ -85,6 +97,7 @@ class Callers:
         self._amounts = AmountLimit(settings.body_rate_limit)
         self._of_the_site = AmountLimit(settings.nightscout_rate_limit)
         self._wrong_keys = RateLimit(settings.wrong_key_rate_limit)
+        self._known_wrong: TTLCache[tuple[str, bytes], None] = TTLCache(WRONG_KEYS_KNOWN, WRONG_KEY_SECONDS)
         only_local = self._keys is None and is_loopback(settings.host)
         self._origins = Origins((*settings.allowed_hosts, settings.host), settings.cors_origins, only_local)
 
@@ -137,7 +150,11 @@ class Callers:
         if scope["key"] is not None:
             scope["key_holds"] = partial(keys.holds, scope["key"])
             return None
-        self._wrong_keys.wait_seconds(_address(scope))
+        # The same text again is no guess: an app with an old key, which keeps nobody out who shares its address.
+        wrong = _address(scope), hashlib.sha256("\n".join(offered).encode(errors="surrogateescape")).digest()
+        if wrong not in self._known_wrong:
+            self._wrong_keys.wait_seconds(_address(scope))
+        self._known_wrong[wrong] = None
         return _UNAUTHORIZED if site else Refusal(403, "invalid_api_key", "Invalid API key")
 
     def _too_often(self, scope: Scope, access: Access) -> Refusal | None:

@@ -232,7 +232,7 @@ class Follower:
 
 def _entries(records: Iterable[ConsumerRecord]) -> Iterable[Entry]:
     for record in records:
-        yield Entry(record.topic, record.partition, record.offset, record.key, record.value)
+        yield Entry(record.topic, record.partition, record.offset, record.key, record.value, record.timestamp)
 
 
 def _urgent(followed: Collection[str]) -> tuple[frozenset[str], ...]:

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from query_api.conditional import known_tags
+from query_api.key_file import Key
 from query_api.services import Services
 
 MOST_REQUESTS = 4096
@@ -46,9 +47,10 @@ class _Remembered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """All of a request that its answer depends on, and who makes it."""
+    """All of a request that its answer depends on, and who makes it, as their key is now."""
 
     caller: str
+    with_key: Key | None
     method: str
     path: str
     query: bytes
@@ -99,7 +101,9 @@ def remember(request: Request, known: Known) -> None:
 
 def _key(scope: Scope, digest: bytes) -> _Key:
     headers = tuple(item for item in scope["headers"] if item[0] in _TELLING)
-    return _Key(scope["caller"], scope["method"], scope["path"], scope["query_string"], headers, digest)
+    return _Key(
+        scope["caller"], scope.get("key"), scope["method"], scope["path"], scope["query_string"], headers, digest
+    )
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:

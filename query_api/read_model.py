@@ -52,6 +52,8 @@ class Entry:
     offset: int
     key: bytes | None
     value: bytes | None
+    time_ms: int = 0
+    """When it came to Kafka, in Unix milliseconds; 0: nobody says."""
 
 
 class ReadModel:
@@ -106,6 +108,7 @@ class ReadModel:
                     raise UndecodableError(str(entry.value))
                 with self._store.entry():
                     key = (entry.key or b"").decode()
+                    self.readings.arrived_ms = entry.time_ms
                     notifications = list(self._projections[entry.topic].apply(key, entry.value))
                     self.events.stage(entry.topic, entry.partition, entry.offset, key, entry.value, notifications)
             except Exception as error:

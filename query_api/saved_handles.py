@@ -8,13 +8,15 @@ import dataclasses
 import datetime
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import orjson
 
-from agents.core.fingerprint import handle_of, to_centi
+from agents.core.fingerprint import handle_of, owned, to_centi
+from query_api.holders import EVERYBODY, Holder
 from schemas.errors import RejectedError, UnknownHandleError
 from schemas.fan_chart import FanChart
 from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
@@ -32,6 +34,11 @@ class SavedHandle:
     handle: str
     outcomes: tuple[UploadOutcome, ...]
     charts: Mapping[int, FanChart]
+
+    @property
+    def owner(self) -> str | None:
+        """Whose it is; None: everybody's."""
+        return self.outcomes[0].owner
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,17 +71,22 @@ def points_of(saved: SavedHandle) -> Points:
     if not all(place in known for place in range(count)):
         raise RejectedError("not enough samples of this handle have been computed to save it; try again when more are")
     centi = [to_centi(known[place]) for place in range(count)]
-    if handle_of(outcome.timezone, start_seconds, centi) != saved.handle:
+    if owned(handle_of(outcome.timezone, start_seconds, centi), outcome.owner) != saved.handle:
         raise RejectedError("the stored forecasts do not give the series that the handle names")
     return Points(start_seconds, centi)
 
 
 def save(directory: Path, saved: SavedHandle) -> None:
-    """Write ``<handle>.parquet``, whole or not at all. Raises `RejectedError` for what could not be restored."""
+    """Write ``<handle>.parquet``, an owner's in a directory of theirs, whole or not at all.
+
+    Raises `RejectedError` for what could not be restored.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     points_of(saved)
+    if saved.owner is not None:
+        directory /= saved.owner
     path = _path(directory, saved.handle)
     about = {
         "version": VERSION,
@@ -98,13 +110,13 @@ def save(directory: Path, saved: SavedHandle) -> None:
             raise
 
 
-def load(directory: Path, handle: str) -> SavedHandle:
+def load(directory: Path, handle: str, holder: Holder = EVERYBODY) -> SavedHandle:
     """Raises `UnknownHandleError` without such a file, `RejectedError` for a file that is not one of these."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = _path(directory, handle)
-    if not path.is_file():
+    path = next((path for place in _places(directory, holder) if (path := _path(place, handle)).is_file()), None)
+    if path is None:
         raise UnknownHandleError("this handle has not been saved")
     try:
         table = pq.read_table(path, memory_map=False)
@@ -113,7 +125,11 @@ def load(directory: Path, handle: str) -> SavedHandle:
         rows: Sequence[Mapping[str, str]] = table.to_pylist()
         charts = {int(row["index"]): FanChart.from_json(row["fan_chart"].encode()) for row in rows}
         saved = SavedHandle(handle, outcomes, charts)
-        if about["handle"] != handle or any(outcome.handle != handle for outcome in outcomes) or not outcomes:
+        if not outcomes or not holder.holds(saved.owner):
+            raise RejectedError("the saved file is of another handle")
+        if about["handle"] != handle or any(
+            (outcome.handle, outcome.owner) != (handle, saved.owner) for outcome in outcomes
+        ):
             raise RejectedError("the saved file is of another handle")
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise RejectedError("the saved file is damaged or was not written by this version") from None
@@ -121,9 +137,22 @@ def load(directory: Path, handle: str) -> SavedHandle:
     return saved
 
 
-def saved_count(directory: Path) -> int:
-    """How many handles are saved."""
-    return sum(1 for path in directory.glob("*.parquet") if _HANDLE.fullmatch(path.stem))
+def saved_count(directory: Path, holder: Holder = EVERYBODY) -> int:
+    """How many handles are saved that they hold."""
+    found = (path for place in _places(directory, holder) for path in place.glob("*.parquet"))
+    return sum(1 for path in found if _HANDLE.fullmatch(path.stem))
+
+
+def forget(directory: Path, owner: str) -> None:
+    """Remove all that is saved of an owner."""
+    shutil.rmtree(directory / checked_handle(owner), ignore_errors=True)
+
+
+def _places(directory: Path, holder: Holder) -> list[Path]:
+    """Where files of theirs may lie."""
+    if holder.owner is not None:
+        return [directory / owner for owner in sorted(holder.owners)]
+    return [directory, *(path for path in directory.glob("*") if path.is_dir() and _HANDLE.fullmatch(path.name))]
 
 
 def _path(directory: Path, handle: str) -> Path:

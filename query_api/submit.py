@@ -7,14 +7,18 @@ requests want is asked for once.
 import asyncio
 import contextlib
 import datetime
+import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from agents.core.fingerprint import owned
 from agents.core.fingerprint import upload_id as upload_id_of
 from agents.core.local_time import zone
 from query_api.follow import Follower
+from query_api.holders import Holder, holder_for
 from query_api.projections.alerts import alerts_key
 from query_api.projections.fan_charts import ChartRow, sample_key, subject_key
 from query_api.projections.requests import demand_key
@@ -31,7 +35,7 @@ from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
 from schemas.reading import ERASE, RESET, ReadingOutcome, ReadingStatus
 from schemas.sources import POLICY, SENSOR_START, SourcePolicy, SourceState
-from schemas.upload import UploadOutcome
+from schemas.upload import OWNER, UploadOutcome
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -44,7 +48,10 @@ CONFIRMED_TOGETHER = 500
 
 
 class Submit:
-    """Uploads, demands, readings and cache commands, with one computation in flight a key."""
+    """Uploads, demands, readings and cache commands, with one computation in flight a key.
+
+    A `Holder` is who asks: what they do not hold is unknown to them, and they leave it as it is.
+    """
 
     def __init__(self, settings: Settings, model: ReadModel, follower: Follower, publisher: Publisher) -> None:
         self._settings = settings
@@ -57,17 +64,19 @@ class Submit:
 
     # uploads
 
-    async def upload(self, raw: bytes, timezone: str = "UTC", force: bool = False) -> UploadOutcome:
-        """What became of a vendor file: an accepted outcome. A known file is answered from the table.
+    async def upload(self, holder: Holder, raw: bytes, timezone: str = "UTC", force: bool = False) -> UploadOutcome:
+        """What became of a vendor file: an accepted outcome. One that its owner has sent is answered from the table.
 
         Raises `RejectedError` with the reason, `UnavailableError` where no answer comes in time.
         """
         zone(timezone)
-        upload_id = upload_id_of(raw, timezone)
+        upload_id = owned(upload_id_of(raw, timezone), holder.owner)
         if not force and (known := self.known_upload(upload_id)) is not None:
             return known
+        headers = {OWNER: holder.owner.encode()} if holder.owner else {}
+        headers |= {"force": b"1"} if force else {}
         outcome = await self.in_flight.join(
-            f"upload/{upload_id}/{force}", lambda: self._in_time(self._upload(upload_id, raw, timezone, force))
+            f"upload/{upload_id}/{force}", lambda: self._in_time(self._upload(upload_id, raw, timezone, headers))
         )
         if outcome.status == "rejected":
             raise _rejection(outcome)
@@ -80,10 +89,13 @@ class Submit:
         accepted = known is not None and known.status == "accepted" and known.handle is not None
         return known if accepted and known and self._model.uploads.handle(known.handle or "") is not None else None
 
-    async def _upload(self, upload_id: str, raw: bytes, timezone: str, force: bool) -> UploadOutcome:
-        headers = {"timezone": timezone.encode()} | ({"force": b"1"} if force else {})
+    async def _upload(
+        self, upload_id: str, raw: bytes, timezone: str, headers: Mapping[str, bytes]
+    ) -> UploadOutcome:  # fmt: skip
         with self._model.subscriptions.subscribe(upload_key(upload_id)) as subscription:
-            sent_ms = await self._publisher.send(topics.UPLOADS, upload_id, raw, headers)
+            sent_ms = await self._publisher.send(
+                topics.UPLOADS, upload_id, raw, {"timezone": timezone.encode(), **headers}
+            )
             while True:
                 for item in await subscription.next():
                     if isinstance(item, UploadOutcome) and item.began_ms >= sent_ms:
@@ -101,20 +113,28 @@ class Submit:
                     await self._evict()
 
     async def _evict(self) -> None:
-        """Delete the oldest handles over the limit."""
-        excess = self._model.uploads.handle_count() - self._settings.max_cache_size
-        if excess > 0:
-            for stored in self._model.uploads.handles()[:excess]:
+        """Delete the oldest handles of each owner who has more than the limit: nobody's uploads push out others'."""
+        most = self._settings.max_cache_size
+        if self._model.uploads.handle_count() <= most:
+            return
+        of_owner: defaultdict[str | None, list[StoredHandle]] = defaultdict(list)
+        for stored in self._model.uploads.handles():
+            of_owner[stored.outcome.owner].append(stored)
+        for oldest_first in of_owner.values():
+            for stored in oldest_first[: max(0, len(oldest_first) - most)]:
                 await self._command(stored)
 
     # forecasts
 
-    async def stored(self, handle: str) -> StoredHandle:
-        """A known handle. Raises `UnknownHandleError`, but only after what Kafka holds by now has been read."""
-        found = self._model.uploads.handle(handle)
+    async def stored(self, handle: str, holder: Holder) -> StoredHandle:
+        """A known handle. Raises `UnknownHandleError`, but only after what Kafka holds by now has been read.
+
+        Of somebody else's handle it says the same, as late, as of one that nobody has.
+        """
+        found = self._model.uploads.held(handle, holder)
         if found is None:
             await self._follower.catch_up()
-            found = self._model.uploads.handle(handle)
+            found = self._model.uploads.held(handle, holder)
         if found is None:
             raise UnknownHandleError(
                 "nothing is stored under this handle; it was never given, has been deleted or replaced by newer ones: "
@@ -122,12 +142,12 @@ class Submit:
             )
         return found
 
-    async def forecast(self, handle: str, index: int, force: bool = False) -> ChartRow:
+    async def forecast(self, holder: Holder, handle: str, index: int, force: bool = False) -> ChartRow:
         """The fan chart of one sample, from the table or computed now.
 
         Raises `UnknownHandleError`, `OutOfRangeError`, and `UnavailableError` where it takes too long.
         """
-        stored = await self.stored(handle)
+        stored = await self.stored(handle, holder)
         if index not in stored.indexes:
             raise OutOfRangeError(
                 f"index {index} is out of range: this handle has samples {stored.indexes[0]} to {stored.indexes[-1]} "
@@ -192,8 +212,12 @@ class Submit:
         await self._order(subject_id, RESET, "reset")
 
     async def erase_subject(self, subject_id: str) -> None:
-        """Forget a subject altogether; this replica has when it returns. Raises `UnavailableError`."""
+        """Forget a subject altogether, with what was uploaded as theirs; this replica has when it returns.
+
+        Raises `UnavailableError`.
+        """
         await self._order(subject_id, ERASE, "erased")
+        await self.flush(holder_for((subject_id,)))
 
     async def source_policy(self, subject_id: str, wanted: SourcePolicy) -> SourceState:
         """Which of a subject's devices speaks from now on. Raises `UnavailableError`."""
@@ -227,24 +251,31 @@ class Submit:
 
     # commands
 
-    async def delete(self, handle: str) -> None:
+    async def delete(self, handle: str, holder: Holder) -> None:
         """Delete a handle and its forecasts. Other replicas follow with their next fetch, milliseconds later.
 
         Raises `UnknownHandleError`, `UnavailableError`.
         """
-        stored = await self.stored(handle)
+        stored = await self.stored(handle, holder)
         with self._model.subscriptions.subscribe(handle_key(handle)) as subscription:
             await self._command(stored)
             await self._until(subscription.next(), "delete")
 
-    async def flush(self) -> int:
-        """Delete all handles; returns how many there were. Raises `UnavailableError`."""
+    async def flush(self, holder: Holder) -> int:
+        """Delete all handles that they hold; returns how many there were. Raises `UnavailableError`."""
         await self._follower.catch_up()
-        before = self._model.uploads.handles()
-        up_to_ms = max([int(time.time() * 1000), *(stored.outcome.began_ms for stored in before)])
+        before = self._model.uploads.handles(holder)
+        now_ms = int(time.time() * 1000)
+        owners = [None] if holder.owner is None else sorted(holder.owners)
+        up_to_ms = max([now_ms, *(stored.outcome.began_ms for stored in before)])
         with self._model.subscriptions.subscribe(*(handle_key(stored.handle) for stored in before)) as subscription:
-            for partition in range(self._settings.partitions):
-                command = CacheCommand(action="flush", command_id=secrets.token_hex(16), up_to_ms=up_to_ms)
+            for partition, owner in itertools.product(range(self._settings.partitions), owners):
+                command = CacheCommand(
+                    action="flush" if owner is None else "flush_owner",
+                    command_id=secrets.token_hex(16),
+                    up_to_ms=up_to_ms,
+                    owner=owner,
+                )
                 await self._publisher.send(topics.CACHE_COMMANDS, None, command.to_json(), partition=partition)
             while any(self._still_there(stored, up_to_ms) for stored in before):
                 await self._until(subscription.next(), "flush")

@@ -27,18 +27,21 @@ class ForecastDemand(Record):
 class CacheCommand(Record):
     """A change of what the tables hold, on ``cgm.cache-commands``: by `series_key`, a flush to every partition.
 
+    A ``flush_owner`` ends the uploads of one owner: the worker that holds the series sends a delete for each.
+
     A ``reset`` removes the forecasts and alerts of the subject that `series_key` names: the window step sends it.
     ``alerts`` and ``snooze`` change how that subject is alerted.
     """
 
-    action: Literal["delete", "flush", "restore", "reset", "alerts", "snooze"]
+    action: Literal["delete", "flush", "flush_owner", "restore", "reset", "alerts", "snooze"]
     command_id: Name
     up_to_ms: UnixMilliseconds = Field(
         alias="epoch_ms",
-        description="delete, flush, reset: end what began up to here, drop what is still under way.",
+        description="delete, flush, flush_owner, reset: end what began up to here, drop what is still under way.",
     )
     series_key: Name | None = None
     handle: HexDigest | None = None
+    owner: HexDigest | None = Field(default=None, description="flush_owner: whose uploads end.")
     chart: FanChart | None = Field(default=None, description="restore: one fan chart to be stored again.")
     alert_settings: AlertSettings | None = Field(default=None, description="alerts: from now on; none: the defaults.")
     erases: bool = Field(default=False, description="reset: how the subject is alerted goes too.")

@@ -15,7 +15,7 @@ class Series(ArrowRecord):
     `start_seconds` counts from 1970-01-01T00:00 in the file's own local time; `timezone` says which that is: an IANA
     name, or the offset at the last point where the clocks change between the first and the last.
     `interpolated_points` are the places, oldest first from 0, of points that were interpolated and not measured.
-    `warnings_json` is a `schemas.upload.ProcessingWarnings`.
+    `warnings_json` is a `schemas.upload.ProcessingWarnings`. `owner` is that of the upload (`fingerprint.owner_of`).
     """
 
     arrow_name: ClassVar[str] = "series"
@@ -31,6 +31,7 @@ class Series(ArrowRecord):
         "epoch_ms": pa.int64(),
         "force": pa.bool_(),
         "interpolated_points": pa.list_(pa.int32()),
+        "owner": pa.string(),
     }
 
     upload_id: str
@@ -43,3 +44,4 @@ class Series(ArrowRecord):
     began_ms: int
     force: bool = False
     interpolated_points: list[int] = dataclasses.field(default_factory=list)
+    owner: str | None = None

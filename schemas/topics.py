@@ -73,7 +73,7 @@ UPLOADS = Topic(
     "bytes",
     None,
     "upload id",
-    "vendor exports: the file's bytes; headers timezone, force",
+    "vendor exports: the file's bytes; headers timezone, force, owner",
     public=True,
     stamped=True,
     max_message_bytes=12 * MIB,

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from schemas.record import BEGAN, HexDigest, Record, SmallInteger, UnixMilliseconds
 
+OWNER = "owner"
+"""Header of a file on ``cgm.uploads``: whose it is (`fingerprint.owner_of`); without it the file is everybody's."""
+
 
 class ProcessingWarnings(Record):
     """What the cleaning of a file found, as flags and as sentences ``NAME: description``."""
@@ -42,6 +45,9 @@ class UploadOutcome(Record):
         description="A longer series whose verified suffix this one is: its forecasts serve this handle.",
     )
     warnings: ProcessingWarnings = ProcessingWarnings()
+    owner: HexDigest | None = Field(
+        default=None, description="Whose it is, a digest: set where it was sent with a key of single people."
+    )
 
     @property
     def event_id(self) -> str:

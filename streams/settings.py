@@ -179,7 +179,10 @@ class Settings(BaseSettings):
     health_port: int = Field(0, ge=0, le=65535, description="Health and metrics of a worker; 0 picks a free port.")
     allow_unauthenticated: bool = Field(False, description="Serve a non-loopback address without keys.")
     max_cache_size: int = Field(
-        128, ge=1, validation_alias=_alias("MAX_CACHE_SIZE"), description="Handles kept; the oldest go first."
+        128,
+        ge=1,
+        validation_alias=_alias("MAX_CACHE_SIZE"),
+        description="Handles kept of each owner: everybody, or the people of a key; the oldest go first.",
     )
     enable_cache_persistence: bool = Field(
         True, validation_alias=_alias("ENABLE_CACHE_PERSISTENCE"), description="Allow save and load of Parquet files."

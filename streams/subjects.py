@@ -26,6 +26,7 @@ from agents.core.rolling_window import RollingWindow, slot_time
 from schemas import topics
 from schemas.alert import AlertState
 from schemas.arrival import WatchState
+from schemas.command import CacheCommand
 from schemas.errors import ConfigurationError, MalformedRecordError, UnavailableError
 from schemas.fan_chart_row import from_row
 from schemas.glucose_day import GlucoseDay
@@ -291,7 +292,7 @@ def _window(window: RollingWindow) -> bytes:
 
 
 async def erase(settings: Settings, subject_id: str) -> ReadingOutcome:
-    """Order that a subject is erased; the outcome, once the worker has confirmed it.
+    """Order that a subject is erased, and what was uploaded as theirs; the outcome, once the worker has confirmed it.
 
     Raises `UnavailableError` where Kafka or the worker does not answer in time; an order that was sent goes on.
     """
@@ -309,6 +310,7 @@ async def erase(settings: Settings, subject_id: str) -> ReadingOutcome:
                 topics.READINGS.name, None, subject_id.encode(), number, headers=[(ERASE, b"1")]
             )
             identity = fingerprint.order_id("erased", subject_id, sent.partition, sent.offset)
+            await _end_uploads(producer, settings, subject_id, identity, sent.timestamp)
             async with asyncio.timeout(CONFIRMED_WITHIN_SECONDS):
                 while True:
                     outcome = _outcome((await consumer.getone()).value)
@@ -324,6 +326,17 @@ async def erase(settings: Settings, subject_id: str) -> ReadingOutcome:
         raise UnavailableError(f"Kafka does not take the order ({type(error).__name__}): {error}") from error
     finally:
         await consumer.stop()
+
+
+async def _end_uploads(
+    producer: AIOKafkaProducer, settings: Settings, subject_id: str, command_id: str, up_to_ms: int
+) -> None:
+    """Order the end of what was uploaded with keys for this person alone, wherever it lies."""
+    command = CacheCommand(
+        action="flush_owner", command_id=command_id, up_to_ms=up_to_ms, owner=fingerprint.owner_of([subject_id])
+    )
+    for partition in range(settings.partitions):
+        await producer.send_and_wait(topics.CACHE_COMMANDS.name, command.to_json(), partition=partition)
 
 
 def _outcome(value: Any) -> ReadingOutcome | None:

@@ -102,7 +102,7 @@ STEPS: tuple[Step, ...] = (
     Step("request", "ingest", (topics.DEMANDS,),
          (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL, topics.REQUEST_OUTCOMES), (SERIES_TABLE,),
          "turns a demand into requests that carry their window"),
-    Step("series_commands", "ingest", (topics.CACHE_COMMANDS,), (topics.UPLOAD_OUTCOMES,),
+    Step("series_commands", "ingest", (topics.CACHE_COMMANDS,), (topics.UPLOAD_OUTCOMES, topics.CACHE_COMMANDS),
          (SERIES_TABLE, SUBJECTS_TABLE, SOURCES_TABLE),
          "deletes series and the outcomes that point to them; settings of alerts count as heard of"),
     Step("infer", "inference", (topics.INTERACTIVE, topics.LIVE, topics.BACKFILL),

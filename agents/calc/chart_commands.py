@@ -35,7 +35,7 @@ def build(settings: History) -> StepFunction:
             forget_watch(work, command.series_key)
         elif command.action in ("alerts", "snooze"):
             change(work, command)
-        else:
+        elif command.action == "delete":
             if command.handle is None:
                 raise MalformedRecordError("a delete names a handle")
             _remove(work, handle_prefix(command.handle), command.up_to_ms)

@@ -8,7 +8,7 @@ what the table holds.
 A marker never lies ahead of the message that leaves it: it would reject what is sent until then. One that does, of a
 version that did not look, gives way to the next for the same. Of a subject whose window was reset the marker is
 ``gone/subject:<digest>``, so that no marker knows the name of who was erased; a flush of all handles does not touch
-subjects.
+subjects. Of the uploads of one owner it is ``gone/owner:<digest>``.
 """
 
 import json
@@ -20,7 +20,7 @@ from schemas.topics import FORECASTS, LANE_TOPICS, Topic, longest_kept_ms
 
 _PREFIX, _BY_TIME = "gone/", "gone-since/"
 EVERYTHING = f"{_PREFIX}*"
-_SUBJECT = "subject:"
+_SUBJECT, _OWNER = "subject:", "owner:"
 
 
 def _longest(topics: Iterable[Topic]) -> int:
@@ -34,6 +34,11 @@ _REMEMBERED_MS = _longest(LANE_TOPICS.values()) + _longest(FORECASTS.values())
 def of_subject(subject_id: str) -> str:
     """What stands for a subject where a handle is asked for. No handle has a colon."""
     return _SUBJECT + subject_digest(subject_id)
+
+
+def of_owner(owner: str) -> str:
+    """The same for all uploads of an owner (`fingerprint.owner_of`)."""
+    return _OWNER + owner
 
 
 def is_deleted(work: Work, table: str, handle: str, began_ms: int) -> bool:

@@ -16,8 +16,14 @@ DEVICE = "glucast"
 _NONE, _MINUTE = datetime.timedelta(), datetime.timedelta(minutes=1)
 
 
-def document_of(chart: FanChart, form: Form, lower: float) -> dict[str, Any]:
-    """The document; `lower` is the level of the lower curve, the upper one is its mirror image."""
+def document_of(
+    chart: FanChart, form: Form, lower: float, measured_at: datetime.datetime | None = None
+) -> dict[str, Any]:
+    """The document; `lower` is the level of the lower curve, the upper one is its mirror image.
+
+    `measured_at`: when the last value was measured, where that is known. A window holds it at the nearest five minutes,
+    which may be two and a half ahead of it. A document is never of a time after it was made: apps count its age.
+    """
     measured = chart.past_mgdl[-1]
     levels = dict(chart.levels())
     middle, low, high = (
@@ -30,7 +36,7 @@ def document_of(chart: FanChart, form: Form, lower: float) -> dict[str, Any]:
         "mills": 1000 * int(chart.computed_at.timestamp()),
         "utcOffset": (chart.issue_time.utcoffset() or _NONE) // _MINUTE,
     }
-    time = _utc(chart.issue_time)
+    time = _utc(min(measured_at or chart.issue_time, chart.computed_at))
     if form == "loop":
         return document | {
             "loop": {

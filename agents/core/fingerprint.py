@@ -122,6 +122,19 @@ def upload_id(raw: bytes, timezone: str) -> str:
     return digest.hexdigest()
 
 
+def owner_of(subject_ids: Iterable[str]) -> str:
+    """Names whose an upload is: of these people together. It says who only to who knows them."""
+    return _digest("owner", *sorted(set(subject_ids)))
+
+
+def owned(identity: str, owner: str | None) -> str:
+    """An id of an upload, of its series or of its tail, as it is for one owner; what is nobody's keeps the plain one.
+
+    So equal files of two owners have nothing in common: neither learns of the other's, nor reaches it.
+    """
+    return identity if owner is None else _digest("owned", owner, identity)
+
+
 def outcome_id(subject_id: str, time: datetime.datetime, glucose_mgdl: float) -> str:
     """Names what became of a reading: whose, the instant (whatever its offset) and the value in hundredths."""
     microseconds = (time - _EPOCH) // datetime.timedelta(microseconds=1)

@@ -128,6 +128,8 @@ def check_series(series: Series) -> None:
     """Raises `RejectedError` for a series that is none, or not the one that its handle and key name."""
     if not all(map(is_digest, (series.upload_id, series.handle, series.series_key))):
         raise MalformedRecordError("not a valid series: upload_id, handle and series_key are SHA-256 digests")
+    if series.owner is not None and not is_digest(series.owner):
+        raise MalformedRecordError("not a valid series: its owner is not a SHA-256 digest")
     if series.timezone is None or series.warnings_json is None or series.force is None:
         raise MalformedRecordError("not a valid series: timezone, warnings_json or force is missing")
     if series.began_ms is None or not 0 <= series.began_ms <= LATEST_MS:
@@ -144,7 +146,9 @@ def check_series(series: Series) -> None:
     if start is None or not EARLIEST_SECONDS <= start <= LATEST_SECONDS - len(centi) * STEP_SECONDS:
         raise MalformedRecordError("not a valid series: its time is missing or out of range")
     zone(series.timezone)
-    if series.handle != fingerprint.handle_of(series.timezone, start, centi):
+    handle = fingerprint.handle_of(series.timezone, start, centi)
+    if series.handle != fingerprint.owned(handle, series.owner):
         raise MalformedRecordError("not a valid series: its handle is not the hash of its points")
-    if series.series_key != fingerprint.tail_key(fingerprint.suffix_chain(start, centi)):
+    tail = fingerprint.tail_key(fingerprint.suffix_chain(start, centi))
+    if series.series_key != fingerprint.owned(tail, series.owner):
         raise MalformedRecordError("not a valid series: its series_key is not the hash of its last points")

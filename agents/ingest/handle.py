@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from agents.core.deletions import is_deleted
+from agents.core.deletions import is_deleted, of_owner
 from agents.core.record_checks import check_series
 from agents.core.sampling import Sampling
 from agents.ingest.stored_series import MOST_ENTRIES, StoredSeries, Tail
@@ -45,7 +45,8 @@ def build(settings: HandleSettings) -> StepFunction:
         if work.message.key != series.series_key.encode():
             raise MalformedRecordError("the message's key is not the series key of its record")
         tail = Tail.from_bytes(work.get(TABLE, series.series_key))
-        if is_deleted(work, TABLE, series.handle, series.began_ms):
+        whose = () if series.owner is None else (of_owner(series.owner),)
+        if any(is_deleted(work, TABLE, each, series.began_ms) for each in (series.handle, *whose)):
             _forgotten(work, series)
             return
         stored = _store(tail, series)
@@ -122,6 +123,7 @@ def _forgotten(work: Work, series: Series) -> None:
         reason="the upload was deleted while it was processed: send it again",
         began_ms=series.began_ms,
         timezone=series.timezone,
+        owner=series.owner,
     )
     work.publish(UPLOAD_OUTCOMES, series.upload_id, outcome)
     work.send(UPLOAD_OUTCOMES, series.upload_id, None)

@@ -4,7 +4,7 @@ Of a subject for whom settings or a snooze come, it is remembered that it was he
 commands of one subject come in one order, so what was on its way when somebody was erased leaves no name.
 """
 
-from agents.core.deletions import is_covered, mark_deleted
+from agents.core.deletions import is_covered, mark_deleted, of_owner
 from agents.ingest import subject_expiry
 from agents.ingest.handle import retract
 from agents.ingest.stored_series import Tail
@@ -12,6 +12,7 @@ from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.tables import SERIES_TABLE as TABLE
+from schemas.topics import CACHE_COMMANDS
 
 
 def build(_: object) -> StepFunction:
@@ -21,9 +22,15 @@ def build(_: object) -> StepFunction:
         command = CacheCommand.from_json(work.message.value)
         work.sends_first = True  # once the rows have gone, nothing tells whose outcomes went with them
         if command.action == "flush":
-            for key in [key for key in work.keys(TABLE, "") if "/" not in key]:  # deletion markers have a slash
+            for key in _tails(work):
                 _forget(work, key, None, command.up_to_ms)
             mark_deleted(work, TABLE, command.up_to_ms)
+        elif command.action == "flush_owner":
+            if command.owner is None:
+                raise MalformedRecordError("a flush_owner names whose uploads end")
+            for key in _tails(work):
+                _order_deletes(work, key, command, command.owner)
+            mark_deleted(work, TABLE, command.up_to_ms, of_owner(command.owner))
         elif command.action == "delete":
             if command.series_key is None or command.handle is None:
                 raise MalformedRecordError("a delete names series_key and handle")
@@ -35,6 +42,24 @@ def build(_: object) -> StepFunction:
             subject_expiry.forget_unless_kept(work, command.series_key)
 
     return step
+
+
+def _tails(work: Work) -> list[str]:
+    return [key for key in work.keys(TABLE, "") if "/" not in key]  # deletion markers have a slash
+
+
+def _order_deletes(work: Work, series_key: str, command: CacheCommand, owner: str) -> None:
+    """A delete for each series of an owner in one tail: only here it is known which there are."""
+    for series in Tail.from_bytes(work.get(TABLE, series_key)).series:
+        if series.owner == owner and is_covered(work, command.up_to_ms, series.began_ms):
+            delete = CacheCommand(
+                action="delete",
+                command_id=command.command_id,
+                up_to_ms=command.up_to_ms,
+                series_key=series_key,
+                handle=series.handle,
+            )
+            work.send(CACHE_COMMANDS, series_key, delete.to_json())
 
 
 def _forget(work: Work, series_key: str, handle: str | None, up_to_ms: int) -> None:

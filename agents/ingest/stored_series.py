@@ -41,6 +41,7 @@ class StoredSeries:
     asked: dict[str, int] = dataclasses.field(default_factory=dict)
     served_by: str | None = None
     interpolated_points: list[int] = dataclasses.field(default_factory=list)
+    owner: str | None = None
     _sums: dict[int, Sum] = dataclasses.field(init=False, default_factory=dict)
 
     @classmethod
@@ -54,6 +55,7 @@ class StoredSeries:
             upload_ids=[],
             warnings=_warnings_of(series),
             interpolated_points=list(series.interpolated_points),
+            owner=series.owner,
         )
 
     def came_again(self, series: Series) -> None:
@@ -108,6 +110,7 @@ class StoredSeries:
             timezone=self.timezone,
             served_by=self.served_by,
             warnings=ProcessingWarnings.model_validate(self.own_warnings.get(upload_id, self.warnings)),
+            owner=self.owner,
         )
 
     def request(

@@ -1,17 +1,19 @@
 """Vendor files in; one outcome each, and the series of those that can be used."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from cachetools import LRUCache
 
 from agents.core import fingerprint
+from agents.core.record_checks import is_digest
 from agents.ingest.files.readers import FileParser, ReaderLimits, Readers
 from agents.ingest.files.unified_file import Rules, UnifiedFile
 from agents.work import Work
-from schemas.errors import MessageTooLargeError, RejectedError
+from schemas.errors import MalformedRecordError, MessageTooLargeError, RejectedError
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
-from schemas.upload import UploadOutcome
+from schemas.upload import OWNER, UploadOutcome
 
 
 class FileLimits(ReaderLimits, Protocol):
@@ -57,8 +59,10 @@ class Unify:
     async def __call__(self, work: Work) -> None:
         message = work.message
         timezone = message.headers.get("timezone", b"").decode(errors="replace").strip() or "UTC"
-        upload_id = fingerprint.upload_id(message.value or b"", timezone)
-        found = await self._unified(upload_id, message.value, timezone)
+        owner = _owner(message.headers)
+        file_id = fingerprint.upload_id(message.value or b"", timezone)
+        upload_id = fingerprint.owned(file_id, owner)
+        found = await self._unified(file_id, message.value, timezone)
         if isinstance(found, Refusal):
             outcome = UploadOutcome(
                 upload_id=upload_id,
@@ -67,13 +71,16 @@ class Unify:
                 reason=found.reason,
                 began_ms=message.timestamp_ms,
                 timezone=timezone[:64],
+                owner=owner,
             )
             work.publish(UPLOAD_OUTCOMES, upload_id, outcome)
             return
-        series_key = fingerprint.tail_key(fingerprint.suffix_chain(found.start_seconds, found.centi))
+        tail = fingerprint.tail_key(fingerprint.suffix_chain(found.start_seconds, found.centi))
+        series_key = fingerprint.owned(tail, owner)
+        handle = fingerprint.handle_of(found.timezone, found.start_seconds, found.centi)
         series = Series(
             upload_id=upload_id,
-            handle=fingerprint.handle_of(found.timezone, found.start_seconds, found.centi),
+            handle=fingerprint.owned(handle, owner),
             series_key=series_key,
             timezone=found.timezone,
             start_seconds=found.start_seconds,
@@ -82,11 +89,12 @@ class Unify:
             warnings_json=found.warnings.to_json().decode(),
             began_ms=message.timestamp_ms,
             force=message.headers.get("force", b"") == b"1",
+            owner=owner,
         )
         work.send(SERIES, series_key, series.to_arrow())
 
-    async def _unified(self, upload_id: str, raw: bytes | None, timezone: str) -> UnifiedFile | Refusal:
-        found = self._known.get(upload_id)
+    async def _unified(self, file_id: str, raw: bytes | None, timezone: str) -> UnifiedFile | Refusal:
+        found = self._known.get(file_id)
         if found is None:
             most = self._limits.max_upload_bytes
             try:
@@ -97,8 +105,19 @@ class Unify:
                 found = await self._parser.unify(raw, timezone, self._rules)
             except RejectedError as error:
                 found = Refusal(error.code, str(error))
-            self._known[upload_id] = found
+            self._known[file_id] = found
         return found
+
+
+def _owner(headers: Mapping[str, bytes]) -> str | None:
+    """Raises `MalformedRecordError` for an owner that is none: its file must not become everybody's."""
+    owner = headers.get(OWNER)
+    if owner is None:
+        return None
+    text = owner.decode(errors="replace")
+    if not is_digest(text):
+        raise MalformedRecordError("the header owner is not a SHA-256 digest")
+    return text
 
 
 def build(settings: FileLimits) -> Unify:

@@ -10,6 +10,8 @@ import datetime
 import struct
 from collections.abc import Iterable, Iterator
 
+import orjson
+
 from query_api.store import Store
 from schemas.reading import Reading
 from schemas.topics import READINGS_SHOWN_DAYS
@@ -21,6 +23,7 @@ _PLACES = SHOWN // PLACE
 _PRUNED = datetime.timedelta(hours=1) // PLACE
 _ABOVE = 1 << 40
 _KEY = struct.Struct(">Q")
+_ARRIVED = "arrived_ms"
 
 
 class Measured:
@@ -29,14 +32,19 @@ class Measured:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def keep(self, reading: Reading, newest_before: datetime.datetime | None) -> None:
-        """Stage a reading, and with the first of an hour let go what is older than two days beside it."""
+    def keep(self, reading: Reading, newest_before: datetime.datetime | None, arrived_ms: int = 0) -> None:
+        """Stage a reading, and with the first of an hour let go what is older than two days beside it.
+
+        One that is sent again as it was came when it came first: who asks what is new is not told it once more.
+        """
         prefix, place = _prefix(reading.subject_id), _place(reading.time)
         before = place if newest_before is None else _place(newest_before)
         newest = max(place, before)
         if place <= newest - _PLACES:
             return
-        self._store.stage(prefix + _KEY.pack(place), reading.to_json())
+        known = self._store.get(prefix + _KEY.pack(place))
+        if known is None or Reading.from_json(known) != reading:
+            self._store.stage(prefix + _KEY.pack(place), _row(reading, arrived_ms))
         if newest // _PRUNED == before // _PRUNED:
             return
         for key, _ in self._store.scan(prefix):
@@ -75,6 +83,19 @@ def decoded(rows: Iterable[bytes], last: datetime.datetime | None) -> Iterator[R
     """The readings of rows up to a time: rows know it to half a minute."""
     readings = (Reading.from_json(row) for row in rows)
     return (reading for reading in readings if last is None or reading.time <= last)
+
+
+def arrivals(rows: Iterable[bytes]) -> dict[datetime.datetime, int]:
+    """When the readings of rows came, in Unix milliseconds, by their own time, as far as that is known."""
+    found = map(orjson.loads, rows)
+    return {datetime.datetime.fromisoformat(row["time"]): row[_ARRIVED] for row in found if _ARRIVED in row}
+
+
+def _row(reading: Reading, arrived_ms: int) -> bytes:
+    """The reading's JSON, and when it came beside its fields: readers of a `Reading` pass over that."""
+    if not arrived_ms:
+        return reading.to_json()
+    return reading.to_json()[:-1] + f',"{_ARRIVED}":{arrived_ms}}}'.encode()
 
 
 def _prefix(subject_id: str) -> bytes:

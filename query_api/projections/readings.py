@@ -29,6 +29,8 @@ class Readings:
         self._store = store
         self._forget_charts = forget_charts
         self.measured = Measured(store)
+        self.arrived_ms = 0
+        """When the record came that is applied, which its value does not tell."""
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         outcome = ReadingOutcome.from_json(value)
@@ -45,7 +47,7 @@ class Readings:
             self._store.stage(_row(outcome.subject_id), value)
         newest = self.newest(outcome.subject_id)
         if outcome.reading is not None:
-            self.measured.keep(outcome.reading, newest.time if newest else None)
+            self.measured.keep(outcome.reading, newest.time if newest else None, self.arrived_ms)
         counts = about_window and outcome.code != OTHER_DEVICE  # else the preferred device's forecast goes on to hold
         if counts and outcome.time and not (newest and newest.time and newest.time > outcome.time):
             self._store.stage(_newest_row(outcome.subject_id), value)

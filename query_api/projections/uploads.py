@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import orjson
 
+from query_api.holders import EVERYBODY, Holder
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas import topics
@@ -98,9 +99,15 @@ class Uploads:
         value = self._store.get(_handle_row(handle))
         return None if value is None else _stored_handle(value)
 
-    def handles(self) -> list[StoredHandle]:
-        """All handles, the oldest first."""
-        found = [StoredHandle.unpack(value) for _, value in self._store.scan(b"h/")]
+    def held(self, handle: str, holder: Holder) -> StoredHandle | None:
+        """The same where it is theirs."""
+        found = self.handle(handle)
+        return found if found is not None and holder.holds(found.outcome.owner) else None
+
+    def handles(self, holder: Holder = EVERYBODY) -> list[StoredHandle]:
+        """All handles that they hold, the oldest first."""
+        every = (StoredHandle.unpack(value) for _, value in self._store.scan(b"h/"))
+        found = [stored for stored in every if holder.holds(stored.outcome.owner)]
         return sorted(found, key=lambda stored: (stored.outcome.began_ms, stored.handle))
 
     def handle_count(self) -> int:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 
 from query_api.access import access
 from query_api.audit import note
+from query_api.callers import holder_of
+from query_api.holders import Holder
 from query_api.restore import restore, snapshot
 from query_api.saved_handles import checked_handle, load, save, saved_count
 from query_api.services import Services, services_of
@@ -28,30 +30,36 @@ class CacheAnswer(BaseModel):
 
 
 @router.post("/cache_management", response_model=CacheAnswer)
-@access("key", scope="admin", audit="cache", raises=(RejectedError, UnknownHandleError, UnavailableError))
+@access(
+    "key", scope="admin", whose="own", audit="cache", raises=(RejectedError, UnknownHandleError, UnavailableError)
+)
 async def cache_management(
     request: Request,
     uses: Annotated[Services, Depends(services_of)],
     action: Annotated[Action, Query(description="save without a handle saves every handle.")],
     handle: Annotated[str | None, Query(max_length=128)] = None,
 ) -> CacheAnswer:
-    """Answers when the workers have confirmed the change. Forecasts of subjects are not touched."""
+    """Answers when the workers have confirmed the change. Forecasts of subjects are not touched.
+
+    With a key of single people it is about what was uploaded with such a key: nothing else is seen, counted or changed.
+    """
+    holder = holder_of(request)
     note(request, cache=action, handle="*" if handle is None else _in_logs(handle))
     if action in ("save", "load") and not uses.settings.enable_cache_persistence:
         raise RejectedError("saving and loading are switched off: set GLUCAST_ENABLE_CACHE_PERSISTENCE=1")
     if action in ("delete", "load") and handle is None:
         raise RejectedError(f"{action} needs a handle")
-    affected, message = await _ACTIONS[action](uses, handle or "")
-    return await stored_now(uses, True, message, affected)
+    affected, message = await _ACTIONS[action](uses, holder, handle or "")
+    return await stored_now(uses, holder, True, message, affected)
 
 
-async def stored_now(uses: Services, success: bool, message: str, items_affected: int) -> CacheAnswer:
+async def stored_now(uses: Services, holder: Holder, success: bool, message: str, items_affected: int) -> CacheAnswer:
     """What came of an action, with what is stored after it."""
     return CacheAnswer(
         success=success,
         message=message,
-        cache_size=uses.read_model.uploads.handle_count(),
-        persisted_count=await asyncio.to_thread(saved_count, uses.parquet_dir),
+        cache_size=len(uses.read_model.uploads.handles(holder)),
+        persisted_count=await asyncio.to_thread(saved_count, uses.parquet_dir, holder),
         items_affected=items_affected,
     )
 
@@ -61,25 +69,25 @@ def _in_logs(handle: str) -> str:
     return hashlib.sha256(handle.encode()).hexdigest()[:8]
 
 
-async def _info(uses: Services, _: str) -> tuple[int, str]:
-    return 0, f"{uses.read_model.uploads.handle_count()} of {uses.settings.max_cache_size} handles are stored"
+async def _info(uses: Services, holder: Holder, _: str) -> tuple[int, str]:
+    return 0, f"{len(uses.read_model.uploads.handles(holder))} of {uses.settings.max_cache_size} handles are stored"
 
 
-async def _delete(uses: Services, handle: str) -> tuple[int, str]:
-    await uses.submit.delete(handle)
+async def _delete(uses: Services, holder: Holder, handle: str) -> tuple[int, str]:
+    await uses.submit.delete(handle, holder)
     return 1, "the handle and its forecasts are deleted"
 
 
-async def _flush(uses: Services, _: str) -> tuple[int, str]:
-    count = await uses.submit.flush()
+async def _flush(uses: Services, holder: Holder, _: str) -> tuple[int, str]:
+    count = await uses.submit.flush(holder)
     return count, f"{count} handles are deleted"
 
 
-async def _save(uses: Services, handle: str) -> tuple[int, str]:
+async def _save(uses: Services, holder: Holder, handle: str) -> tuple[int, str]:
     if handle:
-        snapshots = [snapshot(uses.read_model, await uses.submit.stored(handle))]
+        snapshots = [snapshot(uses.read_model, await uses.submit.stored(handle, holder))]
     else:
-        snapshots = [snapshot(uses.read_model, stored) for stored in uses.read_model.uploads.handles()]
+        snapshots = [snapshot(uses.read_model, stored) for stored in uses.read_model.uploads.handles(holder)]
     refused = []
     for saved in snapshots:
         try:
@@ -92,8 +100,8 @@ async def _save(uses: Services, handle: str) -> tuple[int, str]:
     return len(snapshots) - len(refused), f"{len(snapshots) - len(refused)} handles are saved{left_out}"
 
 
-async def _load(uses: Services, handle: str) -> tuple[int, str]:
-    saved = await asyncio.to_thread(load, uses.parquet_dir, checked_handle(handle))
+async def _load(uses: Services, holder: Holder, handle: str) -> tuple[int, str]:
+    saved = await asyncio.to_thread(load, uses.parquet_dir, checked_handle(handle), holder)
     await restore(uses.submit, saved)
     return 1, f"the handle and {len(saved.charts)} forecasts are restored"
 

@@ -68,6 +68,7 @@ def described(app: FastAPI) -> dict[str, Any]:
                 operation["responses"] = operation["responses"] | problems
                 if declared.audience == "key":
                     operation["x-glucast-scope"] = declared.scope or "any"
+                    operation["x-glucast-whose"] = declared.whose
                     operation["security"] = _security(declared, site)
     return document
 

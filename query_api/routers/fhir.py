@@ -12,9 +12,12 @@ from starlette.responses import Response
 
 from query_api import fhir
 from query_api.access import access
+from query_api.callers import key_of
+from query_api.key_file import Key
 from query_api.paging import PAGED, next_page
 from query_api.projections.measured import decoded
-from query_api.routers.subjects import MOST_READINGS, Subject, Uses, reading_of
+from query_api.routers.subjects import MOST_READINGS, Subject, Uses
+from query_api.sent_readings import reading_of
 from query_api.services import while_connected
 from schemas.errors import RejectedError, UnavailableError
 from schemas.reading import Reading
@@ -124,17 +127,17 @@ async def submit_cgm_bundle(request: Request, uses: Uses, subject_id: Subject) -
 
     Of each entry the answer says in its place what became of it. A reading that is sent again changes nothing: it is
     known by its time and value. Whose they are is said by the address; a Bundle about two people is refused whole.
-    Other resources are not kept.
+    Other resources are not kept. Times in UTC and devices without a name are taken as in `/readings`.
     """
     body = await request.body()
-    results = await run_in_threadpool(_read, body, subject_id)
+    results = await run_in_threadpool(_read, body, subject_id, key_of(request))
     readings = [result.to_json() for result in results if isinstance(result, Reading)]
     if readings:
         await while_connected(request, uses.submit.publish_readings(subject_id, readings))
     return _answer(fhir.submitted(results))
 
 
-def _read(body: bytes, subject_id: str) -> list[Reading | RejectedError]:
+def _read(body: bytes, subject_id: str, key: Key | None) -> list[Reading | RejectedError]:
     try:
         bundle = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -142,7 +145,7 @@ def _read(body: bytes, subject_id: str) -> list[Reading | RejectedError]:
     results: list[Reading | RejectedError] = []
     for entry in fhir.entries_of(bundle, MOST_READINGS):
         try:
-            results.append(reading_of(subject_id, fhir.sent_reading(entry)))
+            results.append(reading_of(subject_id, fhir.sent_reading(entry), key))
         except RejectedError as error:
             results.append(error)
     return results

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
+from query_api.callers import holder_of
+from query_api.holders import Holder
 from query_api.pipeline_status import PipelineStatus
 from query_api.problems import GLURPC
 from query_api.routers import cache, operations, samples
@@ -119,6 +121,7 @@ async def convert_to_unified(request: Request, uses: Uses, file: Annotated[Uploa
 @access(
     "key",
     scope="write",
+    whose="own",
     body_bytes=samples.upload_body_bytes,
     raises=(MessageTooLargeError, UnavailableError, OverloadedError),
 )
@@ -127,7 +130,7 @@ async def process_unified(request: Request, uses: Uses, question: ProcessRequest
 
     async def accepted() -> GlurpcProcessed:
         raw = await samples.file_in(uses, question.csv_base64)
-        outcome = await uses.submit.upload(raw, force=question.force_calculate)
+        outcome = await uses.submit.upload(holder_of(request), raw, force=question.force_calculate)
         return GlurpcProcessed(
             handle=outcome.handle, total_samples=outcome.total_samples, warnings=_warnings(outcome.warnings)
         )  # fmt: skip
@@ -139,17 +142,18 @@ async def process_unified(request: Request, uses: Uses, question: ProcessRequest
 
 
 @router.post("/draw_a_plot", response_model=Figure)
-@access("key", scope="read", raises=(UnknownHandleError, UnavailableError, OverloadedError))
+@access("key", scope="read", whose="own", raises=(UnknownHandleError, UnavailableError, OverloadedError))
 async def draw_a_plot(request: Request, uses: Uses, question: PlotRequest) -> Response:
     """The Plotly figure of one sample. 400 names the valid range where the index is not in it."""
 
     async def drawn() -> bytes:
-        stored = await uses.submit.stored(question.handle)
+        holder = holder_of(request)
+        stored = await uses.submit.stored(question.handle, holder)
         first = stored.indexes[0]
         if question.index < first:
             raise HTTPException(400, f"Index {question.index} out of range. Valid range: {first} to 0")
         try:
-            row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
+            row = await uses.submit.forecast(holder, question.handle, question.index, question.force_calculate)
         except RejectedError as error:
             raise HTTPException(400, str(error)) from None
         return await uses.plots.plot(row, Style(), "application/json")
@@ -161,6 +165,7 @@ async def draw_a_plot(request: Request, uses: Uses, question: PlotRequest) -> Re
 @access(
     "key",
     scope="write",
+    whose="own",
     body_bytes=samples.upload_body_bytes,
     raises=(MessageTooLargeError, UnknownHandleError, UnavailableError, OverloadedError),
 )
@@ -170,9 +175,10 @@ async def quick_plot(request: Request, uses: Uses, question: ProcessRequest) -> 
 
     async def drawn() -> bytes:
         nonlocal warnings
-        outcome = await uses.submit.upload(await samples.file_in(uses, question.csv_base64))
+        holder = holder_of(request)
+        outcome = await uses.submit.upload(holder, await samples.file_in(uses, question.csv_base64))
         warnings = _warnings(outcome.warnings)
-        row = await uses.submit.forecast(outcome.handle or "", 0, question.force_calculate)
+        row = await uses.submit.forecast(holder, outcome.handle or "", 0, question.force_calculate)
         return await uses.plots.plot(row, Style(), "application/json")
 
     figure, reason = b"{}", None
@@ -185,7 +191,7 @@ async def quick_plot(request: Request, uses: Uses, question: ProcessRequest) -> 
 
 
 @router.post("/cache_management", response_model=cache.CacheAnswer)
-@access("key", scope="admin", audit="cache", raises=(UnavailableError,))
+@access("key", scope="admin", whose="own", audit="cache", raises=(UnavailableError,))
 async def cache_management(
     request: Request,
     uses: Uses,
@@ -198,12 +204,13 @@ async def cache_management(
         raise HTTPException(400, f"Unknown action: {action}. Valid actions are: {', '.join(ACTIONS)}")
     if known in ("delete", "load") and not handle:
         raise HTTPException(400, f"Handle parameter required for {known} action")
+    holder = holder_of(request)
     try:
-        if known == "load" and await _is_stored(uses, handle or ""):
-            return await cache.stored_now(uses, True, "the handle is stored, there is nothing to load", 1)
+        if known == "load" and await _is_stored(uses, holder, handle or ""):
+            return await cache.stored_now(uses, holder, True, "the handle is stored, there is nothing to load", 1)
         return await cache.cache_management(request, uses, known, handle)
     except (RejectedError, UnknownHandleError) as error:
-        return await cache.stored_now(uses, False, str(error), 0)
+        return await cache.stored_now(uses, holder, False, str(error), 0)
 
 
 @router.get("/health", response_model=GlurpcHealth)
@@ -250,10 +257,10 @@ def _by_priority(pipeline: PipelineStatus) -> dict[str, int]:
     return {PRIORITIES[lane]: pipeline.finished.get(topic.name, 0) for lane, topic in LANE_TOPICS.items()}
 
 
-async def _is_stored(uses: Services, handle: str) -> bool:
+async def _is_stored(uses: Services, holder: Holder, handle: str) -> bool:
     """GluRPC's `load` is content with what is in memory already."""
     try:
-        await uses.submit.stored(handle)
+        await uses.submit.stored(handle, holder)
     except UnknownHandleError:
         return False
     return True

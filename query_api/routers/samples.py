@@ -11,8 +11,9 @@ from fastapi import APIRouter, Depends, File, Header, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, Strict, StrictBool, StrictInt
 from starlette.responses import Response
 
-from agents.core.fingerprint import upload_id as upload_id_of
 from query_api.access import access
+from query_api.callers import holder_of
+from query_api.holders import Holder
 from query_api.known_answers import remember
 from query_api.plots import PLOT_TYPES, MediaType
 from query_api.projections.fan_charts import ChartRow
@@ -105,10 +106,19 @@ async def convert_to_unified(request: Request, uses: Uses, file: Annotated[Uploa
 
 
 @router.post("/process_unified", response_model=ProcessAnswer)
-@access("key", scope="write", body_bytes=upload_body_bytes, raises=(RejectedError, UnavailableError, OverloadedError))
+@access(
+    "key",
+    scope="write",
+    whose="own",
+    body_bytes=upload_body_bytes,
+    raises=(RejectedError, UnavailableError, OverloadedError),
+)
 async def process_unified(request: Request, uses: Uses, question: FileQuestion) -> ProcessAnswer:
-    """Take a file in and say under which handle its forecasts will be found; they are computed meanwhile."""
-    outcome = await while_connected(request, _accepted(uses, question, question.force_calculate))
+    """Take a file in and say under which handle its forecasts will be found; they are computed meanwhile.
+
+    Sent with a key of single people it is theirs: keys for others do not find it, nor learn that they sent the same.
+    """
+    outcome = await while_connected(request, _accepted(uses, holder_of(request), question, question.force_calculate))
     return ProcessAnswer(handle=outcome.handle, total_samples=outcome.total_samples, warnings=outcome.warnings)
 
 
@@ -117,7 +127,9 @@ async def process_unified(request: Request, uses: Uses, question: FileQuestion) 
     responses=PICTURES,
     response_class=Response,
 )
-@access("key", scope="read", raises=(406, RejectedError, UnknownHandleError, UnavailableError, OverloadedError))
+@access(
+    "key", scope="read", whose="own", raises=(406, RejectedError, UnknownHandleError, UnavailableError, OverloadedError)
+)
 async def draw_a_plot(
     request: Request,
     uses: Uses,
@@ -128,7 +140,7 @@ async def draw_a_plot(
     media_type, style = one_of(accept, None, PLOT_TYPES), question.style()
 
     async def drawn() -> bytes:
-        row = await uses.submit.forecast(question.handle, question.index, question.force_calculate)
+        row = await uses.submit.forecast(holder_of(request), question.handle, question.index, question.force_calculate)
         return await uses.plots.plot(row, style, media_type)
 
     answer = await while_connected(request, drawn())
@@ -161,6 +173,7 @@ class _Drawing:
 @access(
     "key",
     scope="write",
+    whose="own",
     body_bytes=upload_body_bytes,
     raises=(RejectedError, UnknownHandleError, UnavailableError, OverloadedError),
 )
@@ -168,9 +181,9 @@ async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Re
     """Take a file in and draw its last sample, in one call."""
 
     async def drawn() -> bytes:
-        raw = await file_in(uses, question.csv_base64)
-        outcome = await uses.submit.upload(raw, question.timezone)
-        row = await uses.submit.forecast(outcome.handle or "", 0, question.force_calculate)
+        holder = holder_of(request)
+        outcome = await _accepted(uses, holder, question, False)
+        row = await uses.submit.forecast(holder, outcome.handle or "", 0, question.force_calculate)
         picture = await uses.plots.plot(row, Style(), "image/png")
         answer = {
             "handle": outcome.handle,
@@ -181,7 +194,7 @@ async def quick_plot(request: Request, uses: Uses, question: FileQuestion) -> Re
         }
         data = orjson.dumps(answer)
         if not question.force_calculate:
-            known = _QuickPlot(upload_id_of(raw, question.timezone))
+            known = _QuickPlot(outcome.upload_id)
             uses.images.keep(known.key(outcome, row), data)
             remember(request, known)
         return data
@@ -211,8 +224,8 @@ DRAWN_FROM_BODIES = ("/draw_a_plot", "/quick_plot")
 """Paths of the routes here that remember what they have answered."""
 
 
-async def _accepted(uses: Services, question: FileQuestion, force: bool) -> UploadOutcome:
-    return await uses.submit.upload(await file_in(uses, question.csv_base64), question.timezone, force)
+async def _accepted(uses: Services, holder: Holder, question: FileQuestion, force: bool) -> UploadOutcome:
+    return await uses.submit.upload(holder, await file_in(uses, question.csv_base64), question.timezone, force)
 
 
 async def file_in(uses: Services, text: str) -> bytes:

@@ -1,5 +1,6 @@
 """Subjects: readings in, forecasts of the next hour out."""
 
+import asyncio
 import dataclasses
 import datetime
 from collections.abc import Mapping
@@ -7,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import Response
 
+from agents.core.fingerprint import owner_of
+from query_api import saved_handles
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.conditional import UNCHANGED, KnownTags, holds, tagged
@@ -21,12 +24,12 @@ from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.routers.drawing import PICTURES, AsType, InStyle, InUnit
 from query_api.scorecard import Scorecard, scorecard
+from query_api.sent_readings import reading_of
 from query_api.services import Services, services_of, while_connected
 from query_api.style import Style
 from query_api.subject_forecast import forecast_of
 from query_api.units import document
 from schemas.errors import NoForecastError, OverloadedError, RejectedError, UnavailableError
-from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
 from schemas.reading import Reading, Unit
 from schemas.record import SubjectId
 from streams.subjects import Remains, remains
@@ -100,12 +103,16 @@ COMPONENTS: Mapping[str, dict[str, Any]] = {
 )
 @access("key", scope="write", whose="path", body_bytes=READINGS_BODY_BYTES, raises=(RejectedError, UnavailableError))
 async def publish_readings(request: Request, uses: Uses, subject_id: Subject) -> Any:
-    """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone."""
-    items = _items(await request.body())
+    """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone.
+
+    With a key of one person that knows their timezone a time in UTC (`Z`), or without an offset, is on their clock, and
+    a reading without a device has that of the key.
+    """
+    items, key = _items(await request.body()), key_of(request)
     readings, rejected = [], []
     for position, item in enumerate(items):
         try:
-            readings.append(reading_of(subject_id, item))
+            readings.append(reading_of(subject_id, item, key))
         except RejectedError as error:
             rejected.append(Rejection(position=position, reason=str(error)))
     if not readings:
@@ -131,28 +138,6 @@ def _items(body: bytes) -> list[Any]:
     if len(items) > MOST_READINGS:
         raise RejectedError(f"{len(items)} readings in one request; send at most {MOST_READINGS}")
     return items
-
-
-def reading_of(subject_id: str, item: Any) -> Reading:
-    """A reading from what was sent of it. Raises `RejectedError` with what has to change."""
-    if not isinstance(item, dict):
-        raise RejectedError("a reading is an object with time and glucose")
-    if item.get("subject_id", subject_id) != subject_id:
-        raise RejectedError("subject_id differs from the one in the path")
-    try:
-        # Strictly: a number in quotes or a truth value may be anything.
-        reading = Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
-    except ValidationError as error:
-        reasons = [
-            f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]
-        ]
-        raise RejectedError("; ".join(reasons)) from None
-    if not LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
-        raise RejectedError(
-            f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
-            "code; check unit (mg/dL or mmol/L)"
-        )
-    return reading
 
 
 class ShownChart(BaseModel):
@@ -221,12 +206,13 @@ class EraseAnswer(BaseModel):
 @router.delete("/subjects/{subject_id}")
 @access("key", scope="admin", whose="path", audit="erase", raises=(UnavailableError,))
 async def erase(uses: Uses, subject_id: Subject) -> EraseAnswer:
-    """Erase a subject: readings, forecasts and the name go from every table and from this API.
+    """Erase a subject: readings, forecasts, uploads with keys for them alone, and the name, everywhere but on topics.
 
     Answers when the worker has confirmed it. Topics keep records until they expire. Whoever publishes a reading of the
     subject afterwards begins anew: revoke the keys of its senders first.
     """
     await uses.submit.erase_subject(subject_id)
+    await asyncio.to_thread(saved_handles.forget, uses.parquet_dir, owner_of([subject_id]))
     return EraseAnswer(
         message="the subject is erased from all tables", remains=remains(datetime.datetime.now(datetime.UTC))
     )

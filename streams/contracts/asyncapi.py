@@ -5,6 +5,7 @@ from typing import Any
 
 from schemas import event, topics
 from schemas.topics import Topic
+from schemas.upload import OWNER
 from streams import topology
 
 ASYNCAPI_VERSION = "3.0.0"
@@ -141,6 +142,7 @@ def _headers(topic: Topic) -> Node:
         properties |= {
             "timezone": {"type": "string", "default": "UTC", "description": "IANA name of the file's local time."},
             "force": {"type": "string", "enum": ["1"], "description": "Compute again what is known."},
+            OWNER: _text("Whose it is, a SHA-256 digest: its ids are this owner's own. Without it everybody's."),
         }
     if topic is topics.READINGS:
         properties |= {

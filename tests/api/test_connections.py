@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import resource
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from query_api import connections
 from query_api.access import access
 from query_api.app import create_app, server_config
 from streams.settings import Settings
+from tests.kit.keys import person_in
 from tests.kit.waiting import until_async
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -30,8 +32,8 @@ POST = b"POST /asked HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r
 class Served:
     """A server with the routes of these tests beside the application's own, which nothing runs behind."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, key: str) -> None:
+        self.port, self.key = port, key
         self.begun = 0
         self.writers: list[asyncio.StreamWriter] = []
         self.go_on = asyncio.Event()
@@ -67,10 +69,20 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    app = create_app(Settings(rate_limit="100000/minute", waiters=PLACES // 4, event_clients=PLACES // 4), tmp_path)
+    key = person_in(tmp_path / "keys", "anna")
+    app = create_app(
+        Settings(
+            rate_limit="100000/minute",
+            waiters=PLACES // 4,
+            event_clients=PLACES // 4,
+            api_keys_file=tmp_path / "keys",
+        ),
+        tmp_path,
+    )
+    app.state.services = None
     app.router.lifespan_context = nothing_behind
     port = HeldPort()
-    here = Served(port.number)
+    here = Served(port.number, key)
 
     @app.get("/slow")
     @access("everybody")
@@ -163,6 +175,60 @@ async def test_a_header_that_comes_byte_by_byte_ends_too(served: Served, patienc
 
     async with asyncio.timeout(20):
         await trickle()
+
+
+async def test_a_body_that_comes_byte_by_byte_ends_too(served: Served, patience: Callable[..., None]) -> None:
+    patience(BODY_SECONDS=0.3)
+    reader, writer = await served.connected(POST)
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+
+async def test_guesses_are_counted_by_whom_a_proxy_speaks_for(served: Served) -> None:
+    """Of one on this machine, or that FORWARDED_ALLOW_IPS names: else all of its clients were one address."""
+
+    async def status(key: str, client: str) -> int:
+        head = f"GET /nothing HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nX-Forwarded-For: {client}\r\n\r\n"
+        return int((await served.answer(head.encode())).split(b" ")[1])
+
+    guesses = [await status(f"guess-{number}", "203.0.113.1") for number in range(21)]
+    assert guesses == [403] * 20 + [429]
+    assert await status(served.key, "203.0.113.1") == 429
+    assert await status(served.key, "203.0.113.2") == 404
+    assert await status(served.key, "203.0.113.2, 203.0.113.1") == 429, "the last is what the proxy itself has seen"
+
+
+CHUNK = bytes(1 << 20)
+
+
+@pytest.mark.parametrize("path", ["/process_unified", "/quick_plot", "/api/v1/entries", "/subjects/anna/readings"])
+async def test_a_gigabyte_in_chunks_is_neither_read_nor_kept(served: Served, path: str) -> None:
+    """With a key that may send: without one nothing of a body is read."""
+    header = "api-secret" if path.startswith("/api/") else "x-api-key"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}: {served.key}\r\n"
+    reader, writer = await served.connected(
+        f"{head}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    before, sent = resident_bytes(), 0
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(60):
+            while sent < 1 << 30 and not reader.at_eof():
+                writer.write(b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK))
+                await writer.drain()
+                sent += len(CHUNK)
+    assert sent < 128 << 20, "it was read on"
+    assert resident_bytes() - before < 64 << 20, "it was kept"
+    answer = await ends((reader, writer))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 413")
+
+
+def resident_bytes() -> int:
+    """Of this process, in which the server runs."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def test_a_slow_body_that_keeps_coming_is_heard_to_its_end(served: Served, patience: Callable[..., None]) -> None:

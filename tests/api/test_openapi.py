@@ -9,13 +9,14 @@ import asyncio
 import datetime
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 
 from streams.settings import Settings
-from tests.kit.keys import person_in
+from tests.kit.keys import key_in, person_in
 from tests.kit.nightscout import entry
 from tests.kit.query import listening
 from tests.kit.small_pipeline import SmallPipeline, at
@@ -24,22 +25,29 @@ from tests.kit.waiting import until_async
 CASES = int(os.environ.get("GLUCAST_TEST_CASES", "3"))
 """That are made up for each operation, beside those that its schema's limits give."""
 PHASES = "examples,coverage,fuzzing" if CASES < 20 else "examples,coverage,fuzzing,stateful"
+SITE = "^/(api/v|pebble)"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 @pytest.mark.timeout(3600 if CASES > 20 else 180)
 async def test_the_api_answers_as_it_is_described(settings: Settings, pipeline: SmallPipeline, tmp_path: Path) -> None:
-    readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(115)]
     async with listening(unhurried(settings), tmp_path) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-            assert (await client.post("/subjects/anna/readings", json=readings)).status_code == 202
-
-            async def there() -> bool:
-                asked = [await client.get(f"/subjects/anna/{what}") for what in ("forecast", "scores")]
-                return all(answer.status_code == 200 for answer in asked)
-
-            await until_async(there, "a forecast, and scores of those before it")
+        await forecast_at(url)
         await ask(url, tmp_path)
+
+
+@pytest.mark.timeout(3600 if CASES > 20 else 180)
+async def test_with_keys_on_it_does_too(settings: Settings, pipeline: SmallPipeline, tmp_path: Path) -> None:
+    """With a key for everything: what others may not, and what a key in its wrong place does, test_attacks.py asks.
+
+    The gate is the one thing that keys change, so the short form asks each operation a single question.
+    """
+    key = key_in(tmp_path / "keys", "everything")
+    guarded = settings.model_copy(update={"api_keys_file": tmp_path / "keys"})
+    async with listening(unhurried(guarded), tmp_path) as url:
+        await forecast_at(url, {"x-api-key": key})
+        short = () if CASES > 20 else ("--max-examples", "1", "--phases", "fuzzing")
+        await ask(url, tmp_path, "--exclude-path-regex", SITE, "--header", f"X-API-Key: {key}", *short)
 
 
 @pytest.mark.timeout(3600 if CASES > 20 else 180)
@@ -57,7 +65,20 @@ async def test_the_nightscout_site_answers_as_it_is_described(
                 return bool((await client.get("/api/v1/entries")).json())
 
             await until_async(there, "an entry")
-        await ask(url, tmp_path, "--include-path-regex", "^/(api/v|pebble)", "--header", f"api-secret: {token}")
+        await ask(url, tmp_path, "--include-path-regex", SITE, "--header", f"api-secret: {token}")
+
+
+async def forecast_at(url: str, headers: Mapping[str, str] | None = None) -> None:
+    """Anna has a forecast there, and scores of those before it: so there is something to conform."""
+    readings = [{"time": at(5 * step), "glucose": 120, "unit": "mg/dL", "simulated": True} for step in range(115)]
+    async with httpx.AsyncClient(base_url=url, timeout=60, headers=headers) as client:
+        assert (await client.post("/subjects/anna/readings", json=readings)).status_code == 202
+
+        async def there() -> bool:
+            asked = [await client.get(f"/subjects/anna/{what}") for what in ("forecast", "scores")]
+            return all(answer.status_code == 200 for answer in asked)
+
+        await until_async(there, "a forecast, and scores of those before it")
 
 
 def unhurried(settings: Settings) -> Settings:

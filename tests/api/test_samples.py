@@ -8,6 +8,7 @@ import pytest
 
 import query_api.submit
 from agents.core.fingerprint import upload_id
+from query_api.holders import EVERYBODY
 from query_api.submit import Submit
 from schemas import topics
 from schemas.errors import UnavailableError
@@ -127,7 +128,7 @@ async def test_more_waiters_than_allowed_are_sent_away_in_words(
 async def test_a_client_that_leaves_frees_its_waiter(client: Client, pipeline: SmallPipeline, export: bytes) -> None:
     pipeline.hold = True
     handle = (await process(client, export))["handle"]
-    answer = asyncio.create_task(client.services.submit.forecast(handle, -3))
+    answer = asyncio.create_task(client.services.submit.forecast(EVERYBODY, handle, -3))
     await until_async(lambda: client.services.submit.in_flight.waiters == 1, "a waiter")
     answer.cancel()
     await until_async(lambda: client.services.submit.in_flight.waiters == 0, "no waiter")
@@ -241,7 +242,7 @@ async def test_a_cancelled_wait_is_not_an_answer_for_others(
     pipeline.hold = True
     handle = (await process(client, export))["handle"]
     submit: Submit = client.services.submit
-    leaver, stayer = (asyncio.create_task(submit.forecast(handle, -3)) for _ in range(2))
+    leaver, stayer = (asyncio.create_task(submit.forecast(EVERYBODY, handle, -3)) for _ in range(2))
     await until_async(lambda: submit.in_flight.waiters == 2, "two waiters")
     leaver.cancel()
     pipeline.hold = False

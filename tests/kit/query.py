@@ -19,7 +19,8 @@ from query_api.app import Server, create_app, server_config
 from query_api.problem_types import PROBLEMS, address
 from query_api.problems import MEDIA_TYPE
 from query_api.projections.fan_charts import ChartRow
-from query_api.services import Services
+from query_api.request_metrics import RequestMetrics
+from query_api.services import Services, running
 from streams.settings import Settings
 from tests.kit.waiting import until_async
 
@@ -116,3 +117,15 @@ async def listening(settings: Settings, directory: Path, port: int | None = None
     finally:
         server.should_exit = True
         await task
+
+
+@contextlib.asynccontextmanager
+async def standing(settings: Settings, directory: Path, **options: Any) -> AsyncIterator[Client]:
+    """The application over a table that only the test writes to (`Client.services.read_model`): no Kafka answers."""
+    nowhere = HeldPort()
+    settings = settings.model_copy(update={"broker": f"{LOOPBACK}:{nowhere.number}"})
+    app = create_app(settings, directory)
+    async with running(settings, directory, RequestMetrics()) as services, Client(app, **options) as client:
+        services.follower._has_caught_up = True
+        app.state.services = services
+        yield client

@@ -59,6 +59,25 @@ def test_one_address_is_not_heard_after_twenty(callers: Callers, token: str) -> 
     assert (status, scope["key"]) == (429, None), "not even the right one"
 
 
+def test_one_phone_with_an_old_key_keeps_nobody_out_who_shares_its_address(callers: Callers, token: str) -> None:
+    """As behind a proxy, or in one household."""
+    for _ in range(500):
+        for old in ("an-old-key-0123456789", sha1("another old key")):
+            assert asked(callers, {"api-secret": old}, "192.0.2.1")[0] == 401
+    assert asked(callers, {"api-secret": sha1(token)}, "192.0.2.1")[0] is None
+    for number in range(GUESSES // 100):
+        status, _ = asked(callers, {"api-secret": sha1(str(number))}, "192.0.2.1")
+        assert status == (401 if number < 18 else 429), number
+    assert asked(callers, {"api-secret": sha1(token)}, "192.0.2.1")[0] == 429
+
+
+def test_a_wrong_key_that_is_known_of_one_address_is_counted_for_another(callers: Callers) -> None:
+    for address in range(30):
+        for number in range(25):
+            status, _ = asked(callers, {"api-secret": sha1(str(number))}, f"192.0.2.{address}")
+            assert status == (401 if number < 20 else 429)
+
+
 def test_many_addresses_find_nothing_and_keep_nobody_else_out(callers: Callers, token: str) -> None:
     for number in range(GUESSES):
         headers, query = guess(number, token)

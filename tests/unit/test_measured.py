@@ -1,5 +1,6 @@
 """The kept readings: nothing but what was sent, of two days, of one subject, whatever comes in which order."""
 
+import dataclasses
 import datetime
 import tempfile
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query_api.projections.measured import PLACE, SHOWN
+from query_api.projections.measured import PLACE, SHOWN, arrivals
 from query_api.read_model import Entry, ReadModel
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
@@ -67,6 +68,16 @@ def test_what_is_older_than_two_days_goes_and_none_comes_in(model: ReadModel) ->
     assert sum(1 for _ in model._store.scan(b"e/")) <= 3 + 2, "of the hour before the oldest shown"
     model.apply(map(entry, [reading(3600)]), {})
     assert sum(1 for _ in model._store.scan(b"e/")) == 4
+
+
+def test_a_reading_that_is_sent_again_came_when_it_came_first(model: ReadModel) -> None:
+    for time_ms, item in ((1000, reading(0)), (2000, reading(-300)), (3000, reading(0)), (4000, reading(-300, 121))):
+        model.apply([dataclasses.replace(entry(item), time_ms=time_ms)], {})
+    found = arrivals(model.readings.measured.rows("anna"))
+    assert {(time - NOW).total_seconds(): came for time, came in found.items()} == {0: 1000, -300: 4000}
+    model.apply([entry(reading(300))], {})
+    assert len(arrivals(model.readings.measured.rows("anna"))) == 2, "of the last nobody says when it came"
+    assert [each.glucose for each in shown(model)] == [118, 118, 121]
 
 
 def test_a_reset_forgets_also_what_came_in_the_same_batch(model: ReadModel) -> None:

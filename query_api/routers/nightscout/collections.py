@@ -3,6 +3,8 @@
 But for ``devicestatus``: there the present forecast is read. And of treatments is kept when a sensor was started.
 """
 
+import datetime
+import itertools
 from typing import Any
 
 import orjson
@@ -29,6 +31,7 @@ from query_api.routers.nightscout.parts import (
 from query_api.services import Services, while_connected
 from query_api.subject_forecast import forecast_of
 from schemas.errors import NoForecastError, RejectedError, UnavailableError
+from schemas.grid import STEP
 
 router = APIRouter(tags=["nightscout"], prefix="/api/v1")
 BODY: dict[str, Any] = {"requestBody": ONE_OR_MANY}
@@ -182,11 +185,22 @@ def statuses_of(uses: Services, subject_id: str, asked: Wanted | None = None) ->
     """The present forecast, where one holds and was made in the wanted time. Raises `UnavailableError`."""
     asked = asked or Wanted()
     try:
-        chart = forecast_of(uses, subject_id).row.chart
+        found = forecast_of(uses, subject_id)
     except NoForecastError:
         return []
+    chart = found.row.chart
     made = chart.computed_at.replace(microsecond=0)
     if (asked.first and made < asked.first) or (asked.last and made > asked.last):
         return []
     settings = uses.settings
-    return [document_of(chart, settings.nightscout_forecast, float(settings.nightscout_lower_percent) / 100)]
+    lower = float(settings.nightscout_lower_percent) / 100
+    return [document_of(chart, settings.nightscout_forecast, lower, _measured_at(uses, subject_id, chart.issue_time))]
+
+
+def _measured_at(uses: Services, subject_id: str, slot: datetime.datetime) -> datetime.datetime | None:
+    """When the reading was measured that a window holds in this slot; of several the nearest, as windows do."""
+    near = itertools.takewhile(
+        lambda time: time >= slot - STEP / 2,
+        (reading.time for reading in uses.read_model.readings.measured.newest_first(subject_id, slot + STEP / 2)),
+    )
+    return min(near, key=lambda time: abs(time - slot), default=None)

@@ -160,7 +160,7 @@ def _of_milliseconds(date: Any) -> datetime.datetime | None:
 def _read(text: str) -> tuple[datetime.datetime | None, bool]:
     """A time in ISO 8601, its offset with or without colon, and whether it is told in UTC by a Z."""
     try:
-        return datetime.datetime.fromisoformat(text[:64]), text[-1:] in ("Z", "z")
+        return datetime.datetime.fromisoformat(text[:64].upper()), text[-1:] in ("Z", "z")
     except ValueError:
         return None, False
 

@@ -41,6 +41,7 @@ def _json(answer: Any) -> Response:
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
+@router.get("/api/v1/experiments/test.json", include_in_schema=False)
 @router.get("/api/v1/experiments/test", response_class=Response, responses={200: {"model": SiteUpload}})
 @access("key", scope="write", whose="person")
 async def experiments_test() -> Response:

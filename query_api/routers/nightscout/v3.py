@@ -1,20 +1,24 @@
 """Nightscout's third API: one document a request, under an identifier, with web tokens. What AAPS and Juggluco speak.
 
-A document's time of change is its time of measurement here: entries are not changed in place by anybody but a later
-reading of the same moment.
+A document's time of change is when it came: a reading that comes late, from another sender or after hours without a
+network, is new to who asks what has changed since. Only a later reading of the same moment changes an entry, and nobody
+takes one back: `isValid: false` is no reading, and PATCH and DELETE find nothing.
 """
 
 import datetime
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Path, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from query_api.access import access
+from query_api.projections.measured import arrivals
 from query_api.routers.nightscout import incoming
 from query_api.routers.nightscout.answers import SiteChangesFound, SiteFound, SiteTaken, SiteVersionFound
 from query_api.routers.nightscout.collections import statuses_of
@@ -23,8 +27,9 @@ from query_api.routers.nightscout.filters import COUNT, MOST, Wanted, wanted
 from query_api.routers.nightscout.outgoing import entry_of
 from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, Person, Uses, Whom, sent
 from query_api.routers.nightscout.site import VERSION
-from query_api.services import while_connected
+from query_api.services import Services, while_connected
 from schemas.errors import RejectedError, UnavailableError
+from schemas.reading import Reading
 from schemas.record import LATEST_MS
 from schemas.topics import DAY_MS
 
@@ -114,10 +119,10 @@ async def status(whom: Whom) -> Response:
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def last_modified(uses: Uses, whom: Whom) -> Response:
     """When each collection changed last."""
-    pairs = await newest_of(uses, whom, Wanted(count=1))
+    arrived = await _arrivals(uses, whom, await newest_of(uses, whom, Wanted(MOST)))
     charts = statuses_of(uses, whom.subject_id)
     collections = {
-        "entries": incoming.milliseconds(pairs[0][0].time) if pairs else 0,
+        "entries": max(arrived, default=0),
         "treatments": 0,
         "devicestatus": charts[0]["mills"] if charts else 0,
         "profile": 0,
@@ -168,7 +173,7 @@ async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
     everything = Wanted(MOST, asked.first, asked.last, asked.glucose)
     pairs = await newest_of(uses, whom, everything if oldest_first else asked)
     chosen = pairs[::-1][: asked.count] if oldest_first else pairs
-    return _found([_entry(pair) for pair in chosen])
+    return _found(list(map(_entry, chosen, await _arrivals(uses, whom, chosen))))
 
 
 @router.get(
@@ -179,10 +184,21 @@ async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
 )
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def history(request: Request, uses: Uses, whom: Whom, since: Since) -> Response:
-    """Readings after a time, the oldest first; `ETag` is the time to go on from."""
-    after = incoming.EPOCH + datetime.timedelta(milliseconds=since + 1)
-    pairs = await newest_of(uses, whom, Wanted(MOST, after))
-    found = [_entry(pair) for pair in pairs[::-1][: _wanted(request).count]]
+    """Readings of the last two days that came after a time, in their order; `ETag` is the time to go on from.
+
+    More than `limit` where several came at once: who goes on from their time would miss the rest of them.
+    """
+    most, pairs = _wanted(request).count, await newest_of(uses, whom, Wanted(MOST))
+    new = sorted(
+        (
+            (arrived, pair)
+            for arrived, pair in zip(await _arrivals(uses, whom, pairs), pairs, strict=True)
+            if arrived > since
+        ),
+        key=lambda each: (each[0], each[1][0].time),
+    )
+    found = [_entry(pair, arrived) for place, (arrived, pair) in enumerate(new)
+             if place < most or arrived == new[most - 1][0]]  # fmt: skip
     return _found(found, {"etag": f'W/"{found[-1]["srvModified"]}"'} if found else None)
 
 
@@ -270,9 +286,15 @@ def _identifier(document: dict[str, Any]) -> str:
     return str(uuid.uuid5(_NAMESPACE, "_".join(str(part) for part in parts if part is not None)))
 
 
-def _entry(pair: Any) -> dict[str, Any]:
+async def _arrivals(uses: Services, whom: Person, pairs: Sequence[Sequence[Reading]]) -> list[int]:
+    """When each came, in Unix milliseconds; of one that a table of an earlier version holds, when it was measured."""
+    rows = list(uses.read_model.readings.measured.rows(whom.subject_id)) if pairs else []
+    known = await run_in_threadpool(arrivals, rows)
+    return [known.get(pair[0].time) or incoming.milliseconds(pair[0].time) for pair in pairs]
+
+
+def _entry(pair: Sequence[Reading], changed: int) -> dict[str, Any]:
     entry = entry_of(pair)
-    changed = entry["date"]
     own = {"identifier": _identifier(entry), "units": "mg/dl", "isValid": True, "app": "glucast"}
     return entry | own | {"srvCreated": changed, "srvModified": changed}
 

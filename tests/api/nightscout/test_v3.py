@@ -1,6 +1,7 @@
 """The third API, in the order in which AAPS calls it."""
 
 import datetime
+import json
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from deploy.bench.faults_audit import read_all
+from schemas import topics
 from streams.settings import Settings
 from tests.kit.keys import person_in
-from tests.kit.nightscout import entry
+from tests.kit.nightscout import GOLDEN, TIME_MS, entry
 from tests.kit.query import Client, serving
 from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
@@ -75,7 +78,8 @@ async def test_entries_are_created_once_and_come_back_by_search_and_history(
     await until_async(all_of_them, "all entries")
     again = await client.post("/api/v3/entries", json=sent[-1])
     assert (again.status_code, again.json()["isDeduplication"]) == (200, True)
-    assert (await result(client, "lastModified"))["collections"]["entries"] == sent[-1]["date"]
+    changed = {each["date"]: each["srvModified"] for each in await result(client, "entries")}
+    assert (await result(client, "lastModified"))["collections"]["entries"] == max(changed.values())
     newest = await result(client, "entries?sort$desc=date&limit=2&type=sgv")
     assert [(each["sgv"], each["utcOffset"], each["units"]) for each in newest] == [
         (150, 120, "mg/dl"), (149, 120, "mg/dl"),
@@ -83,11 +87,47 @@ async def test_entries_are_created_once_and_come_back_by_search_and_history(
     assert newest[0]["identifier"] == again.json()["identifier"]
     oldest = await result(client, f"entries?sort=date&date$gt={sent[0]['date']}&limit=2")
     assert [each["sgv"] for each in oldest] == [148, 149]
-    answer = await client.get(f"/api/v3/entries/history/{sent[1]['date']}?limit=1000")
+    answer = await client.get(f"/api/v3/entries/history/{changed[sent[1]['date']]}?limit=1000")
     assert [each["sgv"] for each in answer.json()["result"]] == [149, 150]
-    assert int(answer.headers["etag"][3:-1]) == sent[-1]["date"]
-    nothing = await client.get(f"/api/v3/entries/history/{sent[-1]['date']}")
+    assert int(answer.headers["etag"][3:-1]) == changed[sent[-1]["date"]]
+    nothing = await client.get(f"/api/v3/entries/history/{changed[sent[-1]['date']]}")
     assert (nothing.json()["result"], "etag" in nothing.headers) == ([], False)
+
+
+async def test_what_comes_late_reaches_who_asks_what_has_changed(client: Client, pipeline: SmallPipeline) -> None:
+    """As followers do: they go on from the time that they were told last."""
+    since, seen, newest = 0, [], aaps(150, 0)
+
+    async def follow(count: int) -> None:
+        nonlocal since
+
+        async def there() -> bool:
+            nonlocal since
+            answer = await client.get(f"/api/v3/entries/history/{since}?limit=2")
+            found = answer.json()["result"]
+            since = int(answer.headers["etag"][3:-1]) if found else since
+            seen.extend(each["sgv"] for each in found)
+            return len(seen) >= count
+
+        await until_async(there, f"{count} entries")
+
+    await client.post("/api/v3/entries", json=newest)
+    await follow(1)
+    together = [entry(100 + step, now() + datetime.timedelta(minutes=5 * step)) for step in range(-20, -10)]
+    assert (await client.post("/api/v1/entries", json=together)).status_code == 200
+    await follow(11)
+    await client.post("/api/v3/entries", json=newest)  # once more as it was: nothing new
+    await client.post("/api/v3/entries", json=newest | {"sgv": 151})  # a correction
+    await follow(12)
+    assert (seen[0], sorted(seen[1:11]), seen[11:]) == (150, [each["sgv"] for each in together], [151])
+
+
+async def test_what_aaps_sends_is_the_golden_reading(client: Client, settings: Settings) -> None:
+    body = aaps(118.0, 0, date=TIME_MS, utcOffset=60)
+    assert (await client.post("/api/v3/entries", json=body)).status_code == 201
+    (record,) = [json.loads(each.value) for each in await read_all(settings, topics.READINGS.name)]
+    assert record.items() >= GOLDEN.items()
+    assert record["device"] == body["device"]
 
 
 async def test_units_and_what_is_no_reading(client: Client, pipeline: SmallPipeline) -> None:
