@@ -19,7 +19,8 @@ What is published is that distribution given that a sensor can show the value, 2
 
     P_h(Y < x | 20 <= Y < 600) = (P_h(x) - P_h(20)) / (P_h(600) - P_h(20))
 
-and its quantiles. Clipping them instead would make certainty out of what the model has no ground for.
+and its quantiles; so are mean and spread. Clipping them instead would make certainty out of what the model has no ground
+for.
 
 Lows have a step of their own beside it: for each of LOWS_MGDL and each horizon step a straight line in normal scores,
 
@@ -60,6 +61,7 @@ NEGLIGIBLE = 1e-9  # probability outside the sensor's range below which nothing 
 _LEVEL_SCORES: Array = ndtri(np.asarray(QUANTILE_LEVELS))
 _ROOT_TWO_PI = np.sqrt(2.0 * np.pi)
 _TINY = 1e-300
+_LOST = 1e-30  # probability of which no moments can be told in numbers of 64 bits
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
@@ -259,15 +261,55 @@ def normal_scores(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, truth_mg
     return np.clip(_scores(_mixture_cdf(samples, spread, points)), -8.0, 8.0)[..., 0, :]
 
 
-def epistemic_sd(samples_mgdl: ArrayLike) -> Array:
-    """Spread between the dropout samples (..., S, H) -> (..., H): what the model does not know. 0 for one sample."""
-    return np.asarray(np.asarray(samples_mgdl, dtype=np.float64).std(axis=-2))
+class Moments(NamedTuple):
+    """Mean, spread that is due to the draws' differing, and whole spread: three of (..., H) mg/dL."""
+
+    mean: Array
+    epistemic_sd: Array
+    total_sd: Array
 
 
-def total_sd(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike) -> Array:
-    """Spread of the raw mixture by the law of total variance, (..., H); equals the residual spread if samples agree."""
+def moments(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, shown: SensorRange) -> Moments:
+    """Of the raw mixture of samples (..., S, H) and residual spread (..., H), given that a sensor can show the value.
+
+    Where next to nothing lies outside: the draws' own mean and spread, and the root of the sum of squares of that and
+    the residual spread (law of total variance). Else those of the truncated mixture, whose parts are truncated normals
+    that count by how much of them is inside (Johnson, Kotz, Balakrishnan 1994, 13.10.1). The draws have the same share
+    in the spread as before: what is left of one draw alone is no sign that they agree.
+    """
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
-    return np.asarray(np.hypot(samples.std(axis=-2), spread))
+    mean, between = samples.mean(axis=-2), samples.std(axis=-2)
+    total = np.hypot(between, spread)
+    everything = shown.is_everything[..., None]
+    if everything.all():
+        return Moments(mean, between, total)
+    weight, centre, variance = _truncated(samples, spread[..., None, :])
+    weight = weight / weight.sum(axis=-2, keepdims=True)
+    within = (weight * centre).sum(axis=-2)
+    width = np.sqrt((weight * (variance + (centre - within[..., None, :]) ** 2)).sum(axis=-2))
+    return Moments(
+        np.where(everything, mean, within),
+        np.where(everything, between, width * (between / total)),
+        np.where(everything, total, width),
+    )
+
+
+def _truncated(mean: Array, spread: Array) -> tuple[Array, Array, Array]:
+    """Of normals: how much of each lies in the sensor's range, above 0, and mean and variance of that."""
+    low, high = ((end - mean) / spread for end in SENSOR_RANGE_MGDL)
+    above = low > 0.0  # the mass of a tail far above is lost between two numbers near 1: it is looked at from below
+    near, far = np.where(above, -high, low), np.where(above, -low, high)
+    inside = ndtr(far) - ndtr(near)
+    at_near, at_far = (np.exp(-0.5 * edge * edge) / _ROOT_TWO_PI for edge in (near, far))
+    weight = np.maximum(inside, _TINY)
+    shift = (at_near - at_far) / weight
+    narrowing = 1.0 + (near * at_near - far * at_far) / weight - shift * shift
+    # Where nothing is left but the end of a tail, that falls off as an exponential at the end of the range.
+    beyond = np.maximum(np.maximum(near, -far), 1.0)
+    lost = inside < _LOST
+    centre = np.where(lost, mean, mean + np.where(above, -shift, shift) * spread)
+    variance = np.where(lost, (spread / beyond) ** 2, np.maximum(narrowing, 0.0) * spread * spread)
+    return weight, np.clip(centre, *SENSOR_RANGE_MGDL), variance
 
 
 def crps(
