@@ -45,7 +45,6 @@ class Present:
             "newest_reading_time": None if newest is None else newest.isoformat(),
         }
 
-
     def headers(self) -> dict[str, str]:
         """What an answer says of it that is a drawing: the same facts, in UTC. Of HEADERS."""
         issued = datetime.datetime.fromtimestamp(self.row.issue_seconds, datetime.UTC)

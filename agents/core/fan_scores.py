@@ -103,8 +103,8 @@ def values_at(quantiles_mgdl: Array, scores: Array) -> Array:
 
 
 def told_apart(quantiles_mgdl: Array, level_axis: int = -1) -> Array:
-    """Quantiles in tenths, as they are published: the n-th to a side of the median lies n tenths from it at least, as far
-    as the sensor's range goes. So no interval is without width; a fan that is wider by itself stays as it is.
+    """Quantiles in tenths, as they are published: the n-th to a side of the median lies n tenths from it at least, as
+    far as the sensor's range goes. So no interval is without width; a fan that is wider by itself stays as it is.
     """
     rank = np.arange(LEVEL_SCORES.size) - MIDDLE
     fan = np.moveaxis(np.round(quantiles_mgdl, 1), level_axis, -1)

@@ -19,8 +19,7 @@ What is published is that distribution given that a sensor can show the value, 2
 
     P_h(Y < x | 20 <= Y < 600) = (P_h(x) - P_h(20)) / (P_h(600) - P_h(20))
 
-and its quantiles; so are mean and spread. Clipping them instead would make certainty out of what the model has no ground
-for.
+and its quantiles; so are mean and spread. Clipping instead would make certainty of what the model has no ground for.
 
 Lows have a step of their own beside it: for each of LOWS_MGDL and each horizon step a straight line in normal scores,
 

@@ -131,7 +131,9 @@ async def test_the_present_forecast_tells_its_age_over_http(client: Client, pipe
 
     until = datetime.datetime.fromisoformat(answer["valid_until"])
     drawn = [await client.get("/subjects/anna/forecast/plot?format=json") for _ in "12"]
-    unchanged = await client.get("/subjects/anna/forecast/plot?format=json", headers={"if-none-match": drawn[0].headers["etag"]})
+    unchanged = await client.get(
+        "/subjects/anna/forecast/plot?format=json", headers={"if-none-match": drawn[0].headers["etag"]}
+    )
     assert [each.status_code for each in (*drawn, unchanged)] == [200, 200, 304]
     assert f"holds until {until.astimezone(UTC):%H:%M}" in drawn[0].text
     for each in (*drawn, unchanged):  # the route's own answer, one that was known, and none that is sent again
