@@ -47,6 +47,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from agents.core.truncated_normal import truncated
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 Array = NDArray[np.float64]
@@ -60,7 +61,6 @@ NEGLIGIBLE = 1e-9  # probability outside the sensor's range below which nothing 
 _LEVEL_SCORES: Array = ndtri(np.asarray(QUANTILE_LEVELS))
 _ROOT_TWO_PI = np.sqrt(2.0 * np.pi)
 _TINY = 1e-300
-_LOST = 1e-30  # probability of which no moments can be told in numbers of 64 bits
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
@@ -272,9 +272,8 @@ def moments(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, shown: SensorR
     """Of the raw mixture of samples (..., S, H) and residual spread (..., H), given that a sensor can show the value.
 
     Where next to nothing lies outside: the draws' own mean and spread, and the root of the sum of squares of that and
-    the residual spread (law of total variance). Else those of the truncated mixture, whose parts are truncated normals
-    that count by how much of them is inside (Johnson, Kotz, Balakrishnan 1994, 13.10.1). The draws have the same share
-    in the spread as before: what is left of one draw alone is no sign that they agree.
+    the residual spread (law of total variance). Else those of the truncated mixture, whose parts count by how much of
+    them is inside. The draws keep their share in the spread: that one of them alone is left is no sign that they agree.
     """
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
     mean, between = samples.mean(axis=-2), samples.std(axis=-2)
@@ -282,33 +281,15 @@ def moments(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, shown: SensorR
     everything = shown.is_everything[..., None]
     if everything.all():
         return Moments(mean, between, total)
-    weight, centre, variance = _truncated(samples, spread[..., None, :])
-    weight = weight / weight.sum(axis=-2, keepdims=True)
-    within = (weight * centre).sum(axis=-2)
-    width = np.sqrt((weight * (variance + (centre - within[..., None, :]) ** 2)).sum(axis=-2))
+    part = truncated(samples, spread[..., None, :], *SENSOR_RANGE_MGDL)
+    weight = part.inside / part.inside.sum(axis=-2, keepdims=True)
+    within = (weight * part.mean).sum(axis=-2)
+    width = np.sqrt((weight * (part.variance + (part.mean - within[..., None, :]) ** 2)).sum(axis=-2))
     return Moments(
         np.where(everything, mean, within),
         np.where(everything, between, width * (between / total)),
         np.where(everything, total, width),
     )
-
-
-def _truncated(mean: Array, spread: Array) -> tuple[Array, Array, Array]:
-    """Of normals: how much of each lies in the sensor's range, above 0, and mean and variance of that."""
-    low, high = ((end - mean) / spread for end in SENSOR_RANGE_MGDL)
-    above = low > 0.0  # the mass of a tail far above is lost between two numbers near 1: it is looked at from below
-    near, far = np.where(above, -high, low), np.where(above, -low, high)
-    inside = ndtr(far) - ndtr(near)
-    at_near, at_far = (np.exp(-0.5 * edge * edge) / _ROOT_TWO_PI for edge in (near, far))
-    weight = np.maximum(inside, _TINY)
-    shift = (at_near - at_far) / weight
-    narrowing = 1.0 + (near * at_near - far * at_far) / weight - shift * shift
-    # Where nothing is left but the end of a tail, that falls off as an exponential at the end of the range.
-    beyond = np.maximum(np.maximum(near, -far), 1.0)
-    lost = inside < _LOST
-    centre = np.where(lost, mean, mean + np.where(above, -shift, shift) * spread)
-    variance = np.where(lost, (spread / beyond) ** 2, np.maximum(narrowing, 0.0) * spread * spread)
-    return weight, np.clip(centre, *SENSOR_RANGE_MGDL), variance
 
 
 def crps(
