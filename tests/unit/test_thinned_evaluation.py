@@ -48,18 +48,20 @@ def test_so_many_points_of_every_window_lie_on_the_line_between_readings(table: 
     np.testing.assert_allclose(slow.mgdl[known[0] : known[-1] + 1], straight, atol=0.006)
 
 
-def test_who_turns_between_readings_is_forecast_worse(table: Path, tmp_path: Path) -> None:
+def test_the_same_windows_are_judged_both_ways(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PATTERNS, 0, (True,))  # nothing is left out
     out = tmp_path / "thinned.json"
     done = CliRunner().invoke(app, ["evaluate", "thinned", "--data", str(table), "--windows", "60", "--out", str(out)])
     assert done.exit_code == 0, done.output
     found = json.loads(out.read_text())["thinned"]
-    assert [*found] == ["32", "48", "64"]
+    assert [*found] == ["32", "48", "64", "0"]
     for count, one in found.items():
         assert (one["windows"], one["people"]) == (60, 1)
         assert f"| {count} of 96 | 60 | 15 | " in done.output
         assert 0 <= one["in_90_fitted"]["30"]["published"] <= 1
-    most = found["64"]
-    assert most["interpolated"]["15"]["rmse_mgdl"] > most["measured"]["15"]["rmse_mgdl"]
+        assert (one["interpolated"] == one["measured"]) == (count == "0")
 
 
 def test_a_table_of_nobody_unseen_is_told(tmp_path: Path, table: Path) -> None:
