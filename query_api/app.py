@@ -19,6 +19,7 @@ from query_api.callers import check_exposure
 from query_api.connections import most_connections, protocol
 from query_api.gate import Gate
 from query_api.known_answers import KnownAnswers
+from query_api.present import HEADERS
 from query_api.problems import install, is_glurpc, is_nightscout
 from query_api.request_metrics import RequestMetrics
 from query_api.routers import (
@@ -104,7 +105,7 @@ def create_app(settings: Settings, directory: Path | None = None) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=_ASKED,
-            expose_headers=_TOLD,
+            expose_headers=[*_TOLD, *HEADERS],
         )
     return app
 

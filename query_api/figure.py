@@ -156,7 +156,7 @@ def _layout(chart: FanChart, style: Style, mgdl: tuple[float, float]) -> dict[st
     }  # fmt: skip
     last_known = {
         "x": 0, "yref": "paper", "y": 0.995, "yanchor": "top", "xanchor": "right", "xshift": -5, "showarrow": False,
-        "text": "last known", "font": {"size": 11, "color": style.palette.muted},
+        "text": _last_known(chart, style), "font": {"size": 11, "color": style.palette.muted},
     }  # fmt: skip
     said = f"{chart.disclaimer}  Model {chart.model}, {chart.num_samples} samples.{_age(chart, style)}"
     return layout(
@@ -168,6 +168,16 @@ def _layout(chart: FanChart, style: Style, mgdl: tuple[float, float]) -> dict[st
         [now],
         [last_known, foot(style, said)],
     )
+
+
+def _last_known(chart: FanChart, style: Style) -> str:
+    """Beside the line of the last known point: its time, and until when the forecast from it holds."""
+    if style.valid_until is None:
+        return "last known"
+    until = f"holds until {style.valid_until.astimezone(chart.issue_time.tzinfo):%H:%M}"
+    if chart.simulated:  # with a clock of its own, by which it does not end
+        until = f"simulated, {until}"
+    return f"last known {chart.issue_time:%H:%M}<br>{until}"
 
 
 def _age(chart: FanChart, style: Style) -> str:

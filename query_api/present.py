@@ -17,6 +17,12 @@ from schemas.errors import NoForecastError
 from schemas.grid import PAST_POINTS, PRESENT, STEP
 from schemas.reading import ReadingOutcome
 
+HEADERS = {
+    "Glucast-Issue-Time": "Time of the last known point.",
+    "Glucast-Valid-Until": "Until when it is the present forecast.",
+    "Glucast-Newest-Reading-Time": "Of the newest accepted reading, where one is known.",
+}
+"""Of a drawing of the present forecast: what is in the fields of the same names where it is JSON."""
 AHEAD = datetime.timedelta(minutes=10)
 """How far in the future readings are taken from, where the settings say nothing else."""
 
@@ -43,6 +49,14 @@ class Present:
             "age_seconds": self.age_seconds,
             "valid_until": self.valid_until.isoformat(),
             "newest_reading_time": None if newest is None else newest.isoformat(),
+        }
+
+    def headers(self) -> dict[str, str]:
+        """What an answer says of it that is a drawing: the same facts, in UTC. Of HEADERS."""
+        issued = datetime.datetime.fromtimestamp(self.row.issue_seconds, datetime.UTC)
+        times = dict(zip(HEADERS, (issued, self.valid_until, self.newest_reading), strict=True))
+        return {
+            name: time.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for name, time in times.items() if time
         }
 
 

@@ -92,6 +92,8 @@ class Style:
     """Pixels of a picture for each of width and height."""
     age_minutes: int | None = None
     """To be written on it: how old the newest of its data is. None for nothing of the kind."""
+    valid_until: datetime.datetime | None = None
+    """To be written on it: until when it is the present forecast. None for what is none. It stays true in a cache."""
 
     @property
     def palette(self) -> Palette:
@@ -101,7 +103,7 @@ class Style:
     def key(self) -> str:
         """Of all that it says: two drawings of one thing with the same key are the same."""
         more = [
-            f"{field.name}={value}"
+            f"{field.name}={value.isoformat() if isinstance(value, datetime.datetime) else value}"
             for field in dataclasses.fields(self)
             if field.name not in ("unit", "fan") and (value := getattr(self, field.name)) != field.default
         ]

@@ -5,7 +5,7 @@ import itertools
 import operator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from schemas.grid import (
     HIGHEST_MGDL,
@@ -23,11 +23,19 @@ DISCLAIMER = "Not a medical device; not for treatment decisions."
 MEDIAN = QUANTILE_LEVELS.index(0.50)
 OUTER_LEVELS = QUANTILE_LEVELS[:MEDIAN] + QUANTILE_LEVELS[MEDIAN + 1 :]
 """The levels beside the median."""
+_FAR_MGDL = 2.0 * HIGHEST_MGDL
 
 OverHorizon = Annotated[tuple[float, ...], Field(min_length=HORIZON_STEPS, max_length=HORIZON_STEPS)]
 """A number a target time."""
 OverQuarters = Annotated[tuple[float, ...], Field(min_length=4, max_length=4)]
 """A number for the next 15, 30, 45 and 60 minutes."""
+
+
+def _possible_mean(row: tuple[float, ...]) -> tuple[float, ...]:
+    """Charts of earlier versions have the mean of the draws, also of those that no sensor shows."""
+    if not max(map(abs, row)) <= _FAR_MGDL:
+        raise ValueError(f"means of samples lie within {_FAR_MGDL:.0f} mg/dL")
+    return tuple([min(max(value, LOWEST_MGDL), HIGHEST_MGDL) for value in row])
 
 
 class PathChances(Record):
@@ -135,9 +143,15 @@ class FanChart(Record):
     p_path: PathChances | None = Field(
         default=None, description="Of the whole path, not of one step: what alerts go by. Of live forecasts."
     )
-    mean_mgdl: OverHorizon = Field(description="Mean of the MC-dropout samples.")
-    epistemic_sd_mgdl: OverHorizon = Field(description="Spread of the MC-dropout samples alone.")
-    total_sd_mgdl: OverHorizon
+    mean_mgdl: Annotated[OverHorizon, AfterValidator(_possible_mean)] = Field(
+        description="Mean of the MC-dropout samples with the spread around each, given what a sensor can show."
+    )
+    epistemic_sd_mgdl: OverHorizon = Field(
+        description="Spread of the MC-dropout samples alone: their share of `total_sd_mgdl`."
+    )
+    total_sd_mgdl: OverHorizon = Field(
+        description="Spread of the samples with the spread around each, given what a sensor can show."
+    )
     warnings: tuple[str, ...] = ()
     disclaimer: str = DISCLAIMER
 
@@ -167,10 +181,9 @@ class FanChart(Record):
         chances = (*self.p_below_54, *self.p_below_70, *self.p_above_180, *self.p_above_250)
         if min(chances) < 0.0 or max(chances) > 1.0:
             raise ValueError("a probability lies within 0 to 1")
-        far = 2.0 * HIGHEST_MGDL
         spreads = (*self.epistemic_sd_mgdl, *self.total_sd_mgdl)
-        if max(map(abs, self.mean_mgdl)) > far or min(spreads) < 0.0 or max(spreads) > far:
-            raise ValueError(f"means and spreads of samples lie within {far:.0f} mg/dL")
+        if min(spreads) < 0.0 or max(spreads) > _FAR_MGDL:
+            raise ValueError(f"spreads of samples lie within 0 to {_FAR_MGDL:.0f} mg/dL")
         return self
 
     @property

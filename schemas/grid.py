@@ -22,7 +22,8 @@ FIRST_SAMPLES = (0, HORIZON_STEPS)
 
 MOST_INTERPOLATED = PAST_POINTS * 2 // 3
 """Points of a window that may be interpolated: no more are of a sensor that shows a value every quarter of an hour,
-whose users get forecasts that say so. Beyond, readings lie further apart than trends are read from."""
+whose users get forecasts that say so. What it costs them was measured (agents/models/bundled/MODEL_CARD.md, "With fewer
+readings"): too little to refuse it. No gaps that are interpolated make more; a request that says more is made up."""
 
 PRESENT = datetime.timedelta(minutes=15)
 """How long after its last known point a forecast is the present one: two further readings should have come by then."""

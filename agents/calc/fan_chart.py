@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from agents.core import compression, fingerprint, path_events, predictive
+from agents.core.fan_scores import told_apart
 from agents.core.local_time import wall_clock, zone
 from agents.core.predictive import Calibration
 from agents.core.record_checks import check_window, is_digest
@@ -98,15 +99,16 @@ def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _S
     below = plain if calibration.lows is None else calibration.lows.published(plain)
     # The chances of the path have a step of their own behind them, which was fitted on what is plain.
     beyond = np.concatenate([plain[:, :2], 1.0 - plain[:, 2:]], axis=1)
+    moments = predictive.moments(samples, residual, shown)
     return _Statistics(
         inside=shown.inside.min(axis=-1),
         beyond=beyond,
-        quantiles=_lists(quantiles, 1),
+        quantiles=_lists(told_apart(quantiles, level_axis=1), 1),
         below=_lists(below[:, :2], 4),
         above=_lists(1.0 - below[:, 2:], 4),
-        mean=_rows(samples.mean(axis=-2), 1),
-        epistemic_sd=_rows(predictive.epistemic_sd(samples), 2),
-        total_sd=_rows(predictive.total_sd(samples, residual), 2),
+        mean=_rows(moments.mean, 1),
+        epistemic_sd=_rows(moments.epistemic_sd, 2),
+        total_sd=_rows(moments.total_sd, 2),
     )
 
 

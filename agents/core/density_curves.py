@@ -6,7 +6,8 @@ Stat. Comput. 5:300), continued as straight lines. Then Phi(g(x)) is a distribut
 quantile, and its density is phi(g(x)) g'(x): exactly the normal's where the distribution is one.
 
 The draws alone are drawn as the normal of their mean whose variance is that of their kernel density estimate: the
-draws' own and that of a kernel of Scott's bandwidth n^(-1/5) sd (Scott 1992, Multivariate Density Estimation).
+draws' own and that of a kernel of Scott's bandwidth n^(-1/5) sd (Scott 1992, Multivariate Density Estimation), within
+what a sensor can show.
 """
 
 import itertools
@@ -53,8 +54,13 @@ def epistemic_curves(chart: FanChart, points: int = POINTS) -> tuple[DensityCurv
     curves = []
     for mean, spread in zip(chart.mean_mgdl, chart.epistemic_sd_mgdl, strict=True):
         normal = NormalDist(mean, max(SMALLEST_SPREAD_MGDL, spread * widened))
-        grid = _even(mean - REACH * normal.stdev, mean + REACH * normal.stdev, points)
-        curves.append(DensityCurve(grid, tuple(map(normal.pdf, grid))))
+        first, last = mean - REACH * normal.stdev, mean + REACH * normal.stdev
+        inside = 1.0
+        if first < LOWEST_MGDL or last > HIGHEST_MGDL:
+            first, last = max(LOWEST_MGDL, first), min(HIGHEST_MGDL, last)
+            inside = normal.cdf(last) - normal.cdf(first)
+        grid = _even(first, last, points)
+        curves.append(DensityCurve(grid, tuple([normal.pdf(level) / inside for level in grid])))
     return tuple(curves)
 
 

@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from schemas.grid import QUANTILE_LEVELS
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, QUANTILE_LEVELS
 
 Array = NDArray[np.float64]
 
 LEVEL_SCORES: Array = ndtri(np.asarray(QUANTILE_LEVELS))
+MIDDLE = QUANTILE_LEVELS.index(0.5)
 FURTHEST_SCORE = 5.0
 """Beyond, a fan says nothing that its quantiles are known for."""
 INTERVALS = {50: (3, 5), 80: (2, 6), 90: (1, 7), 95: (0, 8)}
 """Percent -> places of its ends in QUANTILE_LEVELS."""
 LEAST_CHANCE = 1e-4
 """Chances are published in ten-thousandths: an event that was given 0 is judged as if it had been given one."""
+TENTH_MGDL = 0.1
 LEAST_STEP_MGDL = 0.05
 """Quantiles travel in tenths of mg/dL: two that are equal there lie apart by half of one at most."""
 
@@ -98,6 +100,17 @@ def values_at(quantiles_mgdl: Array, scores: Array) -> Array:
     left, right = quantiles_mgdl[rows, segment], quantiles_mgdl[rows, segment + 1]
     low, high = LEVEL_SCORES[segment], LEVEL_SCORES[segment + 1]
     return np.asarray(left + (scores - low) * ((right - left) / (high - low)))
+
+
+def told_apart(quantiles_mgdl: Array, level_axis: int = -1) -> Array:
+    """Quantiles in tenths, as they are published: the n-th to a side of the median lies n tenths from it at least, as
+    far as the sensor's range goes. So no interval is without width; a fan that is wider by itself stays as it is.
+    """
+    rank = np.arange(LEVEL_SCORES.size) - MIDDLE
+    fan = np.moveaxis(np.round(quantiles_mgdl, 1), level_axis, -1)
+    furthest = fan[..., MIDDLE, None] + TENTH_MGDL * rank
+    apart = np.where(rank < 0, np.minimum(fan, furthest), np.maximum(fan, furthest))
+    return np.moveaxis(np.round(np.clip(apart, LOWEST_MGDL, HIGHEST_MGDL), 1), -1, level_axis)
 
 
 def crps(quantiles_mgdl: Array, truth_mgdl: Array) -> Array:

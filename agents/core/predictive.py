@@ -19,7 +19,7 @@ What is published is that distribution given that a sensor can show the value, 2
 
     P_h(Y < x | 20 <= Y < 600) = (P_h(x) - P_h(20)) / (P_h(600) - P_h(20))
 
-and its quantiles. Clipping them instead would make certainty out of what the model has no ground for.
+and its quantiles; so are mean and spread. Clipping instead would make certainty of what the model has no ground for.
 
 Lows have a step of their own beside it: for each of LOWS_MGDL and each horizon step a straight line in normal scores,
 
@@ -47,6 +47,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
+from agents.core.truncated_normal import truncated
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 Array = NDArray[np.float64]
@@ -259,15 +260,36 @@ def normal_scores(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, truth_mg
     return np.clip(_scores(_mixture_cdf(samples, spread, points)), -8.0, 8.0)[..., 0, :]
 
 
-def epistemic_sd(samples_mgdl: ArrayLike) -> Array:
-    """Spread between the dropout samples (..., S, H) -> (..., H): what the model does not know. 0 for one sample."""
-    return np.asarray(np.asarray(samples_mgdl, dtype=np.float64).std(axis=-2))
+class Moments(NamedTuple):
+    """Mean, spread that is due to the draws' differing, and whole spread: three of (..., H) mg/dL."""
+
+    mean: Array
+    epistemic_sd: Array
+    total_sd: Array
 
 
-def total_sd(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike) -> Array:
-    """Spread of the raw mixture by the law of total variance, (..., H); equals the residual spread if samples agree."""
+def moments(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, shown: SensorRange) -> Moments:
+    """Of the raw mixture of samples (..., S, H) and residual spread (..., H), given that a sensor can show the value.
+
+    Where next to nothing lies outside: the draws' own mean and spread, and the root of the sum of squares of that and
+    the residual spread (law of total variance). Else those of the truncated mixture, whose parts count by how much of
+    them is inside. The draws keep their share in the spread: that one of them alone is left is no sign that they agree.
+    """
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
-    return np.asarray(np.hypot(samples.std(axis=-2), spread))
+    mean, between = samples.mean(axis=-2), samples.std(axis=-2)
+    total = np.hypot(between, spread)
+    everything = shown.is_everything[..., None]
+    if everything.all():
+        return Moments(mean, between, total)
+    part = truncated(samples, spread[..., None, :], *SENSOR_RANGE_MGDL)
+    weight = part.inside / part.inside.sum(axis=-2, keepdims=True)
+    within = (weight * part.mean).sum(axis=-2)
+    width = np.sqrt((weight * (part.variance + (part.mean - within[..., None, :]) ** 2)).sum(axis=-2))
+    return Moments(
+        np.where(everything, mean, within),
+        np.where(everything, between, width * (between / total)),
+        np.where(everything, total, width),
+    )
 
 
 def crps(

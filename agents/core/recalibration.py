@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from agents.core.fan_scores import FURTHEST_SCORE, LEVEL_SCORES, values_at
+from agents.core.fan_scores import FURTHEST_SCORE, LEVEL_SCORES, told_apart, values_at
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, STEPS_A_DAY
 from schemas.score_state import SCORED_STEPS
 
@@ -71,7 +71,7 @@ def over_horizon(shifts: Array) -> Array:
 def recalibrated(base_mgdl: Array, shifts: Array) -> Array:
     """Published quantiles in tenths: base fans and their shifts, each (N, 9) -> (N, 9), rising, in the sensor's range.
 
-    Shifts of 0 leave base quantiles that are in tenths as they are.
+    Shifts of 0 leave base quantiles as they are, if they are published ones.
     """
     moved = values_at(base_mgdl, LEVEL_SCORES + shifts)
     middle = moved[:, MEDIAN, None]
@@ -79,4 +79,4 @@ def recalibrated(base_mgdl: Array, shifts: Array) -> Array:
     near, far = NARROWEST * allowed, WIDEST * allowed
     off = np.clip(moved - middle, np.minimum(near, far), np.maximum(near, far))
     fan = np.round(np.clip(middle + off, LOWEST_MGDL, HIGHEST_MGDL), 1)
-    return np.asarray(np.maximum.accumulate(fan, axis=-1))  # sums of floats, rounded, can pass each other by a tenth
+    return told_apart(np.maximum.accumulate(fan, axis=-1))  # sums of floats, rounded, can pass each other by a tenth

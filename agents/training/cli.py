@@ -172,6 +172,26 @@ def recalibration(
 
 
 @evaluation.command()
+def thinned(
+    data: Annotated[Path, typer.Option(help="Parquet table of any number of studies.")],
+    checkpoint: Annotated[str, typer.Option(help="A checkpoint file, or 'bundled'.")] = "bundled",
+    windows: Annotated[int, typer.Option(min=1, help="For each share of interpolated points, about.")] = 4000,
+    out: Annotated[Path | None, typer.Option(help="File for all figures, as JSON.")] = None,
+) -> None:
+    """Score what interpolated points cost: readings of five minutes, and every second or third of them alone."""
+    import json
+
+    from agents.training.thinned_evaluation import evaluate_thinned, markdown
+
+    found = evaluate_thinned(
+        data=data, checkpoint=checkpoint, windows=windows, progress=lambda text: typer.echo(text, err=True)
+    )
+    typer.echo(markdown(found))
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+@evaluation.command()
 def alerts(
     data: Annotated[Path, typer.Option(help="Parquet table of any number of studies.")],
     study: Annotated[str, typer.Option(help="Whose people are judged; everything is fitted on the others.")],

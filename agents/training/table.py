@@ -124,13 +124,7 @@ def _person(study: object, subject: object, rows: pl.DataFrame) -> Person:
     slots = rows["slot"].to_numpy()
     centi = np.floor(rows["mg_dl"].to_numpy() * CENTI + 0.5).astype(np.int64)
     place = slots - slots[0]
-    grid = np.full(place[-1] + 1, np.nan)
-    grid[place] = centi
-    for step in range(2, FURTHEST_STEP + 1):
-        older = np.flatnonzero(np.diff(place) == step)
-        rise = centi[older + 1] - centi[older]
-        for between in range(1, step):
-            grid[place[older] + between] = centi[older] + (2 * rise * between + step) // (2 * step)
+    grid = on_grid(place, centi)
     measured = np.zeros(grid.size, dtype=bool)
     measured[place] = True
     return Person(
@@ -139,9 +133,21 @@ def _person(study: object, subject: object, rows: pl.DataFrame) -> Person:
         diabetes=str(rows["diabetes"][0]),
         step_minutes=int(rows["step_min"][0]),
         first=int(slots[0]),
-        mgdl=(grid / CENTI).astype(np.float32),
+        mgdl=grid,
         measured=measured,
     )
+
+
+def on_grid(place: NDArray[np.int64], centi: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Readings at rising places from 0 on, as mg/dL at every place: gaps to FURTHEST_STEP interpolated, others NaN."""
+    grid = np.full(place[-1] + 1, np.nan)
+    grid[place] = centi
+    for step in range(2, FURTHEST_STEP + 1):
+        older = np.flatnonzero(np.diff(place) == step)
+        rise = centi[older + 1] - centi[older]
+        for between in range(1, step):
+            grid[place[older] + between] = centi[older] + (2 * rise * between + step) // (2 * step)
+    return np.asarray((grid / CENTI).astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from schemas.arrival import Arrival
 from schemas.arrow_record import ArrowRecord
 from schemas.dead_letter import DeadLetter
 from schemas.errors import GlucastError, RejectedError
-from schemas.fan_chart import FanChart
+from schemas.fan_chart import MEDIAN, FanChart
 from schemas.fan_chart_row import from_row
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS
@@ -115,6 +115,8 @@ def _of_send(send: Send) -> Iterator[str]:
         return
     if record is not None:
         yield from _of_record(record)
+        if isinstance(record, FanChart):
+            yield from _of_made(record)
         outcome = _outcome(send)
         if outcome is not None and outcome.reason is not None:
             yield from unfit_reason(outcome.reason)
@@ -124,7 +126,7 @@ def _of_record(record: Record | ArrowRecord) -> Iterator[str]:
     values: dict[str, Any] = {}
     if isinstance(record, FanChart):
         values = {"past": record.past_mgdl, "truth": record.truth_mgdl, "median": record.median_mgdl}
-        values |= {f"quantile {level}": row for level, row in record.levels()}
+        values |= {f"quantile {level}": row for level, row in record.levels()} | {"mean": record.mean_mgdl}
         yield from _of_chart(record)
     elif isinstance(record, ReplayedForecast):
         yield from () if record.chart is None else _of_record(record.chart)
@@ -155,6 +157,16 @@ def _of_chart(chart: FanChart) -> Iterator[str]:
         yield f"a spread lies outside 0 to {HIGHEST_MGDL:.0f} mg/dL"
     if any(list(column) != sorted(column) for column in zip(*(row for _, row in chart.levels()), strict=True)):
         yield "quantiles cross"
+
+
+def _of_made(chart: FanChart) -> Iterator[str]:
+    """Of a chart that was made here, not put back from a file that somebody may have written."""
+    rows = [row for _, row in chart.levels()]
+    for lower, higher in zip(rows[:MEDIAN], reversed(rows), strict=False):
+        if any(high <= low for low, high in zip(lower, higher, strict=True)):
+            yield "an interval of the fan has no width"
+    if any(own > total + 0.01 for own, total in zip(chart.epistemic_sd_mgdl, chart.total_sd_mgdl, strict=True)):
+        yield "the samples alone are spread further than the whole"
 
 
 def unfit_reason(reason: str) -> Iterator[str]:

@@ -109,10 +109,10 @@ function tell() {
   tick();
 }
 
-/** What the forecast says of the sensors behind it, as sentences. @param {any} found */
+/** What the forecast says of the sensors behind it and of what nobody measured, as sentences. @param {any} found */
 const doubts = (found) =>
   (/** @type {string[]} */ (found.warnings || []))
-    .filter((warning) => /^(SOURCES|SENSOR_\w+): /.test(warning))
+    .filter((warning) => /^(SOURCES|SENSOR_\w+|IMPUTATION): /.test(warning))
     .map((warning) => ` ${sentenceOf(warning.split(": ").slice(1).join(": "))}`)
     .join("");
 
@@ -124,7 +124,10 @@ export function tick() {
   if (now() > until) {
     const { issue_time: issued } = state.chart;
     drop();
-    say(`The forecast of ${clock(issued)} no longer holds (${age(issued)}).`);
+    // It stays there until an answer says more: none may come.
+    byId("nothing").hidden = false;
+    byId("why").textContent = `The forecast of ${moment(issued)} no longer holds (${age(issued)}).`;
+    byId("expected").textContent = "";
     refresh();
     return;
   }

@@ -66,6 +66,7 @@ function show(mode) {
   say("");
   redraw();
   if (mode === "file") file.show();
+  else tick();
 }
 
 /** Who and what is shown stays when the page is loaded again. */
@@ -192,3 +193,4 @@ open(place.get("tab") || "now");
 if (place.get("subject")) choose(place.get("subject") || "");
 follow("/events", take, connected);
 setInterval(tick, TICK_MILLISECONDS);
+document.addEventListener("visibilitychange", tick); // while nobody looks, browsers let time pass without it

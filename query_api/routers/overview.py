@@ -35,7 +35,8 @@ class NewestReading(BaseModel):
 class Outlook(BaseModel):
     """The present forecast in short. Chances are of any time within the next hour."""
 
-    issue_time: datetime.datetime
+    issue_time: datetime.datetime = Field(description="Time of the last known point.")
+    age_seconds: int
     valid_until: datetime.datetime
     median_60_mgdl: float
     p_below_70: float
@@ -116,6 +117,6 @@ def _outlook(uses: Services, subject_id: str) -> Outlook | None:
     chart = found.row.chart
     low, high = chart.within_hour
     return Outlook(
-        issue_time=chart.issue_time, valid_until=found.valid_until, median_60_mgdl=chart.median_mgdl[-1],
-        p_below_70=low, p_above_180=high,
+        issue_time=chart.issue_time, age_seconds=found.age_seconds, valid_until=found.valid_until,
+        median_60_mgdl=chart.median_mgdl[-1], p_below_70=low, p_above_180=high,
     )  # fmt: skip

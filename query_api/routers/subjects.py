@@ -19,7 +19,7 @@ from query_api.conditional import UNCHANGED, KnownTags, holds, tagged
 from query_api.known_answers import remember
 from query_api.paging import PAGED, next_page
 from query_api.plots import MediaType
-from query_api.present import Present
+from query_api.present import HEADERS, Present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.routers.drawing import PICTURES, AsType, InStyle, InUnit
@@ -256,10 +256,20 @@ async def forecast(
     return Response(orjson.dumps(answer), media_type="application/json", headers=tagged(tag))
 
 
+_PRESENT_HEADERS = {
+    name: {"description": f"{text} RFC 3339, UTC.", "schema": {"type": "string", "format": "date-time"}}
+    for name, text in HEADERS.items()
+}
+_PLOT: dict[int | str, dict[str, Any]] = {
+    200: PICTURES[200] | {"headers": _PRESENT_HEADERS},
+    304: {"description": "It is the one that `If-None-Match` names.", "headers": _PRESENT_HEADERS},
+}
+
+
 @router.get(
     "/subjects/{subject_id}/forecast/plot",
     response_class=Response,
-    responses=PICTURES | UNCHANGED,
+    responses=_PLOT,
 )
 @access("key", scope="read", whose="path", raises=(406, NoForecastError, UnavailableError, OverloadedError))
 async def forecast_plot(
@@ -274,14 +284,17 @@ async def forecast_plot(
     age: Annotated[bool, Query(description="Write on it when it was drawn, and how old the data were then.")] = False,
     tags: KnownTags = None,
 ) -> Response:
-    """The present forecast drawn: PNG, SVG, WebP or the Plotly figure, as `Accept` or `format` says."""
+    """The present forecast drawn: PNG, SVG, WebP or the Plotly figure, as `Accept` or `format` says.
+
+    It says of when it is and until when it holds; so do its headers.
+    """
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
     wanted = _Plot(subject_id, dataclasses.replace(style, fan=fan), age, media_type)
     found = forecast_of(uses, subject_id)
     drawn = wanted.of(found)
     if holds(tags, drawn.tag):
         return drawn.unchanged()
-    data = await while_connected(request, uses.plots.plot(found.row, drawn.style, media_type))
+    data = await while_connected(request, uses.plots.plot(drawn.of.row, drawn.style, media_type))
     remember(request, wanted)
     return drawn.answer(data)
 
@@ -298,7 +311,8 @@ class _Plot:
     def of(self, found: Present) -> "_Drawn":
         """As it is now."""
         minutes = found.age_seconds // 60 if self.tells_age else None
-        return _Drawn(found.row, dataclasses.replace(self.style, age_minutes=minutes), self.media_type)
+        style = dataclasses.replace(self.style, age_minutes=minutes, valid_until=found.valid_until)
+        return _Drawn(found, style, self.media_type)
 
     def answer(self, uses: Services, tags: str | None) -> Response | None:
         try:
@@ -307,21 +321,21 @@ class _Plot:
             return None  # the route says why
         if holds(tags, drawn.tag):
             return drawn.unchanged()
-        data = uses.plots.drawn(drawn.row, drawn.style, self.media_type)
+        data = uses.plots.drawn(drawn.of.row, drawn.style, self.media_type)
         return None if data is None else drawn.answer(data)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Drawn:
-    """One forecast in one style."""
+    """The present forecast in one style."""
 
-    row: ChartRow
+    of: Present
     style: Style
     media_type: MediaType
 
     @property
     def tag(self) -> str:
-        return _tag(self.row, self.style.key, self.media_type)
+        return _tag(self.of.row, self.style.key, self.media_type)
 
     def unchanged(self) -> Response:
         return Response(status_code=304, headers=self._headers())
@@ -330,7 +344,7 @@ class _Drawn:
         return Response(data, media_type=self.media_type, headers=self._headers())
 
     def _headers(self) -> dict[str, str]:
-        return tagged(self.tag) | {"Vary": "Accept"}
+        return tagged(self.tag) | {"Vary": "Accept", **self.of.headers()}
 
 
 @router.get(

@@ -16,9 +16,9 @@ from query_api.plots import PLOT_TYPES, preferred
 from query_api.style import DARK, HEIGHT, LIGHT, WIDTH, Style, Theme
 from schemas.errors import ImplausibleError
 from schemas.fan_chart import OUTER_LEVELS
-from schemas.grid import MGDL_PER_MMOLL
+from schemas.grid import MGDL_PER_MMOLL, PRESENT
 from tests.golden.figures import CASES
-from tests.kit.charts import fan_chart
+from tests.kit.charts import ISSUE, fan_chart
 from tests.kit.goldens import outline
 from tests.kit.processes import printed
 
@@ -195,6 +195,16 @@ def test_the_age_is_written_only_where_it_is_asked_for() -> None:
     assert "Drawn at" not in simulated
 
 
+def test_what_is_the_present_forecast_says_until_when_on_the_clock_that_is_shown() -> None:
+    until = ISSUE.astimezone(datetime.UTC) + PRESENT
+    assert "holds until" not in words(figure(fan_chart())), "of the past"
+    assert "last known 14:05<br>holds until 14:20" in words(figure(fan_chart(), Style(valid_until=until)))
+    elsewhere = figure(fan_chart(), Style(valid_until=until, timezone="UTC"))
+    assert "last known 13:05<br>holds until 13:20" in words(elsewhere)
+    simulated = figure(fan_chart(simulated=True), Style(valid_until=until + datetime.timedelta(hours=3)))
+    assert "last known 14:05<br>simulated, holds until 17:20" in words(simulated)
+
+
 def test_a_theme_changes_colours_and_nothing_else() -> None:
     light, dark = (figure(fan_chart(past_mgdl=[60.0] * 96), Style(theme=theme)) for theme in get_args(Theme))
     assert outline(light) == outline(dark)
@@ -207,6 +217,7 @@ def test_drawings_that_differ_have_keys_that_differ() -> None:
     styles = [
         Style(), Style(unit="mmol/L"), Style(fan="epistemic"), Style(theme="dark"), Style(timezone="UTC"),
         Style(width=800), Style(height=800), Style(scale=2), Style(age_minutes=0), Style(age_minutes=1),
+        Style(valid_until=ISSUE), Style(valid_until=ISSUE + PRESENT),
     ]  # fmt: skip
     assert len({style.key for style in styles}) == len(styles)
     assert len(styles) >= 2 + len(dataclasses.fields(Style))

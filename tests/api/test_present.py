@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from query_api.present import present
+from query_api.present import HEADERS, present
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
 from schemas.grid import PRESENT
@@ -124,3 +124,20 @@ async def test_the_present_forecast_tells_its_age_over_http(client: Client, pipe
     assert -150 <= answer["age_seconds"] <= 300
     assert datetime.datetime.fromisoformat(answer["valid_until"]) > now
     assert datetime.datetime.fromisoformat(answer["newest_reading_time"]) == now
+
+    (glance,) = (await client.get("/overview")).json()["subjects"]
+    assert -150 <= glance["forecast"]["age_seconds"] - answer["age_seconds"] <= 60
+    assert glance["forecast"]["valid_until"][:19] == answer["valid_until"][:19]
+
+    until = datetime.datetime.fromisoformat(answer["valid_until"])
+    drawn = [await client.get("/subjects/anna/forecast/plot?format=json") for _ in "12"]
+    unchanged = await client.get(
+        "/subjects/anna/forecast/plot?format=json", headers={"if-none-match": drawn[0].headers["etag"]}
+    )
+    assert [each.status_code for each in (*drawn, unchanged)] == [200, 200, 304]
+    assert f"holds until {until.astimezone(UTC):%H:%M}" in drawn[0].text
+    for each in (*drawn, unchanged):  # the route's own answer, one that was known, and none that is sent again
+        issued, valid, newest = (datetime.datetime.fromisoformat(each.headers[name]) for name in HEADERS)
+        assert issued == datetime.datetime.fromisoformat(answer["issue_time"])
+        assert valid == until == issued + PRESENT
+        assert newest == now.replace(microsecond=0)

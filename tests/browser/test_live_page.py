@@ -17,6 +17,8 @@ from tests.kit.small_pipeline import SmallPipeline, at
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 PLOTTED = "document.querySelectorAll('#plot .scatterlayer .trace').length >= 14"
+LATER = "((now) => { Date.now = () => now() + 20 * 60000; })(Date.now), 0"
+"""The clock of the device 20 minutes on."""
 WIDTHS = [(1280, 900), (390, 844)]
 
 
@@ -69,6 +71,10 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
         await first.aclose()
         await tab.until(f"{text('connection')}.startsWith('Not live since')")
         assert await tab.evaluate(PLOTTED), "what holds is still shown"
+        await tab.evaluate(LATER)
+        await tab.until("document.getElementById('plot').hidden")
+        assert "no longer holds (" in await tab.evaluate(text("why"))
+        assert await tab.evaluate(text("sentence") + " + " + text("facts")) == "", "and nothing of it"
         async with api(settings, tmp_path, port.number) as client:
             await tab.until("document.getElementById('connection').hidden")
             await publish(client, "bert", range(60, 64), 90)
@@ -156,9 +162,10 @@ async def test_nothing_is_cut_off_and_nobody_is_kept_out(
     settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
     async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
-        await publish(client, "anna", range(121))
+        await publish(client, "anna", range(0, 121, 3))
         await choose(tab, "anna")
         await tab.until(PLOTTED)
+        assert "64 of 96 points are interpolated." in await tab.evaluate(text("sentence"))
         for scheme in ("light", "dark"):
             for width, height in WIDTHS:
                 await tab.show(width, height, scheme)

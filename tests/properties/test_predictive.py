@@ -14,13 +14,12 @@ from agents.core.predictive import (
     LowLines,
     crps,
     distribution,
-    epistemic_sd,
     event_probabilities,
+    moments,
     normal_scores,
     probability_below,
     quantiles,
     sensor_range,
-    total_sd,
 )
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
 
@@ -121,8 +120,26 @@ def test_batches_agree_with_single_forecasts(samples, spread, calibration):
 
 @given(samples_mgdl, spreads_mgdl)
 def test_spreads_add_in_quadrature(samples, spread):
-    expected = np.sqrt(epistemic_sd(samples) ** 2 + np.maximum(spread, 0.5) ** 2)
-    np.testing.assert_allclose(total_sd(samples, spread), expected)
+    found = moments(samples, spread, sensor_range(samples, spread, Calibration.identity(HORIZON)))
+    shares = found.epistemic_sd / found.total_sd
+    between, residual = samples.astype(np.float64).std(axis=0), np.maximum(spread.astype(np.float64), 0.5)
+    np.testing.assert_allclose(shares, between / np.hypot(between, residual))
+
+
+@given(samples_mgdl, spreads_mgdl)
+@settings(max_examples=40)
+def test_moments_are_those_of_the_mixture_within_what_a_sensor_shows(samples, spread):
+    samples, spread = 3.0 * (samples - 200.0), np.maximum(spread, 4.0)  # many of them outside
+    found = moments(samples, spread, sensor_range(samples, spread, Calibration.identity(HORIZON)))
+    grid = np.linspace(20.0, 600.0, 40_001)
+    density = np.exp(-0.5 * ((grid[:, None, None] - samples[None]) / spread) ** 2).mean(axis=1)
+    mass = np.trapezoid(density, grid, axis=0)
+    if mass.min() < 1e-9:
+        return  # of which no chart is made
+    mean = np.trapezoid(density * grid[:, None], grid, axis=0) / mass
+    variance = np.trapezoid(density * (grid[:, None] - mean) ** 2, grid, axis=0) / mass
+    np.testing.assert_allclose(found.mean, mean, atol=0.01)
+    np.testing.assert_allclose(found.total_sd, np.sqrt(variance), atol=0.01)
 
 
 def test_one_draw_is_a_normal_distribution():

@@ -23,9 +23,10 @@ Array = NDArray[np.float64]
 
 @st.composite
 def fans(draw: st.DrawFn) -> Array:
-    """Quantiles (1, 9) in tenths of mg/dL, some of them equal."""
+    """Quantiles (1, 9) as they are published: in tenths of mg/dL, some of them no further apart than that."""
     steps = draw(st.lists(st.integers(0, 300), min_size=8, max_size=8))
-    return (draw(st.integers(400, 3000)) + np.cumsum([0, *steps])[None, :].astype(float)) / 10
+    fan = (draw(st.integers(400, 3000)) + np.cumsum([0, *steps])[None, :].astype(float)) / 10
+    return fan_scores.told_apart(fan)
 
 
 weights = st.lists(st.floats(0, 2000), min_size=BINS, max_size=BINS).map(lambda row: np.tile(row, (5, 1)))
@@ -79,6 +80,7 @@ def test_a_recalibrated_fan_rises_and_is_neither_too_narrow_nor_too_wide(fan: Ar
     published = recalibration.recalibrated(fan, recalibration.shifts(counts)[:1])[0]
     assert all(np.diff(published) >= 0)
     assert LOWEST_MGDL <= published[0] <= published[-1] <= HIGHEST_MGDL
+    assert (published[:MEDIAN:-1] - published[:MEDIAN] > 0.05).all(), "no interval is without width"
     width, base = published - published[MEDIAN], fan[0] - fan[0, MEDIAN]
     inside = (published > LOWEST_MGDL) & (published < HIGHEST_MGDL)
     assert np.all(np.abs(width)[inside] <= recalibration.WIDEST * np.abs(base)[inside] + 0.11)
