@@ -6,11 +6,15 @@ The acts: ``join:ROLE`` a further worker, ``term:ROLE`` SIGTERM and restart, ``k
 ``broker:stop``, ``broker:kill``, ``broker:pause`` and ``broker:full`` the same of a broker, of three the one whose
 number follows; ``broker:disk`` one that comes back with an empty disk, ``broker:roll`` all of them in turn. Workers are
 started again as `glucast up` does it: a spare process with its code loaded takes the place of a dead one.
+
+After each act service has to be back in time: within `FaultRun.back_seconds` of a broker's return, and within
+`FaultRun.role_back_seconds` of what was done to a role, whose process may have to start first.
 """
 
 import asyncio
 import dataclasses
 import itertools
+import math
 import os
 import re
 import tempfile
@@ -43,12 +47,25 @@ CLUSTER_ACTS = (
     *(f"broker:{verb}:{number}" for verb in ("kill", "stop", "pause") for number in (1, 2, 3)),
     "broker:disk:2", "broker:roll", "kill:ingest", "kill:inference", "kill:calc", "kill:api", "pause:calc",
 )  # fmt: skip
+MACHINE_ACTS = (
+    "broker:full", "full:ingest", "full:calc", "full:api", "clock:ingest:7200", "clock:calc:-7200", "clock:api:3600",
+    "clock:api:-3600", "cut:ingest:5", "cut:ingest:20", "freeze:calc",
+)  # fmt: skip
+ACT_SETS: Mapping[str, Sequence[str]] = {
+    "ingest": INGEST_ACTS, "pipeline": PIPELINE_ACTS, "cluster": CLUSTER_ACTS, "machine": MACHINE_ACTS,
+}  # fmt: skip
 TOLD = ("freeze", "full", "clock", "cut")
 _BAD = re.compile(r"\[(error|warning) +\]|\b(ERROR|FATAL)\b")
 HISTORY_READINGS = PAST_POINTS - 1
 WORKERS = {"ingest": 2, "inference": 1, "calc": 2}
 WARM_SECONDS = 3.0
-BACK_SECONDS = 90.0
+WATCHED_SECONDS = 90.0
+"""After an act; what is not back then never is."""
+
+
+def acts_of(text: str) -> tuple[str, ...]:
+    """The acts of a comma separated list, in which a name of `ACT_SETS` stands for all of its acts."""
+    return tuple(act for name in text.split(",") for act in ACT_SETS.get(name, (name,)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +79,8 @@ class FaultRun:
     consumer: Literal["strict", "plain"] = "strict"
     subjects: int = 200
     seconds_an_act: float = 14.0
+    back_seconds: float = 10.0
+    role_back_seconds: float = 30.0
     settle_seconds: float = 600.0
     away_seconds: float | None = None
     hold_seconds: float = 20.0
@@ -71,6 +90,10 @@ class FaultRun:
     def options(self) -> tuple[str, ...]:
         """Of ``glucast worker``."""
         return ("--plain",) if self.consumer == "plain" else ()
+
+    def limit_of(self, act: Act) -> float:
+        """Seconds within which all has to be back."""
+        return self.back_seconds if act.on_broker else self.role_back_seconds
 
 
 @dataclasses.dataclass(slots=True)
@@ -85,6 +108,8 @@ class Seen:
     began: float
     over: float
     until: float
+    limit: float
+    """Seconds within which all has to be back."""
     restarted: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     """What the victim said to an operator."""
@@ -92,6 +117,15 @@ class Seen:
     back: float = 0.0
     taken: float | None = None
     fresh: float | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """What is never back is back after infinity."""
+        return not self.back <= self.limit
+
+    def late_line(self) -> str:
+        when = f"after {self.back:.1f} s" if math.isfinite(self.back) else "never"
+        return f"{self.act}: all has to be back within {self.limit:g} s, and was {when}"
 
     def line(self) -> str:
         person = "".join(f"{'' if seconds is None else f'{seconds:.1f}':>9}" for seconds in (self.taken, self.fresh))
@@ -119,9 +153,15 @@ class FaultReport:
     """What a follower of events and a webhook were told, of the whole pipeline."""
 
     @property
-    def clean(self) -> bool:
+    def whole(self) -> bool:
+        """Nothing was lost, nothing was wrong."""
         told = self.heard is None or self.heard.clean
         return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent and told
+
+    @property
+    def clean(self) -> bool:
+        """And after each act all was back in time."""
+        return self.whole and not any(seen.is_late for seen in self.seen)
 
 
 async def run(plan: FaultRun, say: Callable[[str], None] = print) -> FaultReport:
@@ -197,7 +237,7 @@ class _Run:
         clients = [asyncio.create_task(client.run()) for client in (self._watch, self._person) if client is not None]
         await self._until_back(time.time())
         if self._person is not None:
-            deadline = time.time() + BACK_SECONDS
+            deadline = time.time() + WATCHED_SECONDS
             while not self._person.fresh and time.time() < deadline:  # noqa: ASYNC110 - seen by polling, as by people
                 await asyncio.sleep(0.2)
             self._person.refusals.clear()  # what there was no forecast for yet
@@ -262,13 +302,13 @@ class _Run:
         if load.done():
             await load  # raises what ended it
         restarted += await self._until_back(over)
-        seen = Seen(act.name, began, over, time.time(), tuple(restarted))
+        seen = Seen(act.name, began, over, time.time(), self._plan.limit_of(act), tuple(restarted))
         if act.verb in TOLD:
             seen.told = told(log, before)
         return seen
 
     async def _until_back(self, over: float) -> list[str]:
-        restarted, deadline = list[str](), time.time() + BACK_SECONDS
+        restarted, deadline = list[str](), time.time() + WATCHED_SECONDS
         while self._watch.back(over, self._sent) == float("inf") and time.time() < deadline:
             restarted += self._revive()
             await asyncio.sleep(0.2)
@@ -312,4 +352,7 @@ def print_report(report: FaultReport, say: Callable[[str], None] = print) -> Non
         say(f"{count:>5} x {text}")
     for line in (*report.audit.lines(), *(report.heard.lines() if report.heard is not None else ())):
         say(line)
-    say("nothing lost, nothing wrong" if report.clean else "LOST OR WRONG: see above")
+    for seen in report.seen:
+        if seen.is_late:
+            say(f"LATE: {seen.late_line()}")
+    say("nothing lost, nothing wrong" if report.whole else "LOST OR WRONG: see above")
