@@ -19,12 +19,13 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from deploy import spare_order
-from deploy.bench import faults_audit, faults_load, faults_told
+from deploy.bench import faults_audit, faults_load, faults_told, faults_uploads
 from deploy.bench.faults_acts import API, NOTIFY, Act, Props, Reviver, Stage, act_of
 from deploy.bench.faults_load import Key
 from deploy.bench.faults_watch import Person, Watch, longest_pause
@@ -151,12 +152,13 @@ class FaultReport:
     refusals: dict[str, int]
     heard: faults_told.Heard | None = None
     """What a follower of events and a webhook were told, of the whole pipeline."""
+    uploads: faults_uploads.UploadAudit | None = None
 
     @property
     def whole(self) -> bool:
         """Nothing was lost, nothing was wrong."""
-        told = self.heard is None or self.heard.clean
-        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent and told
+        others = all(found is None or found.clean for found in (self.heard, self.uploads))
+        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent and others
 
     @property
     def clean(self) -> bool:
@@ -187,7 +189,8 @@ async def _on_cluster(
         settings = Settings(broker=cluster.address, state_dir=home, **overrides)
         await provision(settings)
         webhooks = home / "webhooks"
-        with Roles(cluster.address, home / "roles", plan.environment | faults_told.environment(webhooks)) as roles:
+        environment = plan.environment | faults_told.environment(webhooks) | faults_uploads.environment()
+        with Roles(cluster.address, home / "roles", environment) as roles:
             places = {role: props.place_of(role, cluster.second_address) for role in (*WORKERS, API, NOTIFY)}
             stage = Stage(
                 settings, cluster.nodes, roles, props, plan.options, plan.away_seconds, plan.hold_seconds, say
@@ -234,6 +237,8 @@ class _Run:
         await faults_load.publish(self._settings, early, rate=500, sent=self._sent)
         self._say(f"{plan.consumer} consumer, {plan.brokers} broker(s): {plan.subjects} subjects, {plan.rate:.0f}/s")
         load = asyncio.create_task(faults_load.publish(self._settings, self._steady(history), plan.rate, self._sent))
+        uploads = faults_uploads.Uploads(self._settings, self._query_url)
+        uploading = asyncio.create_task(uploads.run())
         clients = [asyncio.create_task(client.run()) for client in (self._watch, self._person) if client is not None]
         await self._until_back(time.time())
         if self._person is not None:
@@ -244,7 +249,9 @@ class _Run:
         await asyncio.sleep(WARM_SECONDS)
         acts_seen = [await self._act(act, load) for act in acts]
         self._enough.set()
+        uploads.stop()
         await load
+        await self._revived_until_done(uploading)
         if self._person is not None:
             clients.pop().cancel()
         await self._settled()
@@ -257,11 +264,17 @@ class _Run:
             whole_pipeline=plan.whole_pipeline,
             query_url=self._query_url,
         )
-        refusals = self._person.refusals if self._person is not None else {}
+        records = [
+            record
+            for topic in faults_uploads.TOPICS
+            for record in await faults_audit.read_all(self._settings, topic.name)
+        ]
+        uploaded = await faults_uploads.compared(self._settings, uploads.sent, records, charts=plan.whole_pipeline)
+        refusals = uploads.sent.refusals + (self._person.refusals if self._person is not None else Counter[str]())
         for seen in acts_seen:
             self._measure(seen)
         told = None if listeners is None else await faults_told.heard(self._settings, listeners)
-        return FaultReport(audit, acts_seen, len(self._sent), refusals, told)
+        return FaultReport(audit, acts_seen, len(self._sent), refusals, told, uploaded)
 
     async def _start_roles(self) -> None:
         plan = self._plan
@@ -314,6 +327,16 @@ class _Run:
             await asyncio.sleep(0.2)
         return restarted
 
+    async def _revived_until_done(self, task: asyncio.Task[None]) -> None:
+        """Whom it waits for may have ended meanwhile. After `FaultRun.settle_seconds` it waits no longer."""
+        deadline = time.monotonic() + self._plan.settle_seconds
+        while not task.done() and time.monotonic() < deadline:
+            self._revive()
+            await asyncio.sleep(0.2)
+        if task.done():
+            await task  # raises what ended it
+        task.cancel()
+
     def _revive(self) -> list[str]:
         return [f"{name}({code})" for name, code in self._reviver.revive(but=self._stage.victim).items()]
 
@@ -350,8 +373,9 @@ def print_report(report: FaultReport, say: Callable[[str], None] = print) -> Non
             say(f"{seen.act}: {text}")
     for text, count in sorted(report.refusals.items()):
         say(f"{count:>5} x {text}")
-    for line in (*report.audit.lines(), *(report.heard.lines() if report.heard is not None else ())):
-        say(line)
+    for found in (report.audit, report.heard, report.uploads):
+        for line in found.lines() if found is not None else ():
+            say(line)
     for seen in report.seen:
         if seen.is_late:
             say(f"LATE: {seen.late_line()}")
