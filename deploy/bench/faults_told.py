@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -53,10 +53,9 @@ class Listeners:
 
 
 @contextlib.asynccontextmanager
-async def listening(url: str, file: Path) -> AsyncIterator[Listeners]:
-    """Both, while the block runs. `url`: of the API; `file`: the roles' webhooks."""
-    events, deliveries = list[Event](), list[Delivery]()
-    receiver = Receiver(deliveries.append)
+async def receiving(file: Path, told: Callable[[Delivery], None]) -> AsyncIterator[None]:
+    """A webhook of everybody's alerts, outcomes and forecasts is in the roles' file, and received, in the block."""
+    receiver = Receiver(told)
     endpoint = new_endpoint(
         {
             "name": NAME,
@@ -67,19 +66,28 @@ async def listening(url: str, file: Path) -> AsyncIterator[Listeners]:
         }
     )
     webhook_file.add(file, endpoint)
-    async with aiohttp.ClientSession() as session:
+    try:
+        yield
+    finally:
+        await receiver.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, file: Path) -> AsyncIterator[Listeners]:
+    """Both, while the block runs. `url`: of the API; `file`: the roles' webhooks."""
+    events, deliveries = list[Event](), list[Delivery]()
+    async with receiving(file, deliveries.append), aiohttp.ClientSession() as session:
         follower = Follower(session, f"{url}/events", events.append)
         listeners = Listeners(follower, events, deliveries)
         task = asyncio.create_task(follower.run())
         try:
-            while not (follower.streams and await _is_known(session, url)):
+            while not (follower.streams and await _is_known(session, url)):  # noqa: ASYNC110 - other processes
                 await asyncio.sleep(0.05)
             listeners.began = time.time()
             yield listeners
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await receiver.close()
 
 
 async def _is_known(session: aiohttp.ClientSession, url: str) -> bool:
