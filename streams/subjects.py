@@ -201,6 +201,11 @@ def _field(value: bytes, name: str) -> Any:
     return document.get(name) if isinstance(document, dict) else None
 
 
+def exported(record: ConsumerRecord, topic: Topic, subject_id: str, settings: Settings) -> dict[str, Any] | None:
+    """What an export says of one record of a topic; None for one that is of somebody else."""
+    return _row(record, _decoder(topic, settings)) if _is_of(record, topic, subject_id) else None
+
+
 def _row(record: ConsumerRecord, decode: Callable[[bytes], bytes]) -> dict[str, Any]:
     try:
         text = None if record.value is None else decode(record.value).decode()
