@@ -113,7 +113,7 @@ def faults(
         float, typer.Option(min=0.1, max=90, help="The same of acts on roles, whose process may have to start.")
     ] = 30.0,
 ) -> None:
-    """Disturb workers and broker on a real Kafka; say what was lost, came twice or was late. Ends with 1 if lost or late."""
+    """Disturb workers and broker on a real Kafka; say what was lost, twice or late. Ends with 1 if lost or late."""
     import asyncio
     import signal
 
