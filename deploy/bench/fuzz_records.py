@@ -216,6 +216,7 @@ def reading_outcome(number: int, good: bool) -> ReadingOutcome:
     return ReadingOutcome(
         outcome_id=fingerprint.outcome_id(sent.subject_id, sent.time, sent.glucose_mgdl), subject_id=sent.subject_id,
         status="forecast_requested", reading_id=sent.reading_id, time=sent.time, issue_times=(sent.time,),
+        reading=sent,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
-from schemas.reading import Reading
+from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
 from schemas.score import TargetScore
 from streams.contracts.export import DIRECTORY
@@ -74,6 +74,19 @@ def test_json_of_a_newer_writer_is_read(kind: type[Record], data: st.DataObject)
 def test_bytes_that_are_no_json_record_are_named_so(kind: type[Record], junk: bytes | None) -> None:
     with pytest.raises(MalformedRecordError, match=kind.__name__):
         kind.from_json(junk)
+
+
+@pytest.mark.parametrize("glucose", [0.0, 12.0, 601.0, 130_000.0])
+def test_an_outcome_carries_no_reading_that_cannot_be(glucose: float) -> None:
+    reading = Reading(subject_id="anna", time=datetime(2026, 3, 1, tzinfo=UTC), glucose=glucose, unit="mg/dL")
+    told = {
+        "outcome_id": "a" * 64,
+        "subject_id": "anna",
+        "status": "no_forecast",
+        "reading": reading.model_dump(mode="json"),
+    }
+    with pytest.raises(MalformedRecordError):
+        ReadingOutcome.from_json(json.dumps(told).encode())
 
 
 def test_the_reason_never_repeats_the_value() -> None:

@@ -137,7 +137,7 @@ async def test_an_outcome_of_nobodys_file_and_a_deleted_one_are_wrong(run: Run) 
 
 async def test_a_chart_of_another_window_is_wrong(run: Run) -> None:
     first, second = run.charts[:2]
-    run.charts[0] = second.model_copy(update={"index": first.index})
+    run.charts[0] = second.model_copy(update={"index": first.index, "chart_id": first.chart_id})
     assert await run.found() == {"samples_wrong": 1}
     shown = (*first.past_mgdl[:-1], first.past_mgdl[-1] + 0.01)
     run.charts[0] = first.model_copy(update={"past_mgdl": shown})
