@@ -21,6 +21,7 @@ from schemas.errors import ConfigurationError, RejectedError, UnavailableError, 
 from schemas.topics import DEAD_LETTERS
 from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
+from streams.kafka.messages import moment_of
 from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
 
@@ -55,7 +56,7 @@ async def letters(settings: Settings) -> list[Filed]:
         except RejectedError:
             continue  # not one of ours; anybody may write to a topic
         before = filed.get(letter.letter_id)
-        replayed_at = record.timestamp / 1000 if REPLAYED in dict(record.headers) else None
+        replayed_at = moment_of(record.timestamp).timestamp() if REPLAYED in dict(record.headers) else None
         if before is not None and replayed_at is None:
             replayed_at = before.replayed_at
         filed[letter.letter_id] = Filed(letter, record.key, replayed_at)

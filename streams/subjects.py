@@ -38,6 +38,7 @@ from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.decoding import Undecodable
 from streams.kafka.log_ends import log_ends
+from streams.kafka.messages import moment_of
 from streams.kafka.partitioning import partition_of
 from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
@@ -133,7 +134,7 @@ async def _export(settings: Settings, subject_id: str, topic: Topic, directory: 
     finally:
         if writer is not None:
             writer.close()
-    first, last = (_text(_moment(time)) for time in times) if times else (None, None)
+    first, last = (_text(moment_of(time)) for time in times) if times else (None, None)
     return Source(topic.name, topic.about, rows, path.name if rows else None, first, last)
 
 
@@ -214,7 +215,7 @@ def _row(record: ConsumerRecord, decode: Callable[[bytes], bytes]) -> dict[str, 
     return {
         "partition": record.partition,
         "offset": record.offset,
-        "time": _moment(record.timestamp),
+        "time": moment_of(record.timestamp),
         "key": (record.key or b"").decode(errors="replace"),
         "record": text,
         "raw": record.value if text is None or record.topic in _TABLES else None,
@@ -336,10 +337,6 @@ def _outcome(value: Any) -> ReadingOutcome | None:
         return ReadingOutcome.from_json(value)
     except MalformedRecordError:
         return None
-
-
-def _moment(milliseconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
 
 
 def _text(moment: datetime.datetime) -> str:
