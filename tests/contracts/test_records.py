@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from agents.calc.fan_chart import fan_chart
 from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
+from schemas.fan_chart_row import from_row, head_of
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
@@ -87,6 +89,13 @@ def test_an_outcome_carries_no_reading_that_cannot_be(glucose: float) -> None:
     }
     with pytest.raises(MalformedRecordError):
         ReadingOutcome.from_json(json.dumps(told).encode())
+
+
+@pytest.mark.parametrize("read", [from_row, head_of])
+@pytest.mark.parametrize("row", [b'{"a":' * 40_000, b"[" * 40_000], ids=["JSON", "a head"])
+def test_a_row_of_charts_that_nests_without_end_is_none(read: Callable[[bytes], object], row: bytes) -> None:
+    with pytest.raises(MalformedRecordError):
+        read(row)
 
 
 def test_the_reason_never_repeats_the_value() -> None:
