@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import orjson
 from aiokafka.structs import ConsumerRecord
@@ -34,7 +35,7 @@ _ENDPOINTS = [
 
 Ends = tuple[str, list[str]]
 """How a message ended, and what did not hold."""
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
 
 class Notify:
@@ -94,13 +95,13 @@ class Notify:
         changes = list(registry.load(_ENDPOINTS, NOW).values())
         registry.follow(name, state)
         registry.active()
-        for change in (
+        for more in (
             registry.failed(name, "it answers 500", now),
             registry.succeeded(name, now),
             registry.disabled(name, "it answers 410", now),
             registry.load(_ENDPOINTS, now),
         ):
-            changes += change.values()
+            changes += more.values()
         for change in changes:
             if change is not None:
                 Webhook.from_json(change.to_json())

@@ -1,6 +1,7 @@
 """What commands for operators and people make of a fuzzed message: topics that no step reads, and exports."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import orjson
 from aiokafka.structs import ConsumerRecord
@@ -13,7 +14,7 @@ from schemas.topics import SUBJECT_KEYS, Topic
 from streams import dlq, models, replays, subjects
 from streams.settings import Settings
 
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
 
 def ending_of_tool(record: Record, settings: Settings) -> str | None:

@@ -19,8 +19,9 @@ from deploy.bench.fuzz_values import broken_arrow, broken_json
 from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
 from schemas.record import Record
-from schemas.topics import DEAD_LETTERS, UPLOADS
-from streams.topology import changelogs
+from schemas.tables import WATCH_TABLE
+from schemas.topics import DEAD_LETTERS, UPLOADS, changelog
+from streams.topology import app_id, changelogs
 
 OF_RECORDS = [kind for kind in KINDS if kind.topic.record in RECORDS]
 
@@ -36,7 +37,8 @@ async def test_nothing_that_is_sent_breaks_what_must_hold() -> None:
     assert report.ends.keys() == {kind.topic.name for kind in KINDS}
     for topic, ends in report.ends.items():
         assert ends["processed"] > 0, f"{topic}: of what is broken in one place some is whole enough"
-        assert ends["processed"] < ends.total(), f"{topic}: not everything is"
+        forgiven = topic == changelog(app_id("calc"), WATCH_TABLE).name  # a row that is none is the beginning
+        assert forgiven or ends["processed"] < ends.total(), f"{topic}: not everything is"
 
 
 def test_a_case_is_the_same_again_and_no_other_seeds() -> None:
