@@ -126,7 +126,7 @@ def head_of(row: bytes) -> Head:
             int(document.get("epoch_ms", 0)),
             bool(document.get("model_serves", True)),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise MalformedRecordError("not a row of the fan-chart table") from None
 
 
@@ -136,7 +136,7 @@ def _head(row: bytes) -> tuple[dict[str, Any], int]:
         version, length = _START.unpack_from(row)
         stop = _START.size + length
         document = json.loads(row[_START.size : stop])
-    except (ValueError, struct.error):
+    except (ValueError, RecursionError, struct.error):
         raise MalformedRecordError("not a row of the fan-chart table") from None
     if version != VERSION or not isinstance(document, dict):
         raise MalformedRecordError(f"a row of version {version}, this is version {VERSION}")

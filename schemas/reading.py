@@ -1,10 +1,10 @@
 """A reading as a device integration publishes it, and what became of it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from schemas.grid import MGDL_PER_MMOLL
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, MGDL_PER_MMOLL
 from schemas.record import HexDigest, Record, SubjectId, Time
 
 Unit = Literal["mg/dL", "mmol/L"]
@@ -58,6 +58,13 @@ ReadingFlag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 ReadingStatus = Literal["forecast_requested", "no_forecast", "duplicate", "rejected", "reset", "erased"]
 
 
+def _possible(reading: Reading) -> Reading:
+    """Anybody who may write outcomes could have it shown, here and by displays."""
+    if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
+        raise ValueError(f"the glucose of a reading that was taken lies in {LOWEST_MGDL:g} to {HIGHEST_MGDL:g} mg/dL")
+    return reading
+
+
 class ReadingOutcome(Record):
     """What became of one reading, on ``cgm.reading-outcomes``, keyed by `subject_id`. Every reading gets one.
 
@@ -87,7 +94,7 @@ class ReadingOutcome(Record):
         "the same 5 minutes. sensor_warm_up: within two hours of a sensor's start. sensor_change: the first of another "
         "sensor or device.",
     )
-    reading: Reading | None = Field(
+    reading: Annotated[Reading, AfterValidator(_possible)] | None = Field(
         default=None, description="As it was sent, where it is a possible one: all but rejected ones and orders."
     )
 

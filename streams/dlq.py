@@ -21,6 +21,7 @@ from schemas.errors import ConfigurationError, RejectedError, UnavailableError, 
 from schemas.topics import DEAD_LETTERS
 from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
+from streams.kafka.messages import moment_of
 from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
 
@@ -55,7 +56,7 @@ async def letters(settings: Settings) -> list[Filed]:
         except RejectedError:
             continue  # not one of ours; anybody may write to a topic
         before = filed.get(letter.letter_id)
-        replayed_at = record.timestamp / 1000 if REPLAYED in dict(record.headers) else None
+        replayed_at = moment_of(record.timestamp).timestamp() if REPLAYED in dict(record.headers) else None
         if before is not None and replayed_at is None:
             replayed_at = before.replayed_at
         filed[letter.letter_id] = Filed(letter, record.key, replayed_at)
@@ -86,7 +87,7 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
         return Replay(letter.letter_id, False, f"already replayed at {when}")
     if letter.code == UndecodableError.code:
         return Replay(letter.letter_id, False, "what lies there cannot be decoded, so nothing can be sent again")
-    if refusal := _refusal(settings, letter):
+    if refusal := refusal_of(settings, letter):
         return Replay(letter.letter_id, False, refusal)
     try:
         key, value, headers = await _original(settings, letter)
@@ -100,7 +101,7 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
     return Replay(letter.letter_id, True, f"sent to {letter.topic}, partition {letter.partition}")
 
 
-def _refusal(settings: Settings, letter: DeadLetter) -> str | None:
+def refusal_of(settings: Settings, letter: DeadLetter) -> str | None:
     """Why a letter is not replayed, whatever it says: no step could have failed at such a message."""
     if letter.topic not in {
         topic.name for step in topology.STEPS if step.role in topology.WORKER_ROLES for topic in step.reads
@@ -124,14 +125,21 @@ def _is_base64(text: str | None) -> bool:
 _Original = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 
 
-async def _original(settings: Settings, letter: DeadLetter) -> _Original:
-    """The message's key, value and headers; fetched from its topic where they were too large for the letter."""
+def carried(letter: DeadLetter) -> _Original | None:
+    """Key, value and headers of the message as the letter has them; None where they were too large for it."""
     key = base64.b64decode(letter.key_base64) if letter.key_base64 is not None else None
     headers = [(name, text.encode()) for name, text in letter.headers.items()]
     if letter.value_base64 is not None:
         return key, base64.b64decode(letter.value_base64), headers
     if letter.value_bytes == 0 and key is not None:
         return key, None, headers
+    return None
+
+
+async def _original(settings: Settings, letter: DeadLetter) -> _Original:
+    """As `carried`; fetched from its topic where the letter has them not."""
+    if (found := carried(letter)) is not None:
+        return found
     consumer = new_consumer(settings)
     await started(consumer, settings)
     source = TopicPartition(letter.topic, letter.partition)

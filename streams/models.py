@@ -54,7 +54,7 @@ async def chosen(settings: Settings, within_seconds: float = 0.0) -> Chosen:
 async def _chosen(settings: Settings) -> Chosen:
     last = Chosen(-1, None)
     async for record in everything(settings, topics.MODEL_CHOICES.name):
-        if (choice := _choice(record.key, record.value)) is not None:
+        if (choice := choice_of(record.key, record.value)) is not None:
             last = Chosen(record.offset, choice)
     return last
 
@@ -91,7 +91,7 @@ async def _until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
         while True:
             for records in (await consumer.getmany(timeout_ms=_POLL_MILLISECONDS)).values():
                 for record in records:
-                    choice = _choice(record.key, record.value)
+                    choice = choice_of(record.key, record.value)
                     if choice is not None and record.offset > known.offset:
                         return choice
     finally:
@@ -185,8 +185,8 @@ def _choice_now(model: str, fingerprint: str, previous: str, previous_fingerprin
     )
 
 
-def _choice(key: bytes | None, value: object) -> ModelChoice | None:
-    """None for what is none: anybody may write to a topic."""
+def choice_of(key: bytes | None, value: object) -> ModelChoice | None:
+    """What a message of ``cgm.model-choices`` chooses. None for what is none: anybody may write to a topic."""
     if key != SERVED.encode() or not isinstance(value, bytes):
         return None
     try:

@@ -251,7 +251,7 @@ class _Run:
     async def _hear(self, wait_milliseconds: int) -> None:
         for records in (await self._consumer.getmany(timeout_ms=wait_milliseconds)).values():
             for record in records:
-                if (answer := _answer(record.value)) is not None and answer.replay_id == self._report.replay_id:
+                if (answer := answer_of(record.value)) is not None and answer.replay_id == self._report.replay_id:
                     self._take(answer)
 
     def _take(self, answer: ReplayedForecast) -> None:
@@ -345,7 +345,7 @@ def _request(value: object) -> ForecastRequest | None:
     return request if request.kind == "live" and request.replay_id is None else None
 
 
-def _answer(value: object) -> ReplayedForecast | None:
+def answer_of(value: object) -> ReplayedForecast | None:
     try:
         return ReplayedForecast.from_json(value) if isinstance(value, bytes) else None
     except RejectedError:

@@ -39,6 +39,7 @@ from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.decoding import Undecodable
 from streams.kafka.log_ends import log_ends
+from streams.kafka.messages import moment_of
 from streams.kafka.partitioning import partition_of
 from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
@@ -134,7 +135,7 @@ async def _export(settings: Settings, subject_id: str, topic: Topic, directory: 
     finally:
         if writer is not None:
             writer.close()
-    first, last = (_text(_moment(time)) for time in times) if times else (None, None)
+    first, last = (_text(moment_of(time)) for time in times) if times else (None, None)
     return Source(topic.name, topic.about, rows, path.name if rows else None, first, last)
 
 
@@ -202,6 +203,11 @@ def _field(value: bytes, name: str) -> Any:
     return document.get(name) if isinstance(document, dict) else None
 
 
+def exported(record: ConsumerRecord, topic: Topic, subject_id: str, settings: Settings) -> dict[str, Any] | None:
+    """What an export says of one record of a topic; None for one that is of somebody else."""
+    return _row(record, _decoder(topic, settings)) if _is_of(record, topic, subject_id) else None
+
+
 def _row(record: ConsumerRecord, decode: Callable[[bytes], bytes]) -> dict[str, Any]:
     try:
         text = None if record.value is None else decode(record.value).decode()
@@ -210,7 +216,7 @@ def _row(record: ConsumerRecord, decode: Callable[[bytes], bytes]) -> dict[str, 
     return {
         "partition": record.partition,
         "offset": record.offset,
-        "time": _moment(record.timestamp),
+        "time": moment_of(record.timestamp),
         "key": (record.key or b"").decode(errors="replace"),
         "record": text,
         "raw": record.value if text is None or record.topic in _TABLES else None,
@@ -344,10 +350,6 @@ def _outcome(value: Any) -> ReadingOutcome | None:
         return ReadingOutcome.from_json(value)
     except MalformedRecordError:
         return None
-
-
-def _moment(milliseconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
 
 
 def _text(moment: datetime.datetime) -> str:

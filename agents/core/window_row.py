@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from agents.core.past_hours import Sum
 from agents.core.sources import UNNAMED, Disagreement
+from schemas.grid import CENTI, HIGHEST_MGDL, LOWEST_MGDL
 
 VERSION = 4
 _HEAD = struct.Struct("<Bq")  # version, first slot
@@ -23,6 +24,8 @@ _RUN = struct.Struct("<HI")  # slots, their source
 _DISPLACED = struct.Struct("<iiiqhIq")  # slot, and as above; the offset that displaced it
 _DISAGREEMENT = struct.Struct("<iqi")  # slot, the offset that told of it, hundredths
 _DISPLACED_3 = struct.Struct("<iiiqhq")  # without its source
+_LOWEST, _HIGHEST = round(LOWEST_MGDL * CENTI), round(HIGHEST_MGDL * CENTI)
+_MOST_HOURS = 0xFFFF
 
 
 class Held(NamedTuple):
@@ -77,7 +80,21 @@ def packed(row: Row) -> bytes:
 
 
 def unpacked(data: bytes) -> Row:
-    """Inverse of `packed`; reads earlier versions too. Raises ValueError for another version's bytes."""
+    """Inverse of `packed`; reads earlier versions too.
+
+    Raises ValueError for another version's bytes, and for glucose that cannot be: the bytes are damaged.
+    """
+    row = _unpacked(data)
+    held = [*row.slots.values(), *(each.held for each in row.displaced)]
+    if not (
+        all(_LOWEST <= each.centi <= _HIGHEST for each in held)
+        and all(_LOWEST * count <= total <= _HIGHEST * count for total, count in row.hours.values())
+    ):
+        raise ValueError("a row of glucose that cannot be")
+    return row
+
+
+def _unpacked(data: bytes) -> Row:
     version, first = _HEAD.unpack_from(data)
     rest = memoryview(data)[_HEAD.size :]
     hours: dict[int, Sum] = {}
@@ -117,6 +134,8 @@ def _counted(data: memoryview, kind: struct.Struct) -> tuple[memoryview, memoryv
 
 def _packed_hours(hours: dict[int, Sum]) -> bytes:
     first, last = min(hours, default=0), max(hours, default=-1)
+    if last - first >= _MOST_HOURS:
+        raise ValueError("a row of hours that lie too far apart")
     rows = [total << 4 | count for total, count in (hours.get(at, (0, 0)) for at in range(first, last + 1))]
     return b"".join([_HOURS.pack(first, len(rows)), *(_HOUR.pack(each & 0xFFFF, each >> 16) for each in rows)])
 

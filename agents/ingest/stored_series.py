@@ -13,7 +13,15 @@ from agents.core.local_time import wall_clock
 from agents.core.past_hours import HOURS_VERSION, Sum, add, hours_before
 from schemas.errors import UnknownHandleError
 from schemas.forecast import ForecastRequest
-from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS, WINDOW_POINTS
+from schemas.grid import (
+    CENTI,
+    HIGHEST_MGDL,
+    HORIZON_STEPS,
+    LOWEST_MGDL,
+    PAST_POINTS,
+    STEP_SECONDS,
+    WINDOW_POINTS,
+)
 from schemas.series import Series
 from schemas.upload import ProcessingWarnings, UploadOutcome
 
@@ -21,6 +29,7 @@ MOST_ENTRIES = 8
 MOST_UPLOADS = 32
 BETWEEN = "IMPUTATION: The last known point lies between two readings, of which this forecast has seen the later one"
 _VERSION = 1
+_LOWEST, _HIGHEST = round(LOWEST_MGDL * CENTI), round(HIGHEST_MGDL * CENTI)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -182,13 +191,16 @@ class Tail:
 
     @classmethod
     def from_bytes(cls, data: bytes | None) -> "Tail":
-        """Inverse of `to_bytes`. Raises ValueError for another version's bytes."""
+        """Inverse of `to_bytes`. Raises ValueError for another version's bytes, and for damaged ones."""
         if not data:
             return cls()
         document = json.loads(data)
         if document["version"] != _VERSION:
             raise ValueError(f"stored series of version {document['version']}, this is version {_VERSION}")
-        return cls([StoredSeries(began_ms=row.pop("epoch_ms"), **row) for row in document["series"]])
+        tail = cls([StoredSeries(began_ms=row.pop("epoch_ms"), **row) for row in document["series"]])
+        if not all(type(each) is int and _LOWEST <= each <= _HIGHEST for held in tail.series for each in held.centi):
+            raise ValueError("a stored series of glucose that cannot be: the row is damaged")
+        return tail
 
     def to_bytes(self) -> bytes:
         document = {

@@ -6,21 +6,26 @@ The acts: ``join:ROLE`` a further worker, ``term:ROLE`` SIGTERM and restart, ``k
 ``broker:stop``, ``broker:kill``, ``broker:pause`` and ``broker:full`` the same of a broker, of three the one whose
 number follows; ``broker:disk`` one that comes back with an empty disk, ``broker:roll`` all of them in turn. Workers are
 started again as `glucast up` does it: a spare process with its code loaded takes the place of a dead one.
+
+After each act service has to be back in time: within `FaultRun.back_seconds` of a broker's return, and within
+`FaultRun.role_back_seconds` of what was done to a role, whose process may have to start first.
 """
 
 import asyncio
 import dataclasses
 import itertools
+import math
 import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from deploy import spare_order
-from deploy.bench import faults_audit, faults_load, faults_told
+from deploy.bench import faults_audit, faults_load, faults_told, faults_uploads
 from deploy.bench.faults_acts import API, NOTIFY, Act, Props, Reviver, Stage, act_of
 from deploy.bench.faults_load import Key
 from deploy.bench.faults_watch import Person, Watch, longest_pause
@@ -43,12 +48,25 @@ CLUSTER_ACTS = (
     *(f"broker:{verb}:{number}" for verb in ("kill", "stop", "pause") for number in (1, 2, 3)),
     "broker:disk:2", "broker:roll", "kill:ingest", "kill:inference", "kill:calc", "kill:api", "pause:calc",
 )  # fmt: skip
+MACHINE_ACTS = (
+    "broker:full", "full:ingest", "full:calc", "full:api", "clock:ingest:7200", "clock:calc:-7200", "clock:api:3600",
+    "clock:api:-3600", "cut:ingest:5", "cut:ingest:20", "freeze:calc",
+)  # fmt: skip
+ACT_SETS: Mapping[str, Sequence[str]] = {
+    "ingest": INGEST_ACTS, "pipeline": PIPELINE_ACTS, "cluster": CLUSTER_ACTS, "machine": MACHINE_ACTS,
+}  # fmt: skip
 TOLD = ("freeze", "full", "clock", "cut")
 _BAD = re.compile(r"\[(error|warning) +\]|\b(ERROR|FATAL)\b")
 HISTORY_READINGS = PAST_POINTS - 1
 WORKERS = {"ingest": 2, "inference": 1, "calc": 2}
 WARM_SECONDS = 3.0
-BACK_SECONDS = 90.0
+WATCHED_SECONDS = 90.0
+"""After an act; what is not back then never is."""
+
+
+def acts_of(text: str) -> tuple[str, ...]:
+    """The acts of a comma separated list, in which a name of `ACT_SETS` stands for all of its acts."""
+    return tuple(act for name in text.split(",") for act in ACT_SETS.get(name, (name,)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +80,8 @@ class FaultRun:
     consumer: Literal["strict", "plain"] = "strict"
     subjects: int = 200
     seconds_an_act: float = 14.0
+    back_seconds: float = 10.0
+    role_back_seconds: float = 30.0
     settle_seconds: float = 600.0
     away_seconds: float | None = None
     hold_seconds: float = 20.0
@@ -71,6 +91,10 @@ class FaultRun:
     def options(self) -> tuple[str, ...]:
         """Of ``glucast worker``."""
         return ("--plain",) if self.consumer == "plain" else ()
+
+    def limit_of(self, act: Act) -> float:
+        """Seconds within which all has to be back."""
+        return self.back_seconds if act.on_broker else self.role_back_seconds
 
 
 @dataclasses.dataclass(slots=True)
@@ -85,6 +109,8 @@ class Seen:
     began: float
     over: float
     until: float
+    limit: float
+    """Seconds within which all has to be back."""
     restarted: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     """What the victim said to an operator."""
@@ -92,6 +118,15 @@ class Seen:
     back: float = 0.0
     taken: float | None = None
     fresh: float | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """What is never back is back after infinity."""
+        return not self.back <= self.limit
+
+    def late_line(self) -> str:
+        when = f"after {self.back:.1f} s" if math.isfinite(self.back) else "never"
+        return f"{self.act}: all has to be back within {self.limit:g} s, and was {when}"
 
     def line(self) -> str:
         person = "".join(f"{'' if seconds is None else f'{seconds:.1f}':>9}" for seconds in (self.taken, self.fresh))
@@ -117,11 +152,18 @@ class FaultReport:
     refusals: dict[str, int]
     heard: faults_told.Heard | None = None
     """What a follower of events and a webhook were told, of the whole pipeline."""
+    uploads: faults_uploads.UploadAudit | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Nothing was lost, nothing was wrong."""
+        others = all(found is None or found.clean for found in (self.heard, self.uploads))
+        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent and others
 
     @property
     def clean(self) -> bool:
-        told = self.heard is None or self.heard.clean
-        return self.audit.lost == 0 and self.audit.wrong == 0 and self.audit.published == self.sent and told
+        """And after each act all was back in time."""
+        return self.whole and not any(seen.is_late for seen in self.seen)
 
 
 async def run(plan: FaultRun, say: Callable[[str], None] = print) -> FaultReport:
@@ -147,7 +189,8 @@ async def _on_cluster(
         settings = Settings(broker=cluster.address, state_dir=home, **overrides)
         await provision(settings)
         webhooks = home / "webhooks"
-        with Roles(cluster.address, home / "roles", plan.environment | faults_told.environment(webhooks)) as roles:
+        environment = plan.environment | faults_told.environment(webhooks) | faults_uploads.environment()
+        with Roles(cluster.address, home / "roles", environment) as roles:
             places = {role: props.place_of(role, cluster.second_address) for role in (*WORKERS, API, NOTIFY)}
             stage = Stage(
                 settings, cluster.nodes, roles, props, plan.options, plan.away_seconds, plan.hold_seconds, say
@@ -194,17 +237,21 @@ class _Run:
         await faults_load.publish(self._settings, early, rate=500, sent=self._sent)
         self._say(f"{plan.consumer} consumer, {plan.brokers} broker(s): {plan.subjects} subjects, {plan.rate:.0f}/s")
         load = asyncio.create_task(faults_load.publish(self._settings, self._steady(history), plan.rate, self._sent))
+        uploads = faults_uploads.Uploads(self._settings, self._query_url)
+        uploading = asyncio.create_task(uploads.run())
         clients = [asyncio.create_task(client.run()) for client in (self._watch, self._person) if client is not None]
         await self._until_back(time.time())
         if self._person is not None:
-            deadline = time.time() + BACK_SECONDS
+            deadline = time.time() + WATCHED_SECONDS
             while not self._person.fresh and time.time() < deadline:  # noqa: ASYNC110 - seen by polling, as by people
                 await asyncio.sleep(0.2)
             self._person.refusals.clear()  # what there was no forecast for yet
         await asyncio.sleep(WARM_SECONDS)
         acts_seen = [await self._act(act, load) for act in acts]
         self._enough.set()
+        uploads.stop()
         await load
+        await self._revived_until_done(uploading)
         if self._person is not None:
             clients.pop().cancel()
         await self._settled()
@@ -217,11 +264,17 @@ class _Run:
             whole_pipeline=plan.whole_pipeline,
             query_url=self._query_url,
         )
-        refusals = self._person.refusals if self._person is not None else {}
+        records = [
+            record
+            for topic in faults_uploads.TOPICS
+            for record in await faults_audit.read_all(self._settings, topic.name)
+        ]
+        uploaded = await faults_uploads.compared(self._settings, uploads.sent, records, charts=plan.whole_pipeline)
+        refusals = uploads.sent.refusals + (self._person.refusals if self._person is not None else Counter[str]())
         for seen in acts_seen:
             self._measure(seen)
         told = None if listeners is None else await faults_told.heard(self._settings, listeners)
-        return FaultReport(audit, acts_seen, len(self._sent), refusals, told)
+        return FaultReport(audit, acts_seen, len(self._sent), refusals, told, uploaded)
 
     async def _start_roles(self) -> None:
         plan = self._plan
@@ -262,17 +315,27 @@ class _Run:
         if load.done():
             await load  # raises what ended it
         restarted += await self._until_back(over)
-        seen = Seen(act.name, began, over, time.time(), tuple(restarted))
+        seen = Seen(act.name, began, over, time.time(), self._plan.limit_of(act), tuple(restarted))
         if act.verb in TOLD:
             seen.told = told(log, before)
         return seen
 
     async def _until_back(self, over: float) -> list[str]:
-        restarted, deadline = list[str](), time.time() + BACK_SECONDS
+        restarted, deadline = list[str](), time.time() + WATCHED_SECONDS
         while self._watch.back(over, self._sent) == float("inf") and time.time() < deadline:
             restarted += self._revive()
             await asyncio.sleep(0.2)
         return restarted
+
+    async def _revived_until_done(self, task: asyncio.Task[None]) -> None:
+        """Whom it waits for may have ended meanwhile. After `FaultRun.settle_seconds` it waits no longer."""
+        deadline = time.monotonic() + self._plan.settle_seconds
+        while not task.done() and time.monotonic() < deadline:
+            self._revive()
+            await asyncio.sleep(0.2)
+        if task.done():
+            await task  # raises what ended it
+        task.cancel()
 
     def _revive(self) -> list[str]:
         return [f"{name}({code})" for name, code in self._reviver.revive(but=self._stage.victim).items()]
@@ -310,6 +373,10 @@ def print_report(report: FaultReport, say: Callable[[str], None] = print) -> Non
             say(f"{seen.act}: {text}")
     for text, count in sorted(report.refusals.items()):
         say(f"{count:>5} x {text}")
-    for line in (*report.audit.lines(), *(report.heard.lines() if report.heard is not None else ())):
-        say(line)
-    say("nothing lost, nothing wrong" if report.clean else "LOST OR WRONG: see above")
+    for found in (report.audit, report.heard, report.uploads):
+        for line in found.lines() if found is not None else ():
+            say(line)
+    for seen in report.seen:
+        if seen.is_late:
+            say(f"LATE: {seen.late_line()}")
+    say("nothing lost, nothing wrong" if report.whole else "LOST OR WRONG: see above")

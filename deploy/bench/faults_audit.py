@@ -27,7 +27,18 @@ from schemas.forecast import ForecastRequest
 from schemas.grid import STEP_SECONDS
 from schemas.reading import Reading, ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE, ChartKey, subject_key
-from schemas.topics import ALERTS, BACKFILL, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, SCORES, changelog
+from schemas.topics import (
+    ALERTS,
+    BACKFILL,
+    FAN_CHARTS,
+    INTERACTIVE,
+    LIVE,
+    READING_OUTCOMES,
+    READINGS,
+    SCORES,
+    UPLOAD_OUTCOMES,
+    changelog,
+)
 from streams import topology
 from streams.kafka import messages
 from streams.kafka.connection import new_consumer
@@ -145,14 +156,19 @@ async def audit(
         (ReadingOutcome.from_json(record.value).outcome_id, record.value)
         for record in await read_all(settings, READING_OUTCOMES.name)
     )
-    asked = [record for topic in REQUESTS for record in await read_all(settings, topic.name)]
-    requests = _by_id((ForecastRequest.from_arrow(record.value).request_id, record.value) for record in asked)
+    asked = [record.value for topic in REQUESTS for record in await read_all(settings, topic.name)]
+    requests = _by_id(
+        (request.request_id, value)
+        for value in asked
+        if (request := ForecastRequest.from_arrow(value)).kind == "live"  # those of uploads: faults_uploads
+    )
     windows = _latest(await read_all(settings, WINDOWS.name))
     charts: dict[str, list[bytes]] = {}
     charts_lost = chart_rows_wrong = read_model_rows_wrong = 0
     if whole_pipeline:
-        published = [FanChart.from_json(record.value) for record in await read_all(settings, FAN_CHARTS.name)]
-        charts = _by_id((chart.chart_id, _lasting(chart)) for chart in published)
+        issued = (FanChart.from_json(record.value) for record in await read_all(settings, FAN_CHARTS.name))
+        published = [chart for chart in issued if chart.kind == "live"]
+        charts = _by_id((chart.chart_id, lasting(chart)) for chart in published)
         model = published[0].model_fingerprint if published else ""
         expected = {forecast_id(r.input_hash, model, r.num_samples, r.seed) for r in reference.requests.values()}
         charts_lost = len(expected - {chart.forecast_id for chart in published})
@@ -215,9 +231,9 @@ def _unlike(said: Mapping[str, Sequence[bytes]]) -> int:
     return sum(len(set(contents)) - 1 for contents in said.values())
 
 
-def _lasting(chart: FanChart) -> bytes:
-    """All but the time of its computation, which another computation has for itself."""
-    return chart.model_copy(update={"computed_at": chart.issue_time}).to_json()
+def lasting(chart: FanChart) -> bytes:
+    """All but when it was computed and for whom, which another computation has for itself."""
+    return chart.model_copy(update={"computed_at": chart.issue_time, "began_ms": 0, "demand_id": None}).to_json()
 
 
 def _chart_rows(settings: Settings, reference: Reference, model: str) -> dict[str, str]:
@@ -255,12 +271,12 @@ async def _wrong_answers(expected: dict[str, str], url: str) -> int:
 
 
 async def processed_so_far(settings: Settings) -> int:
-    """How many outcomes and charts there are: the run has settled when the number stands still."""
+    """How many outcomes, requests and charts there are: the run has settled when the number stands still."""
     consumer = new_consumer(settings)
     await consumer.start()
     try:
-        names = (READING_OUTCOMES.name, LIVE.name, FAN_CHARTS.name)
-        parts = [TopicPartition(name, number) for name in names for number in range(settings.partitions)]
+        topics = (READING_OUTCOMES, UPLOAD_OUTCOMES, *REQUESTS, INTERACTIVE, FAN_CHARTS)
+        parts = [TopicPartition(topic.name, number) for topic in topics for number in range(settings.partitions)]
         return sum((await log_ends(consumer, parts)).values())
     finally:
         await consumer.stop()

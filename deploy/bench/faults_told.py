@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +25,7 @@ from schemas.reading import ReadingOutcome
 from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES
 from streams.notify import webhook_file
 from streams.notify.events import event_of
-from streams.notify.webhook_file import Endpoint, new_endpoint, new_secret
+from streams.notify.webhook_file import new_endpoint, new_secret
 from streams.private_file import write
 from streams.settings import Settings
 
@@ -41,9 +41,11 @@ def environment(file: Path) -> dict[str, str]:
 
 @dataclasses.dataclass(slots=True)
 class Listeners:
-    """What a follower of everybody's events and a receiver of everybody's webhooks were told since `began`."""
+    """What a follower of everybody's events and a receiver of everybody's webhooks were told since `began`.
 
-    endpoint: Endpoint
+    That is when the stream was open and the API listed the webhook: a webhook is told what notify reads after its file.
+    """
+
     follower: Follower
     events: list[Event]
     deliveries: list[Delivery]
@@ -51,10 +53,9 @@ class Listeners:
 
 
 @contextlib.asynccontextmanager
-async def listening(url: str, file: Path) -> AsyncIterator[Listeners]:
-    """Both, while the block runs. `url`: of the API; `file`: the roles' webhooks."""
-    events, deliveries = list[Event](), list[Delivery]()
-    receiver = Receiver(deliveries.append)
+async def receiving(file: Path, told: Callable[[Delivery], None]) -> AsyncIterator[None]:
+    """A webhook of everybody's alerts, outcomes and forecasts is in the roles' file, and received, in the block."""
+    receiver = Receiver(told)
     endpoint = new_endpoint(
         {
             "name": NAME,
@@ -65,19 +66,34 @@ async def listening(url: str, file: Path) -> AsyncIterator[Listeners]:
         }
     )
     webhook_file.add(file, endpoint)
-    async with aiohttp.ClientSession() as session:
+    try:
+        yield
+    finally:
+        await receiver.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, file: Path) -> AsyncIterator[Listeners]:
+    """Both, while the block runs. `url`: of the API; `file`: the roles' webhooks."""
+    events, deliveries = list[Event](), list[Delivery]()
+    async with receiving(file, deliveries.append), aiohttp.ClientSession() as session:
         follower = Follower(session, f"{url}/events", events.append)
-        listeners = Listeners(endpoint, follower, events, deliveries)
+        listeners = Listeners(follower, events, deliveries)
         task = asyncio.create_task(follower.run())
         try:
-            while not follower.streams:  # noqa: ASYNC110 - another process; there is no event
+            while not (follower.streams and await _is_known(session, url)):  # noqa: ASYNC110 - other processes
                 await asyncio.sleep(0.05)
             listeners.began = time.time()
             yield listeners
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await receiver.close()
+
+
+async def _is_known(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether notify has read the file: what it says of a webhook is what the API lists."""
+    async with session.get(f"{url}/webhooks") as answer:
+        return answer.ok and NAME in (each["webhook_id"] for each in (await answer.json())["webhooks"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,11 +158,10 @@ def compared(listeners: Listeners, records: Iterable[ConsumerRecord[bytes, bytes
     expected = {place for record in charts if record.timestamp > 1000 * began and (place := _place(record))}
     received = Counter(delivery.id for delivery in listeners.deliveries)
     ended, waiting = _deliveries(of[WEBHOOK_DELIVERIES.name])
-    added_ms = 1000 * listeners.endpoint.added_at.timestamp()
     wanted = {
         found.event_id
         for record in (*charts, *of[ALERTS.name])
-        if record.timestamp >= added_ms and (found := event_of(record.topic, record.value, _came(record)))
+        if record.timestamp > 1000 * began and (found := event_of(record.topic, record.value, _came(record)))
     }
     delivered = {event_id for event_id, status in ended.items() if status == "delivered"}
     return Heard(

@@ -38,7 +38,8 @@ class Watch:
             while True:
                 for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                     now = time.time()
-                    self.arrivals += [(now, partition.partition, _key(record.value)) for record in records]
+                    keys = (_key(record.value) for record in records)
+                    self.arrivals += [(now, partition.partition, key) for key in keys if key[0]]  # none of an upload
         finally:
             await consumer.stop()
 

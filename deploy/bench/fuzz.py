@@ -1,4 +1,4 @@
-"""Everything that anybody may send, through the real steps and into the read model, without a broker.
+"""Everything that anybody may send, through whatever reads it: steps, read model, notify, commands; without a broker.
 
 Each case runs behind the middlewares as in a worker; then a good record of the same topic runs over the same tables
 and has to end as good records do. Cases run in blocks, each over tables made anew: a case is reproduced with its block.
@@ -22,19 +22,12 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.memory import MemoryTables
 from agents.work import Helped, Message, StepFunction, Work
-from deploy.bench.fuzz_cases import (
-    BAD_SECONDS,
-    KINDS,
-    NOW,
-    STORED,
-    Case,
-    Kind,
-    case_of,
-    check_complete,
-    message_of,
-    series,
-)
-from deploy.bench.fuzz_checks import ending_of, violations
+from deploy.bench.fuzz_cases import KINDS, Case, Kind, case_of, check_complete
+from deploy.bench.fuzz_checks import ending_of, violations, violations_of_row
+from deploy.bench.fuzz_notify import Notify
+from deploy.bench.fuzz_records import BAD_SECONDS, STORED, message_of, series
+from deploy.bench.fuzz_rows import PLACES
+from deploy.bench.fuzz_tools import ending_of_tool, export_of
 from query_api.read_model import Entry, ReadModel
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
@@ -43,7 +36,7 @@ from schemas.errors import GlucastError, RejectedError
 from schemas.grid import PAST_POINTS, STEP_SECONDS
 from schemas.lanes import Lane
 from schemas.tables import SERIES_TABLE
-from schemas.topics import LANE_TOPICS
+from schemas.topics import LANE_TOPICS, Topic
 from streams import topology
 from streams.apps import Host, helped, load_step
 from streams.inference_role import InferenceRole, load_model
@@ -53,7 +46,6 @@ from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
 from streams.middlewares import around
 from streams.model_thread import ModelThread
-from streams.notify.events import event_of
 from streams.settings import ModelSettings, Settings
 from streams.topology import Step, steps_of
 
@@ -125,13 +117,18 @@ class Steps:
                 if hasattr(function, "prepare"):
                     self._ahead[topic.name] = function.prepare
 
+    @property
+    def topics(self) -> frozenset[str]:
+        """What they read."""
+        return frozenset(self._by_topic)
+
     def tables(self) -> MemoryTables:
         """Empty ones."""
         return MemoryTables(self._partition_of)
 
     async def run(self, tables: MemoryTables, message: Message) -> list[Work]:
         """The finished works of a message, one a step that reads its topic, with their rows written."""
-        placed = _as_read(dataclasses.replace(message, partition=self._partition_of(message.key or b"")))
+        placed = self._placed(message)
         works = []
         if message.topic in self._ahead:
             self._ahead[message.topic]([placed])
@@ -142,22 +139,48 @@ class Steps:
             works.append(work)
         return works
 
+    async def run_on_row(self, tables: MemoryTables, row: Message, number: int) -> Work | None:
+        """The work of the message that needs a row of a changelog, with nothing written. None for a key of nobody."""
+        place = PLACES[row.topic]
+        try:
+            key = (row.key or b"").decode()
+        except UnicodeDecodeError:
+            return None  # no step asks for such a row
+        message = place.message(key, number)
+        if message is None or row.value is None:
+            return None
+        placed = self._placed(message)
+        step, function = next(found for found in self._by_topic[placed.topic] if found[0].name == place.step)
+        rows = tables.table(place.table, placed.partition).rows
+        before = rows.get(key)
+        rows[key] = row.value
+        try:
+            async with asyncio.timeout(CASE_SECONDS):
+                return await tables.run(step, function, placed)
+        finally:
+            rows.pop(key)
+            if before is not None:
+                rows[key] = before
 
-def _as_read(message: Message) -> Message:
+    def _placed(self, message: Message) -> Message:
+        placed = dataclasses.replace(message, partition=self._partition_of(message.key or b""))
+        return messages.of_record(as_record(placed))
+
+
+def as_record(message: Message) -> ConsumerRecord[bytes, bytes]:
     """As a consumer hands it on."""
-    record = ConsumerRecord(
+    return ConsumerRecord(
         topic=message.topic, partition=message.partition, offset=message.offset, timestamp=message.timestamp_ms,
         timestamp_type=0, key=message.key, value=message.value, headers=tuple(message.headers.items()), checksum=None,
         serialized_key_size=-1, serialized_value_size=-1,
     )  # fmt: skip
-    return messages.of_record(record)
 
 
 class Block:
     """Tables and a read model as they are after good records, for some hundred cases."""
 
-    def __init__(self, steps: Steps, directory: Path) -> None:
-        self._steps = steps
+    def __init__(self, steps: Steps, settings: Settings, directory: Path) -> None:
+        self._steps, self._settings, self._notify = steps, settings, Notify(settings)
         self._tables = steps.tables()
         self._store = Store(directory, 8 * _MIB, 8 * _MIB)
         self._model = ReadModel(self._store, Subscriptions())
@@ -178,39 +201,47 @@ class Block:
 
     async def run(self, case: Case) -> tuple[list[str], list[str]]:
         """How a case ended, one ending a reader, and what did not hold."""
-        if case.topic.name in self._followed:
-            return self._follow(case.message)
-        if case.topic in TOLD:
-            return [_tell(case.message)], []
-        works = await self._steps.run(self._tables, case.message)
-        return [ending_of(work) for work in works], [wrong for work in works for wrong in violations(work)]
+        ends, wrong, _ = await self._read(case.topic, case.message, case.number)
+        return ends, wrong
 
     async def run_good(self, kind: Kind, number: int) -> list[str]:
         """What is wrong with how a good record ends."""
         if kind.topic == topics.READINGS:  # one after the other: each is to get its forecast
             number, self._good_readings = self._good_readings, self._good_readings + 1
-        message = kind.message(number)
-        if kind.topic.name in self._followed:
-            ends, wrong = self._follow(message)
-        elif kind.topic in TOLD:
-            ends, wrong = [_tell(message)], []
-        else:
-            works = await self._steps.run(self._tables, message)
-            ends = [ending_of(work) for work in works]
-            wrong = [each for work in works for each in violations(work)]
-            wrong += [f"{work.step.name} does nothing" for work in works if not (work.sends or work.writes)
-                      and work.step.name != "series_commands"]  # fmt: skip
+        ends, wrong, works = await self._read(kind.topic, kind.message(number), number)
+        wrong += [f"{work.step.name} does nothing" for work in works if not (work.sends or work.writes)
+                  and work.step.name != "series_commands"]  # fmt: skip
         wrong += [f"it ends as {end!r}" for end in ends if end not in _GOOD_ENDS]
         return [f"the good record after it: {each}" for each in wrong]
 
-    def _follow(self, message: Message) -> tuple[list[str], list[str]]:
+    async def _read(self, topic: Topic, message: Message, number: int) -> tuple[list[str], list[str], list[Work]]:
+        """By everybody who reads the topic: endings, what did not hold, and the works of steps."""
+        ends, wrong, works = list[str](), list[str](), list[Work]()
+        if topic.name in self._steps.topics:
+            works = await self._steps.run(self._tables, message)
+            ends += [ending_of(work) for work in works]
+            wrong += [each for work in works for each in violations(work)]
+        if topic.name in self._followed:
+            end, found = self._follow(message)
+            ends, wrong = [*ends, end], wrong + found
+        if topic.name in self._notify.topics:
+            end, found = self._notify.read(as_record(message))
+            ends, wrong = [*ends, end], wrong + found
+        if topic.name in PLACES and (work := await self._steps.run_on_row(self._tables, message, number)) is not None:
+            ends.append("processed" if work.failure is None else f"dead letter of a row: {work.failure.code}")
+            wrong += violations_of_row(work)
+        if (of_tool := ending_of_tool(as_record(message), self._settings)) is not None:
+            ends.append(of_tool)
+        return ends, wrong + export_of(as_record(message), topic, self._settings), works
+
+    def _follow(self, message: Message) -> tuple[str, list[str]]:
         """Into the read model: a message is applied, with rows that can be read again, or skipped without any."""
         before, skipped = self._rows(), self._model.skipped
         entry = Entry(message.topic, message.partition, message.offset, message.key, message.value)
         self._model.apply([entry], {})
         if self._model.skipped > skipped:
-            return ["skipped"], ["a skipped message leaves rows"] if self._rows() != before else []
-        return ["processed"], list(self._unreadable())
+            return "skipped", ["a skipped message leaves rows"] if self._rows() != before else []
+        return "processed", list(self._unreadable())
 
     def _rows(self) -> int:
         return sum(1 for key, _ in self._store.scan(b"") if not key.startswith(b"m/"))
@@ -237,28 +268,12 @@ class Block:
         self._model.close()
 
 
-TOLD = (topics.ALERTS, topics.FAN_CHARTS)
-"""What notify alone reads."""
-
-
-def _tell(message: Message) -> str:
-    """How notify reads a message: an event, none, or none because it is no record."""
-    try:
-        event_of(message.topic, message.value, NOW)
-    except RejectedError:
-        return "skipped"
-    return "processed"
-
-
 @contextlib.asynccontextmanager
-async def steps_of_all_roles(home: Path) -> AsyncIterator[Steps]:
+async def steps_of_all_roles(settings: Settings) -> AsyncIterator[Steps]:
     """The steps with persistence for a model: what is fuzzed is what stands around it."""
-    settings = Settings(
-        state_dir=home, step_attempts=1, model=ModelSettings(forecaster="persistence"), static_membership=False
-    )  # fmt: skip
     thread = ModelThread()
     ended: list[str] = []
-    role = InferenceRole(Host(settings, Metrics(), ended.append, home, 0), thread)
+    role = InferenceRole(Host(settings, Metrics(), ended.append, settings.state_dir, 0), thread)
     role.serve(await thread.call(load_model, settings))
     answering = asyncio.create_task(role.answer())
     steps = Steps(settings, role)
@@ -285,11 +300,15 @@ async def run(
     warm_up = numbers.start + int(len(numbers) * WARM_UP_SHARE)
     kinds = {kind.topic.name: kind for kind in KINDS}
     with quiet_logs(), tempfile.TemporaryDirectory(prefix="glucast-fuzz-") as directory:
-        async with steps_of_all_roles(Path(directory)) as steps:
+        settings = Settings(
+            state_dir=Path(directory), step_attempts=1, model=ModelSettings(forecaster="persistence"),
+            static_membership=False,
+        )  # fmt: skip
+        async with steps_of_all_roles(settings) as steps:
             for start in range(numbers.start, numbers.stop, block_size):
                 if only is not None and not start <= only < start + block_size:
                     continue
-                block = Block(steps, Path(directory) / f"model-{start}")
+                block = Block(steps, settings, Path(directory) / f"model-{start}")
                 await block.prime(start)
                 for number in range(start, min(start + block_size, numbers.stop)):
                     case = case_of(seed, number)

@@ -75,6 +75,14 @@ def violations(work: Work) -> Iterator[str]:
             yield from _of_record(from_row(value))
 
 
+def violations_of_row(work: Work) -> Iterator[str]:
+    """What does not hold of a work over a row that may be damaged, which lets the step fail."""
+    if work.failure is None:
+        yield from violations(work)
+    elif [send.topic for send in work.sends] != [topics.DEAD_LETTERS] or work.writes:
+        yield "a dead letter does not come alone"
+
+
 def _of_failure(work: Work) -> Iterator[str]:
     if work.failure is None:
         return

@@ -1,7 +1,8 @@
 """Everything at once for a long time: does anything grow, is anything lost, does anything come in two versions?
 
 All roles run as processes of their own against one broker, under a steady load of simulated people with uploads and
-plots in between. Every half minute each process is measured; in the end everything is counted by id, from the topics.
+plots in between, and a webhook is told everything. Every half minute each process is measured; in the end everything is
+counted by id, from the topics.
 
 What is flat: over the last two thirds of the samples the Theil-Sen slope (the median of all slopes between two samples:
 one peak does not move it) is no steeper than the series' limit, or makes out less than its tolerance over that time.
@@ -15,13 +16,14 @@ import json
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 from scipy.stats import theilslopes
 
-from deploy.bench import soak_audit, soak_load
+from deploy.bench import faults_told, soak_audit, soak_load
 from deploy.bench.roles import Roles, provisioned
 from deploy.brokers.broker import Broker
 from deploy.brokers.choice import choose
@@ -113,6 +115,8 @@ class SoakReport:
     log_mib: float
     produced_mib: float
     judged: bool
+    told: Counter[str] = dataclasses.field(default_factory=Counter)
+    """What a webhook of everybody's events received, by type."""
 
     @property
     def log_is_flat(self) -> bool:
@@ -121,7 +125,7 @@ class SoakReport:
     @property
     def clean(self) -> bool:
         flat = all(series.is_flat() for series in self.series) and self.log_is_flat
-        return flat and not self.ended and self.audit.clean and self.answers.clean and self.judged
+        return flat and not self.ended and self.audit.clean and self.answers.clean and self.judged and bool(self.told)
 
     def lines(self) -> Iterator[str]:
         yield f"{'process':<14} {'what':<8} {'first':>9} {'last':>9} {'highest':>9} {'slope':>10}"
@@ -129,6 +133,8 @@ class SoakReport:
         log = "as the log does" if self.log_is_flat else "GROWS"
         yield f"the broker keeps {self.log_mib:+.0f} MiB for {self.produced_mib:.0f} MiB produced: {log}"
         yield from self.answers.lines()
+        told = ", ".join(f"{count} {kind}" for kind, count in sorted(self.told.items()))
+        yield f"a webhook received {told or 'nothing'}"
         yield from self.audit.lines()
         yield from self.ended
         if not self.judged:
@@ -195,9 +201,16 @@ async def run(plan: SoakPlan, say: Callable[[str], None] = print) -> SoakReport:
     with tempfile.TemporaryDirectory(prefix="glucast-soak-", ignore_cleanup_errors=True) as directory:
         home = Path(directory)
         broker = choose(plan.broker, home)
-        environment = {"GLUCAST_RATE_LIMIT": "100000/minute"} | plan.environment
-        async with provisioned(broker, home, environment) as (settings, roles):
-            return await _soaked(plan, settings, broker, roles, home, say)
+        webhooks = home / "webhooks"
+        environment = {"GLUCAST_RATE_LIMIT": "100000/minute"} | faults_told.environment(webhooks) | plan.environment
+        told = Counter[str]()
+        async with (
+            provisioned(broker, home, environment) as (settings, roles),
+            faults_told.receiving(webhooks, lambda delivery: told.update((delivery.body["type"],))),
+        ):
+            report = await _soaked(plan, settings, broker, roles, home, say)
+            report.told = told
+            return report
 
 
 async def _soaked(
@@ -206,6 +219,7 @@ async def _soaked(
     for role in ("inference", "ingest", "calc"):
         roles.worker(role)
     api = roles.api()
+    roles.notify()
     await asyncio.to_thread(roles.wait_until_ready)
     load = soak_load.Load(settings, api.url, plan.people, plan.rate, plan.minutes * 60)
     say(f"{plan.people} people: {load.history} readings first, then {plan.rate:g} a second for {plan.minutes:g} min")

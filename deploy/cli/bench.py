@@ -101,11 +101,19 @@ def faults(
     consumer: Annotated[Literal["strict", "plain"], typer.Option(help="plain is Faust's own consumer.")] = "strict",
     load: Annotated[Literal["ingest", "pipeline"], typer.Option(help="Ingest alone, or every role.")] = "pipeline",
     rate: Annotated[float | None, typer.Option(help="Readings a second; 500 for ingest, 40 for all roles.")] = None,
-    acts: Annotated[str | None, typer.Option(help="Comma separated, e.g. kill:calc,broker:stop; default: all.")] = None,
+    acts: Annotated[
+        str | None, typer.Option(help="E.g. kill:calc,broker:stop, or a set: ingest, pipeline, cluster, machine.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=3, max=120, help="Seconds of load after each act.")] = 14.0,
     brokers: Annotated[int, typer.Option(min=1, max=5, help="Brokers: one, or a cluster with three copies.")] = 1,
+    back_seconds: Annotated[
+        float, typer.Option(min=0.1, max=90, help="Within which service is back once a broker is.")
+    ] = 10.0,
+    role_back_seconds: Annotated[
+        float, typer.Option(min=0.1, max=90, help="The same of acts on roles, whose process may have to start.")
+    ] = 30.0,
 ) -> None:
-    """Disturb workers and broker on a real Kafka under load; count what was lost and what came twice."""
+    """Disturb workers and broker on a real Kafka; say what was lost, twice or late. Ends with 1 if lost or late."""
     import asyncio
     import signal
 
@@ -115,15 +123,16 @@ def faults(
 
     whole = load == "pipeline"
     all_acts = bench.CLUSTER_ACTS if brokers > 1 else bench.PIPELINE_ACTS if whole else bench.INGEST_ACTS
-    chosen = tuple(acts.split(",")) if acts else all_acts
     plan = bench.FaultRun(
-        acts=chosen,
+        acts=bench.acts_of(acts) if acts else all_acts,
         rate=rate or (40 if whole else 500),
         whole_pipeline=whole,
         brokers=brokers,
         consumer=consumer,
         subjects=40 if whole else 200,
         seconds_an_act=seconds,
+        back_seconds=back_seconds,
+        role_back_seconds=role_back_seconds,
     )
     report = asyncio.run(bench.run(plan))
     bench.print_report(report)

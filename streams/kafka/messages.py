@@ -6,6 +6,7 @@ a later now: a reading that was refused as too early may then be taken, and none
 other message has the same time at every delivery.
 """
 
+import datetime
 import time
 from typing import Any
 
@@ -23,6 +24,11 @@ def of_faust(raw: Any) -> Message:
 def of_record(record: ConsumerRecord[bytes, bytes]) -> Message:
     """Of aiokafka's record, whose time is in milliseconds already."""
     return _message(record, record.headers, record.timestamp)
+
+
+def moment_of(timestamp_ms: int) -> datetime.datetime:
+    """When a message came, as its sender says where the broker does not: within the years that a calendar has."""
+    return datetime.datetime.fromtimestamp(min(max(timestamp_ms, 0), LATEST_MS) / 1000, datetime.UTC)
 
 
 def _message(raw: Any, headers: Any, timestamp_ms: int) -> Message:

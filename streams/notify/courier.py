@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from schemas.errors import RejectedError
 from schemas.webhook import Delivery
 from streams.notify.outbox import Outbox, Waiting
 from streams.notify.registry import Changes, Registry
@@ -20,6 +21,7 @@ Steps = Sequence[tuple[int, Delivery]]
 """Records of ``cgm.webhook-deliveries``, each with its partition."""
 LONGEST_WAIT_SECONDS = 60.0
 DISABLED = "the webhook is disabled"
+DAMAGED = "what was to be sent is damaged"
 
 
 def utc_now() -> datetime.datetime:
@@ -61,7 +63,7 @@ class Courier:
                 if item is None or pause > 0:
                     await self._rest(pause)
                 else:
-                    await self._ended(item, await self._sender.send(item.delivery, utc_now()))
+                    await self._send(item)
         finally:
             await self._sender.close()
 
@@ -78,6 +80,17 @@ class Courier:
                 await self._wake.wait()
         except TimeoutError:
             return
+
+    async def _send(self, item: Waiting) -> None:
+        try:
+            attempt = await self._sender.send(item.delivery, utc_now())
+        except (RejectedError, LookupError, TypeError, ValueError):  # nothing of ours: anybody may write to the topic
+            log.warning("a delivery is damaged", webhook=self._name)
+            if self._outbox.still_waits(item):
+                made = self._outbox.tried(item, "dropped", utc_now(), None, DAMAGED)
+                await self._publish([(item.partition, made)], {})
+            return
+        await self._ended(item, attempt)
 
     async def _ended(self, item: Waiting, attempt: Attempt) -> None:
         now = utc_now()

@@ -138,7 +138,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         for topic in READ if self._people.wanted else ():
             async for record in everything(self._settings, topic.name, only=new, last=TAIL):
                 with suppress(Exception):  # it is counted when it is read in its turn
-                    self._show(record)
+                    self._show(record, now)
         if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
             for number in new - self._ready:
                 self._people.forget(number)
@@ -160,7 +160,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             if partition.partition not in self._ready or partition not in consumer.assignment():
                 continue  # taken away meanwhile: whoever has it now reads them from the committed offset
             for record in records:
-                made += [(partition.partition, delivery) for delivery in self._plan(record, now)]
+                made += [(partition.partition, delivery) for delivery in self.plan(record, now)]
                 offsets[partition] = record.offset + 1
         if not offsets:
             return
@@ -173,10 +173,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._next.update(offsets)
         self._released(self._outbox.release(delivery for _, delivery in made))
 
-    def _plan(self, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> list[Delivery]:
+    def plan(self, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> list[Delivery]:
         """The deliveries that a message makes or ends. What is no record is passed, and counted."""
         try:
-            self._show(record)
+            self._show(record, now)
             if record.topic == READING_OUTCOMES.name:
                 outcome = ReadingOutcome.from_json(_decoded(record.value))
                 return self._outbox.erase(outcome.subject_id, now) if outcome.status in _FORGOTTEN else []
@@ -190,11 +190,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self._skip(record)
             return []
 
-    def _show(self, record: ConsumerRecord[Any, Any]) -> None:
+    def _show(self, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> None:
         """Keep what displays show of a person. Raises `MalformedRecordError`."""
         if not self._people.wanted:
             return
-        now = utc_now()
         came_at = _came_at(record, now)
         if record.topic != READING_OUTCOMES.name and now - came_at > LONGEST_HOLDS:
             return

@@ -69,7 +69,7 @@ class Outbox:
             body = record.body or (before.body if before is not None else None)
             latest[record.delivery_id] = record.model_copy(update={"body": body if record.status in WAITING else None})
         for delivery in latest.values():
-            if delivery.valid_until + KNOWN_FOR > now:
+            if delivery.valid_until > now - KNOWN_FOR:
                 self._known[delivery.delivery_id] = delivery.valid_until, partition
             if group_of(delivery.event_type) == "forecast":
                 self._is_outrun(delivery.subject_id, delivery.valid_until, partition)
@@ -228,7 +228,7 @@ class Outbox:
 
     def tidy(self, now: datetime.datetime) -> None:
         """Forget ids that cannot come again."""
-        self._known = {key: known for key, known in self._known.items() if known[0] + KNOWN_FOR > now}
+        self._known = {key: known for key, known in self._known.items() if known[0] > now - KNOWN_FOR}
         self._newest = {key: newest for key, newest in self._newest.items() if newest[0] > now}
 
 
@@ -257,7 +257,7 @@ def step_of(
 
 
 def _about(delivery: Delivery) -> str:
-    """As `Event.about`, from the id: alert_<alert id>_<status>."""
+    """As `Event.about`, from the id: alert_<alert id>_<status>. Of what is no such id, nothing."""
     if group_of(delivery.event_type) == "forecast":
         return delivery.subject_id
-    return delivery.event_id.split("_")[1]
+    return delivery.event_id.partition("_")[2].partition("_")[0]

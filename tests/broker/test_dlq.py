@@ -140,7 +140,7 @@ async def test_a_letter_reaches_no_topic_but_those_that_steps_read(
 def test_every_topic_at_which_a_step_can_fail_can_be_replayed_to() -> None:
     for step in topology.STEPS:
         for topic in step.reads if step.role in topology.WORKER_ROLES else ():
-            assert dlq._refusal(Settings(), letter(1, b"one", topic=topic)) is None
+            assert dlq.refusal_of(Settings(), letter(1, b"one", topic=topic)) is None
 
 
 async def test_without_the_topic_it_says_what_to_run(settings: Settings) -> None:

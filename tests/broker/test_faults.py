@@ -1,4 +1,4 @@
-"""Ingest workers on a real Kafka under load: killed, stopped, their broker killed; nothing lost, nothing wrong."""
+"""Ingest workers on a real Kafka under load, readings and files: killed, stopped, their broker killed; nothing lost."""
 
 import asyncio
 
@@ -32,6 +32,9 @@ def test_kills_and_restarts_lose_nothing_and_leave_the_tables_of_a_run_without_t
     assert report.audit.published == report.sent > 2000
     assert (report.audit.lost, report.audit.wrong) == (0, 0)
     assert report.audit.outcomes_twice < report.sent / 4
+    assert report.uploads is not None
+    assert report.uploads.clean, "files went to the topic all the while"
+    assert report.uploads.sent > 5
 
 
 @pytest.mark.kafka

@@ -16,11 +16,13 @@ from deploy.brokers.embedded import EmbeddedBroker
 from schemas.dead_letter import DeadLetter
 from schemas.forecast import Forecast
 from schemas.topics import DEAD_LETTERS, FAN_CHARTS, FORECASTS, READING_OUTCOMES, TOPICS, UPLOADS
+from streams.notify import webhook_file
+from tests.kit.alerts import endpoint
 from tests.kit.clients import Client
 from tests.kit.pipeline import Pipeline, running
 from tests.kit.waiting import until
 
-EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1}
+EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1, "notify": 1}
 SCHEMA = Path("schemas/json/FanChart.schema.json")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -31,7 +33,10 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     broker = EmbeddedBroker(home)
     broker.start()
     try:
-        with running(broker, home, EVERY_ROLE) as started:
+        webhooks = home / "webhooks"
+        webhook_file.add(webhooks, endpoint("nobody", url="http://127.0.0.1:9/hook"))
+        options = {"webhooks_file": webhooks, "webhook_private_networks": "127.0.0.0/8"}
+        with running(broker, home, EVERY_ROLE, **options) as started:
             yield started
     finally:
         broker.stop()
@@ -173,7 +178,8 @@ def test_poison_messages_on_every_topic_kill_nobody(pipeline: Pipeline) -> None:
 def lags(url: str) -> list[str]:
     """What a role says of partitions that hold what it has not processed."""
     lines = httpx.get(f"{url}/metrics", timeout=5).text.splitlines()
-    found = [line for line in lines if line.startswith(("glucast_lag{", "glucast_read_model_lag "))]
+    of_a_role = ("glucast_lag{", "glucast_read_model_lag ", "glucast_notify_lag ")
+    found = [line for line in lines if line.startswith(of_a_role)]
     assert found, "it reports its lag"
     return [line for line in found if float(line.split()[-1]) > 0]
 

@@ -1,7 +1,7 @@
-"""No role logs a key, a name, a glucose value or a file's content, whatever goes wrong.
+"""No role and no bridge logs a key, a name, a glucose value or a file's content, whatever goes wrong.
 
 Everything that can be provoked from outside is provoked, then the output of every process is searched, at the level
-that says the most.
+that says the most, in both formats.
 """
 
 import asyncio
@@ -9,35 +9,57 @@ import base64
 import contextlib
 import datetime
 import hashlib
+import itertools
 import json
+import os
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from deploy.bench.roles import Place
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas import topics
 from schemas.dead_letter import DeadLetter
 from schemas.tables import SUBJECTS_TABLE
+from streams.kafka.partitioning import partition_of
 from streams.kafka.provision import provision
+from streams.notify import webhook_file
 from streams.settings import Settings
 from streams.topology import STEPS, app_id, changelogs
+from tests.kit.alerts import alert, endpoint
 from tests.kit.brokers import overrides_of
+from tests.kit.cgm_services import PASSWORD, USER, DexcomService, serving
+from tests.kit.charts import fan_chart
 from tests.kit.clients import Client
 from tests.kit.keys import person_in
 from tests.kit.pipeline import Pipeline, running
 from tests.kit.samples import dexcom, glucose_rows
+from tests.kit.waiting import until
 
 KEY = "k3y-Quetzalcoatl-0123456789"
 SITE_KEY = "s1te-Quetzalcoatl-0123456789"
-SUBJECT, BLOCKED = "quillfeather.anna@clinic", "quillfeather.blocked"
+SUBJECT = "quillfeather.anna@clinic"
+PARTITIONS = Settings().partitions
+EVERYWHERE = [
+    next(name for n in itertools.count() if partition_of((name := f"quillfeather.{n}").encode(), PARTITIONS) == number)
+    for number in range(PARTITIONS)
+]
+"""Somebody of each partition, so that each process of a role gets something; a row of theirs cannot be read."""
+BLOCKED = EVERYWHERE[0]
 GLUCOSE = 173.4567
 FILE = b"Quillfeather-Export;173.4567;wyvern"
-SECRETS = ("Quetzalcoatl", "quillfeather", "173.45", "9.6281", "wyvern", "VerySecretQuery")
-EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1}
+WEBHOOK_SECRET = f"whsec_{base64.b64encode(b'Quetzalcoatl-0123456789-abcdefgh').decode()}"
+SECRETS = (
+    "Quetzalcoatl", "quillfeather", "173.45", "9.6281", "wyvern", "VerySecretQuery", PASSWORD, USER.split("@")[0] + "@",
+)  # fmt: skip
+EVERY_ROLE = {"ingest": 2, "inference": 1, "calc": 1, "api": 2, "notify": 2}
+IN_JSON = {name: Place({"GLUCAST_LOG_FORMAT": "json"}) for name in ("ingest-1", "calc-0", "api-1", "notify-1")}
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +73,11 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     try:
         poison_a_table(broker, home)
         rates = {"rate_limit": "100000/minute", "wrong_key_rate_limit": "100000/minute"}
-        options = {"api_keys_file": keys, "log_level": "debug", **rates}
-        with running(broker, home, EVERY_ROLE, **options, answer_timeout_seconds=5, step_attempts=2) as started:
+        webhooks = {"webhooks_file": webhooks_in(home), "webhook_private_networks": "127.0.0.0/8"}
+        options = {"api_keys_file": keys, "log_level": "debug", **rates, **webhooks}
+        with running(
+            broker, home, EVERY_ROLE, IN_JSON, **options, answer_timeout_seconds=5, step_attempts=2
+        ) as started:
             yield started
     finally:
         broker.stop()
@@ -64,7 +89,24 @@ def poison_a_table(broker: EmbeddedBroker, home: Path) -> None:
     asyncio.run(provision(settings))
     table = topics.changelog(app_id("ingest"), SUBJECTS_TABLE)
     assert table in changelogs()
-    Client(settings).publish(table.name, [(BLOCKED.encode(), b"\xff wyvern 173.4567 quillfeather")])
+    rows = [(whose.encode(), b"\xff wyvern 173.4567 quillfeather") for whose in EVERYWHERE]
+    Client(settings).publish(table.name, rows)
+
+
+def webhooks_in(home: Path) -> Path:
+    """Of every channel, where nobody listens."""
+    file, url = home / "webhooks", "http://127.0.0.1:9/wyvern-Quetzalcoatl"
+    begun = datetime.datetime.now(datetime.UTC)
+    webhook_file.add(file, endpoint("home", url=url, secret=WEBHOOK_SECRET, added_at=begun))
+    webhook_file.add(
+        file, endpoint("phone", channel="ntfy", url=url, secret=SITE_KEY, events=["alert"], added_at=begun)
+    )
+    webhook_file.add(
+        file,
+        endpoint("site", channel="nightscout", url=url, secret=SITE_KEY, subject_id=SUBJECT, events=["forecast"],
+                 added_at=begun),
+    )  # fmt: skip
+    return file
 
 
 def reading(subject: str = SUBJECT, **changes: object) -> dict[str, object]:
@@ -72,12 +114,12 @@ def reading(subject: str = SUBJECT, **changes: object) -> dict[str, object]:
     return {"subject_id": subject, "time": time, "glucose": GLUCOSE, "unit": "mg/dL"} | changes
 
 
-def ask_everything(url: str) -> set[int]:
-    """Statuses of requests that are right, wrong, hostile and cut off."""
-    statuses = set()
+def ask_everything(urls: Sequence[str]) -> set[int]:
+    """Statuses of requests that are right, wrong, hostile and cut off, to the replicas in turn."""
+    statuses, turns = set(), itertools.cycle(urls)
     file = base64.b64encode(FILE).decode()
     good = base64.b64encode(dexcom(glucose_rows(121)).replace(b"Ada", b"quillfeather")).decode()
-    with httpx.Client(base_url=url, timeout=60) as anybody:
+    with httpx.Client(timeout=60) as anybody:
         for headers in ({}, {"x-api-key": f"wrong-{KEY}"}, {"x-api-key": KEY}):
             for method, path, body in (
                 ("GET", f"/subjects/{SUBJECT}/forecast?token=VerySecretQuery&key={KEY}", None),
@@ -105,31 +147,33 @@ def ask_everything(url: str) -> set[int]:
                 ("POST", "/cache_management?action=delete&handle=quillfeather", None),
                 ("POST", "/cache_management?action=VerySecretQuery", None),
             ):
-                answer = anybody.request(method, path, json=body, headers=headers)
+                answer = anybody.request(method, f"{next(turns)}{path}", json=body, headers=headers)
                 statuses.add(answer.status_code)
-            answer = anybody.post("/convert_to_unified", files={"file": ("quillfeather.csv", FILE)}, headers=headers)
+            upload = {"file": ("quillfeather.csv", FILE)}
+            answer = anybody.post(f"{next(turns)}/convert_to_unified", files=upload, headers=headers)
             statuses.add(answer.status_code)
             for name in ("host", "origin", "accept", "if-none-match", "content-type"):
-                answer = anybody.get(f"/subjects/{SUBJECT}/forecast/plot", headers={**headers, name: "quillfeather["})
+                plot = f"{next(turns)}/subjects/{SUBJECT}/forecast/plot"
+                answer = anybody.get(plot, headers={**headers, name: "quillfeather["})
                 statuses.add(answer.status_code)
         entries = [reading(), {"type": "sgv", "sgv": GLUCOSE, "date": 1, "device": "wyvern"}, "quillfeather"]
         for secret in (SITE_KEY, f"wrong-{SITE_KEY}"):
             for path in ("/api/v1/entries.json", "/api/v1/status.json", "/api/v3/entries", "/api/v1/quillfeather"):
                 for headers in ({"api-secret": secret}, {"api-secret": f"token={secret}"}, {}):
                     query = {"token": "" if headers else secret, "find[device]": "VerySecretQuery"}
-                    anybody.get(path, params=query, headers=headers)
-                    anybody.post(path, params=query, headers=headers, json=entries)
-            answer = anybody.get(f"/api/v2/authorization/request/{secret}")
+                    anybody.get(f"{next(turns)}{path}", params=query, headers=headers)
+                    anybody.post(f"{next(turns)}{path}", params=query, headers=headers, json=entries)
+            answer = anybody.get(f"{next(turns)}/api/v2/authorization/request/{secret}")
             statuses.add(answer.status_code)
-    host, port = url.removeprefix("http://").split(":")
-    for text in (
+    for url, text in itertools.product(urls, (
         f"GET /subjects/{SUBJECT} HTTP/9.9\r\n\r\n",
         f"GE\x00T /quillfeather?{KEY}\r\n\r\n",
         f"GET /subjects/{SUBJECT} HTTP/1.1\r\nX-Api-Key: {KEY}\x00\r\nHost: localhost\r\n\r\n",
         "GET /quillfeather HTTP/1.1\r\nHost: localhost\r\nUpgrade: wyvern\r\nConnection: upgrade\r\n\r\n",
         f"POST /subjects/{SUBJECT}/readings HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n"
         "Content-Length: 999\r\n\r\n{\"subject_id\": \"quillfeather",
-    ):  # fmt: skip
+    )):  # fmt: skip
+        host, port = url.removeprefix("http://").split(":")
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 5) as raw:
             raw.sendall(text.encode("latin-1"))
             raw.settimeout(1)
@@ -154,14 +198,50 @@ def send_everything(client: Client) -> int:
     for topic in {topic for step in STEPS for topic in step.reads}:
         keys = (SUBJECT.encode(), BLOCKED.encode(), b"\xffquillfeather", None)
         sent += client.publish(topic.name, [(key, value) for value in values for key in keys if key or value])
+    now = datetime.datetime.now(datetime.UTC)
+    for number, whose in enumerate((SUBJECT, *EVERYWHERE)):
+        told = alert(alert_id=f"{number:064x}", subject_id=whose, glucose_mgdl=GLUCOSE, issue_time=now)
+        issued = fan_chart(
+            chart_id=f"{number:064x}", subject_id=whose, series_key=whose, issue_time=now,
+            first_target_time=now + datetime.timedelta(minutes=5),
+        )  # fmt: skip
+        for topic, value in ((topics.READINGS, json.dumps(reading(whose)).encode()), (topics.ALERTS, told.to_json()),
+                             (topics.FAN_CHARTS, issued.to_json())):  # fmt: skip
+            sent += client.publish(topic.name, [(whose.encode(), value)])
     return sent
 
 
+def pull_everything(broker: str, home: Path) -> None:
+    """A bridge in each format, to somebody with the right password, somebody with another, and a service in trouble."""
+    measured = [(datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5), 173)]
+    right, down = DexcomService(measured), DexcomService(measured)
+    down.down = True
+    with serving(right.app) as url, serving(down.app) as url_down:
+        file = home / "people.toml"
+        file.touch(mode=0o600)
+        file.write_text("".join(
+            f'[[person]]\nsubject = "{subject}"\ntimezone = "Europe/Vienna"\nuser = "{USER}"\n'
+            f'password = "{password}"\nurl = "{at}"\n'
+            for subject, password, at in (
+                (SUBJECT, PASSWORD, url), (EVERYWHERE[0], KEY, url), (EVERYWHERE[1], PASSWORD, url_down)
+            )
+        ))  # fmt: skip
+        command = [sys.executable, "-m", "deploy.cli.main", "bridge", "dexcom-share", "--file", str(file), "--once"]
+        runs = []
+        for form in ("console", "json"):
+            more = {"GLUCAST_BROKER": broker, "GLUCAST_LOG_LEVEL": "debug", "GLUCAST_LOG_FORMAT": form,
+                    "GLUCAST_STATE_DIR": str(home / form)}  # fmt: skip
+            with (home / f"bridge-{form}.log").open("wb") as out:
+                runs.append(subprocess.Popen(command, env=os.environ | more, stdout=out, stderr=out))
+        assert [run.wait(60) for run in runs] == [1, 1], "somebody was not heard"
+
+
 def test_no_role_logs_what_is_nobodys_business(pipeline: Pipeline) -> None:
-    statuses = ask_everything(pipeline.url)
+    statuses = ask_everything([process.url for process in pipeline.roles.all if process.name.startswith("api")])
     assert statuses >= {200, 202, 400, 401, 403, 404, 405, 406, 413, 422}, statuses
     client = Client(pipeline.settings)
     send_everything(client)
+    pull_everything(pipeline.settings.broker, pipeline.home)
 
     def failed(records: list) -> bool:
         letters = [
@@ -171,6 +251,10 @@ def test_no_role_logs_what_is_nobodys_business(pipeline: Pipeline) -> None:
         return codes >= {("window", "failed"), ("window", "malformed"), ("infer", "malformed"), ("calc", "malformed")}
 
     client.until(topics.DEAD_LETTERS.name, failed)
+    for name, said in (("ingest", "step failed"), ("notify", "a webhook fails")):
+        for number in range(2):
+            log = pipeline.home / "roles" / f"{name}-{number}.log"
+            until(lambda log=log, said=said: said in log.read_text(errors="replace"), f"{log.stem} says {said!r}", 30)
     pipeline.broker.stop()  # whoever waits for it says so
     with httpx.Client(base_url=pipeline.url, timeout=60, headers={"x-api-key": KEY}) as late:
         body = {"csv_base64": base64.b64encode(FILE).decode()}
@@ -180,8 +264,17 @@ def test_no_role_logs_what_is_nobodys_business(pipeline: Pipeline) -> None:
         process.kill()
     written = [path for path in pipeline.home.rglob("*.log") if not path.stem.isdigit()]  # those are tables' journals
     logs = {path.name: path.read_text(errors="replace") for path in written}
-    assert {name.split("-")[0] for name in logs} >= {"ingest", "inference", "calc", "api", "embedded"}
-    assert "step failed" in logs["ingest-0.log"]
+    assert {name.split("-")[0] for name in logs} >= {
+        "ingest",
+        "inference",
+        "calc",
+        "api",
+        "embedded",
+        "notify",
+        "bridge",
+    }
+    assert all(json.loads(line) for line in logs["ingest-1.log"].splitlines() if line.startswith("{"))
+    assert logs["ingest-1.log"].count("\n{") > logs["ingest-0.log"].count("\n{") == 0
     variants = {variant for secret in SECRETS for variant in forms_of(secret)}
     hits = [
         f"{name}: {secret}: …{line[max(0, line.index(secret) - 200) : line.index(secret) + 100]}"

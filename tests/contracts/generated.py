@@ -16,6 +16,7 @@ from schemas.alert import AlertSettings, ErrorChange, FallChange, RuleChange, St
 from schemas.arrow_record import ArrowRecord
 from schemas.fan_chart import OUTER_LEVELS, FanChart, PathChances
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, PAST_POINTS
+from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -54,6 +55,12 @@ SHAPES: dict[type[Record], dict[str, st.SearchStrategy[Any]]] = {
             name: exactly(HORIZON_STEPS, st.floats(0, 2 * HIGHEST_MGDL))
             for name in ("mean_mgdl", "epistemic_sd_mgdl", "total_sd_mgdl")
         },
+    },
+    ReadingOutcome: {
+        "reading": st.none()
+        | st.deferred(lambda: records(Reading)).map(
+            lambda reading: reading.model_copy(update={"glucose": 118.0, "unit": "mg/dL"})
+        ),
     },
     PathChances: {name: exactly(4, st.floats(0, 1)) for name in PathChances.model_fields},
     FallChange: {

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from agents.calc.fan_chart import fan_chart
 from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
+from schemas.fan_chart_row import from_row, head_of
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
-from schemas.reading import Reading
+from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
 from schemas.score import TargetScore
 from streams.contracts.export import DIRECTORY
@@ -74,6 +76,26 @@ def test_json_of_a_newer_writer_is_read(kind: type[Record], data: st.DataObject)
 def test_bytes_that_are_no_json_record_are_named_so(kind: type[Record], junk: bytes | None) -> None:
     with pytest.raises(MalformedRecordError, match=kind.__name__):
         kind.from_json(junk)
+
+
+@pytest.mark.parametrize("glucose", [0.0, 12.0, 601.0, 130_000.0])
+def test_an_outcome_carries_no_reading_that_cannot_be(glucose: float) -> None:
+    reading = Reading(subject_id="anna", time=datetime(2026, 3, 1, tzinfo=UTC), glucose=glucose, unit="mg/dL")
+    told = {
+        "outcome_id": "a" * 64,
+        "subject_id": "anna",
+        "status": "no_forecast",
+        "reading": reading.model_dump(mode="json"),
+    }
+    with pytest.raises(MalformedRecordError):
+        ReadingOutcome.from_json(json.dumps(told).encode())
+
+
+@pytest.mark.parametrize("read", [from_row, head_of])
+@pytest.mark.parametrize("row", [b'{"a":' * 40_000, b"[" * 40_000], ids=["JSON", "a head"])
+def test_a_row_of_charts_that_nests_without_end_is_none(read: Callable[[bytes], object], row: bytes) -> None:
+    with pytest.raises(MalformedRecordError):
+        read(row)
 
 
 def test_the_reason_never_repeats_the_value() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from aiokafka.structs import ConsumerRecord
 
 from deploy.bench.faults_audit import read_all
-from deploy.bench.roles import Roles
+from deploy.bench.roles import Place, Roles
 from deploy.brokers.broker import Broker
 from deploy.roles import variables
 from schemas.topics import Topic
@@ -34,16 +34,24 @@ class Pipeline:
 
 
 @contextlib.contextmanager
-def running(broker: Broker, home: Path, counts: Mapping[str, int], **settings: object) -> Iterator[Pipeline]:
-    """Provision the topics and run so many processes of each role; ready when entered, stopped when left."""
+def running(
+    broker: Broker, home: Path, counts: Mapping[str, int], places: Mapping[str, Place] | None = None, **settings: object
+) -> Iterator[Pipeline]:
+    """Provision the topics and run so many processes of each role; ready when entered, stopped when left.
+
+    `places`: of processes that are not like the others, by their names: ``calc-1``.
+    """
     overrides = overrides_of(broker) | settings
     asyncio.run(provision(Settings(broker=broker.address, state_dir=home, **overrides_of(broker))))
     with Roles(broker.address, home / "roles", variables(overrides)) as roles:
         for role, count in counts.items():
             for number in range(count):
+                place = (places or {}).get(f"{role}-{number}")
                 if role == "api":
-                    roles.api(number)
+                    roles.api(number, place)
+                elif role == "notify":
+                    roles.notify(number, place)
                 else:
-                    roles.worker(role, number)
+                    roles.worker(role, number, place=place)
         roles.wait_until_ready()
         yield Pipeline(broker, home, roles)

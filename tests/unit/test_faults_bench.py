@@ -1,16 +1,35 @@
 """The bench of faults: which acts there are, and how it counts what clients saw."""
 
-import pytest
+import dataclasses
+import math
+import signal
+from collections.abc import Iterator
 
-from deploy.bench.faults import CLUSTER_ACTS, INGEST_ACTS, PIPELINE_ACTS
+import pytest
+from typer.testing import CliRunner
+
+from deploy.bench import faults
+from deploy.bench.faults import (
+    CLUSTER_ACTS,
+    INGEST_ACTS,
+    MACHINE_ACTS,
+    PIPELINE_ACTS,
+    FaultReport,
+    FaultRun,
+    Seen,
+    acts_of,
+    print_report,
+)
 from deploy.bench.faults_acts import act_of
+from deploy.bench.faults_audit import Audit
 from deploy.bench.faults_watch import Watch, longest_pause
+from deploy.cli.bench import app
 from schemas.errors import ConfigurationError
 from streams.settings import Settings
 
 
 def test_every_default_act_is_known() -> None:
-    for name in (*INGEST_ACTS, *PIPELINE_ACTS, "join:api", "join:notify"):
+    for name in (*INGEST_ACTS, *PIPELINE_ACTS, *MACHINE_ACTS, "join:api", "join:notify"):
         assert act_of(name, 1).name == name
     for name in CLUSTER_ACTS:
         assert act_of(name, 3).name == name
@@ -48,3 +67,61 @@ def test_service_is_back_when_every_partition_has_shown_a_reading_that_was_sent_
     assert watch.back(10.0, sent) == float("inf")
     watch.arrivals.append((14.5, 1, ("ben", 1)))
     assert watch.back(10.0, sent) == 4.5
+
+
+def test_a_set_stands_for_its_acts() -> None:
+    assert acts_of("kill:calc,machine,broker:stop") == ("kill:calc", *MACHINE_ACTS, "broker:stop")
+    assert acts_of("cluster") == CLUSTER_ACTS
+
+
+def report(*backs: float, limit: float = 10.0) -> FaultReport:
+    """Of a run that has lost nothing; its acts were back after so many seconds."""
+    nothing = {field.name: 0 for field in dataclasses.fields(Audit) if field.name != "told"}
+    seen = [Seen(f"broker:kill:{number}", 0, 1, 2, limit, back=back) for number, back in enumerate(backs, 1)]
+    return FaultReport(Audit(**nothing), seen, 0, {})
+
+
+def test_an_act_on_a_broker_has_another_limit_than_one_on_a_role() -> None:
+    plan = FaultRun(acts=(), rate=1, whole_pipeline=False, back_seconds=7, role_back_seconds=20)
+    assert (plan.limit_of(act_of("broker:full", 1)), plan.limit_of(act_of("full:ingest", 1))) == (7, 20)
+
+
+@pytest.mark.parametrize(
+    ("back", "said"),
+    [
+        (10.1, "LATE: broker:kill:2: all has to be back within 10 s, and was after 10.1 s"),
+        (math.inf, "LATE: broker:kill:2: all has to be back within 10 s, and was never"),
+        (math.nan, "LATE: broker:kill:2: all has to be back within 10 s, and was never"),
+    ],
+)
+def test_a_run_whose_service_came_back_late_or_never_is_not_clean(back: float, said: str) -> None:
+    late, lines = report(9.9, back), list[str]()
+    print_report(late, lines.append)
+    assert (late.clean, late.whole) == (False, True)
+    assert [line for line in lines if "LATE" in line] == [said]
+    assert report(9.9, 10.0).clean
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """The command takes SIGTERM for itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize(("back", "code"), [(3.0, 0), (30.0, 1)])
+def test_the_command_ends_with_one_where_an_act_was_late(
+    back: float, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[FaultRun]()
+
+    async def run(plan: FaultRun) -> FaultReport:
+        asked.append(plan)
+        return report(back, limit=plan.back_seconds)
+
+    monkeypatch.setattr(faults, "run", run)
+    done = CliRunner().invoke(app, ["faults", "--acts", "machine", "--back-seconds", "12", "--role-back-seconds", "25"])
+    assert done.exit_code == code, done.output
+    assert (asked[0].acts, asked[0].back_seconds, asked[0].role_back_seconds) == (MACHINE_ACTS, 12, 25)

@@ -49,7 +49,7 @@ def told() -> tuple[Listeners, list[ConsumerRecord[bytes, bytes]]]:
         records += [record(WEBHOOK_DELIVERIES, each) for each in (queued, step_of(queued, "delivered", NOW))]
         content = {"type": event.type, "data": body[event.group].model_dump(mode="json")}
         deliveries.append(Delivery(BEGAN + 2, "/hook", event.event_id, content))
-    return Listeners(to, cast("Follower", _Streams()), events, deliveries, BEGAN), records
+    return Listeners(cast("Follower", _Streams()), events, deliveries, BEGAN), records
 
 
 def found(listeners: Listeners, records: list[ConsumerRecord[bytes, bytes]]) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from agents.work import CLOCKS_DIFFER_MS, Message
+from schemas import topics
+from streams import subjects
 from streams.kafka import messages
+from streams.settings import Settings
 
 PLACE: dict[str, Any] = {"topic": "cgm.readings", "partition": 3, "offset": 7, "key": b"anna", "value": None}
 HEADERS = [("unit", b"mg/dL"), ("bare", None)]  # Kafka allows a header without a value
@@ -39,3 +42,14 @@ def test_a_time_that_lies_ahead_is_no_time_and_counts_as_now() -> None:
         assert (seen == then) == believed
         assert believed or now_ms <= seen <= now_ms + 60_000
     assert messages.of_faust(SimpleNamespace(**PLACE, headers=None, timestamp=2.0**62)).timestamp_ms <= now_ms + 60_000
+
+
+def test_an_export_tells_a_message_whose_time_no_calendar_has() -> None:
+    for said, year in ((-1, 1970), (2**62, 9999), (-(2**62), 1970)):
+        record = ConsumerRecord(
+            **PLACE | {"topic": "cgm.alerts", "value": b"{}"}, headers=[], timestamp=said, timestamp_type=0,
+            checksum=None, serialized_key_size=4, serialized_value_size=2,
+        )  # fmt: skip
+        told = subjects.exported(record, topics.ALERTS, "anna", Settings())
+        assert told is not None
+        assert (told["time"].year, told["record"]) == (year, "{}")

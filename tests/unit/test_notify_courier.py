@@ -10,11 +10,12 @@ import pytest
 from schemas.webhook import Delivery
 from streams.notify import courier as courier_module
 from streams.notify import schedule
-from streams.notify.courier import DISABLED, Courier, Steps, utc_now
+from streams.notify.courier import DAMAGED, DISABLED, Courier, Steps, utc_now
 from streams.notify.events import event_of_alert
 from streams.notify.outbox import Outbox
 from streams.notify.registry import Changes, Registry
-from streams.notify.sender import Attempt
+from streams.notify.sender import Attempt, Sender
+from streams.notify.webhook_file import Endpoint
 from tests.kit.alerts import alert, endpoint
 from tests.kit.waiting import until_async
 
@@ -42,9 +43,9 @@ class Scripted:
 class Work:
     """A courier with what stands around it, and everything that it published."""
 
-    def __init__(self, sender: Scripted, disable_hours: float = 24) -> None:
+    def __init__(self, sender: Scripted | Sender, disable_hours: float = 24, to: Endpoint | None = None) -> None:
         self.sender = sender
-        self.endpoint = endpoint(added_at=utc_now() - datetime.timedelta(hours=1))
+        self.endpoint = to or endpoint(added_at=utc_now() - datetime.timedelta(hours=1))
         self.outbox, self.registry = Outbox(10), Registry(disable_hours)
         self.registry.load([self.endpoint], utc_now())
         self.steps: list[Delivery] = []
@@ -112,6 +113,21 @@ async def test_a_receiver_that_is_gone_is_disabled_and_all_that_waits_is_given_u
     assert state is not None
     assert state.disabled_at is not None
     assert work.registry.active() == []
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '{"data": 5}', '{"type": "alert.raised", "data": {"kind": []}}'])
+async def test_what_nobody_of_ours_has_planned_is_dropped_and_stops_nobody(body: str) -> None:
+    to = endpoint(channel="ntfy", events=["alert"], secret=None, added_at=utc_now() - datetime.timedelta(hours=1))
+    work = Work(Sender(to, 5, ()), to=to)
+    (queued,) = Outbox(10).plan(event_of_alert(alert(), utc_now()), 0, [to], utc_now())
+    damaged = [queued.model_copy(update={"delivery_id": digit * 64, "body": body}) for digit in "12"]
+    work.outbox.restore(0, damaged, utc_now())
+    async with running(work):
+        await until_async(lambda: len(work.steps) == 2, "both have ended", 10)
+    assert {(step.delivery_id, step.status, step.reason) for step in work.steps} == {
+        (digit * 64, "dropped", DAMAGED) for digit in "12"
+    }
+    assert not work.changes, "the webhook is not to blame"
 
 
 async def test_who_has_failed_too_long_is_disabled() -> None:

@@ -234,3 +234,18 @@ def test_a_simulated_forecast_goes_to_no_site() -> None:
     simulated = forecast(1, simulated=True, computed_at=NOW)
     assert [each.webhook_id for each in planned(outbox, simulated, [site, endpoint()])] == ["home"]
     assert [each.webhook_id for each in planned(Outbox(10), forecast(2), [site])] == ["site"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"event_id": "nothing"}, {"valid_until": datetime.datetime.max.replace(tzinfo=datetime.UTC)}],
+    ids=["an id of no event", "the end of all time"],
+)
+def test_a_record_that_no_process_of_ours_made_hinders_nobody_who_takes_over(changes: dict[str, Any]) -> None:
+    (queued,) = planned(Outbox(10), told(), [endpoint()])
+    other = Outbox(10)
+    other.restore(0, [queued.model_copy(update={"delivery_id": "f" * 64, **changes}), queued], NOW)
+    other.tidy(NOW)
+    assert queued.event_id in waiting(other)
+    (of_the_next,) = planned(other, told(alert_id="8" * 64), [endpoint()])
+    assert of_the_next.status == "queued"

@@ -1,0 +1,33 @@
+"""Rows of rolling windows that no reading made: refused, and at once."""
+
+import pytest
+
+from agents.core.window_row import Displaced, Held, Row, packed, unpacked
+
+SLOTS = {1000 + place: Held(0, 12_000, place, 0) for place in range(96)}
+
+
+def test_a_row_is_read_as_it_was_written() -> None:
+    row = Row(
+        SLOTS, [Displaced(1000, Held(5, 11_000, 3, 60, 7), 9)], {70 + hour: (150_000, 12) for hour in range(9)}, []
+    )
+    assert unpacked(packed(row)) == row
+
+
+@pytest.mark.parametrize("centi", [0, -1, 1_999, 60_001, 2**31 - 1, -(2**31)])
+def test_a_row_with_glucose_that_cannot_be_is_refused(centi: int) -> None:
+    wrong = Held(0, centi, 5, 0)
+    for row in (Row(SLOTS | {1050: wrong}, [], {}, []), Row(SLOTS, [Displaced(1000, wrong, 9)], {}, [])):
+        with pytest.raises(ValueError, match="a row of glucose that cannot be"):
+            unpacked(packed(row))
+
+
+@pytest.mark.parametrize("total", [0, 11 * 2_000, 12 * 60_001])
+def test_a_row_whose_hours_cannot_be_is_refused(total: int) -> None:
+    with pytest.raises(ValueError, match="a row of glucose that cannot be"):
+        unpacked(packed(Row(SLOTS, [], {80: (150_000, 12), 81: (total, 12)}, [])))
+
+
+def test_hours_that_lie_ages_apart_are_not_filled_up() -> None:
+    with pytest.raises(ValueError, match="hours that lie too far apart"):
+        packed(Row(SLOTS, [], {-(2**31): (150_000, 12), 80: (150_000, 12)}, []))
