@@ -10,8 +10,8 @@ deterministic ids.
 
 import asyncio
 import base64
-import hashlib
 import dataclasses
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
 
