@@ -11,7 +11,10 @@ from aiokafka.errors import KafkaError
 from query_api.read_model import Entry, ReadModel
 from schemas.errors import RebuildError, StorageError, UnavailableError
 from schemas.topics import WEBHOOK_DELIVERIES, WEBHOOKS, may_lack_deletions
+from streams.kafka.acks import NO_EPOCH
 from streams.kafka.connection import new_consumer
+from streams.kafka.epochs import ends_of_epochs
+from streams.kafka.fetched import positions
 from streams.kafka.log_ends import log_ends
 from streams.kafka.state_dir import cluster_id
 from streams.settings import Settings
@@ -25,6 +28,7 @@ PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 STUCK_SECONDS = 10.0
 _Batches = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
+_Offsets = dict[TopicPartition, int]
 
 
 class Follower:
@@ -35,6 +39,7 @@ class Follower:
         self._model = model
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[TopicPartition, int] = {}
+        self._epochs: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._advanced = asyncio.Condition()
         self._probing: asyncio.Task[None] | None = None
@@ -120,7 +125,8 @@ class Follower:
         ]
         consumer.assign(partitions)
         await self._check_cluster()
-        known = self._model.positions()
+        known, epochs = self._model.positions(), self._model.epochs()
+        self._epochs = {each: epochs[each.topic, each.partition] for each in partitions if each in epochs}
         touched = self._model.touched_seconds()
         if touched and may_lack_deletions(time.time() - touched):
             raise RebuildError("the table is older than Kafka keeps deletions, or the clock was set back")
@@ -141,20 +147,38 @@ class Follower:
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         batches = await self._fetched(consumer)
-        if not batches:
-            return
         for partition, records in batches.items():
             if records and records[0].offset < self._next[partition]:
                 raise RebuildError(f"{partition.topic} began again")
-            if records:
-                self._next[partition] = records[-1].offset + 1
-        positions = {(partition.topic, partition.partition): self._next[partition] for partition in batches}
+        passed, epochs = await self._passed(consumer)
+        if not passed:
+            return
         self._moved = time.monotonic()
-        self._model.apply(_entries(record for records in batches.values() for record in records), positions)
+        self._model.apply(_entries(record for records in batches.values() for record in records), passed, epochs)
+        self._next.update(passed)
+        self._epochs.update(epochs)
         if self.storage_problem is not None:
             log.info("the read model goes on")
         self._said, self.storage_problem = "", None
         await self._advance()
+
+    async def _passed(self, consumer: AIOKafkaConsumer) -> tuple[_Offsets, _Offsets]:
+        """The partitions whose reader has moved on, also past markers of transactions, and their new leader epochs.
+
+        Raises `RebuildError` where a log does not hold any more what was read of it; `KafkaError` where nobody can say.
+        """
+        found = {each: position for each, position in positions(consumer).items() if each in self._next}
+        passed = {each: offset for each, (offset, _) in found.items() if offset != self._next[each]}
+        # The consumer goes back by itself, but only where the broker does not know its offset.
+        for partition, offset in passed.items():
+            if offset < self._next[partition]:
+                raise RebuildError(f"{partition.topic} ends before the offset that was reached")
+        epochs = {each: found[each].epoch for each in passed if found[each].epoch > self._epochs.get(each, NO_EPOCH)}
+        if earlier := {each: self._epochs[each] for each in epochs if each in self._epochs}:
+            for partition, end in (await ends_of_epochs(consumer, earlier)).items():
+                if end < self._next[partition]:
+                    raise RebuildError(f"{partition.topic} has lost its end, and holds something else there")
+        return passed, epochs
 
     async def _fetched(self, consumer: AIOKafkaConsumer) -> _Batches:
         """What the most urgent topics have, else what any has: a waiter is behind one poll of a backlog at most."""
@@ -182,12 +206,6 @@ class Follower:
                 self._ends = await log_ends(consumer, list(self._next))
                 if not was_connected:
                     await self._check_cluster()
-                for partition, reached in self._next.items():
-                    position = await consumer.position(partition)
-                    # The consumer goes back by itself, but only where the broker does not know its offset.
-                    if position < reached:
-                        raise RebuildError(f"{partition.topic} ends before the offset that was reached")
-                    self._next[partition] = position  # also past what is no record: markers of transactions
         except (KafkaError, OSError, TimeoutError, UnavailableError):
             self.connected = False
             return

@@ -6,6 +6,7 @@ a restart resumes and any replica answers any query. Besides the rows of each pr
     o/<topic>/<partition>    the next offset to read
     m/cluster, m/touched     whose records these are, and when the last of them arrived
     m/layout                 which version of the rows this is
+    m/epoch/<topic>/<part.>  the leader epoch of the last batch that was read
     v/…, w/…                 the latest events: see `query_api.event_log`
 """
 
@@ -39,6 +40,7 @@ log = structlog.get_logger("query_api.read_model")
 LAYOUT = b"6"
 """Of all rows; a table of another one is built anew."""
 
+_OFFSETS, _EPOCHS = b"o/", b"m/epoch/"
 _NUMBER = struct.Struct(">q")
 _TOUCHED, _CLUSTER, _LAYOUT = b"m/touched", b"m/cluster", b"m/layout"
 
@@ -95,8 +97,15 @@ class ReadModel:
         """The topics that have a projection."""
         return tuple(self._projections)
 
-    def apply(self, entries: Iterable[Entry], positions: Mapping[tuple[str, int], int]) -> None:
+    def apply(
+        self,
+        entries: Iterable[Entry],
+        positions: Mapping[tuple[str, int], int],
+        epochs: Mapping[tuple[str, int], int] | None = None,
+    ) -> None:
         """Apply messages and the offsets after them in one write, then wake who waits for them.
+
+        `epochs`: of partitions whose messages are of a new leader epoch from here on.
 
         A message that cannot be applied is skipped and counted, whatever is wrong with it: the topic's own writer is at
         fault, nothing a query could say would be better than what is known already, and the next one has to be read.
@@ -118,7 +127,9 @@ class ReadModel:
             else:
                 told += notifications
         for (topic, partition), offset in positions.items():
-            self._store.stage(_position_key(topic, partition), _NUMBER.pack(offset))
+            self._store.stage(_key(_OFFSETS, topic, partition), _NUMBER.pack(offset))
+        for (topic, partition), epoch in (epochs or {}).items():
+            self._store.stage(_key(_EPOCHS, topic, partition), _NUMBER.pack(epoch))
         self._store.stage(_TOUCHED, _NUMBER.pack(int(time.time())))
         self.events.flush()
         try:
@@ -131,11 +142,18 @@ class ReadModel:
         for key, item in told:
             self.subscriptions.notify(key, item)
 
+    def epochs(self) -> dict[tuple[str, int], int]:
+        """The leader epoch up to which each partition was read, where its broker counts them."""
+        return self._numbers(_EPOCHS)
+
     def positions(self) -> dict[tuple[str, int], int]:
         """The next offset of each partition read so far."""
+        return self._numbers(_OFFSETS)
+
+    def _numbers(self, prefix: bytes) -> dict[tuple[str, int], int]:
         found = {}
-        for key, value in self._store.scan(b"o/"):
-            topic, _, partition = key[2:].decode().rpartition("/")
+        for key, value in self._store.scan(prefix):
+            topic, _, partition = key[len(prefix) :].decode().rpartition("/")
             found[topic, int(partition)] = int(_NUMBER.unpack(value)[0])
         return found
 
@@ -182,5 +200,5 @@ class ReadModel:
         return {index: row for index, row in sorted(found.items()) if index in stored.indexes}
 
 
-def _position_key(topic: str, partition: int) -> bytes:
-    return f"o/{topic}/{partition}".encode()
+def _key(prefix: bytes, topic: str, partition: int) -> bytes:
+    return prefix + f"{topic}/{partition}".encode()

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from schemas.record import Record, Time
+from schemas.record import HexDigest, Record, Time
 
 
 class DeadLetter(Record):
@@ -22,6 +22,9 @@ class DeadLetter(Record):
         default=None, description="None where the message was empty or too large to carry."
     )
     value_bytes: int = 0
+    value_sha256: HexDigest | None = Field(
+        default=None, description="SHA-256 of a value that is not carried: by it the message is known where it lies."
+    )
     headers: dict[str, str] = Field(default_factory=dict)
 
     @property

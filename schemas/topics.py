@@ -1,6 +1,7 @@
 """Every topic: what it carries, who may rely on it, how it is kept. Faust's changelogs are topics like any other."""
 
 import dataclasses
+import functools
 from typing import Literal
 
 from schemas.lanes import LANES, Lane
@@ -225,6 +226,12 @@ TOPICS: tuple[Topic, ...] = (
     REQUEST_OUTCOMES,
     DEAD_LETTERS,
 )
+
+
+@functools.cache
+def largest_message(name: str) -> int:
+    """Bytes of the largest message that the topic of this name takes; of a changelog, or of somebody else's, 1 MiB."""
+    return next((topic.max_message_bytes for topic in TOPICS if topic.name == name), MIB)
 
 
 def longest_kept_ms(topic: Topic) -> int:

@@ -181,6 +181,7 @@ def new_app(app_id: str, name: str, host: Host) -> StrictApp:
         fatal=host.fatal,
         session_timeout_seconds=host.settings.session_timeout_seconds,
         fetch_wait_milliseconds=host.settings.fetch_wait_milliseconds,
+        held_bytes=host.settings.held_bytes,
         **app_options(name, host),
     )
 

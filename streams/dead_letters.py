@@ -38,9 +38,9 @@ def message_of(message: Message, step: str, failure: Failure) -> tuple[bytes | N
             whole = None
     if whole is not None:
         return message.key, whole.to_json()
-    bare = letter(dataclasses.replace(message, key=None, value=None, headers={}), step, failure)
-    key = hashlib.sha256(message.key or b"").hexdigest().encode()
-    return key, bare.model_copy(update={"value_bytes": len(message.value or b"")}).to_json()
+    bare = letter(dataclasses.replace(message, key=None, headers={}), step, failure)
+    left_out = {"value_base64": None, "value_sha256": _hash_of(message.value)}
+    return hashlib.sha256(message.key or b"").hexdigest().encode(), bare.model_copy(update=left_out).to_json()
 
 
 def headers_of(message: Message, step: str, failure: Failure) -> dict[str, bytes]:
@@ -90,5 +90,10 @@ def letter(message: Message, step: str, failure: Failure) -> DeadLetter:
         key_base64=None if message.key is None else base64.b64encode(message.key).decode(),
         value_base64=None if carried is None else base64.b64encode(carried).decode(),
         value_bytes=len(value or b""),
+        value_sha256=_hash_of(value) if carried is None else None,
         headers={name: text.decode() for name, text in message.headers.items()},
     )
+
+
+def _hash_of(value: bytes | None) -> str | None:
+    return None if value is None else hashlib.sha256(value).hexdigest()

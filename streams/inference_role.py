@@ -270,7 +270,7 @@ async def _run(settings: Settings) -> int:
 
     async def serve() -> None:
         await loading
-        role.serve(await _loaded(thread, partial(load_model, settings, candidates, known.choice)))
+        role.serve(await _loaded(thread, partial(load_model, settings, candidates, known)))
         await role.answer()
 
     async def follow() -> None:

@@ -9,10 +9,9 @@ import asyncio
 import datetime
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from agents.core.forecaster import Forecaster
@@ -20,24 +19,19 @@ from schemas import topics
 from schemas.errors import ConfigurationError, RejectedError, UnavailableError
 from schemas.model_choice import SERVED, ModelChoice
 from streams.kafka.connection import new_consumer, producer_options
+from streams.kafka.log_ends import log_ends
 from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
 
 _POLL_MILLISECONDS = 1000
 _AGAIN_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
 
-class Chosen(NamedTuple):
-    """What was chosen last, and where on the topic it lies; -1 and None where nobody has chosen."""
-
-    offset: int
-    choice: ModelChoice | None
-
-
-async def chosen(settings: Settings, within_seconds: float = 0.0) -> Chosen:
-    """The last choice: all of them have one key, so one partition.
+async def chosen(settings: Settings, within_seconds: float = 0.0) -> ModelChoice | None:
+    """The last choice, None where nobody has chosen: all of them have one key, so one partition.
 
     Raises `TopicMismatchError`, and `UnavailableError` where no broker answers `within_seconds`.
     """
@@ -51,11 +45,10 @@ async def chosen(settings: Settings, within_seconds: float = 0.0) -> Chosen:
             await asyncio.sleep(_AGAIN_SECONDS)
 
 
-async def _chosen(settings: Settings) -> Chosen:
-    last = Chosen(-1, None)
+async def _chosen(settings: Settings) -> ModelChoice | None:
+    last = None
     async for record in everything(settings, topics.MODEL_CHOICES.name):
-        if (choice := choice_of(record.key, record.value)) is not None:
-            last = Chosen(record.offset, choice)
+        last = choice_in(record.key, record.value) or last
     return last
 
 
@@ -71,8 +64,8 @@ async def choose(settings: Settings, choice: ModelChoice) -> None:
         await producer.stop()
 
 
-async def until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
-    """Wait for a choice that follows the known one; also one that came since that was read. Brokers may go and come."""
+async def until_chosen_anew(settings: Settings, known: ModelChoice | None) -> ModelChoice:
+    """Wait until the last choice is another one; also one that came since that was read. Brokers may go and come."""
     while True:
         try:
             return await _until_chosen_anew(settings, known)
@@ -80,22 +73,34 @@ async def until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
             await asyncio.sleep(_AGAIN_SECONDS)
 
 
-async def _until_chosen_anew(settings: Settings, known: Chosen) -> ModelChoice:
+async def _until_chosen_anew(settings: Settings, known: ModelChoice | None) -> ModelChoice:
+    """The few choices are read anew whenever one comes, and every minute: a Kafka that has lost the end of a log gives
+    the offset of what was chosen to another choice.
+    """
     consumer = new_consumer(settings, fetch_max_wait_ms=_POLL_MILLISECONDS)
     await started(consumer, settings)
     try:
-        name = topics.MODEL_CHOICES.name
-        partitions = [TopicPartition(name, number) for number in range(settings.partitions)]
+        partitions = [TopicPartition(topics.MODEL_CHOICES.name, number) for number in range(settings.partitions)]
         consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        while True:
-            for records in (await consumer.getmany(timeout_ms=_POLL_MILLISECONDS)).values():
-                for record in records:
-                    choice = choice_of(record.key, record.value)
-                    if choice is not None and record.offset > known.offset:
-                        return choice
+        while (last := await _last(consumer, partitions)) is None or last == known:
+            look_again = time.monotonic() + _LOOK_AGAIN_SECONDS
+            while time.monotonic() < look_again and not await consumer.getmany(timeout_ms=_POLL_MILLISECONDS):
+                pass
+        return last
     finally:
         await consumer.stop()
+
+
+async def _last(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> ModelChoice | None:
+    """The last choice of all that lies there now."""
+    last = None
+    ends = await log_ends(consumer, partitions)
+    await consumer.seek_to_beginning(*partitions)
+    while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+        for records in (await consumer.getmany(timeout_ms=_POLL_MILLISECONDS)).values():
+            for record in records:
+                last = choice_in(record.key, record.value) or last
+    return last
 
 
 class Candidates:
@@ -185,7 +190,7 @@ def _choice_now(model: str, fingerprint: str, previous: str, previous_fingerprin
     )
 
 
-def choice_of(key: bytes | None, value: object) -> ModelChoice | None:
+def choice_in(key: bytes | None, value: object) -> ModelChoice | None:
     """What a message of ``cgm.model-choices`` chooses. None for what is none: anybody may write to a topic."""
     if key != SERVED.encode() or not isinstance(value, bytes):
         return None

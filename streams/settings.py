@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     )
     niceness: int = Field(0, ge=0, le=19, description="How far a worker gives way to others on a busy machine.")
     events_in_flight: int = Field(1000, ge=1, description="Events whose effects the broker has not confirmed yet.")
+    held_bytes: int = Field(
+        64 * MIB,
+        ge=20 * MIB,
+        description="Bytes of messages that a worker (in inference: a lane) holds, waiting or under way; more wait in "
+        "Kafka.",
+    )
     stall_seconds: float = Field(60.0, gt=0, description="A worker with lag and no progress for so long exits.")
     max_request_bytes: int = Field(13 * MIB, description="Largest produce request; above every topic's limit.")
     step_attempts: int = Field(3, ge=1, le=20, description="Tries of a step before its message is a dead letter.")

@@ -37,7 +37,7 @@ from schemas.metrics import NOTIFY_LAG
 from schemas.topics import Topic
 from streams.kafka.connection import producer_options
 from streams.middlewares import FAILED
-from streams.models import choice_of
+from streams.models import choice_in
 from streams.settings import Settings
 from streams.topology import WORKER_ROLES, steps_of
 
@@ -152,7 +152,7 @@ def _running(roles: Roles) -> list[RoleProcess]:
 def _is_order(case: Case) -> bool:
     """Whether it has a model serve that nobody has: workers that are told so end, and say why."""
     message = case.message
-    return case.topic == topics.MODEL_CHOICES and choice_of(message.key, message.value) is not None
+    return case.topic == topics.MODEL_CHOICES and choice_in(message.key, message.value) is not None
 
 
 async def _send(producer: AIOKafkaProducer, topic: Topic, message: Message, report: PipelineReport) -> None:

@@ -45,7 +45,7 @@ def _score(record: Record, _: Settings) -> bool:
 
 _READERS: Mapping[str, Callable[[Record, Settings], bool]] = {
     topics.DEAD_LETTERS.name: _letter,
-    topics.MODEL_CHOICES.name: lambda record, _: models.choice_of(record.key, record.value) is not None,
+    topics.MODEL_CHOICES.name: lambda record, _: models.choice_in(record.key, record.value) is not None,
     topics.REPLAYS.name: lambda record, _: replays.answer_of(record.value) is not None,
     topics.SCORES.name: _score,
 }

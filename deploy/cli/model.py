@@ -24,7 +24,7 @@ def list_models(broker: BrokerOption = None) -> None:
     from streams.models import Candidates, chosen
 
     settings = settings_with(broker)
-    choice = asyncio.run(chosen(settings)).choice
+    choice = asyncio.run(chosen(settings))
     candidates = Candidates(settings).all()
     served = choice.model_fingerprint if choice is not None else candidates[0].fingerprint
     for each in candidates:
@@ -44,7 +44,7 @@ def promote(
     from streams.models import Candidates, chosen, promotion
 
     settings = settings_with(broker)
-    before = asyncio.run(chosen(settings)).choice
+    before = asyncio.run(chosen(settings))
     _choose(settings, promotion(Candidates(settings).all(), before, fingerprint))
 
 
@@ -55,7 +55,7 @@ def rollback(broker: BrokerOption = None) -> None:
     from streams.models import rollback as back
 
     settings = settings_with(broker)
-    _choose(settings, back(asyncio.run(chosen(settings)).choice))
+    _choose(settings, back(asyncio.run(chosen(settings))))
 
 
 def _choose(settings: Settings, choice: ModelChoice) -> None:

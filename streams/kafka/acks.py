@@ -8,6 +8,9 @@ the two apart exactly, because it sees every fetch: an offset is a hole only if 
 import enum
 from collections.abc import Iterable
 
+NO_EPOCH = -1
+"""No batch was read yet, or it is of a broker that counts no leader epochs."""
+
 
 class Verdict(enum.Enum):
     """What to do with a fetched record."""
@@ -24,11 +27,16 @@ class Ledger:
     offset that the broker holds and that was not acked (`low`) or delivered (`next`).
     """
 
-    __slots__ = ("_acked", "_holes", "_position", "is_ahead", "low", "next")
+    __slots__ = ("_acked", "_holes", "_position", "_sizes", "epoch", "held_bytes", "is_ahead", "low", "next", "proven")
 
-    def __init__(self, base: int) -> None:
-        """`base` is the committed offset, or the earliest where nothing was committed."""
-        self.low = self.next = base
+    def __init__(self, base: int, epoch: int = NO_EPOCH) -> None:
+        """`base` is the committed offset, or the earliest where there is none; `epoch` was committed with it."""
+        self.low = self.next = self.proven = base
+        self.epoch = epoch
+        """The highest leader epoch that was read. The log held everything before `proven` then."""
+        self.held_bytes = 0
+        """Of deliveries that are not acked."""
+        self._sizes: dict[int, int] = {}
         self._acked: set[int] = set()
         self._holes: dict[int, int] = {}
         self._position: int | None = None
@@ -78,6 +86,11 @@ class Ledger:
             self._position = position
         self._pass_holes()
 
+    def read_under(self, epoch: int, position: int) -> None:
+        """The log holds everything before `position`, and batches of `epoch` and none of a higher one."""
+        if epoch >= self.epoch:
+            self.epoch, self.proven = epoch, max(self.proven, position)
+
     def admit(self, offset: int) -> Verdict:
         """Judge a fetched record. After REWIND seek to `next`, tell `sought`, and drop the rest of this fetch."""
         self._pass_holes()
@@ -85,16 +98,19 @@ class Ledger:
             return Verdict.DROP
         return Verdict.REWIND if offset > self.next else Verdict.DELIVER
 
-    def delivered(self, offset: int) -> None:
-        """The record has reached its step's queue. An attempt that was cut short is no delivery."""
+    def delivered(self, offset: int, size: int = 0) -> None:
+        """The record, of `size` bytes, has reached its step's queue. An attempt that was cut short is no delivery."""
         if offset == self.next:
             self.next = offset + 1
+            self._sizes[offset] = size
+            self.held_bytes += size
 
     def ack(self, offset: int) -> bool:
         """All effects of `offset` are confirmed. False if it counts as acked already or was not delivered."""
         if not self.low <= offset < self.next or offset in self._acked:
             return False
         self._acked.add(offset)
+        self.held_bytes -= self._sizes.pop(offset, 0)
         self._advance()
         return True
 
@@ -102,6 +118,8 @@ class Ledger:
         """Deliver again whatever is not acked; returns the offset to seek to."""
         self.next = self.low
         self._position = None
+        self._sizes.clear()
+        self.held_bytes = 0
         return self.next
 
     def _pass_holes(self) -> None:

@@ -13,14 +13,18 @@ from typing import Any, cast
 
 import faust
 from aiokafka.errors import KafkaError
-from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
+from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 
-from streams.kafka.acks import Ledger, Verdict
+from schemas.topics import MIB
+from streams.kafka.acks import NO_EPOCH, Ledger, Verdict
 from streams.kafka.delivery import Fatal, InFlight
 from streams.kafka.fence import Fence
+from streams.kafka.fetched import size_of
 from streams.kafka.fetching import PromptThread, row
+from streams.kafka.producer import FencedProducer
 from streams.kafka.recovery import PromptTables
+from streams.kafka.room import Room
 from streams.kafka.tables import ConfirmedTable
 
 REWIND_AFTER_SECONDS = 5.0
@@ -51,7 +55,7 @@ class StrictConsumer(Consumer):
     async def _deliver(self, message: Any) -> None:
         await self._conduct(message)  # cancelled when flow is suspended: then `next` stays where it is
         if (ledger := self.ledgers.get(message.tp)) is not None:
-            ledger.delivered(message.offset)
+            ledger.delivered(message.offset, size_of(message))
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         """The fetch itself, told to the ledgers before anything of it can be dropped.
@@ -60,36 +64,69 @@ class StrictConsumer(Consumer):
         """
         if self.flow_active:
             await self._seek_undelivered({tp: ledger for tp, ledger in self.ledgers.items() if not ledger.in_step})
-        before = dict(self.ledgers)
+        before, thread = dict(self.ledgers), cast(PromptThread, self._thread)
+        thread.room = Room(self.app.held_bytes, {tp: ledger.held_bytes for tp, ledger in before.items()})
         try:
-            records = await super()._getmany(active_partitions, timeout)
+            records: Any = await super()._getmany(active_partitions, timeout)
+            # A ledger that is new or was sought meanwhile cannot know where this fetch began.
+            known = {tp: ledger for tp, ledger in before.items() if self.ledgers.get(tp) is ledger}
+            for tp in await self._of_another_log(known):
+                del known[tp]
+                records.pop(tp, None)
         except BaseException:
             for touched in before.values():
                 touched.unsure()
             raise
         for tp, batch in records.items():
-            # A ledger that is new or was sought meanwhile cannot know where this fetch began.
-            if (ledger := self.ledgers.get(tp)) is not None and ledger is before.get(tp):
-                ledger.fetched(record.offset for record in batch)
-        for tp, position in cast(PromptThread, self._thread).positions.items():
-            if (ledger := self.ledgers.get(tp)) is not None and ledger is before.get(tp):
+            if tp in known:
+                known[tp].fetched(record.offset for record in batch)
+        for tp, (position, epoch) in thread.positions.items():
+            if (ledger := known.get(tp)) is not None:
                 ledger.reached(position)
+                ledger.read_under(epoch, position)
                 if ledger.is_ahead:
-                    await self._end_was_lost(tp)
+                    await self._end_was_lost(tp, "ends")
+        thread.epochs = {tp: ledger.epoch for tp, ledger in self.ledgers.items() if ledger.epoch != NO_EPOCH}
         return records
 
-    async def _end_was_lost(self, tp: TP) -> None:
-        """The log is shorter than what was read of it: aiokafka has gone back to its beginning, and so does the group.
+    async def _of_another_log(self, ledgers: Mapping[TP, Ledger]) -> list[TP]:
+        """Where the log does not go on from what was read of it, or nobody can say now: what came of it is dropped.
+
+        Where it has lost its end and is longer again, what it holds there is of a higher leader epoch. So the broker is
+        asked at the first batch of a new one, and before that batch is delivered.
+        """
+        thread = cast(PromptThread, self._thread)
+        doubts = {
+            tp: ledger
+            for tp, (_, epoch) in thread.positions.items()
+            if (ledger := ledgers.get(tp)) is not None and NO_EPOCH < ledger.epoch < epoch
+        }
+        if not doubts:
+            return []
+        try:
+            ends = await thread.ends_of_epochs({tp: ledger.epoch for tp, ledger in doubts.items()})
+        except (KafkaError, TimeoutError):  # it is fetched again, and asked for again
+            for ledger in doubts.values():
+                ledger.unsure()
+            return list(doubts)
+        lost = [tp for tp, ledger in doubts.items() if ends.get(tp, ledger.proven) < ledger.proven]
+        for tp in lost:
+            await self._end_was_lost(tp, "holds something else")
+        return lost
+
+    async def _end_was_lost(self, tp: TP, what: str) -> None:
+        """The log does not hold what was read of it: the group goes back to its beginning.
 
         From there and not from the new end: nobody knows where the loss began, and offsets behind it may be other
         records' already. What was processed before changes nothing when it is processed again.
         """
-        reached = self.ledgers.pop(tp).next
+        ledger = self.ledgers.pop(tp)
+        reached = max(ledger.next, ledger.proven)
         begin = await self.earliest_offsets(tp)
         await self._commit(begin)
         self.app.fatal(
-            f"{tp.topic}/{tp.partition} ends before offset {reached}, up to which it was read: Kafka has lost its end. "
-            f"All that it holds is processed again, from offset {begin[tp]}"
+            f"{tp.topic}/{tp.partition} {what} before offset {reached}, up to which it was read: Kafka has lost its "
+            f"end. All that it holds is processed again, from offset {begin[tp]}"
         )
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
@@ -151,9 +188,10 @@ class StrictConsumer(Consumer):
         }
         if unknown := [tp for tp in mine if tp not in base]:
             base.update(await self.earliest_offsets(*unknown))
+        epochs = await cast(PromptThread, self._thread).committed_epochs([tp for tp in mine if tp not in unknown])
         for tp, offset in base.items():
             self.ledgers.pop(tp, None)
-            self._fresh[tp] = Ledger(offset)
+            self._fresh[tp] = Ledger(offset, epochs.get(tp, NO_EPOCH))
             self._read_offset[tp] = None
             self._committed_offset[tp] = offset
         await self._begin_again({tp: offset for tp, offset in base.items() if tp.partition in again})
@@ -302,24 +340,6 @@ class StrictConsumer(Consumer):
         return rewound
 
 
-class FencedProducer(Producer):
-    """Faust's aiokafka producer, whose requests wait at the fence: also those that were queued before a pause."""
-
-    logger = _log
-
-    def _new_producer(self, transactional_id: str | None = None) -> Any:
-        producer = super()._new_producer(transactional_id)
-        fence, sender = cast("StrictApp", self.app).fence, producer._sender
-        send = sender._send_produce_req
-
-        async def fenced(node_id: Any, batches: Any) -> Any:
-            await fence.opened()
-            return await send(node_id, batches)
-
-        sender._send_produce_req = fenced
-        return producer
-
-
 class StrictTransport(Transport):
     """Faust's transport with the strict consumer and the fenced producer."""
 
@@ -332,7 +352,8 @@ class StrictApp(faust.App):
 
     `in_flight` are the deliveries being worked on. `on_release` are called with the revoked partitions before a
     rebalance waits for those, so that work which has not begun can be given back; `on_revoked` after the last commit.
-    `kept` are the tables by their changelog; `reread` the changelog partitions whose sources begin again.
+    `kept` are the tables by their changelog; `reread` the changelog partitions whose sources begin again. `held_bytes`
+    of messages are in memory at most, see `Room`.
     `fatal` ends the process without further acks.
     """
 
@@ -345,10 +366,12 @@ class StrictApp(faust.App):
         fatal: Fatal,
         session_timeout_seconds: float,
         fetch_wait_milliseconds: int = 50,
+        held_bytes: int = 64 * MIB,
         **options: Any,
     ) -> None:
         self.fatal = fatal
         self.fetch_wait_milliseconds = fetch_wait_milliseconds
+        self.held_bytes = held_bytes
         self.fence = Fence(session_timeout_seconds)
         self.in_flight = InFlight()
         self.on_release: list[Callable[[set[TP]], None]] = []

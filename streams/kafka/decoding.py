@@ -18,9 +18,12 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.util import decode_varint_py as varint
 
+from schemas.topics import largest_message
+from streams.kafka.acks import NO_EPOCH
+from streams.kafka.fetched import Fetched, size_of
 from streams.kafka.unfolding import MOST_UNFOLDED_BYTES, unfold
 
-_LENGTH_AT, _MAGIC_AT, _ATTRIBUTES_AT, _DELTA_AT, _COUNT_AT = 8, 16, 21, 23, 57
+_LENGTH_AT, _EPOCH_AT, _MAGIC_AT, _ATTRIBUTES_AT, _DELTA_AT, _COUNT_AT = 8, 12, 16, 21, 23, 57
 _PREFIX, _HEADER = 12, 61
 _LEGACY_ATTRIBUTES_AT, _LEGACY_HEADERS = 17, (26, 34)
 _CODEC = 0x07
@@ -61,16 +64,24 @@ class Record(NamedTuple):
 
 
 def install() -> None:
-    """Have every aiokafka consumer of this process decode like this: it looks these two classes up when it fetches."""
-    fetcher.MemoryRecords, fetcher.PartitionRecords = RecordSet, LenientRecords
+    """Have every aiokafka consumer of this process decode like this: it looks these classes up when it fetches."""
+    fetcher.MemoryRecords, fetcher.PartitionRecords, fetcher.FetchResult = RecordSet, LenientRecords, Fetched
 
 
 class LenientRecords(PartitionRecords):  # type: ignore[misc]
-    """Tells the record set where the fetch began: where a batch does not say its offsets, that is all there is."""
+    """Tells the record set where the fetch began, which is all there is where a batch does not say its offsets, and
+    how large a message of the topic may be.
+    """
 
     def __init__(self, tp: Any, records: "RecordSet", aborted_transactions: Any, fetch_offset: int, *rest: Any) -> None:
         records.wanted = fetch_offset
+        records.largest_bytes = largest_message(tp.topic)
         super().__init__(tp, records, aborted_transactions, fetch_offset, *rest)
+
+    @property
+    def leader_epoch(self) -> int:
+        """Of the last batch that was begun."""
+        return int(self._records.leader_epoch)
 
 
 class RecordSet:
@@ -82,6 +93,10 @@ class RecordSet:
     def __init__(self, data: bytes) -> None:
         self.wanted = 0
         """The first offset that has not been passed yet."""
+        self.largest_bytes = MOST_UNFOLDED_BYTES
+        """Of a message: a larger one was compressed past the topic's limit, and is told as one that cannot be read."""
+        self.leader_epoch = NO_EPOCH
+        """Of the last batch that says one: under which of the partition's leaders it was written."""
         self._data = data
         self._position = 0
         self._unfolded = 0
@@ -97,7 +112,8 @@ class RecordSet:
     def next_batch(self) -> "Batch":
         begin, end = self._position, self._end() or len(self._data)
         self._position = end
-        batch = Batch(self._data[begin:end], self.wanted)
+        batch = Batch(self._data[begin:end], self.wanted, self.largest_bytes)
+        self.leader_epoch = max(self.leader_epoch, batch.leader_epoch)
         self._unfolded += batch.unfolded
         self._is_lost = batch.may_go_on
         self.wanted = max(self.wanted, batch.next_offset)
@@ -120,9 +136,11 @@ class Batch:
     is_control_batch = False
     producer_id: int | None = None
 
-    def __init__(self, raw: bytes, wanted: int) -> None:
+    def __init__(self, raw: bytes, wanted: int, largest_bytes: int) -> None:
         """`wanted` is the first offset that the reader still lacks."""
         self.unfolded = 0
+        self.leader_epoch = NO_EPOCH
+        self._largest_bytes = largest_bytes
         self.may_go_on = False
         """Whether it may hold offsets behind the one that it was passed with."""
         self._raw, self._wanted = raw, wanted
@@ -151,7 +169,11 @@ class Batch:
         return self
 
     def __next__(self) -> Any:
-        return next(self._records)
+        record = next(self._records)
+        if (size := size_of(record)) > self._largest_bytes:
+            why = f"{size} bytes, and the topic takes {self._largest_bytes}"
+            return self._stand_in(record.offset, record.offset, why, record.value or b"")
+        return record
 
     def _open(self, raw: bytes) -> Any:
         """aiokafka's own batch, unfolded. Raises anything for one that cannot be read as a whole."""
@@ -166,6 +188,7 @@ class Batch:
         if _number(raw, _DELTA_AT, 4) < 0:
             raise ValueError("its offsets are wrong")
         self._is_sound = True
+        self.leader_epoch = _number(raw, _EPOCH_AT, 4)
         self.producer_id, self.is_transactional = batch.producer_id, batch.is_transactional
         if codec := _number(raw, _ATTRIBUTES_AT, 2) & _CODEC:
             records = unfold(codec, raw[_HEADER:])

@@ -8,7 +8,7 @@ them: whoever takes a number over reads the deliveries under it first.
 
 import asyncio
 import datetime
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVER
 from schemas.webhook import Delivery
 from streams.kafka.connection import new_consumer
 from streams.kafka.decoding import Undecodable
+from streams.kafka.fetched import positions
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
 from streams.notify.events import LONGEST_HOLDS, event_of
@@ -77,8 +78,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._consumer
         if consumer is None:
             return 0
-        ends = ((consumer.highwater(partition), reached) for partition, reached in self._next.items())
-        return sum(max(0, end - reached) for end, reached in ends if end is not None)
+        return sum(
+            max(0, end - reached)
+            for partition, reached in self._next.items()
+            if partition in consumer.assignment() and (end := consumer.highwater(partition)) is not None
+        )
 
     async def run(self) -> None:
         settings = self._settings
@@ -103,6 +107,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                     batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS)
                     await self._take_over(consumer)
                     await self._read(consumer, batches)
+                    self._pass_markers(consumer, batches)
                 if utc_now() - tidied > datetime.timedelta(seconds=TIDY_SECONDS):
                     tidied = utc_now()
                     self._outbox.tidy(tidied)
@@ -172,6 +177,15 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         self._next.update(offsets)
         self._released(self._outbox.release(delivery for _, delivery in made))
+
+    def _pass_markers(self, consumer: AIOKafkaConsumer, batches: Collection[TopicPartition]) -> None:
+        """Where nothing came, all that lies before the reader is done: also what is no record, markers of transactions.
+
+        Behind records it may not be: those that could not be committed are read again.
+        """
+        for partition, (position, _) in positions(consumer).items():
+            if partition not in batches and partition.partition in self._ready:
+                self._next[partition] = position
 
     def plan(self, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> list[Delivery]:
         """The deliveries that a message makes or ends. What is no record is passed, and counted."""

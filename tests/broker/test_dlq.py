@@ -97,6 +97,20 @@ async def test_a_message_that_fitted_no_letter_is_replayed_under_its_own_key(
     assert await received(settings) == [(1, key, b"value")] * 2
 
 
+async def test_another_message_at_the_offset_of_a_letter_is_not_sent(
+    settings: Settings, producer: AIOKafkaProducer
+) -> None:
+    """Where Kafka has lost the end of a log it gives offsets out again."""
+    key = b"k" * 900_000
+    await producer.send_and_wait(topics.READINGS.name, b"another", key, 1)
+    message = Message(topic=topics.READINGS.name, partition=1, key=key, value=b"value")
+    letter_key, bare = dead_letters.message_of(message, "window", Failure("failed", "no", 3))
+    await producer.send_and_wait(topics.DEAD_LETTERS.name, bare, letter_key)
+    replayed = await dlq.replay(settings, None)
+    assert [(item.sent, item.text) for item in replayed] == [(False, "offset 0 of cgm.readings/1 is no longer kept")]
+    assert await received(settings) == [(1, key, b"another")]
+
+
 async def test_an_empty_message_is_replayed_as_it_was(settings: Settings, producer: AIOKafkaProducer) -> None:
     await send(producer, letter(0, None), letter(1, b""))
     await dlq.replay(settings, None)

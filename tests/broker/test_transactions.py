@@ -11,12 +11,17 @@ from aiokafka.structs import ConsumerRecord
 
 from deploy.bench.roles import Roles
 from deploy.roles import variables
+from query_api.follow import Follower
+from query_api.read_model import ReadModel
+from query_api.store import Store
+from query_api.subscriptions import Subscriptions
 from schemas import topics
 from schemas.reading import ReadingOutcome
+from schemas.upload import UploadOutcome
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
 from tests.kit.clients import Client
-from tests.kit.waiting import until
+from tests.kit.waiting import until, until_async
 
 SUBJECT = b"ada"
 STALL_SECONDS = 3
@@ -58,6 +63,51 @@ def test_aborted_readings_are_not_read_and_markers_are_no_lag(shared_kafka: Sett
         assert worker.returncode is None, worker.log.read_text()[-2000:]
         minutes = [minute for minute in _times(client.records(topics.READING_OUTCOMES.name)) if minute is not None]
         assert sorted(minutes) == [0, 1, 2, 40, 41]
+
+
+@pytest.mark.kafka
+async def test_a_marker_behind_the_last_record_is_no_lag_of_the_api(shared_kafka: Settings, tmp_path: Path) -> None:
+    settings = shared_kafka
+    outcome = UploadOutcome(upload_id="c" * 64, status="rejected", reason="no")
+    model = ReadModel(Store(tmp_path / "table", 1 << 20, 1 << 20), Subscriptions())
+    follower = Follower(settings, model)
+    running = asyncio.create_task(follower.run())
+    try:
+        await send(settings, topics.UPLOAD_OUTCOMES.name, outcome.upload_id, outcome.to_json())
+        await until_async(lambda: model.uploads.upload("c" * 64), "the outcome is read")
+        await follower.catch_up()  # asks Kafka: it answers 503 where the marker counts as a message
+        assert follower.lag() == 0
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        model.close()
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(150)
+def test_a_marker_behind_the_last_record_is_no_lag_of_notify(shared_kafka: Settings, tmp_path: Path) -> None:
+    with Roles(shared_kafka.broker, tmp_path / "roles") as roles:
+        notify = roles.notify()
+        roles.wait_until_ready()
+        asyncio.run(send(shared_kafka, topics.ALERTS.name, SUBJECT.decode(), b"no alert"))
+        until(lambda: _value(notify.url, "glucast_notify_skipped") >= 1, "notify has read the record", 30)
+        until(lambda: _value(notify.url, "glucast_notify_lag") == 0, "notify reports no lag", 10)
+
+
+async def send(settings: Settings, topic: str, key: str, value: bytes) -> None:
+    """One record in a transaction of its own."""
+    producer = AIOKafkaProducer(**producer_options(settings) | {"acks": "all"}, transactional_id=f"test-{topic}")
+    await producer.start()
+    try:
+        async with producer.transaction():
+            await producer.send_and_wait(topic, value, key=key.encode())
+    finally:
+        await producer.stop()
+
+
+def _value(url: str, metric: str) -> float:
+    text = httpx.get(f"{url}/metrics", timeout=5).text
+    return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{metric} "))
 
 
 def _times(records: list[ConsumerRecord[bytes, bytes]]) -> list[int | None]:

@@ -26,7 +26,7 @@ from schemas.outcome import RequestOutcome
 from schemas.reading import Reading
 from streams.kafka.connection import producer_options
 from streams.kafka.provision import provision
-from streams.models import Chosen, choose, chosen, until_chosen_anew
+from streams.models import choose, chosen, until_chosen_anew
 from streams.replays import Wanted, replay
 from streams.settings import ModelSettings, Settings
 from tests.broker.test_inference_role import Running
@@ -134,20 +134,19 @@ async def test_both_models_see_every_reading_one_is_served_and_a_replay_asks_eit
 
 
 async def test_the_last_choice_counts_and_is_followed(settings: Settings) -> None:
-    assert await chosen(settings) == Chosen(-1, None)
+    assert await chosen(settings) is None
     first = ModelChoice(
         model="other", model_fingerprint="1" * 64, previous_model="recording", previous_fingerprint="f" * 64,
         chosen_at=datetime.datetime.now(datetime.UTC),
     )  # fmt: skip
-    waiting = asyncio.create_task(until_chosen_anew(settings, Chosen(-1, None)))
+    waiting = asyncio.create_task(until_chosen_anew(settings, None))
     await choose(settings, first)
     assert await asyncio.wait_for(waiting, 20) == first
-    known = await chosen(settings)
-    assert known.choice == first
+    assert await chosen(settings) == first
     back = first.model_copy(update={"model": "recording", "model_fingerprint": "f" * 64})
     await choose(settings, back)
-    assert await asyncio.wait_for(until_chosen_anew(settings, known), 20) == back
-    assert (await chosen(settings)).choice == back
+    assert await asyncio.wait_for(until_chosen_anew(settings, first), 20) == back
+    assert await chosen(settings) == back
 
 
 async def test_workers_change_places_when_the_other_model_is_promoted(settings: Settings, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from packaging.utils import canonicalize_name
 
 from streams.kafka import decoding
+from streams.kafka.fetched import Fetched
 from tests.contracts.pins import PINS, Pin
 from tests.kit.sources import PACKAGES, Source, library_of, requirements, sources
 
@@ -40,10 +41,11 @@ WITHOUT_PROMISE = {"faust", "mode", "aiokafka", "kaleido", "choreographer"}
 
 @pytest.fixture(autouse=True)
 def as_the_libraries_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever made a consumer in this process before has put our classes in the place of two of theirs."""
+    """Whoever made a consumer in this process before has put our classes in the place of three of theirs."""
     theirs = next(kind for kind in decoding.LenientRecords.__mro__ if kind.__module__ == fetcher.__name__)
     monkeypatch.setattr(fetcher, "PartitionRecords", theirs)
     monkeypatch.setattr(fetcher, "MemoryRecords", MemoryRecords)
+    monkeypatch.setattr(fetcher, "FetchResult", Fetched.__base__)
 
 
 # what the libraries have
@@ -55,6 +57,8 @@ def shape_of(owner: Any, name: str) -> str:
     for home in homes:
         if name in vars(home):
             return _described(vars(home)[name])
+    if any(name in vars(home).get("__annotations__", ()) for home in homes):
+        return "declared"
     return "attribute" if any(name in _assigned(home) for home in homes) else "missing"
 
 

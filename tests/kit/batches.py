@@ -38,14 +38,16 @@ def record(
     return varint(len(body)) + body
 
 
-def batch(records: Sequence[bytes], codec: int = 0, base_offset: int = 0, body: bytes | None = None) -> bytes:
+def batch(
+    records: Sequence[bytes], codec: int = 0, base_offset: int = 0, body: bytes | None = None, epoch: int = 0
+) -> bytes:
     """A batch of format 2 with the right checksum. `body` stands for what follows its header, compressed or not."""
     if body is None:
         body = b"".join(records)
         body = ENCODERS[codec](body) if codec in ENCODERS else body
     count = len(records)
     signed = _AFTER_CHECKSUM.pack(codec, count - 1, 1_700_000_000_000, 1_700_000_000_000, -1, -1, -1, count) + body
-    return _BEFORE_CHECKSUM.pack(base_offset, len(signed) + 9, 0, 2, calc_crc32c(signed)) + signed
+    return _BEFORE_CHECKSUM.pack(base_offset, len(signed) + 9, epoch, 2, calc_crc32c(signed)) + signed
 
 
 def legacy(value: bytes, codec: int = 0, base_offset: int = 0, magic: int = 1) -> bytes:

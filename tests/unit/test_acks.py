@@ -43,6 +43,35 @@ def test_an_ack_counts_once_and_only_after_the_delivery() -> None:
     assert ledger.low == 1
 
 
+def test_what_is_held_is_what_was_delivered_and_is_not_acked() -> None:
+    ledger = Ledger(0)
+    for offset in range(4):
+        ledger.delivered(offset, 100 * (offset + 1))
+    ledger.delivered(0, 5000)  # it was delivered before
+    assert ledger.held_bytes == 1000
+    ledger.ack(2)
+    ledger.ack(2)
+    assert ledger.held_bytes == 700
+    ledger.rewind()
+    assert ledger.held_bytes == 0, "what was lost on its way is not held, and must not keep out what is fetched again"
+    ledger.delivered(0, 100)
+    ledger.ack(1)  # of before the rewind, and not yet delivered again
+    assert ledger.held_bytes == 100
+
+
+def test_how_far_a_log_went_under_each_leader_is_remembered() -> None:
+    ledger = Ledger(5, epoch=2)
+    assert (ledger.epoch, ledger.proven) == (2, 5)
+    ledger.read_under(-1, 8)  # nothing was read since the partition was assigned
+    assert (ledger.epoch, ledger.proven) == (2, 5)
+    ledger.read_under(2, 8)
+    ledger.read_under(3, 9)
+    ledger.read_under(3, 6)  # sought back
+    assert (ledger.epoch, ledger.proven) == (3, 9)
+    ledger.read_under(2, 20)
+    assert (ledger.epoch, ledger.proven) == (3, 9)
+
+
 def test_an_attempt_that_was_cut_short_is_delivered_again() -> None:
     ledger = Ledger(0)
     assert ledger.admit(0) is Verdict.DELIVER

@@ -31,6 +31,7 @@ def test_a_large_payload_is_not_carried_in_the_letter() -> None:
     large = message(value=bytes(dead_letters.INLINE_BYTES + 1))
     letter = dead_letters.letter(large, "unify", Failure("failed", "x" * 9999, 3))
     assert (letter.value_base64, letter.value_bytes) == (None, dead_letters.INLINE_BYTES + 1)
+    assert letter.value_sha256 == hashlib.sha256(large.value or b"").hexdigest()
     assert len(letter.to_json()) < 4096
 
 
@@ -54,7 +55,7 @@ def test_a_letter_carries_the_whole_message_under_its_key() -> None:
     )  # fmt: skip
     assert base64.b64decode(letter.key_base64 or "") == b"anna"
     assert base64.b64decode(letter.value_base64 or "") == b"file"
-    assert (letter.value_bytes, letter.headers) == (4, {"timezone": "UTC"})
+    assert (letter.value_bytes, letter.value_sha256, letter.headers) == (4, None, {"timezone": "UTC"})
     assert (letter.code, letter.reason, letter.attempts) == ("failed", "division by zero", 3)
 
 
@@ -74,6 +75,7 @@ def test_what_does_not_fit_becomes_a_bare_letter_under_a_hash(parts: dict[str, A
     assert key == hashlib.sha256(given.key or b"").hexdigest().encode()
     assert (letter.key_base64, letter.value_base64, letter.headers) == (None, None, {})
     assert (letter.letter_id, letter.value_bytes) == ("cgm.uploads/2/7/unify", len(given.value or b""))
+    assert letter.value_sha256 == hashlib.sha256(given.value or b"").hexdigest()
     assert (letter.code, letter.reason, letter.attempts) == ("failed", "division by zero", 3)
     assert letter_of(given)[0] == key, "the same message has the same key again"
 

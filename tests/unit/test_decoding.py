@@ -7,6 +7,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from schemas.topics import READINGS as READINGS_TOPIC
 from streams.kafka.decoding import LenientRecords, RecordSet, Undecodable
 from streams.kafka.unfolding import MOST_UNFOLDED_BYTES, UnfoldingError, unfold
 from tests.kit.batches import ENCODERS, batch, legacy, record
@@ -29,6 +30,11 @@ def told(data: bytes, position: int = 0) -> tuple[list[bytes | tuple[int, int]],
         (found.value.first, found.value.last) if isinstance(found.value, Undecodable) else found.value
         for found in records
     ], following
+
+
+def sizes(data: bytes) -> list[tuple[int, int]]:
+    """The offset of each record, and how long its value is."""
+    return [(found.offset, len(found.value)) for found in fetched(data)[0]]
 
 
 @pytest.mark.parametrize("codec", [0, *ENCODERS])
@@ -81,6 +87,18 @@ def test_a_batch_unfolds_to_so_much_and_no_further(codec: int) -> None:
     with pytest.raises(UnfoldingError):
         unfold(codec, ENCODERS[codec](bytes(1001)), 1000)
     assert unfold(codec, ENCODERS[codec](bytes(1000)), 1000) == bytes(1000)
+
+
+@pytest.mark.parametrize("codec", [0, *ENCODERS])
+def test_a_message_that_is_larger_than_its_topic_takes_once_it_is_unfolded_is_told_and_passed(codec: int) -> None:
+    limit = READINGS_TOPIC.max_message_bytes
+    largest = record(1, b"anna", bytes(limit - len(b"anna")))
+    assert [size for _, size in sizes(batch([GOOD[0], largest, GOOD[2]], codec))] == [9, limit - 4, 9]
+    larger = record(1, b"anna", bytes(limit), [(b"zone", b"UTC")])
+    assert told(batch([GOOD[0], larger, GOOD[2]], codec)) == ([b"reading 0", (1, 1), b"reading 2"], 3)
+    found = fetched(batch([larger], codec))[0][0]
+    assert (found.key, found.headers) == (None, ())
+    assert f"{limit + 4 + 4 + 3} bytes, and the topic takes {limit}" in str(found.value)
 
 
 def test_a_fetch_ends_early_where_its_batches_unfold_to_much_together() -> None:
