@@ -190,6 +190,9 @@ class InferenceRole:
             entry = intake.entry_of(request, lane, ticket, fingerprint, time.time())
             for superseded in self.batcher.add(entry):
                 superseded.origin.settle(Unanswered.SUPERSEDED)
+            if lane == "live":
+                for outdated in self.batcher.defer_outdated(entry.owner):
+                    outdated.origin.settle(Unanswered.DEFERRED)
             self._arrived.set()
         return await ticket.answer
 

@@ -61,7 +61,7 @@ class AnySequence(RuleBasedStateMachine):
         partition=st.integers(0, 2),
         lifetime=st.none() | st.integers(-2, 5),
         owner=st.sampled_from("xyz"),
-        slot=st.none() | st.integers(0, 2),
+        slot=st.none() | st.integers(0, 5),
         revision=st.integers(0, 3),
     )
     def arrive(
@@ -112,6 +112,14 @@ class AnySequence(RuleBasedStateMachine):
         assert len(batch.groups) <= max(1, seconds // 10)
         for names in computations:
             assert not any(each.forecast_id in names for each in self.waiting), "a sharer was left behind"
+
+    @rule(owner=st.sampled_from("xyz"))
+    def defer(self, owner: str) -> None:
+        live = [each for each in self.waiting if (each.lane, each.owner) == ("live", owner) and each.slot is not None]
+        newest = max((each.slot for each in live if each.slot is not None), default=0)
+        outdated = [each for each in live if (each.slot or 0) <= newest - 3 and each.request.deadline_ms is not None]
+        assert Counter(map(id, self.batcher.defer_outdated(owner))) == Counter(map(id, outdated))
+        self.waiting = [each for each in self.waiting if each not in outdated]
 
     @rule(partition=st.integers(0, 2))
     def revoke(self, partition: int) -> None:
@@ -236,6 +244,25 @@ def test_a_live_request_comes_before_another_persons_backlog() -> None:
     batch = batcher.next_batch(Budget(2, 1e9, 1e-3))
     assert batch is not None
     assert [group[0].owner for group in batch.groups] == ["ada", "eve"]
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_of_a_flood_only_what_may_be_the_present_stays_in_the_live_lane(lane: Lane) -> None:
+    batcher, gone = Batcher[int](capacity=4_000, clock=lambda: 0.0), []
+    for number in range(2016):
+        batcher.add(entry(lane, f"flood-{number}", owner="ada", slot=number, deadline_ms=1))
+        gone += batcher.defer_outdated("ada")
+    if lane != "live":
+        assert (gone, batcher.depth(lane)) == ([], 2016)
+        return
+    assert [each.slot for each in gone] == list(range(2013))
+    late = entry("live", "late", owner="ada", slot=1000, deadline_ms=1)
+    batcher.add(late)
+    assert batcher.defer_outdated("ada") == [late]
+    batcher.add(entry("live", "on trial", owner="ada", slot=1000))
+    batcher.add(entry("live", "somebody else's", owner="eve", slot=1, deadline_ms=1))
+    assert (batcher.defer_outdated("ada"), batcher.defer_outdated("eve")) == ([], [])
+    assert [each.slot for each in batcher] == [2013, 2014, 2015, 1000, 1]
 
 
 def test_of_one_time_the_newest_request_counts_whichever_comes_first() -> None:
