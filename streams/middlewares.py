@@ -120,7 +120,7 @@ class TriedAgain:
         failed = waits = 0
         while True:
             try:
-                return await following(work)
+                await following(work)
             except RejectedError:
                 raise
             except UnavailableError as error:
@@ -131,6 +131,8 @@ class TriedAgain:
                 failed += 1
                 if failed == self._attempts:
                     raise _GivenUpError(error, failed) from error
+            else:
+                return
             work.clear()
             self._metrics.ended("retried")
             await asyncio.sleep(min(FIRST_BACKOFF_SECONDS * 2 ** min(waits, 16), LONGEST_BACKOFF_SECONDS))

@@ -106,13 +106,11 @@ async def publish_readings(request: Request, uses: Uses, subject_id: Subject) ->
     items = _items(await request.body())
     published, rejected = [], []
     for position, item in enumerate(items):
-        try:
-            reading = sent_reading(subject_id, item)
-            if reading.is_error_code:
-                published.append(reading)
-            published.append(checked(reading))
-        except RejectedError as error:
-            rejected.append(Rejection(position=position, reason=str(error)))
+        reading, refusal = judged(subject_id, item)
+        if reading is not None:
+            published.append(reading)
+        if refusal is not None:
+            rejected.append(Rejection(position=position, reason=str(refusal)))
     if published:
         sending = uses.submit.publish_readings(subject_id, [reading.to_json() for reading in published])
         await while_connected(request, sending)
@@ -139,12 +137,22 @@ def _items(body: bytes) -> list[Any]:
     return items
 
 
-def reading_of(subject_id: str, item: Any) -> Reading:
-    """A reading of glucose from what was sent of it. Raises `RejectedError` with what has to change."""
-    return checked(sent_reading(subject_id, item))
+def judged(subject_id: str, item: Any) -> tuple[Reading | None, RejectedError | None]:
+    """What is published of a reading that was sent, and what its sender has to change: of an error code both."""
+    try:
+        reading = _reading_of(subject_id, item)
+    except RejectedError as error:
+        return None, error
+    if LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
+        return reading, None
+    refusal = RejectedError(
+        f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
+        "code; check unit (mg/dL or mmol/L)"
+    )
+    return reading if reading.is_error_code else None, refusal
 
 
-def sent_reading(subject_id: str, item: Any) -> Reading:
+def _reading_of(subject_id: str, item: Any) -> Reading:
     """A reading from what was sent of it, whatever its glucose. Raises `RejectedError` with what has to change."""
     if not isinstance(item, dict):
         raise RejectedError("a reading is an object with time and glucose")
@@ -152,23 +160,12 @@ def sent_reading(subject_id: str, item: Any) -> Reading:
         raise RejectedError("subject_id differs from the one in the path")
     try:
         # Strictly: a number in quotes or a truth value may be anything.
-        reading = Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
+        return Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
     except ValidationError as error:
         reasons = [
             f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]
         ]
         raise RejectedError("; ".join(reasons)) from None
-    return reading
-
-
-def checked(reading: Reading) -> Reading:
-    """The reading. Raises `RejectedError` for glucose that no sensor shows."""
-    if not LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
-        raise RejectedError(
-            f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
-            "code; check unit (mg/dL or mmol/L)"
-        )
-    return reading
 
 
 class ForecastAnswer(BaseModel):

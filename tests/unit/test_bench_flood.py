@@ -1,6 +1,8 @@
 """A flood of readings: what it asks for, in which lane, and how little of it waits in front of somebody else."""
 
+import dataclasses
 import datetime
+import itertools
 from collections import Counter, defaultdict
 
 import pytest
@@ -61,24 +63,18 @@ async def test_only_what_is_new_by_its_own_clock_is_live_and_of_that_no_more_wai
     assert backfill["corrected-1"] == EACH * priority.CORRECTED_BEFORE + 97 - PRESENT_SLOTS
 
     batcher, deferred, superseded = Batcher[int](512, lambda: NOW.timestamp()), [], []
-    for number, request in enumerate(sum(live.values(), [])):
+    for number, request in enumerate(itertools.chain.from_iterable(live.values())):
         entry = entry_of(request, "live", number, "f" * 64, 0.0)
         superseded += batcher.add(entry)
         deferred += batcher.defer_outdated(entry.owner)
-    assert Counter(kind_of_owner(each.owner) for each in batcher) == {
+    assert Counter(each.owner.rsplit("-", 1)[0] for each in batcher) == {
         "backlog-1-simulated": PRESENT_SLOTS, "corrected-1": PRESENT_SLOTS,
     }  # fmt: skip
-    assert len(deferred) == CHARTS - PRESENT_SLOTS
-    assert len(superseded) == EACH
-    waiting = live["backlog-1-simulated"][-1]
-    somebody = entry_of(
-        ForecastRequest.from_arrow(waiting.to_arrow()), "live", -1, "f" * 64, 0.0
-    )
-    assert somebody.owner == waiting.series_key
-    batch = batcher.next_batch(Budget(2, 1e9, 1e-3))
+    assert (len(deferred), len(superseded)) == (CHARTS - PRESENT_SLOTS, EACH)
+
+    waits = dataclasses.replace(live["corrected-1"][-1], series_key="priority-1", subject_id="priority-1")
+    batcher.add(entry_of(waits, "live", -1, "f" * 64, 0.0))
+    batch = batcher.next_batch(Budget(3, 1e9, 1e-3))
     assert batch is not None
-    assert len({group[0].owner for group in batch.groups}) == 2, "subjects take turns"
-
-
-def kind_of_owner(owner: str) -> str:
-    return owner.rsplit("-", 1)[0]
+    served = [entry.owner for group in batch.groups for entry in group]
+    assert "priority-1" in served

@@ -45,10 +45,11 @@ _REJECTIONS: dict[str, type[RejectedError]] = {
     kind.code: kind for kind in (errors.UnknownFormatError, errors.TooShortError, errors.ImplausibleError)
 }
 _CRASHES = frozenset(
-    {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+    {signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
 )
 """Signals that a process brings on itself."""
-_STILL: dict[str, "End"] = {"S": "asleep", "T": "killed"}
+End = Literal["computed too long", "out of memory", "asleep", "crashed", "killed"]
+_STILL: dict[str, End] = {"S": "asleep", "T": "killed"}
 """What it means that a process computes nothing, by its state: it sleeps, or somebody has stopped it."""
 
 log = structlog.get_logger(__name__)
@@ -69,9 +70,6 @@ class FileParser(Protocol):
     async def unify(self, raw: bytes | None, timezone: str, rules: Rules) -> UnifiedFile: ...
     async def start(self) -> None: ...
     async def close(self) -> None: ...
-
-
-End = Literal["computed too long", "out of memory", "asleep", "crashed", "killed"]
 
 
 class _Ended(Exception):  # noqa: N818 - no error: the caller says what it means
@@ -257,7 +255,7 @@ class Readers:
                     return await self._once(question)
             except TimeoutError:
                 raise UnavailableError(
-                    f"the file could not be read within {seconds:.0f} s, this machine is busy: try again in a minute"
+                    "the file could not be read in time, this machine is busy: try again in a minute"
                 ) from None
             except _Ended as ended:
                 log.warning("a process that reads files has ended", how=ended.how)
