@@ -6,9 +6,9 @@ Each window of a batch is one turn of its lane, in the order of `agents.core.tur
 
 Within a lane those whose windows wait, subjects and series, take turns, one window each: nobody waits behind another
 one's backlog. Of the requests for one time of one subject the newest counts; it takes the place of an older one that
-still waits. A live request that waits until its forecast can no longer be the present one leaves its lane: by the
-clock, or because a newer one of its subject waits, as behind a flood of readings that say they are of now. So no subject
-has more in the lane than lies within the present.
+still waits. A live request that waits until its forecast can no longer be the present one leaves its lane. So do the
+oldest of a subject that fills the lane, as with a flood of readings that say they are of now: what a lane has no room
+for waits in the log, in front of everybody.
 """
 
 import dataclasses
@@ -19,11 +19,11 @@ from typing import Generic, TypeVar
 from agents.core.turns import Turns
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest
-from schemas.grid import PRESENT, STEP
 from schemas.lanes import LANES, Lane
 
 Origin = TypeVar("Origin", bound=Hashable)
-PRESENT_SLOTS = PRESENT // STEP
+OWNERS_WITH_ROOM = 8
+"""So many floods find room in the live lane beside each other: a subject may have one part in so many of it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -143,21 +143,21 @@ class Batcher(Generic[Origin]):
         self._depths[entry.lane] += 1
         return others
 
-    def defer_outdated(self, owner: str) -> list[Entry[Origin]]:
-        """Remove and return a subject's live requests that are no longer urgent, for a newer one waits with them.
+    def defer_excess(self, owner: str) -> list[Entry[Origin]]:
+        """Remove and return the oldest of a subject's live requests where it has more than its share of their lane.
 
         Not those without a deadline, which nobody passes on. Costs as much as the subject has in the lane.
         """
-        waiting = [each for each in self._lanes["live"].get(owner, ()) if each.slot is not None]
-        newest = max((each.slot or 0 for each in waiting), default=0)
-        outdated = [
+        waiting = [
             each
-            for each in waiting
-            if (each.slot or 0) <= newest - PRESENT_SLOTS and each.request.deadline_ms is not None
+            for each in self._lanes["live"].get(owner, ())
+            if each.slot is not None and each.request.deadline_ms is not None
         ]
-        for each in outdated:
+        excess = len(waiting) - max(1, self._capacity // OWNERS_WITH_ROOM)
+        deferred = sorted(waiting, key=lambda each: each.slot or 0)[:excess] if excess > 0 else []
+        for each in deferred:
             self._remove(each)
-        return outdated
+        return deferred
 
     def next_batch(self, budget: Budget) -> Batch[Origin] | None:
         """The next entries in order of priority, or None where nothing waits."""

@@ -46,7 +46,7 @@ ALONE, FRESH, A_STAGE = 300, 600, 1000
 
 BACKLOG = "backlog-"
 CORRECTED = "corrected-"
-"""Whose charts are not counted: of requests for one time the newest is answered, and how many are is a matter of time."""
+"""Whose charts are not counted: of requests for one time the newest that waits is answered, so their number varies."""
 FLOOD = 7 * STEPS_A_DAY
 LATE = timedelta(hours=1)
 CORRECTED_BEFORE = 2 * 12
@@ -136,9 +136,7 @@ class LivePerson:
         return time.perf_counter() - began
 
     async def _send(self, at: datetime, mgdl: float) -> None:
-        reading = Reading(
-            subject_id=self.name, time=at.replace(tzinfo=UTC), glucose=mgdl, unit="mg/dL", simulated=True
-        )
+        reading = Reading(subject_id=self.name, time=at.replace(tzinfo=UTC), glucose=mgdl, unit="mg/dL", simulated=True)
         await self._producer.send_and_wait(READINGS.name, key=self.name.encode(), value=reading.to_json())
 
 
@@ -342,7 +340,4 @@ def run(broker: str, port: int, plan: Plan, say: Callable[[str], None] = print) 
 def _title(broker: str, stage: Stage, plan: Plan, waits: Waits, beside: float, alone: float) -> str:
     left = f"{waits.charts_left} charts left after the last wait" if waits.charts_left > 0 else "it ended before"
     queued = "three weeks of readings at once" if stage == "readings" else f"{plan.backlog} queued at {stage}"
-    return (
-        f"{broker}, {queued}: {beside:.0f} charts/s beside, {alone:.0f} alone "
-        f"({100 * beside / alone:.0f} %); {left}"
-    )
+    return f"{broker}, {queued}: {beside:.0f} charts/s beside, {alone:.0f} alone ({100 * beside / alone:.0f} %); {left}"

@@ -77,7 +77,9 @@ async def test_an_error_code_is_refused_and_reaches_the_topic_all_the_same(
 ) -> None:
     alone = await client.post("/subjects/anna/readings", json=reading(0, glucose=5))
     assert (alone.status_code, "error code" in alone.json()["detail"]) == (422, True)
-    among = await client.post("/subjects/anna/readings", json=[reading(1), reading(2, glucose=38), reading(3, glucose=5.5)])
+    among = await client.post(
+        "/subjects/anna/readings", json=[reading(1), reading(2, glucose=38), reading(3, glucose=5.5)]
+    )
     assert (among.status_code, among.json()["accepted"]) == (202, 1)
     assert [item["position"] for item in among.json()["rejected"]] == [1, 2]
     outcomes = await until_async(lambda: outcomes_of(client), "three outcomes")

@@ -231,12 +231,10 @@ def test_of_the_entries_of_two_devices_those_of_the_one_with_the_newest_are_used
 
 @pytest.mark.parametrize("kind", ENTRIES)
 def test_entries_of_one_name_that_disagree_are_refused(kind: str) -> None:
-    make, join = ENTRIES[kind]
     start = FALL - 60 * HOUR
-    one = make(in_utc(start, 140, more=-80), "xDrip")
-    other = make(in_utc(start + datetime.timedelta(minutes=1), 140, more=110), "xDrip")
+    rows = [*in_utc(start, 140, more=-80), *in_utc(start + datetime.timedelta(minutes=1), 140, more=110)]
     with pytest.raises(ImplausibleError, match=r"of two devices.*Export one device"):
-        read(join(one, other), "UTC")
+        read(ENTRIES[kind][0](sorted(rows), "xDrip"), "UTC")
 
 
 # together

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from agents.inference.batcher import PRESENT_SLOTS, Batcher, Budget
+from agents.inference.batcher import OWNERS_WITH_ROOM, Batcher, Budget
 from agents.inference.intake import entry_of
 from deploy.bench import priority
 from schemas.forecast import ForecastRequest
@@ -22,6 +22,9 @@ NOW_MS = int(NOW.timestamp() * 1000)
 EACH = 110
 """Readings of a subject, of which the first 95 make no forecast."""
 CHARTS = EACH - 95
+PRESENT_SLOTS = 3
+ROOM = 64
+SHARE = ROOM // OWNERS_WITH_ROOM
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_all_of_it_lies_in_the_partition_of_the_one_who_waits(readings: list[Rea
     assert {partition_of(reading.subject_id.encode(), 4) for reading in readings} == {wanted}
 
 
-async def test_only_what_is_new_by_its_own_clock_is_live_and_of_that_no_more_waits_than_may_be_the_present(
+async def test_only_what_is_new_by_its_own_clock_is_live_and_of_that_no_more_waits_than_a_share(
     readings: list[Reading],
 ) -> None:
     bench, step = Workbench(), built("window", Settings(partitions=1))
@@ -62,15 +65,15 @@ async def test_only_what_is_new_by_its_own_clock_is_live_and_of_that_no_more_wai
     assert backfill["backlog-1-late"] == CHARTS
     assert backfill["corrected-1"] == EACH * priority.CORRECTED_BEFORE + 97 - PRESENT_SLOTS
 
-    batcher, deferred, superseded = Batcher[int](512, lambda: NOW.timestamp()), [], []
+    batcher, deferred, superseded = Batcher[int](ROOM, NOW.timestamp), [], []
     for number, request in enumerate(itertools.chain.from_iterable(live.values())):
         entry = entry_of(request, "live", number, "f" * 64, 0.0)
         superseded += batcher.add(entry)
-        deferred += batcher.defer_outdated(entry.owner)
+        deferred += batcher.defer_excess(entry.owner)
     assert Counter(each.owner.rsplit("-", 1)[0] for each in batcher) == {
-        "backlog-1-simulated": PRESENT_SLOTS, "corrected-1": PRESENT_SLOTS,
+        "backlog-1-simulated": SHARE, "corrected-1": PRESENT_SLOTS,
     }  # fmt: skip
-    assert (len(deferred), len(superseded)) == (CHARTS - PRESENT_SLOTS, EACH)
+    assert (len(deferred), len(superseded)) == (CHARTS - SHARE, EACH)
 
     waits = dataclasses.replace(live["corrected-1"][-1], series_key="priority-1", subject_id="priority-1")
     batcher.add(entry_of(waits, "live", -1, "f" * 64, 0.0))

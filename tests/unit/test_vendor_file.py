@@ -155,7 +155,9 @@ def test_a_file_of_which_most_is_that_low_is_refused() -> None:
     codes = dict.fromkeys(range(76), 30.0)
     with pytest.raises(ImplausibleError, match=r"76 of 150 glucose readings are below 39 mg/dL.*check the unit"):
         read(samples.dexcom(coded(ROWS, codes)))
-    assert len(read(samples.dexcom([*[(row[0] - datetime.timedelta(days=7), 30.0) for row in ROWS], *ROWS])).centi) == 150
+    assert (
+        len(read(samples.dexcom([*[(row[0] - datetime.timedelta(days=7), 30.0) for row in ROWS], *ROWS])).centi) == 150
+    )
 
 
 def test_conversion_keeps_codes_as_they_are() -> None:

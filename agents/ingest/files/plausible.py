@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _EARLIEST_YEAR, _LATEST_YEAR = 1900, 2200
 _MOST_CODES = 0.5
-"""The share of a file's readings that may be codes: where most of them are that low, they are rather in another unit."""
+"""The share of a file's readings that may be codes: where more are that low, they are rather in another unit."""
 
 
 def is_code(mgdl: "pl.Expr") -> "pl.Expr":

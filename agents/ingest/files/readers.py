@@ -44,9 +44,7 @@ _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONTZPATH", "LD_LIBRARY_
 _REJECTIONS: dict[str, type[RejectedError]] = {
     kind.code: kind for kind in (errors.UnknownFormatError, errors.TooShortError, errors.ImplausibleError)
 }
-_CRASHES = frozenset(
-    {signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
-)
+_CRASHES = frozenset({signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP})
 """Signals that a process brings on itself."""
 End = Literal["computed too long", "out of memory", "asleep", "crashed", "killed"]
 _STILL: dict[str, End] = {"S": "asleep", "T": "killed"}
