@@ -19,8 +19,26 @@ from schemas.reading import Reading
 LONGEST_TIME = 64
 
 
+def judged(subject_id: str, item: Any, key: Key | None = None) -> tuple[Reading | None, RejectedError | None]:
+    """What is published of a reading that was sent, and what its sender has to change: of an error code both."""
+    try:
+        reading = reading_of(subject_id, item, key)
+    except RejectedError as error:
+        return None, error
+    if LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
+        return reading, None
+    refusal = RejectedError(
+        f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
+        "code; check unit (mg/dL or mmol/L)"
+    )
+    return reading if reading.is_error_code else None, refusal
+
+
 def reading_of(subject_id: str, item: Any, key: Key | None = None) -> Reading:
-    """The reading; `key` is the one that it came with. Raises `RejectedError` with what has to change."""
+    """The reading, whatever its glucose; `key` is the one that it came with.
+
+    Raises `RejectedError` with what has to change.
+    """
     if not isinstance(item, dict):
         raise RejectedError("a reading is an object with time and glucose")
     if item.get("subject_id", subject_id) != subject_id:
@@ -33,18 +51,12 @@ def reading_of(subject_id: str, item: Any, key: Key | None = None) -> Reading:
         item = _as_the_key_says(item, key)
     try:
         # Strictly: a number in quotes or a truth value may be anything.
-        reading = Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
+        return Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
     except ValidationError as error:
         reasons = [
             f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]
         ]
         raise RejectedError("; ".join(reasons)) from None
-    if not LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
-        raise RejectedError(
-            f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
-            "code; check unit (mg/dL or mmol/L)"
-        )
-    return reading
 
 
 def _as_the_key_says(item: dict[str, Any], key: Key) -> dict[str, Any]:

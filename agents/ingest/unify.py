@@ -10,7 +10,7 @@ from agents.core.record_checks import is_digest
 from agents.ingest.files.readers import FileParser, ReaderLimits, Readers
 from agents.ingest.files.unified_file import Rules, UnifiedFile
 from agents.work import Work
-from schemas.errors import MalformedRecordError, MessageTooLargeError, RejectedError
+from schemas.errors import MalformedRecordError, MessageTooLargeError, RejectedError, TooCostlyError
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import OWNER, UploadOutcome
@@ -30,7 +30,8 @@ class FileLimits(ReaderLimits, Protocol):
 
 
 REMEMBERED_FILES = 64
-"""Files whose result is kept in memory: one sent again is hashed, not parsed."""
+"""Files whose result is kept in memory: one sent again is hashed, not parsed. But for what a file cost, which is not
+the same on another day."""
 
 
 class Refusal(NamedTuple):
@@ -41,7 +42,10 @@ class Refusal(NamedTuple):
 
 
 class Unify:
-    """The step of ``cgm.uploads``. A file that cannot be used ends in a rejected outcome: its sender has to mend it."""
+    """The step of ``cgm.uploads``. A file that cannot be used ends in a rejected outcome: its sender has to mend it.
+
+    Raises `UnavailableError` where no process can be started that reads files: that is no verdict on this one.
+    """
 
     def __init__(self, limits: FileLimits, parser: FileParser) -> None:
         self._limits, self._parser = limits, parser
@@ -103,6 +107,8 @@ class Unify:
                         f"the file has {len(raw)} bytes, {most} are allowed: export a shorter time range"
                     )
                 found = await self._parser.unify(raw, timezone, self._rules)
+            except TooCostlyError as error:
+                return Refusal(error.code, str(error))
             except RejectedError as error:
                 found = Refusal(error.code, str(error))
             self._known[file_id] = found

@@ -30,9 +30,7 @@ class CacheAnswer(BaseModel):
 
 
 @router.post("/cache_management", response_model=CacheAnswer)
-@access(
-    "key", scope="admin", whose="own", audit="cache", raises=(RejectedError, UnknownHandleError, UnavailableError)
-)
+@access("key", scope="admin", whose="own", audit="cache", raises=(RejectedError, UnknownHandleError, UnavailableError))
 async def cache_management(
     request: Request,
     uses: Annotated[Services, Depends(services_of)],

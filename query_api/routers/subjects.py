@@ -24,7 +24,7 @@ from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.routers.drawing import PICTURES, AsType, InStyle, InUnit
 from query_api.scorecard import Scorecard, scorecard
-from query_api.sent_readings import reading_of
+from query_api.sent_readings import judged
 from query_api.services import Services, services_of, while_connected
 from query_api.style import Style
 from query_api.subject_forecast import forecast_of
@@ -105,24 +105,27 @@ COMPONENTS: Mapping[str, dict[str, Any]] = {
 async def publish_readings(request: Request, uses: Uses, subject_id: Subject) -> Any:
     """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone.
 
-    With a key of one person that knows their timezone a time in UTC (`Z`), or without an offset, is on their clock, and
-    a reading without a device has that of the key.
+    A sensor's error code, a whole number below 39 mg/dL, is rejected and published all the same: three of them in a
+    row are an alert. With a key of one person that knows their timezone a time in UTC (`Z`), or without an offset, is
+    on their clock, and a reading without a device has that of the key.
     """
     items, key = _items(await request.body()), key_of(request)
-    readings, rejected = [], []
+    published, rejected = [], []
     for position, item in enumerate(items):
-        try:
-            readings.append(reading_of(subject_id, item, key))
-        except RejectedError as error:
-            rejected.append(Rejection(position=position, reason=str(error)))
-    if not readings:
+        reading, refusal = judged(subject_id, item, key)
+        if reading is not None:
+            published.append(reading)
+        if refusal is not None:
+            rejected.append(Rejection(position=position, reason=str(refusal)))
+    if published:
+        sending = uses.submit.publish_readings(subject_id, [reading.to_json() for reading in published])
+        await while_connected(request, sending)
+    if len(rejected) == len(items):
         return problem(
             422, rejected[0].reason if len(rejected) == 1 else f"none of {len(rejected)} readings was accepted",
             "rejected", rejected=[item.model_dump() for item in rejected],
         )  # fmt: skip
-    published = uses.submit.publish_readings(subject_id, [reading.to_json() for reading in readings])
-    await while_connected(request, published)
-    return ReadingsAnswer(accepted=len(readings), rejected=rejected)
+    return ReadingsAnswer(accepted=len(items) - len(rejected), rejected=rejected)
 
 
 def _items(body: bytes) -> list[Any]:
