@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
+from query_api.absence import Absence, OrReason, absence
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.known_answers import remember
@@ -18,10 +19,11 @@ from query_api.present import Present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.routers.drawing import PICTURES, AsType, InStyle, InUnit
-from query_api.scorecard import Scorecard, scorecard
+from query_api.scorecard import Scorecard
 from query_api.services import Services, services_of, while_connected
 from query_api.style import Style
 from query_api.subject_forecast import forecast_of
+from query_api.subject_scores import scores_of
 from query_api.units import document
 from schemas.errors import NoForecastError, OverloadedError, RejectedError, UnavailableError
 from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
@@ -233,7 +235,10 @@ async def subjects(request: Request, uses: Uses) -> dict[str, list[str]]:
 @router.get(
     "/subjects/{subject_id}/forecast",
     response_class=Response,
-    responses={200: {"model": ForecastAnswer}, 304: {"description": "It is the one that `If-None-Match` names."}},
+    responses={
+        200: {"model": ForecastAnswer | Absence},
+        304: {"description": "It is the one that `If-None-Match` names."},
+    },
 )
 @access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
 async def forecast(
@@ -243,10 +248,16 @@ async def forecast(
     curves: Annotated[
         bool, Query(description="Also the density at each target time, and that of the draws alone.")
     ] = False,
+    or_reason: OrReason = False,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The present forecast, with its age. 404 says why there is none, and what brings the next."""
-    found = forecast_of(uses, subject_id)
+    try:
+        found = forecast_of(uses, subject_id)
+    except NoForecastError as error:
+        if not or_reason:
+            raise
+        return Response(absence(error).model_dump_json(), media_type="application/json")
     tag = _tag(found.row, unit, *(["curves"] if curves else []))
     if if_none_match == tag:
         return Response(status_code=304, headers={"ETag": tag})
@@ -359,16 +370,14 @@ async def forecasts(
 
 @router.get("/subjects/{subject_id}/scores")
 @access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
-async def scores(uses: Uses, subject_id: Subject) -> Scorecard:
+async def scores(uses: Uses, subject_id: Subject, or_reason: OrReason = False) -> Scorecard | Absence:
     """How the forecasts of the last 1, 7 and 14 days did against what was measured. 404 says why nothing is known."""
-    state = uses.read_model.scores.of(subject_id)
-    if state is None:
-        if not uses.follower.caught_up:
-            raise UnavailableError("this replica is still reading what Kafka holds; try again")
-        raise NoForecastError("no forecast of this subject to score: its first comes after 8 h of readings")
-    if not state.scored:
-        raise NoForecastError("no target is scored yet: a forecast is scored 30 minutes after the first of its targets")
-    return scorecard(subject_id, state, uses.read_model.scores.on_trial(subject_id))
+    try:
+        return scores_of(uses, subject_id)
+    except NoForecastError as error:
+        if not or_reason:
+            raise
+        return absence(error)
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:
