@@ -105,8 +105,9 @@ function tell() {
   const [at5, at95] = [0.05, 0.95].map((level) => found.quantiles_mgdl[found.quantile_levels.indexOf(level)]);
   const risk = riskOf(found);
   /** @param {number} step */
-  const inMinutes = (step) =>
-    `about ${glucose(found.median_mgdl[step])} (90 %: ${glucose(at5[step])} to ${glucose(at95[step])})`;
+  const range = (step) => `90 %: ${glucose(at5[step])} to ${glucose(at95[step])}`;
+  /** @param {number} step */
+  const inMinutes = (step) => `about ${glucose(found.median_mgdl[step])} (${range(step)})`;
   // Of the forecast's own last point and those before it, not of a reading that may be newer.
   const [before, last] = found.past_mgdl.slice(-2);
   const issued = Date.parse(found.issue_time);
@@ -116,8 +117,8 @@ function tell() {
     `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`;
   byId("doubts").replaceChildren(...doubts(found).map((each) => element("li", {}, each)));
   facts("facts", [
-    ["In 30 min", `${glucose(found.median_mgdl[5])} ${unit()}`],
-    ["In 60 min", `${glucose(found.median_mgdl[11])} ${unit()}`],
+    [`In 30 min, ${range(5)}`, `${glucose(found.median_mgdl[5])} ${unit()}`],
+    [`In 60 min, ${range(11)}`, `${glucose(found.median_mgdl[11])} ${unit()}`],
     [`Below ${glucose(70)} within the hour`, percent(risk.low)],
     [`Above ${glucose(180)} within the hour`, percent(risk.high)],
     ["Last known point", moment(found.issue_time) + (found.simulated ? " (simulated)" : "")],

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from streams.settings import Settings
-from tests.browser.test_live_page import PLOTTED, choose, falling, publish, scored, text
+from tests.browser.test_live_page import PLOTTED, choose, falling, pick, publish, scored, text
 from tests.browser.test_page import PLOTTED as FILE_PLOTTED
 from tests.browser.test_page import drop
 from tests.browser.window import Window, window
@@ -71,8 +71,7 @@ async def states(client: httpx.AsyncClient, tab: Window, settings: Settings) -> 
     await tab.evaluate("document.querySelector('#settings details').open = true")
     yield "alerts"
     await scored(settings, "dora")
-    await tab.evaluate("document.getElementById('subject').value = 'dora',"
-                       "document.getElementById('subject').dispatchEvent(new Event('change'))")  # fmt: skip
+    await pick(tab, "subject", "dora")
     await tab.evaluate("document.getElementById('tab-scores').click()")
     await tab.until("document.querySelectorAll('#score-rows tr').length >= 2")
     yield "scores"

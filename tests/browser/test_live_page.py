@@ -225,7 +225,7 @@ async def test_plots_fit_at_every_width_on_the_clock_with_the_longest_name(
 
 
 async def pick(tab: Window, select: str, value: str) -> None:
-    """One of the choices in the head of the page."""
+    """A choice, or what is typed into a field."""
     await tab.evaluate(
         f"((field) => {{ field.value = {json.dumps(value)}; field.dispatchEvent(new Event('change')); }})"
         f"(document.getElementById({json.dumps(select)}))"
@@ -270,8 +270,8 @@ async def test_every_state_keeps_nobody_out_and_leaves_the_console_clean(
         barriers["doubts"] = await tab.barriers()
 
         await scored(settings, "dora")
-        await tab.evaluate("document.getElementById('subject').value = 'dora', document.getElementById('subject')"
-                           ".dispatchEvent(new Event('change')), document.getElementById('tab-scores').click()")  # fmt: skip
+        await pick(tab, "subject", "dora")
+        await tab.evaluate("document.getElementById('tab-scores').click()")
         await tab.until("document.querySelectorAll('#score-rows tr').length >= 2")
         rows = await tab.evaluate("[...document.querySelectorAll('#score-rows tr')].map((row) => row.textContent)")
         assert any(row.startswith("60 min") and "12.0" in row for row in rows), rows

@@ -23,16 +23,15 @@ WHOLE_FILE = "import pytest\npytest.importorskip('no_such_module', reason='the g
 
 def outcome(folder: Path, **environment: str) -> tuple[int, str]:
     """Exit status and last line of a run."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.kit.gate", "-p", "no:cacheprovider", str(folder)],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.kit.gate", "-p", "no:cacheprovider", str(folder)]
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     return ran.returncode, ran.stdout.strip().splitlines()[-1]
 
 
 def test_a_skipped_test_fails_there_but_where_the_machine_may_lack_something(tmp_path: Path) -> None:
     (tmp_path / "test_services.py").write_text(TESTS)
-    status, said = outcome(tmp_path, GLUCAST_GATE="1")
+    status, said = outcome(tmp_path, AT_THE_GATE="1")
     assert (status, "1 failed, 1 skipped" in said) == (1, True), said
 
 
@@ -41,8 +40,8 @@ def test_elsewhere_tests_are_skipped_and_a_file_that_skips_itself_fails_at_the_g
 ) -> None:
     (tmp_path / "test_client.py").write_text(WHOLE_FILE)
     (tmp_path / "test_services.py").write_text(TESTS)
-    monkeypatch.delenv("GLUCAST_GATE", raising=False)
+    monkeypatch.delenv("AT_THE_GATE", raising=False)
     status, said = outcome(tmp_path)
     assert (status, "3 skipped" in said) == (0, True), said
-    status, said = outcome(tmp_path, GLUCAST_GATE="1")
+    status, said = outcome(tmp_path, AT_THE_GATE="1")
     assert (status, "1 error" in said) == (2, True), said
