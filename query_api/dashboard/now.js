@@ -57,6 +57,7 @@ export async function refresh() {
     if (asked !== state.asked) return;
     Object.assign(state, { tag: latest.tag, chart: latest.body });
     byId("nothing").hidden = true;
+    byId("save-forecast").hidden = false;
     say("");
     tell();
     await chart.draw("plot", plot.body, byId("sentence").textContent || "");
@@ -83,8 +84,11 @@ function none(problem) {
   say("");
   byId("nothing").hidden = false;
   const at = problem.expectedAt;
-  // The interface says the time in UTC behind the reason; here it is said on the clock of who looks.
-  byId("why").textContent = sentenceOf(at ? problem.message.split("; with a reading every")[0] : problem.message);
+  // The interface says times in UTC, and the expected one behind the reason; here they are on the clock of who looks.
+  const reason = at ? problem.message.split("; with a reading every")[0] : problem.message;
+  byId("why").textContent = sentenceOf(
+    reason.replace(/(\d{4}-\d\d-\d\d) (\d\d:\d\d) UTC/g, (_, day, time) => moment(`${day}T${time}Z`)),
+  );
   byId("expected").textContent = at ? `Expected with the reading of ${moment(at)}, if readings go on as they do.` : "";
 }
 
@@ -97,6 +101,7 @@ function drop() {
   chart.clear("plot");
   byId("sentence").textContent = "";
   byId("doubts").replaceChildren();
+  byId("save-forecast").hidden = true;
   facts("facts", []);
 }
 

@@ -28,7 +28,7 @@ export function restoreZone() {
   const kept = localStorage.getItem(KEPT_ZONE) || "";
   const own = deviceZone();
   select("zone").replaceChildren(
-    new Option(own ? `this device's (${own})` : "this device's", ""), ...names.map((name) => new Option(name, name)),
+    new Option(own ? `${own} (here)` : "here", ""), ...names.map((name) => new Option(name, name)),
   );
   select("zone").value = names.includes(kept) ? kept : "";
 }

@@ -29,7 +29,7 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 SETTLED = """[...document.querySelectorAll(".plot:not([hidden])")].filter((each) => each.offsetParent).every((each) =>
   getComputedStyle(each.querySelector(".main-svg")).backgroundColor === getComputedStyle(each).backgroundColor
-  && Math.abs(each.querySelector(".main-svg").clientWidth - each.clientWidth) < 2)"""
+  && Math.abs(each.querySelector(".main-svg").clientWidth - each.clientWidth) <= 4)"""
 """Every plot has the page's colours and the width of its place."""
 
 

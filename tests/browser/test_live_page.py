@@ -248,6 +248,12 @@ async def test_every_state_keeps_nobody_out_and_leaves_the_console_clean(
         await choose(tab, "bert", "scores")
         await tab.until(f"{text('scores-words')}.includes('8 h of readings')")
 
+        await publish(client, "emma", range(114))
+        await choose(tab, "emma")
+        await tab.until(f"{text('why')}.includes('no longer holds')")
+        assert " UTC" not in await tab.evaluate(text("why")), "on the clock of who looks"
+        assert await tab.evaluate("document.getElementById('save-forecast').hidden")
+
         early = {"preset": "early"}
         assert (await client.put("/subjects/anna/alerts/settings", json=early)).status_code == 200
         await publish(client, "anna", range(121), falling)
