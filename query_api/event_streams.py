@@ -153,7 +153,8 @@ class EventStreams:
             scores = self._model.scores.of(event.subject_id)
             if scores is None or not scores.scored:
                 return None
-            return scorecard(event.subject_id, scores).model_dump_json().encode()
+            trial = self._model.scores.on_trial(event.subject_id)
+            return scorecard(event.subject_id, scores, trial).model_dump_json().encode()
         chart_id, key = event.chart
         row = self._model.fan_charts.of_key(key, _LANE_OF[SOURCES[event.source]])
         if row is None or row.chart_id != chart_id:

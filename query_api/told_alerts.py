@@ -37,6 +37,11 @@ class ToldAlert(BaseModel):
     lead_minutes: int | None
     rate_mgdl_per_minute: float | None = Field(description="Of falling_fast, below 0.")
     ended_time: datetime.datetime | None
+    first_crossing: tuple[float, ...] = Field(
+        description="P that the first crossing falls into each quarter of the hour, when it was raised; empty of kinds "
+        "without a level."
+    )
+    reason: str = Field(description="Why it was raised, or that it was missed, in words, glucose in both units.")
 
 
 class AlertsAnswer(BaseModel):

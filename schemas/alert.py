@@ -192,6 +192,8 @@ class RecentAlert(Record):
     lead_minutes: int | None = None
     rate_mgdl_per_minute: float | None = None
     ended_slot: LongInteger | None = None
+    first_crossing: tuple[float, ...] = Field(default=(), max_length=4)
+    reason: str = Field(default="", description="Of the alert when it was raised, or of its being missed.")
 
 
 class AlertState(Record):

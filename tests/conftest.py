@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.kit.gate import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 - hooks
 from tests.kit.waiting import until
 
 END_SECONDS = 300.0

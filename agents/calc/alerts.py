@@ -55,10 +55,11 @@ def consider(work: Work, chart: FanChart, base: FanChart) -> None:
     state, told = alert_policy.judge(before, seen)
     if state is before:
         return
-    keep(work, chart.series_key, state, chart.began_ms)
-    work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
-    for each in told:
-        work.publish(ALERTS, chart.series_key, _alert(each, chart, seen))
+    alerts = [_alert(each, chart, seen) for each in told]
+    keep(work, chart.series_key, state, chart.began_ms, alerts)
+    work.sends_first = work.sends_first or bool(alerts)  # the state says that they were sent
+    for each in alerts:
+        work.publish(ALERTS, chart.series_key, each)
         work.measure(ALERTS_TOLD, each.kind, each.status)
 
 

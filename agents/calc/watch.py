@@ -82,10 +82,11 @@ def _write(work: Work, subject_id: str, before: WatchState, alerts: AlertState, 
     work.put(WATCH_TABLE, subject_id, watch.to_row())
     if found.alerts is alerts:
         return
-    keep(work, subject_id, found.alerts, max(alerts.began_ms, now_ms))
-    work.sends_first = work.sends_first or bool(found.told)  # the state says that they were sent
-    for each in found.told:
-        work.publish(ALERTS, subject_id, _alert(each, subject_id, before, watch))
+    told = [_alert(each, subject_id, before, watch) for each in found.told]
+    keep(work, subject_id, found.alerts, max(alerts.began_ms, now_ms), told)
+    work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
+    for each in told:
+        work.publish(ALERTS, subject_id, each)
         work.measure(ALERTS_TOLD, each.kind, each.status)
 
 

@@ -1,13 +1,15 @@
-"""How soon the page is usable, and how often it asks: in a Chromium of its own, on this machine.
+"""How soon the page is usable, how often it asks, and how soon it shows what comes: in a Chromium of its own, here.
 
 Usable is when the chosen person's forecast is drawn. Counted from the navigation on, first with nothing kept and then
-as somebody's who was there before. It measures and prints.
+as somebody's who was there before. Then readings come to the open page, which times itself from the event of each
+forecast until that is drawn; from the reading on it is the whole pipeline's time. It measures and prints.
 """
 
 import asyncio
 import dataclasses
 import datetime
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,6 +32,23 @@ _USABLE = """new Promise((done) => {
 _REQUESTS = """performance.getEntriesByType("resource").length + 1"""
 
 
+_DRAWN = """window.drawn = new Promise((done) => {
+  new PerformanceObserver((list, observer) => {
+    observer.disconnect();
+    const {startTime, duration} = list.getEntriesByName("glucast-drawn").at(-1);
+    done([duration, performance.timeOrigin + startTime + duration]);
+  }).observe({type: "measure"});
+}), 0"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Move:
+    """A forecast that came to the open page: milliseconds until it was drawn, from its event and from its reading."""
+
+    from_event: float
+    from_reading: float
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Visit:
     """One look at the page: milliseconds until it was usable, and how often it asked."""
@@ -38,18 +57,27 @@ class Visit:
     requests: int
 
 
-def lines(first: Sequence[Visit], again: Sequence[Visit]) -> Iterator[str]:
-    """A table of both."""
+def lines(first: Sequence[Visit], again: Sequence[Visit], moves: Sequence[Move]) -> Iterator[str]:
+    """A table of all."""
     yield f"{'the page':<24}{'p50 ms':>9}{'max ms':>9}{'requests':>9}"
     for name, visits in (("nothing kept", first), ("seen before", again)):
         times = sorted(each.milliseconds for each in visits)
         yield f"{name:<24}{statistics.median(times):>9.0f}{times[-1]:>9.0f}{visits[-1].requests:>9}"
+    for name, times in (
+        ("event to drawn", [each.from_event for each in moves]),
+        ("reading to drawn", [each.from_reading for each in moves]),
+    ):
+        yield f"{name:<24}{statistics.median(times):>9.0f}{max(times):>9.0f}"
 
 
-async def measure(url: str, repeats: int) -> tuple[list[Visit], list[Visit]]:
-    """Visits with nothing kept, and of those who come again. Raises `UnavailableError` where no forecast comes."""
-    await _publish(url)
-    first, again = list[Visit](), list[Visit]()
+async def measure(url: str, repeats: int) -> tuple[list[Visit], list[Visit], list[Move]]:
+    """Visits with nothing kept, of those who come again, and what comes while somebody stays.
+
+    Raises `UnavailableError` where no forecast comes.
+    """
+    start = datetime.datetime.now(datetime.UTC).replace(microsecond=0) - (PAST_POINTS + repeats) * STEP
+    await _publish(url, start)
+    first, again, moves = list[Visit](), list[Visit](), list[Move]()
     for _ in range(repeats):
         browser = choreographer.Browser(headless=True, channel_cls=pipe_class())
         try:
@@ -57,19 +85,21 @@ async def measure(url: str, repeats: int) -> tuple[list[Visit], list[Visit]]:
             tab = await browser.create_tab("about:blank")
             first.append(await _visit(tab, url))
             again.append(await _visit(tab, url))
+            moves.append(await _move(tab, url, start, PAST_POINTS + len(moves)))
         finally:
             await browser.close()
-    return first, again
+    return first, again, moves
 
 
-async def _publish(url: str) -> None:
-    """Eight hours of somebody up to now."""
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    readings = [
-        {"time": (now - (PAST_POINTS - 1 - number) * STEP).isoformat(), "unit": "mg/dL",
-         "glucose": reading_of(SUBJECT, 0.7, number).glucose}
-        for number in range(PAST_POINTS)
-    ]  # fmt: skip
+def _reading(start: datetime.datetime, number: int) -> dict[str, object]:
+    """Of a simulated person, who has a clock of its own: so the next reading need not be waited for."""
+    time_of_it = (start + number * STEP).isoformat()
+    return {"time": time_of_it, "unit": "mg/dL", "glucose": reading_of(SUBJECT, 0.7, number).glucose, "simulated": True}
+
+
+async def _publish(url: str, start: datetime.datetime) -> None:
+    """Eight hours of somebody."""
+    readings = [_reading(start, number) for number in range(PAST_POINTS)]
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         await client.post(f"/subjects/{SUBJECT}/readings", json=readings)
         deadline = asyncio.get_running_loop().time() + LEFT_BEHIND_SECONDS
@@ -86,6 +116,16 @@ async def _visit(tab: Any, url: str) -> Visit:
     return Visit(milliseconds, await _value(tab, _REQUESTS))
 
 
+async def _move(tab: Any, url: str, start: datetime.datetime, number: int) -> Move:
+    """What the page that is open says of the forecast of the next reading."""
+    await _value(tab, _DRAWN)
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        sent = time.time()
+        await client.post(f"/subjects/{SUBJECT}/readings", json=_reading(start, number))
+        took, drawn = await _value(tab, "window.drawn")
+    return Move(took, drawn - 1000 * sent)
+
+
 async def _value(tab: Any, expression: str) -> Any:
     params = {"expression": expression, "returnByValue": True, "awaitPromise": True}
     async with asyncio.timeout(LEFT_BEHIND_SECONDS):
@@ -100,8 +140,8 @@ def run(broker: str, port: int, repeats: int, say: Callable[[str], None] = print
     """Start glucast on `broker` (embedded, local or host:port), look at its page, print, stop it."""
     running = RunningGlucast(broker, port, {})
     try:
-        first, again = asyncio.run(measure(running.url, repeats))
+        first, again, moves = asyncio.run(measure(running.url, repeats))
     finally:
         running.stop()
-    for line in lines(first, again):
+    for line in lines(first, again, moves):
         say(line)

@@ -2,7 +2,7 @@
 import { call, now, ofSubject, Problem, send } from "./api.js";
 import { byId, element, say, select, setText } from "./dom.js";
 import { person } from "./people.js";
-import { clock, glucose, KINDS, moment, percent, side, spread, unit } from "./words.js";
+import { clock, glucose, KINDS, moment, percent, side, spread, unit, zone } from "./words.js";
 
 const DIRECTIONS = { low: "lows", high: "highs", data: "missing readings" };
 /** @typedef {keyof typeof DIRECTIONS} Direction */
@@ -79,7 +79,7 @@ export function show() {
     .filter(([, until]) => Date.parse(until) > now());
   // Whoever is on a button of a row stays on it as long as nothing has changed.
   const words = alerts.holding.map(holdingWords).join(" ");
-  const shown = JSON.stringify([alerts, snoozed, unit(), words]);
+  const shown = JSON.stringify([alerts, snoozed, unit(), zone(), words]);
   if (shown === state.shown) return;
   state.shown = shown;
   const holding = byId("holding");
@@ -109,7 +109,9 @@ function holdingWords(kind) {
   const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < limit : reading.mgdl > limit);
   if (isBeyond) return `${KINDS[kind]}: glucose is ${beyond(kind)} ${glucose(limit)} ${unit()}.`;
   const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(limit)} ${unit()}`;
-  return told ? `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}).` : `${words}.`;
+  if (!told) return `${words}.`;
+  return `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}` +
+    `${first(told) && `; ${first(told)}`}).`;
 }
 
 /** @param {string} kind one of a level */
@@ -130,9 +132,18 @@ function row(alert) {
 function chanceWords(alert) {
   const at = alert.glucose_mgdl === null ? "" : `at ${glucose(alert.glucose_mgdl)}`;
   if (alert.rate_mgdl_per_minute !== null) return `${at}: ${spread(alert.rate_mgdl_per_minute)} ${unit()} a minute`;
-  if (alert.threshold_mgdl === null) return at;
+  if (alert.threshold_mgdl === null) return [at, alert.reason].filter(Boolean).join(": ");
   return `${at}: ${alert.calibrated === false ? "about " : ""}${percent(alert.probability)} ${beyond(alert.kind)} ${glucose(alert.threshold_mgdl)} ` +
-    `within ${alert.horizon_minutes} min`;
+    `within ${alert.horizon_minutes} min${first(alert) && `, ${first(alert)}`}`;
+}
+
+/** In which quarter of the hour it is likeliest to begin; nothing where that is not known. @param {any} alert */
+function first(alert) {
+  const chances = /** @type {number[]} */ (alert.first_crossing);
+  if (!chances.length) return "";
+  const quarter = chances.indexOf(Math.max(...chances));
+  return `likeliest from ${clock(Date.parse(alert.issue_time) + quarter * 900000)} to ` +
+    clock(Date.parse(alert.issue_time) + (quarter + 1) * 900000);
 }
 
 /** @param {any} alert */

@@ -18,6 +18,7 @@ export class Problem extends Error {
 /** @typedef {Omit<RequestInit, "headers"> & {headers?: Record<string, string>}} Options of a request */
 
 const KEPT_KEY = "glucast-key";
+const NO_ANSWER = "glucast does not answer: is it running, and is this device online?";
 let aheadMilliseconds = 0;
 
 /** The server's clock, as far as its last answer told: ages must not depend on how this device's clock is set. */
@@ -69,7 +70,7 @@ async function answerTo(path, options) {
     return response;
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new Problem("glucast does not answer: is it running, and is this device online?");
+    throw new Problem(NO_ANSWER);
   }
 }
 
@@ -90,7 +91,10 @@ export async function call(path, options = {}) {
   const tag = response.headers.get("etag");
   if (response.status === 304) return { body: null, tag, unchanged: true };
   if (!response.ok) throw await problemOf(response);
-  return { body: await response.json(), tag, unchanged: false };
+  const body = await response.json();
+  // Told with 200 on request: a browser writes every 404 to its console as an error, and this is none.
+  if (body?.code === "no_forecast") throw new Problem(body.detail, 404, body.code, body.expected_time);
+  return { body, tag, unchanged: false };
 }
 
 /**
@@ -100,6 +104,29 @@ export async function call(path, options = {}) {
 export async function send(method, path, body) {
   const headers = { "content-type": "application/json" };
   return (await call(path, { method, headers, body: JSON.stringify(body) })).body;
+}
+
+/**
+ * Send a large body. Not with fetch, which does not tell how much of it has gone.
+ * @param {string} path @param {unknown} body @param {(share: number) => void} onShare of the body, 0 to 1
+ * @returns {Promise<any>} Throws a Problem.
+ */
+export async function upload(path, body, onShare) {
+  const request = new XMLHttpRequest();
+  request.open("POST", path);
+  const headers = { accept: "application/json", "content-type": "application/json", ...keyHeaders() };
+  for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+  request.upload.addEventListener("progress", (event) => { if (event.total) onShare(event.loaded / event.total); });
+  await new Promise((done, fail) => {
+    request.addEventListener("load", done);
+    request.addEventListener("error", () => fail(new Problem(NO_ANSWER)));
+    request.send(JSON.stringify(body));
+  });
+  const date = request.getResponseHeader("date") || "";
+  const response = new Response(request.responseText, { status: request.status, headers: { date } });
+  noteClock(response);
+  if (!response.ok) throw await problemOf(response);
+  return response.json();
 }
 
 /** @param {string} subject @param {string} [rest] */

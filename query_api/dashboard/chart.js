@@ -1,39 +1,84 @@
 // The figures that the server draws, in the page's colours, fitted to it: they come with a fixed size.
 
 const [HEIGHT, NARROW_HEIGHT] = [500, 380];
+const NARROW = 560;
+/** Letters that are smaller are not read: what does not fit then is broken, or left to the sentence beside the plot. */
+const [LEAST_PIXELS, LEAST_TITLE_PIXELS] = [10, 13];
 /** @type {Map<string, any>} */
 const shown = new Map();
+const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
 
-/** @param {string} id of the element @param {any} figure @param {string} words what it shows, for who does not see it */
+/**
+ * @param {string} id of the element @param {any} figure @param {string} words what it shows, for who does not see it
+ * @returns {Promise<unknown>} when it is drawn
+ */
 export function draw(id, figure, words) {
   shown.set(id, figure);
   const place = /** @type {HTMLElement} */ (document.getElementById(id));
   place.hidden = false;
   place.setAttribute("aria-label", words);
   const width = place.clientWidth || innerWidth;
-  const narrow = width < 560;
+  const narrow = width < NARROW;
   const { data, layout } = structuredClone(figure);
   delete layout.width;
   layout.height = narrow ? NARROW_HEIGHT : HEIGHT;
   place.style.height = `${layout.height}px`;
   layout.autosize = true;
-  const [first] = layout.title.text.split("<br>");
+  const foot = layout.annotations.at(-1);
   if (narrow) {
-    layout.title.text = first.replace("Glucose forecast from", "Forecast from");
-    layout.title.font.size = 14;
-    layout.title.y = 0.97;
-    layout.margin = { l: 40, r: 34, t: 44, b: 64 };
-    layout.annotations.at(-1).text = layout.annotations.at(-1).text.split("  ")[0];
-    layout.annotations.at(-1).yshift = -54;
+    layout.margin = { l: 40, r: 36, t: 58, b: 64 };
+    foot.yshift = -54;
     layout.xaxis.title.text = "";
-    layout.xaxis.nticks = 6;
     const every = layout.xaxis.tickvals.filter((/** @type {number} */ _, /** @type {number} */ place) => place % 2 === 0);
     const names = layout.xaxis.ticktext.filter((/** @type {string} */ _, /** @type {number} */ place) => place % 2 === 0);
     Object.assign(layout.xaxis, { tickvals: every, ticktext: names });
     layout.showlegend = false;
     layout.yaxis.title.text = "";
   }
-  window.Plotly.react(id, data, layout, { displayModeBar: false, responsive: true });
+  layout.title.x = layout.margin.l / width;
+  layout.title.text = titleOf(layout, width - layout.margin.l - 8, narrow);
+  const room = width - layout.margin.l - 8;
+  if (widthOf(foot.text, foot.font.size, layout) > room) [foot.text] = foot.text.split("  ");
+  foot.font.size = fitting(foot.text, foot.font.size, room, layout);
+  return window.Plotly.react(id, data, layout, { displayModeBar: false, responsive: true });
+}
+
+/**
+ * What stands above a plot: of what and when it is, and in a wide one what matters in it, in letters that have room.
+ * @param {any} layout @param {number} room pixels @param {boolean} narrow
+ */
+function titleOf(layout, room, narrow) {
+  const [whole, ...summary] = /** @type {string[]} */ (layout.title.text.split("<br>"));
+  const title = narrow ? whole.replace("Glucose forecast from", "Forecast from") : whole;
+  const most = narrow ? 14 : layout.title.font.size;
+  const size = fitting(title, most, room, layout);
+  if (size < LEAST_TITLE_PIXELS) {
+    // The clock's name and what follows it goes to a line of its own.
+    const [, first, second] = /^<b>(.*?\d\d:\d\d) (.*)<\/b>$/.exec(title) || [];
+    if (!second) { layout.title.font.size = size; return title; }
+    layout.title.font.size = fitting(`<b>${first}</b>`, most, room, layout);
+    return `<b>${first}</b><br><span style="font-size:${fitting(second, 12, room, layout)}px">${second}</span>`;
+  }
+  layout.title.font.size = size;
+  if (narrow) return title;
+  const pixels = Math.min(...summary.map((line) => fitting(line, 14, room, layout)));
+  if (pixels <= LEAST_PIXELS) return title;
+  return [title, ...summary.map((line) => line.replace(/font-size:\d+px/, `font-size:${pixels}px`))].join("<br>");
+}
+
+/** How wide a line is. @param {string} line with its tags @param {number} pixels @param {any} layout */
+function widthOf(line, pixels, layout) {
+  pen.font = `${line.includes("<b>") ? "bold " : ""}${pixels}px ${layout.font.family}`;
+  return pen.measureText(line.replace(/<[^>]*>/g, "").replaceAll("&lt;", "<").replaceAll("&gt;", ">")).width;
+}
+
+/**
+ * The size at which a line has room.
+ * @param {string} line @param {number} pixels at most @param {number} room @param {any} layout
+ */
+function fitting(line, pixels, room, layout) {
+  const wide = widthOf(line, pixels, layout);
+  return wide <= room ? pixels : Math.max(8, Math.floor((pixels * room) / wide));
 }
 
 /** @param {string} id */

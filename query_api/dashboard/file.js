@@ -1,8 +1,8 @@
 // An uploaded export: its samples one by one, the truth beside each forecast.
-import { call, Problem, send } from "./api.js";
+import { call, Problem, upload } from "./api.js";
 import * as chart from "./chart.js";
 import { byId, facts, input, say } from "./dom.js";
-import { theme, unit } from "./words.js";
+import { theme, unit, zone } from "./words.js";
 
 const state = { handle: "", taken: 0, asked: 0 };
 
@@ -37,13 +37,23 @@ async function take(file) {
   chart.clear("file-plot");
   facts("file-facts", []);
   byId("slider-label").hidden = true;
-  byId("file-progress").hidden = false;
-  say(`Reading ${file.name} …`);
   const taken = ++state.taken;
+  const progress = /** @type {HTMLProgressElement} */ (byId("file-progress"));
+  progress.hidden = false;
+  progress.value = 0;
+  say(`Sending ${file.name} …`);
+  /** @param {number} share how much has gone; what is made of it then takes as long as it takes */
+  const onShare = (share) => {
+    if (taken !== state.taken) return;
+    progress.value = share;
+    if (share < 1) return;
+    progress.removeAttribute("value");
+    say(`Reading ${file.name} …`);
+  };
   try {
     const bytes = new Uint8Array(await file.arrayBuffer());
-    const timezone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
-    const answer = await send("POST", "/process_unified", { csv_base64: base64(bytes), timezone });
+    const sent = { csv_base64: base64(bytes), timezone: zone() || "UTC" };
+    const answer = await upload("/process_unified", sent, onShare);
     if (taken !== state.taken) return; // another file was given meanwhile
     state.handle = answer.handle;
     say(`Forecasting ${file.name} …`);

@@ -1,23 +1,31 @@
 // The present forecast of one person, or why there is none and when one is expected.
 import { call, now, ofSubject, Problem } from "./api.js";
 import * as chart from "./chart.js";
-import { byId, facts, say } from "./dom.js";
+import { byId, element, facts, say } from "./dom.js";
 import { person, value, when } from "./people.js";
 import { age, clock, directionOf, drawQuery, glucose, moment, percent, riskOf, trend, unit } from "./words.js";
 
-const state = { subject: "", tag: /** @type {string | null} */ (null), chart: /** @type {any} */ (null), asked: 0 };
+/** From the event of a forecast to its drawing, as the page measures it: the last one alone is kept. */
+const MEASURE = "glucast-drawn";
+
+const state = {
+  subject: "", tag: /** @type {string | null} */ (null), chart: /** @type {any} */ (null), asked: 0, came: 0,
+};
 
 /** The newest known last point of the chosen person's forecasts; 0 where none is known. */
 export const newestIssue = () => (state.chart ? Date.parse(state.chart.issue_time) : 0);
 
 /** @param {string} subject */
 export function choose(subject) {
-  Object.assign(state, { subject, tag: null, chart: null });
-  chart.clear("plot");
+  state.subject = subject;
+  drop();
   byId("nothing").hidden = true;
-  byId("sentence").textContent = "";
-  facts("facts", []);
   head();
+}
+
+/** A forecast of the chosen person is there: from now on until it is drawn time is measured. */
+export function came() {
+  state.came ||= performance.now();
 }
 
 /** Value, trend and age of the latest reading, above everything. */
@@ -42,18 +50,20 @@ export async function refresh() {
   /** @type {Record<string, string>} */
   const headers = state.tag ? { "if-none-match": state.tag } : {};
   try {
-    const latest = await call(ofSubject(subject, "/forecast"), { headers });
+    const latest = await call(ofSubject(subject, "/forecast?or_reason=true"), { headers });
     if (asked !== state.asked) return;
     const onlyOlder = state.tag && state.chart && latest.body?.chart_id === state.chart.chart_id;
     if (onlyOlder) Object.assign(state, { tag: latest.tag, chart: latest.body });
-    if (latest.unchanged || onlyOlder) { say(""); tick(); return; }
+    if (latest.unchanged || onlyOlder) { state.came = 0; say(""); tick(); return; }
     const plot = await call(ofSubject(subject, `/forecast/plot?${drawQuery()}`));
     if (asked !== state.asked) return;
     Object.assign(state, { tag: latest.tag, chart: latest.body });
     byId("nothing").hidden = true;
+    byId("save-forecast").hidden = false;
     say("");
     tell();
-    chart.draw("plot", plot.body, byId("sentence").textContent || "");
+    await chart.draw("plot", plot.body, byId("sentence").textContent || "");
+    if (asked === state.asked) measure(latest.body.issue_time);
   } catch (error) {
     if (asked !== state.asked || !(error instanceof Problem)) return;
     if (error.code === "no_forecast") none(error);
@@ -62,14 +72,25 @@ export async function refresh() {
   }
 }
 
+/** @param {string} issueTime */
+function measure(issueTime) {
+  if (!state.came) return;
+  performance.clearMeasures(MEASURE);
+  performance.measure(MEASURE, { start: state.came, end: performance.now(), detail: issueTime });
+  state.came = 0;
+}
+
 /** @param {Problem} problem */
 function none(problem) {
   drop();
   say("");
   byId("nothing").hidden = false;
   const at = problem.expectedAt;
-  // The interface says the time in UTC behind the reason; here it is said on the clock of who looks.
-  byId("why").textContent = sentenceOf(at ? problem.message.split("; with a reading every")[0] : problem.message);
+  // The interface says times in UTC, and the expected one behind the reason; here they are on the clock of who looks.
+  const reason = at ? problem.message.split("; with a reading every")[0] : problem.message;
+  byId("why").textContent = sentenceOf(
+    reason.replace(/(\d{4}-\d\d-\d\d) (\d\d:\d\d) UTC/g, (_, day, time) => moment(`${day}T${time}Z`)),
+  );
   byId("expected").textContent = at ? `Expected with the reading of ${moment(at)}, if readings go on as they do.` : "";
 }
 
@@ -78,9 +99,11 @@ const sentenceOf = (text) => `${text[0].toUpperCase()}${text.slice(1)}${text.end
 
 /** Nothing is shown as the present that is not. */
 function drop() {
-  Object.assign(state, { tag: null, chart: null });
+  Object.assign(state, { tag: null, chart: null, came: 0 });
   chart.clear("plot");
   byId("sentence").textContent = "";
+  byId("doubts").replaceChildren();
+  byId("save-forecast").hidden = true;
   facts("facts", []);
 }
 
@@ -89,18 +112,20 @@ function tell() {
   const [at5, at95] = [0.05, 0.95].map((level) => found.quantiles_mgdl[found.quantile_levels.indexOf(level)]);
   const risk = riskOf(found);
   /** @param {number} step */
-  const inMinutes = (step) =>
-    `about ${glucose(found.median_mgdl[step])} (90 %: ${glucose(at5[step])} to ${glucose(at95[step])})`;
+  const range = (step) => `90 %: ${glucose(at5[step])} to ${glucose(at95[step])}`;
+  /** @param {number} step */
+  const inMinutes = (step) => `about ${glucose(found.median_mgdl[step])} (${range(step)})`;
   // Of the forecast's own last point and those before it, not of a reading that may be newer.
   const [before, last] = found.past_mgdl.slice(-2);
   const issued = Date.parse(found.issue_time);
   const words = trend(directionOf({ mgdl: before, time: issued - 300000 }, { mgdl: last, time: issued }))[1];
   byId("sentence").textContent =
     `At ${moment(issued)}: ${glucose(last)} ${unit()}, ${words}. In 30 minutes ${inMinutes(5)}, in an hour ${inMinutes(11)}. Within the hour: ` +
-    `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.${doubts(found)}`;
+    `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`;
+  byId("doubts").replaceChildren(...doubts(found).map((each) => element("li", {}, each)));
   facts("facts", [
-    ["In 30 min", `${glucose(found.median_mgdl[5])} ${unit()}`],
-    ["In 60 min", `${glucose(found.median_mgdl[11])} ${unit()}`],
+    [`In 30 min, ${range(5)}`, `${glucose(found.median_mgdl[5])} ${unit()}`],
+    [`In 60 min, ${range(11)}`, `${glucose(found.median_mgdl[11])} ${unit()}`],
     [`Below ${glucose(70)} within the hour`, percent(risk.low)],
     [`Above ${glucose(180)} within the hour`, percent(risk.high)],
     ["Last known point", moment(found.issue_time) + (found.simulated ? " (simulated)" : "")],
@@ -109,12 +134,9 @@ function tell() {
   tick();
 }
 
-/** What the forecast says of the sensors behind it and of what nobody measured, as sentences. @param {any} found */
+/** All that the forecast says of the readings behind it, as sentences: each is "NAME: description". @param {any} found */
 const doubts = (found) =>
-  (/** @type {string[]} */ (found.warnings || []))
-    .filter((warning) => /^(SOURCES|SENSOR_\w+|IMPUTATION): /.test(warning))
-    .map((warning) => ` ${sentenceOf(warning.split(": ").slice(1).join(": "))}`)
-    .join("");
+  (/** @type {string[]} */ (found.warnings || [])).map((warning) => sentenceOf(warning.replace(/^[A-Z_]+: /, "")));
 
 /** Time passes: ages are counted here, and a forecast that holds no longer is taken away and asked for anew. */
 export function tick() {

@@ -10,7 +10,7 @@ import * as present from "./now.js";
 import * as people from "./people.js";
 import * as save from "./save.js";
 import * as scores from "./scores.js";
-import { clock, keepUnit, onTheme, restoreUnit } from "./words.js";
+import { clock, keepUnit, keepZone, onTheme, restoreUnit, restoreZone } from "./words.js";
 
 const TICK_MILLISECONDS = 5000;
 const TOGETHER_MILLISECONDS = 250;
@@ -87,13 +87,17 @@ async function loadAll() {
   }
 }
 
-/** @type {Map<() => void, number>} */
-const waiting = new Map();
+/** @type {Map<() => void, {again: boolean}>} */
+const asked = new Map();
 
-/** Once, however many events ask for it together: a backlog of readings is one question. @param {() => void} ask */
+/** At once, and once more for all events that come close behind: a backlog is a few questions. @param {() => void} ask */
 function soon(ask) {
-  if (waiting.has(ask)) return;
-  waiting.set(ask, setTimeout(() => { waiting.delete(ask); ask(); }, TOGETHER_MILLISECONDS));
+  const before = asked.get(ask);
+  if (before) { before.again = true; return; }
+  const mine = { again: false };
+  asked.set(ask, mine);
+  ask();
+  setTimeout(() => { asked.delete(ask); if (mine.again) soon(ask); }, TOGETHER_MILLISECONDS);
 }
 
 /** @param {import("./events.js").Told} told */
@@ -108,7 +112,7 @@ function take({ kind, data }) {
     case "forecast":
       people.takeForecast(data);
       if (!state.subject) choose(data.subject_id);
-      else if (mine && Date.parse(data.issue_time) >= present.newestIssue()) soon(present.refresh);
+      else if (mine && Date.parse(data.issue_time) >= present.newestIssue()) { present.came(); soon(present.refresh); }
       if (mine && state.tab === "history") soon(history.refresh);
       break;
     case "alerts":
@@ -170,6 +174,7 @@ function tabKeys() {
 
 restoreKey();
 restoreUnit();
+restoreZone();
 for (const part of [history, alerts, scores, save]) part.begin();
 file.begin(() => show("file"));
 people.begin(choose);
@@ -178,14 +183,17 @@ byId("key").addEventListener("change", () => { keepKey(); location.reload(); });
 byId("show-live").addEventListener("click", () => show("live"));
 byId("show-file").addEventListener("click", () => show("file"));
 input("subject").addEventListener("change", () => choose(input("subject").value.trim()));
-byId("unit").addEventListener("change", () => {
-  keepUnit();
+/** In another unit, or on another clock. */
+function sayAnew() {
   people.show();
   alerts.show();
   scores.show();
   if (state.tab === "alerts") alerts.refresh();
   drawAnew();
-});
+}
+
+byId("unit").addEventListener("change", () => { keepUnit(); sayAnew(); });
+byId("zone").addEventListener("change", () => { keepZone(); sayAnew(); });
 onTheme(drawAnew);
 for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
 const place = new URLSearchParams(location.hash.slice(1));

@@ -10,6 +10,7 @@ const PARTS = {
   "save-forecast": () => [`/forecast/plot?format=png&scale=2&age=true&${drawQuery()}`, `forecast ${stamp()}.png`],
   "save-day": () => [`/day/plot?format=png&scale=2&${drawQuery()}`, `day ${stamp()}.png`],
   "save-report": () => [`/report?format=pdf&${withoutTheme()}`, `report ${state.subject} ${stamp()}.pdf`],
+  "save-report-page": () => [`/report?format=html&${withoutTheme()}`, `report ${state.subject} ${stamp()}.html`],
 };
 
 export function begin() {

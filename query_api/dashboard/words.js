@@ -16,6 +16,30 @@ export function keepUnit() {
   localStorage.setItem(KEPT_UNIT, unit());
 }
 
+const KEPT_ZONE = "glucast-zone";
+const deviceZone = () => {
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  return timeZone === "Etc/Unknown" ? undefined : timeZone;
+};
+
+/** The clocks that there are, that of the device first. */
+export function restoreZone() {
+  const names = ["UTC", ...Intl.supportedValuesOf("timeZone").filter((name) => name !== "UTC")];
+  const kept = localStorage.getItem(KEPT_ZONE) || "";
+  const own = deviceZone();
+  select("zone").replaceChildren(
+    new Option(own ? `${own} (here)` : "here", ""), ...names.map((name) => new Option(name, name)),
+  );
+  select("zone").value = names.includes(kept) ? kept : "";
+}
+
+export function keepZone() {
+  localStorage.setItem(KEPT_ZONE, select("zone").value);
+}
+
+/** Of the clock that is shown; undefined where the device names none. */
+export const zone = () => select("zone").value || deviceZone();
+
 /** @returns {"mg/dL" | "mmol/L"} */
 export const unit = () => (select("unit").value === "mmol/L" ? "mmol/L" : "mg/dL");
 
@@ -29,11 +53,10 @@ export function onTheme(change) {
   dark.addEventListener("change", change);
 }
 
-/** In the chosen unit, in the page's colours, on the clock of who looks. */
+/** In the chosen unit, in the page's colours, on the chosen clock. */
 export function drawQuery() {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const asked = { unit: unit(), theme: theme(), ...(zone && zone !== "Etc/Unknown" ? { timezone: zone } : {}) };
-  return String(new URLSearchParams(asked));
+  const timezone = zone();
+  return String(new URLSearchParams({ unit: unit(), theme: theme(), ...(timezone ? { timezone } : {}) }));
 }
 
 /**
@@ -56,13 +79,16 @@ export const toMgdl = (glucoseValue, ofUnit) => (ofUnit === "mmol/L" ? glucoseVa
 export const percent = (chance) => (chance < 0.005 ? "<1 %" : chance > 0.995 ? ">99 %" : `${Math.round(100 * chance)} %`);
 
 /** @param {string | number | Date} time */
-export const clock = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+export const clock = (time) =>
+  new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", timeZone: zone() });
 
 /** With its day where that is not today. @param {string | number | Date} time */
 export function moment(time) {
   const date = new Date(time);
-  if (date.toDateString() === new Date(now()).toDateString()) return clock(date);
-  return `${date.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short" })}, ${clock(date)}`;
+  const timeZone = zone();
+  const [day, today] = [date, new Date(now())].map((each) => each.toLocaleDateString("en-CA", { timeZone }));
+  if (day === today) return clock(date);
+  return `${date.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short", timeZone })}, ${clock(date)}`;
 }
 
 /** @param {string | number | Date} time */

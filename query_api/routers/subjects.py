@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from agents.core.fingerprint import owner_of
 from query_api import saved_handles
+from query_api.absence import Absence, OrReason, absence
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.conditional import UNCHANGED, KnownTags, holds, tagged
@@ -23,11 +24,12 @@ from query_api.present import HEADERS, Present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
 from query_api.routers.drawing import PICTURES, AsType, InStyle, InUnit
-from query_api.scorecard import Scorecard, scorecard
+from query_api.scorecard import Scorecard
 from query_api.sent_readings import judged
 from query_api.services import Services, services_of, while_connected
 from query_api.style import Style
 from query_api.subject_forecast import forecast_of
+from query_api.subject_scores import scores_of
 from query_api.units import document
 from schemas.errors import NoForecastError, OverloadedError, RejectedError, UnavailableError
 from schemas.reading import Reading, Unit
@@ -236,7 +238,7 @@ async def subjects(request: Request, uses: Uses) -> SubjectsAnswer:
 @router.get(
     "/subjects/{subject_id}/forecast",
     response_class=Response,
-    responses={200: {"model": ForecastAnswer}, **UNCHANGED},
+    responses={200: {"model": ForecastAnswer | Absence}, **UNCHANGED},
 )
 @access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
 async def forecast(
@@ -246,10 +248,16 @@ async def forecast(
     curves: Annotated[
         bool, Query(description="Also the density at each target time, and that of the draws alone.")
     ] = False,
+    or_reason: OrReason = False,
     tags: KnownTags = None,
 ) -> Response:
     """The present forecast, with its age. 404 says why there is none, and what brings the next."""
-    found = forecast_of(uses, subject_id)
+    try:
+        found = forecast_of(uses, subject_id)
+    except NoForecastError as error:
+        if not or_reason:
+            raise
+        return Response(absence(error).model_dump_json(), media_type="application/json")
     # Weak: the age in the body goes on by the second, and the tag by the minute, so that none who keeps it shows an
     # old one.
     tag = "W/" + _tag(found.row, unit, *(["curves"] if curves else []), found.moment)
@@ -385,16 +393,14 @@ async def forecasts(
 
 @router.get("/subjects/{subject_id}/scores")
 @access("key", scope="read", whose="path", raises=(NoForecastError, UnavailableError))
-async def scores(uses: Uses, subject_id: Subject) -> Scorecard:
+async def scores(uses: Uses, subject_id: Subject, or_reason: OrReason = False) -> Scorecard | Absence:
     """How the forecasts of the last 1, 7 and 14 days did against what was measured. 404 says why nothing is known."""
-    state = uses.read_model.scores.of(subject_id)
-    if state is None:
-        if not uses.follower.caught_up:
-            raise UnavailableError("this replica is still reading what Kafka holds; try again")
-        raise NoForecastError("no forecast of this subject to score: its first comes after 8 h of readings")
-    if not state.scored:
-        raise NoForecastError("no target is scored yet: a forecast is scored 30 minutes after the first of its targets")
-    return scorecard(subject_id, state, uses.read_model.scores.on_trial(subject_id))
+    try:
+        return scores_of(uses, subject_id)
+    except NoForecastError as error:
+        if not or_reason:
+            raise
+        return absence(error)
 
 
 def _json(row: ChartRow, unit: Unit) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agents.calc.fan_chart import Ready, fan_chart, fan_charts
+from query_api.told_alerts import alerts_answer
 from schemas.alert import Alert, AlertSettings, AlertState, RuleChange, Snooze
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
@@ -63,6 +64,18 @@ async def test_a_work_that_was_lost_says_the_same_again() -> None:
     lost = await bench.run(CALC, forecast.to_arrow(), apply=False, timestamp_ms=arrived)
     again = await bench.run(CALC, forecast.to_arrow(), timestamp_ms=arrived)
     assert of(ALERTS, lost) == of(ALERTS, again) == [raised.to_json()]
+
+
+async def test_why_it_was_raised_is_remembered_with_what_became_of_it() -> None:
+    bench = Workbench()
+    low = [each for each in await told(bench, *range(36)) if each.kind == "low"]
+    assert [each.status for each in low] == ["raised", "hit"]
+    kept = AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"])
+    (one,) = [each for each in kept.recent if each.alert_id == low[0].alert_id]
+    assert (one.status, one.reason, one.first_crossing) == ("hit", low[0].reason, low[0].first_crossing)
+    assert sum(one.first_crossing) == pytest.approx(1.0, abs=0.2)
+    (shown,) = [each for each in alerts_answer("ada", kept).recent if each.alert_id == one.alert_id]
+    assert (shown.reason, shown.first_crossing) == (one.reason, one.first_crossing)
 
 
 async def test_an_alert_of_the_past_is_none_but_a_simulated_person_has_a_clock_of_its_own() -> None:

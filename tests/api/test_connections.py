@@ -6,6 +6,7 @@ import logging
 import resource
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated
 
 import pytest
@@ -18,7 +19,9 @@ from deploy.brokers.wire import LOOPBACK, HeldPort
 from query_api import connections
 from query_api.access import access
 from query_api.app import create_app, server_config
+from query_api.event_log import MOST_WAITING
 from streams.settings import Settings
+from tests.kit.followed import Followed, reading
 from tests.kit.keys import person_in
 from tests.kit.waiting import until_async
 
@@ -32,8 +35,8 @@ POST = b"POST /asked HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r
 class Served:
     """A server with the routes of these tests beside the application's own, which nothing runs behind."""
 
-    def __init__(self, port: int, key: str) -> None:
-        self.port, self.key = port, key
+    def __init__(self, port: int, key: str, followed: Followed) -> None:
+        self.port, self.key, self.followed = port, key, followed
         self.begun = 0
         self.writers: list[asyncio.StreamWriter] = []
         self.go_on = asyncio.Event()
@@ -79,10 +82,10 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         ),
         tmp_path,
     )
-    app.state.services = None
     app.router.lifespan_context = nothing_behind
     port = HeldPort()
-    here = Served(port.number, key)
+    here = Served(port.number, key, Followed(tmp_path / "followed"))
+    app.state.services = SimpleNamespace(event_streams=here.followed.streams)
 
     @app.get("/slow")
     @access("everybody")
@@ -118,6 +121,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     await asyncio.gather(*(writer.wait_closed() for writer in here.writers), return_exceptions=True)
     server.should_exit = True
     await task
+    here.followed.model.close()
 
 
 @contextlib.asynccontextmanager
@@ -298,6 +302,31 @@ async def test_who_does_not_read_the_answer_is_given_up(served: Served, patience
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(GET.replace(b"asked", b"large"))
     await until_async(lambda: _nobody_writes(served), "the connection is ended")
+
+
+async def test_who_follows_events_and_reads_none_gives_its_place_back(
+    served: Served, patience: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not because too many wait for it: it is cut off in the middle of being sent one."""
+    patience(READ_SECONDS=0.3)
+    is_full = asyncio.Event()
+    pause = connections.PatientProtocol.pause_writing
+
+    def noted(protocol: connections.PatientProtocol) -> None:
+        pause(protocol)
+        is_full.set()
+
+    monkeypatch.setattr(connections.PatientProtocol, "pause_writing", noted)
+    reader, writer = await served.connected(GET.replace(b"asked", b"events"))
+    async with asyncio.timeout(20):
+        await reader.readuntil(b"retry: 2000")
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    streams = served.followed.streams
+    assert streams.clients == 1
+    for step in range(MOST_WAITING // 4):  # together more than what lies between holds
+        served.followed.apply(reading("anna", step, reason="x" * (400 << 10)))
+    await until_async(is_full.is_set, "nothing more goes into the connection")
+    await until_async(lambda: streams.clients == 0, "its place is free")
 
 
 def _nobody_writes(served: Served) -> bool:

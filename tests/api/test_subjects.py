@@ -218,6 +218,11 @@ async def test_a_reading_of_the_future_in_a_message_of_the_future_is_refused(
 async def test_forecasts_of_readings_are_scored_on_the_topic_and_over_http(
     client: Client, pipeline: SmallPipeline, settings: Settings
 ) -> None:
+    for part in ("forecast", "scores"):
+        asked = f"/subjects/anna/{part}"
+        missing, told = await client.get(asked), await client.get(f"{asked}?or_reason=true")
+        assert (missing.status_code, told.status_code) == (404, 200)
+        assert told.json() == {name: missing.json().get(name) for name in ("code", "detail", "expected_time")}
     nobody = await client.get("/subjects/anna/scores")
     assert (nobody.status_code, "8 h of readings" in nobody.json()["detail"]) == (404, True)
     items = [reading(step) for step in range(117)]

@@ -1,15 +1,22 @@
 """The live page in a real Chromium: it moves by events, outlives the API, and shows each side of a person."""
 
 import contextlib
+import datetime
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from deploy.brokers.wire import HeldPort
+from schemas.tables import trial_key
+from streams.kafka.connection import producer_options
+from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
+from streams.topology import SCORES_CHANGELOG
+from tests.api.test_model_comparison import SERVED, TODAY, TRIAL, state_of
 from tests.browser.window import Window, window
 from tests.kit.query import listening
 from tests.kit.small_pipeline import SmallPipeline, at
@@ -19,7 +26,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceW
 PLOTTED = "document.querySelectorAll('#plot .scatterlayer .trace').length >= 14"
 LATER = "((now) => { Date.now = () => now() + 20 * 60000; })(Date.now), 0"
 """The clock of the device 20 minutes on."""
-WIDTHS = [(1280, 900), (390, 844)]
+WIDTHS = [(1280, 900), (720, 900), (390, 844), (360, 740)]
+LONG_ZONE = "America/North_Dakota/New_Salem"
+PULLED = "net::ERR_|status of 503"
+"""What Chromium says of a server that is not there, or just begins."""
 
 
 def text(id_: str) -> str:
@@ -32,9 +42,33 @@ async def api(settings: Settings, home: Path, port: int | None = None) -> AsyncI
         yield client
 
 
-async def publish(client: httpx.AsyncClient, subject: str, steps: range, level: float = 120) -> None:
+def steady(step: int) -> float:
+    return 120.0 + step % 5
+
+
+def falling(step: int) -> float:
+    """Towards a low: 76 mg/dL at step 120."""
+    return 140.0 - 4.0 * max(0, step - 104)
+
+
+def pressed(step: int) -> float:
+    """On a sensor that somebody lies on for a while, three hours after step 24."""
+    return dict(enumerate([84.0, 62.0, 58.0, 60.0, 88.0, 104.0], start=60)).get(step, 110.0)
+
+
+def at_night(step: int, of: int) -> str:
+    """The time of a step on the clock of somebody for whom it is three o'clock at step `of`."""
+    hours = 3 - datetime.datetime.fromisoformat(at(5 * of)).hour
+    zone = datetime.timezone(datetime.timedelta(hours=(hours + 11) % 24 - 11))
+    return datetime.datetime.fromisoformat(at(5 * step)).astimezone(zone).isoformat()
+
+
+async def publish(
+    client: httpx.AsyncClient, subject: str, steps: Iterable[int], glucose: Callable[[int], float] = steady,
+    time: Callable[[int], str] = lambda step: at(5 * step),
+) -> None:  # fmt: skip
     """Readings of the recent past: step 120 is that of the last five minutes."""
-    readings = [{"time": at(5 * step), "glucose": level + step % 5, "unit": "mg/dL"} for step in steps]
+    readings = [{"time": time(step), "glucose": glucose(step), "unit": "mg/dL"} for step in steps]
     answer = await client.post(f"/subjects/{subject}/readings", json=readings)
     assert answer.status_code == 202, answer.text
 
@@ -67,6 +101,11 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
         title = await tab.evaluate("document.querySelector('#plot .gtitle').textContent")
         await publish(client, "anna", range(120, 121))
         await tab.until(f"document.querySelector('#plot .gtitle').textContent !== {json.dumps(title)}")
+        issued = (await client.get("/subjects/anna/forecast")).json()["issue_time"]
+        measured = "performance.getEntriesByName('glucast-drawn')"
+        await tab.until(f"{measured}.at(-1)?.detail === {json.dumps(issued)}")  # the page times itself
+        assert await tab.evaluate(f"{measured}.length") == 1, "however long it is open"
+        assert await tab.evaluate(f"{measured}[0].duration") > 0
 
         await first.aclose()
         await tab.until(f"{text('connection')}.startsWith('Not live since')")
@@ -77,14 +116,14 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
         assert await tab.evaluate(text("sentence") + " + " + text("facts")) == "", "and nothing of it"
         async with api(settings, tmp_path, port.number) as client:
             await tab.until("document.getElementById('connection').hidden")
-            await publish(client, "bert", range(60, 64), 90)
+            await publish(client, "bert", range(60, 64), lambda step: 90.0 + step % 5)
             await tab.until("document.querySelectorAll('#people .person').length === 2")
             await choose(tab, "bert")
             reason = "No forecast yet: 15 min of gap-free readings so far; a forecast needs 8 h."
             await tab.until(f"{text('why')} === {json.dumps(reason)}")
             assert "Expected with the reading of" in await tab.evaluate(text("expected"))
             assert not await tab.evaluate("document.querySelector('#plot .gtitle') !== null")
-        assert await tab.complaints() == []
+        assert await tab.complaints(but=PULLED) == []
 
 
 async def test_alerts_history_accuracy_units_and_keys(
@@ -92,7 +131,7 @@ async def test_alerts_history_accuracy_units_and_keys(
 ) -> None:
     async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
         await publish(client, "anna", range(121))
-        await publish(client, "bert", range(121), 200)
+        await publish(client, "bert", range(121), lambda step: 200.0 + step % 5)
         await choose(tab, "anna", "alerts")
         await tab.evaluate("document.getElementById('snooze-low').click()")
         await tab.until(f"{text('quiet')}.includes('No alerts of lows until')")
@@ -175,3 +214,100 @@ async def test_nothing_is_cut_off_and_nobody_is_kept_out(
                     if width == 390:
                         assert await tab.barriers() == [], (part, scheme)
         assert await tab.complaints() == []
+
+
+async def test_plots_fit_at_every_width_on_the_clock_with_the_longest_name(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+        await publish(client, "anna", range(121))
+        await choose(tab, "anna")
+        await tab.until(PLOTTED)
+        await pick(tab, "zone", LONG_ZONE)
+        for part, plot in (("now", "plot"), ("history", "then-plot")):
+            await choose(tab, "anna", part)
+            await tab.until(f"document.querySelector('#{plot} .gtitle')?.textContent.includes('{LONG_ZONE}')")
+            for width, height in WIDTHS:
+                await tab.show(width, height)
+                await tab.until_nothing_is_cut_off(plot)
+        assert (await tab.evaluate(text("sentence"))).startswith("At ")
+        await tab.evaluate("Plotly.relayout('then-plot', {width: 1000}).then(() => 0)")
+        assert await tab.cut_off("then-plot") != [], "what sticks out is seen"
+        assert await tab.complaints() == []
+
+
+async def pick(tab: Window, select: str, value: str) -> None:
+    """A choice, or what is typed into a field."""
+    await tab.evaluate(
+        f"((field) => {{ field.value = {json.dumps(value)}; field.dispatchEvent(new Event('change')); }})"
+        f"(document.getElementById({json.dumps(select)}))"
+    )
+
+
+async def test_every_state_keeps_nobody_out_and_leaves_the_console_clean(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    async with contextlib.AsyncExitStack() as first, window("about:blank") as tab:
+        client = await first.enter_async_context(api(settings, tmp_path))
+        await tab.open(f"{client.base_url}")
+        await tab.until(f"{text('message')}.includes('publish readings')")
+        barriers = {"empty": await tab.barriers()}
+
+        await publish(client, "bert", range(60, 64))
+        await choose(tab, "bert")
+        await tab.until("!document.getElementById('nothing').hidden")
+        barriers["no forecast"] = await tab.barriers()
+        await choose(tab, "bert", "scores")
+        await tab.until(f"{text('scores-words')}.includes('8 h of readings')")
+
+        await publish(client, "emma", range(114))
+        await choose(tab, "emma")
+        await tab.until(f"{text('why')}.includes('no longer holds')")
+        assert " UTC" not in await tab.evaluate(text("why")), "on the clock of who looks"
+        assert await tab.evaluate("document.getElementById('save-forecast').hidden")
+
+        early = {"preset": "early"}
+        assert (await client.put("/subjects/anna/alerts/settings", json=early)).status_code == 200
+        await publish(client, "anna", range(121), falling)
+        await choose(tab, "anna")
+        await tab.until("!document.getElementById('holding').hidden")
+        assert "likeliest from" in await tab.evaluate(text("holding-words"))
+        barriers["an alert"] = await tab.barriers()
+        await choose(tab, "anna", "alerts")
+        await tab.until("document.querySelectorAll('#rules fieldset').length === 7")
+        await tab.evaluate("document.querySelector('#settings details').open = true")
+        await tab.show(390, 844, "dark")
+        assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        barriers["all settings"] = await tab.barriers()
+
+        steps = [step for step in range(121) if step != 100]
+        await publish(client, "carl", steps, pressed, lambda step: at_night(step, 62))
+        await choose(tab, "carl")
+        await tab.until(f"{text('doubts')}.includes('as under pressure on the sensor')")
+        assert "1 of 96 points are interpolated" in await tab.evaluate(text("doubts"))
+        barriers["doubts"] = await tab.barriers()
+
+        await scored(settings, "dora")
+        await pick(tab, "subject", "dora")
+        await tab.evaluate("document.getElementById('tab-scores').click()")
+        await tab.until("document.querySelectorAll('#score-rows tr').length >= 2")
+        rows = await tab.evaluate("[...document.querySelectorAll('#score-rows tr')].map((row) => row.textContent)")
+        assert any(row.startswith("60 min") and "12.0" in row for row in rows), rows
+        assert any(row.startswith("60 min, on trial") and "10.0" in row for row in rows), rows
+        assert "on trial 90 %" in await tab.evaluate(text("claims"))
+        barriers["a model on trial"] = await tab.barriers()
+
+        assert await tab.complaints() == []
+        await first.aclose()
+        await tab.until("!document.getElementById('connection').hidden")
+        barriers["not live"] = await tab.barriers()
+        assert {state: found for state, found in barriers.items() if found} == {}
+
+
+async def scored(settings: Settings, subject: str) -> None:
+    """Scores of the served model, and of one on trial."""
+    rows = {subject: state_of(SERVED, 12.0, TODAY), trial_key(subject): state_of(TRIAL, 10.0, TODAY)}
+    partition = partition_of(subject.encode(), settings.partitions)
+    async with AIOKafkaProducer(**producer_options(settings)) as producer:
+        for key, row in reversed(rows.items()):
+            await producer.send_and_wait(SCORES_CHANGELOG.name, row, key.encode(), partition=partition)

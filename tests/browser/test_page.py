@@ -76,9 +76,11 @@ async def drop(tab: Window, raw: bytes) -> None:
 
 async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline: SmallPipeline) -> None:
     async with window(url) as tab:
-        await tab.show(420, 860, "dark")
+        await tab.show(390, 844, "dark")
         await drop(tab, dexcom(glucose_rows(121)))
         await tab.until(PLOTTED)
+        await tab.until_nothing_is_cut_off("file-plot")
+        assert await tab.barriers() == []
         assert await tab.evaluate("document.getElementById('file-progress').hidden")
         assert await tab.evaluate("document.getElementById('index').min") == "-13"
         title = await tab.until("document.querySelector('#file-plot .gtitle').textContent")
@@ -89,6 +91,22 @@ async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline
         await give(tab, b"nonsense")
         await tab.until("document.getElementById('message').textContent.includes('format')")
         assert await tab.evaluate("document.getElementById('file-plot').hidden"), "of the file before"
+        assert await tab.complaints(but="status of 422") == []
+
+
+async def test_a_large_file_says_how_much_of_it_has_gone(url: str, pipeline: SmallPipeline) -> None:
+    async with window(url) as tab:
+        await tab.evaluate(
+            """((progress) => {
+              window.shares = [];
+              new MutationObserver(() => window.shares.push(progress.value)).observe(progress, {attributes: true});
+            })(document.getElementById("file-progress")), 0"""
+        )
+        await tab.sends_slowly(200_000)
+        await drop(tab, dexcom(glucose_rows(2000)))
+        await tab.until("window.shares.some((share) => share > 0 && share < 1)")
+        await tab.until(PLOTTED)
+        assert await tab.evaluate("document.getElementById('file-progress').hidden")
 
 
 async def test_the_docs_are_shown_without_asking_anybody_else(url: str) -> None:
@@ -111,13 +129,25 @@ async def test_the_page_asks_nobody_else(url: str) -> None:
         assert all(address.startswith((url, "data:")) for address in await tab.asked())
 
 
-async def test_a_page_that_asks_elsewhere_is_found(url: str) -> None:
-    """The watch of the two tests above sees what it is there for."""
+async def test_what_goes_wrong_in_a_page_is_found(url: str) -> None:
+    """The watch of the other tests sees what it is there for: what the page says, and what Chromium says of it."""
     async with window(url) as tab:
         await tab.evaluate(
-            "document.head.append(Object.assign(document.createElement('script'), {src: 'https://cdn.example/x.js'}))"
+            """(() => {
+              document.head.append(Object.assign(document.createElement("script"), {src: "https://cdn.example/x.js"}));
+              console.error("the page says so");
+              setTimeout(() => { throw new Error("nobody catches it"); });
+              Promise.reject(new Error("nobody waits for it"));
+              fetch("/static/missing.js");
+            })()"""
         )
-        await tab.until("window.complaints.some((text) => text.includes('https://cdn.example'))")
+        for word in ("cdn.example", "the page says so", "nobody catches it", "nobody waits for it", "missing.js"):
+
+            async def is_heard(word: str = word) -> bool:
+                return any(word in each for each in await tab.complaints())
+
+            await until_async(is_heard, f"a complaint of {word}")
+        assert all("missing.js" not in each for each in await tab.complaints(but="status of 404"))
 
 
 @pytest.fixture

@@ -71,11 +71,15 @@ async def test_plots_have_the_colours_of_the_page_and_change_with_them(
         for part in ("forecast", "day", "report"):
             await tab.evaluate(f"document.getElementById('save-{part}').click()")
             await tab.until(f"window.saved.some(([name]) => name === '{part}')", 60)
-        saved = {name: (kind, size) for name, kind, size in await tab.evaluate("window.saved")}
-        assert {name: kind for name, (kind, _) in saved.items()} == {
-            "forecast": "image/png", "day": "image/png", "report": "application/pdf",
-        }  # fmt: skip
-        assert all(size > 5_000 for _, size in saved.values())
+        await tab.evaluate("document.getElementById('save-report-page').click()")
+        await tab.until("window.saved.length === 4")
+        saved = await tab.evaluate("window.saved")
+        assert [(name, kind.partition(";")[0]) for name, kind, _ in saved] == [
+            ("forecast", "image/png"), ("day", "image/png"), ("report", "application/pdf"), ("report", "text/html"),
+        ]  # fmt: skip
+        assert all(size > 5_000 for *_, size in saved)
         assert any("day/plot" in address and "theme=dark" in address for address in await tab.asked())
         assert await tab.evaluate(text("message")) == ""
+        await tab.open(f"{client.base_url}/subjects/anna/report?format=html")
+        assert await tab.barriers() == []
         assert await tab.complaints() == []

@@ -63,11 +63,12 @@ async def test_what_happens_is_told_in_its_order_with_what_the_routes_answer(fol
     found = await some(stream, 4)
     assert kinds(found) == ["reading", "forecast", "alerts", "scores"]
     same = [(each.kind, each.data) for each in await some(everybody, 4)]
-    assert same == [(each.kind, each.data) for each in found], "of a model on trial nothing is told"
+    assert same == [(each.kind, each.data) for each in found], "scores of a model on trial are no event of their own"
     assert found[0].data["reading"]["glucose"] == 100
     assert found[1].data["chart_id"] == f"{0:064x}"
     assert found[2].data["last_judged"] == "1970-01-01T00:20:00Z"
     assert (found[3].data["scored"], found[3].data["subject_id"]) == (3, "anna")
+    assert found[3].data["trial"]["scored"] == 9, "but stand beside those of the served one, as /scores answers"
     assert len({each.id for each in found}) == 4
 
 
