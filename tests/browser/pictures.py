@@ -86,11 +86,13 @@ async def states(client: httpx.AsyncClient, tab: Window, settings: Settings) -> 
     await tab.until(PLOTTED)
 
 
-async def photograph(tab: Window, name: str, directory: Path) -> None:
+async def photograph(tab: Window, name: str, directory: Path, *, is_served: bool = True) -> None:
+    """Without a server plots keep the colours they have: it draws them."""
     for size, (width, height) in SIZES.items():
         for scheme in SCHEMES:
             await tab.show(width, height, scheme)
-            await tab.until(SETTLED)
+            if is_served:
+                await tab.until(SETTLED)
             (directory / f"{name}-{size}-{scheme}.png").write_bytes(await tab.picture())
 
 
@@ -104,7 +106,7 @@ async def run(settings: Settings, home: Path, directory: Path) -> None:
             async for name in states(client, tab, settings):
                 await photograph(tab, name, directory)
         await tab.until(f"{text('connection')}.startsWith('Not live since')")
-        await photograph(tab, "not-live", directory)
+        await photograph(tab, "not-live", directory, is_served=False)
 
 
 def main() -> None:
