@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, RecordMetadata
 
 from deploy.bench.roles import Roles
 from deploy.roles import variables
@@ -18,7 +18,8 @@ from query_api.subscriptions import Subscriptions
 from schemas import topics
 from schemas.reading import ReadingOutcome
 from schemas.upload import UploadOutcome
-from streams.kafka.connection import producer_options
+from streams.kafka.connection import new_consumer, producer_options
+from streams.notify.intake import GROUP
 from streams.settings import Settings
 from tests.kit.clients import Client
 from tests.kit.waiting import until, until_async
@@ -89,20 +90,33 @@ def test_a_marker_behind_the_last_record_is_no_lag_of_notify(shared_kafka: Setti
     with Roles(shared_kafka.broker, tmp_path / "roles") as roles:
         notify = roles.notify()
         roles.wait_until_ready()
-        asyncio.run(send(shared_kafka, topics.ALERTS.name, SUBJECT.decode(), b"no alert"))
-        until(lambda: _value(notify.url, "glucast_notify_skipped") >= 1, "notify has read the record", 30)
+        outcome = ReadingOutcome(outcome_id="d" * 64, subject_id="grace", status="no_forecast")
+        sent = asyncio.run(send(shared_kafka, topics.READING_OUTCOMES.name, outcome.subject_id, outcome.to_json()))
+        until(lambda: asyncio.run(_is_read(shared_kafka, sent)), "notify has read the record", 30)
         until(lambda: _value(notify.url, "glucast_notify_lag") == 0, "notify reports no lag", 10)
 
 
-async def send(settings: Settings, topic: str, key: str, value: bytes) -> None:
+async def send(settings: Settings, topic: str, key: str, value: bytes) -> RecordMetadata:
     """One record in a transaction of its own."""
     producer = AIOKafkaProducer(**producer_options(settings) | {"acks": "all"}, transactional_id=f"test-{topic}")
     await producer.start()
     try:
         async with producer.transaction():
-            await producer.send_and_wait(topic, value, key=key.encode())
+            sent: RecordMetadata = await producer.send_and_wait(topic, value, key=key.encode())
+        return sent
     finally:
         await producer.stop()
+
+
+async def _is_read(settings: Settings, sent: RecordMetadata) -> bool:
+    """Whether notify has committed the record."""
+    consumer = new_consumer(settings, group_id=GROUP)
+    await consumer.start()
+    try:
+        consumer.assign([sent.topic_partition])
+        return (await consumer.committed(sent.topic_partition) or 0) > sent.offset
+    finally:
+        await consumer.stop()
 
 
 def _value(url: str, metric: str) -> float:
