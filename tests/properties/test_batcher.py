@@ -255,7 +255,8 @@ def test_a_live_request_comes_before_another_persons_backlog() -> None:
 
 
 def test_of_a_flood_no_more_than_a_share_waits_in_the_live_lane() -> None:
-    batcher, gone = Batcher[int](capacity=512, clock=lambda: 0.0), []
+    batcher = Batcher[int](capacity=512, clock=lambda: 0.0)
+    gone: list[Entry[int]] = []
     for number in range(2016):
         batcher.add(entry("live", f"flood-{number}", owner="ada", slot=number, deadline_ms=1))
         gone += batcher.defer_excess("ada")

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from agents.inference.batcher import OWNERS_WITH_ROOM, Batcher, Budget
+from agents.inference.batcher import OWNERS_WITH_ROOM, Batcher, Budget, Entry
 from agents.inference.intake import entry_of
 from deploy.bench import priority
 from schemas.forecast import ForecastRequest
@@ -65,7 +65,9 @@ async def test_only_what_is_new_by_its_own_clock_is_live_and_of_that_no_more_wai
     assert backfill["backlog-1-late"] == CHARTS
     assert backfill["corrected-1"] == EACH * priority.CORRECTED_BEFORE + 97 - PRESENT_SLOTS
 
-    batcher, deferred, superseded = Batcher[int](ROOM, NOW.timestamp), [], []
+    batcher = Batcher[int](ROOM, NOW.timestamp)
+    deferred: list[Entry[int]] = []
+    superseded: list[Entry[int]] = []
     for number, request in enumerate(itertools.chain.from_iterable(live.values())):
         entry = entry_of(request, "live", number, "f" * 64, 0.0)
         superseded += batcher.add(entry)
