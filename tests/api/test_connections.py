@@ -317,7 +317,8 @@ async def test_who_follows_events_and_reads_none_gives_its_place_back(
         is_full.set()
 
     monkeypatch.setattr(connections.PatientProtocol, "pause_writing", noted)
-    reader, writer = await served.connected(GET.replace(b"asked", b"events"))
+    head = GET.removesuffix(b"\r\n") + f"X-API-Key: {served.key}\r\n\r\n".encode()
+    reader, writer = await served.connected(head.replace(b"/asked", b"/subjects/anna/events"))
     async with asyncio.timeout(20):
         await reader.readuntil(b"retry: 2000")
     writer.transport.pause_reading()  # type: ignore[attr-defined]

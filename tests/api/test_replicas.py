@@ -59,10 +59,10 @@ async def test_a_restarted_replica_goes_on_where_it_was(
     applied: list[str] = []
     original = ReadModel.apply
 
-    def apply(model: ReadModel, entries: Iterable[Entry], reached: Mapping[tuple[str, int], int]) -> None:
+    def apply(model: ReadModel, entries: Iterable[Entry], *places: Mapping[tuple[str, int], int]) -> None:
         entries = list(entries)
         applied.extend(entry.topic for entry in entries)
-        original(model, entries, reached)
+        original(model, entries, *places)
 
     monkeypatch.setattr(ReadModel, "apply", apply)
     async with serving(settings, tmp_path / "query") as client:

@@ -15,7 +15,6 @@ from query_api.key_file import Key, read
 from query_api.routers.fhir import _read
 from query_api.sent_readings import reading_of
 from schemas.errors import RejectedError
-from schemas.reading import Reading
 from tests.kit.keys import key_in, person_in
 
 VIENNA = "Europe/Vienna"

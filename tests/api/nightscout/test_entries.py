@@ -71,7 +71,7 @@ async def test_a_bad_element_harms_no_other(
         assert (answer.status_code, len(answer.json())) == (200, 3)
     rejected = [each for each in await outcomes(settings, 18) if each.status == "rejected"]
     assert [each.code for each in rejected] == [
-        "implausible", "sensor_error", "implausible", "malformed", "future", "malformed",
+        "sensor_error", "sensor_error", "implausible", "malformed", "future", "malformed",
     ]  # fmt: skip
     await until_async(lambda: len(site.services.read_model.subscriptions._of_key) == 0, "nobody waits")
     found = (await site.get("/api/v1/entries.json?count=100")).json()
