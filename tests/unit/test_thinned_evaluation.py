@@ -48,9 +48,7 @@ def test_so_many_points_of_every_window_lie_on_the_line_between_readings(table: 
     np.testing.assert_allclose(slow.mgdl[known[0] : known[-1] + 1], straight, atol=0.006)
 
 
-def test_the_same_windows_are_judged_both_ways(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_windows_are_judged_both_ways(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PATTERNS, 0, (True,))  # nothing is left out
     out = tmp_path / "thinned.json"
     done = CliRunner().invoke(app, ["evaluate", "thinned", "--data", str(table), "--windows", "60", "--out", str(out)])
