@@ -20,6 +20,8 @@ from tests.kit.waiting import until_async
 async def test_a_falling_person_is_told_once_and_then_what_became_of_it(
     client: Client, pipeline: SmallPipeline, settings: Settings
 ) -> None:
+    off = {"urgent_low": {"enabled": False}}  # who is told of that is not told of the low besides
+    assert (await client.put("/subjects/anna/alerts/settings", json=off)).status_code == 200
     history = 96 + 14  # what comes at once; then the fall, reading by reading, each sent twice
     person = [
         {"time": at(5 * step), "glucose": glucose(step - 96), "unit": "mg/dL", "simulated": True}

@@ -1,5 +1,6 @@
 """The README's producer and consumer, as they stand there, against a broker."""
 
+import asyncio
 import contextlib
 import io
 import re
@@ -35,10 +36,14 @@ def run(block: str, settings: Settings) -> str:
     return printed.getvalue()
 
 
-async def test_the_producers_reading_is_one_and_lies_where_its_subject_does(tmp_path: Path) -> None:
+async def readings(settings: Settings) -> list[Any]:
+    return [record async for record in everything(settings, topics.READINGS.name)]
+
+
+def test_the_producers_reading_is_one_under_its_subject(tmp_path: Path) -> None:
     with embedded(tmp_path) as settings:
         run(PRODUCER, settings)
-        (record,) = [record async for record in everything(settings, topics.READINGS.name)]
+        (record,) = asyncio.run(readings(settings))
         reading = Reading.from_json(record.value)
         assert (record.key, reading.subject_id) == (b"anna", "anna")
 
