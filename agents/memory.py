@@ -28,6 +28,11 @@ class Committed:
     def committed(self) -> int:
         return self._tables.committed or 0
 
+    @property
+    def goes_on(self) -> bool:
+        """Nobody takes it away."""
+        return True
+
     async def settled(self) -> None:
         self._tables.committed = max(self.committed, self._message_offset)
 

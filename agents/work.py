@@ -83,6 +83,10 @@ class Progress(Protocol):
     def committed(self) -> int:
         """Messages of lower offsets are never delivered again."""
 
+    @property
+    def goes_on(self) -> bool:
+        """False where the message will be delivered again, here or elsewhere, because the worker gives it back."""
+
     async def settled(self) -> None:
         """Return once all messages before this one are committed, or this one is no longer ours to process."""
 
@@ -121,6 +125,11 @@ class Work:
     def committed(self) -> int:
         """Messages of this partition with lower offsets are never delivered again."""
         return self.message.offset if self._progress is None else self._progress.committed
+
+    @property
+    def goes_on(self) -> bool:
+        """False where the worker gives the message back: whatever waits for something need wait no longer."""
+        return self._progress is None or self._progress.goes_on
 
     async def settled(self) -> None:
         """Wait until all messages before this one are committed; not for long, but never for every message."""

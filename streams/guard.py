@@ -20,7 +20,7 @@ from streams.kafka.delivery import Delivery
 from streams.kafka.partitioning import partition_of
 from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
-from streams.middlewares import around
+from streams.middlewares import GivenBackError, around
 from streams.settings import Settings
 from streams.topology import Step
 
@@ -121,7 +121,11 @@ class Guard:
                 await turn.enter_async_context(self._turns.of(table, message.partition))
             views = {name: table.partition(message.partition) for name, table in self._tables.items()}
             work = Work(message, views, self._step, self._partition_of, delivery)
-            await self._run(work)
+            try:
+                await self._run(work)
+            except GivenBackError:
+                delivery.release()
+                return
             await self._app.fence.opened(lambda: delivery.is_current)
             if not delivery.is_current:  # somebody else has it by now
                 delivery.release()

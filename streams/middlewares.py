@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from agents.work import Failure, StepFunction, Work, check_size
-from schemas.errors import RejectedError, UndecodableError
+from schemas.errors import RejectedError, UnavailableError, UndecodableError
 from streams import dead_letters
 from streams.kafka.decoding import Undecodable
 from streams.kafka.tables import ConfirmedTable
@@ -36,7 +36,7 @@ class Middleware(Protocol):
 def around(
     function: StepFunction, attempts: int, metrics: StepMetrics, tables: Mapping[str, ConfirmedTable]
 ) -> StepFunction:
-    """The step as it runs. It never raises, but for being cancelled: how it ended is in the work."""
+    """The step as it runs. It never raises, but for being cancelled or given back: how it ended is in the work."""
     return chained(
         (Measured(metrics), Named(), Buried(), Readable(), TriedAgain(attempts, metrics), Sized(tables)),
         function,
@@ -107,25 +107,36 @@ class Readable:
 
 
 class TriedAgain:
-    """Whatever is no rejection may pass: a few attempts, each after a longer wait, without what an earlier one left."""
+    """Whatever is no rejection may pass: a few attempts, each after a longer wait, without what an earlier one left.
+
+    `UnavailableError` says that somebody else has to mend something first, and nothing about the message: then it is
+    tried for as long as the worker has it, and its partition waits with it.
+    """
 
     def __init__(self, attempts: int, metrics: StepMetrics) -> None:
         self._attempts, self._metrics = attempts, metrics
 
     async def __call__(self, work: Work, following: StepFunction) -> None:
-        for attempt in range(1, self._attempts + 1):
+        failed = waits = 0
+        while True:
             try:
                 await following(work)
             except RejectedError:
                 raise
+            except UnavailableError as error:
+                log.warning("step waits", reason=str(error))
+                if not work.goes_on:
+                    raise GivenBackError from error
             except Exception as error:
-                if attempt == self._attempts:
-                    raise _GivenUpError(error, attempt) from error
-                work.clear()
-                self._metrics.ended("retried")
-                await asyncio.sleep(min(FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1), LONGEST_BACKOFF_SECONDS))
+                failed += 1
+                if failed == self._attempts:
+                    raise _GivenUpError(error, failed) from error
             else:
                 return
+            work.clear()
+            self._metrics.ended("retried")
+            await asyncio.sleep(min(FIRST_BACKOFF_SECONDS * 2 ** min(waits, 16), LONGEST_BACKOFF_SECONDS))
+            waits += 1
 
 
 class Sized:
@@ -140,6 +151,10 @@ class Sized:
             self._tables[table].check(key, value)
         for send in work.sends:
             check_size(send.topic, send.key, send.value, send.headers)
+
+
+class GivenBackError(Exception):
+    """The step still waits for somebody else, and its message is to be released."""
 
 
 class _GivenUpError(Exception):

@@ -8,7 +8,7 @@ from agents.core import fingerprint
 from agents.ingest.files.readers import FileParser, ReaderLimits, Readers
 from agents.ingest.files.unified_file import Rules, UnifiedFile
 from agents.work import Work
-from schemas.errors import MessageTooLargeError, RejectedError
+from schemas.errors import MessageTooLargeError, RejectedError, TooCostlyError
 from schemas.series import Series
 from schemas.topics import SERIES, UPLOAD_OUTCOMES
 from schemas.upload import UploadOutcome
@@ -28,7 +28,8 @@ class FileLimits(ReaderLimits, Protocol):
 
 
 REMEMBERED_FILES = 64
-"""Files whose result is kept in memory: one sent again is hashed, not parsed."""
+"""Files whose result is kept in memory: one sent again is hashed, not parsed. But for what a file cost, which is not
+the same on another day."""
 
 
 class Refusal(NamedTuple):
@@ -39,7 +40,10 @@ class Refusal(NamedTuple):
 
 
 class Unify:
-    """The step of ``cgm.uploads``. A file that cannot be used ends in a rejected outcome: its sender has to mend it."""
+    """The step of ``cgm.uploads``. A file that cannot be used ends in a rejected outcome: its sender has to mend it.
+
+    Raises `UnavailableError` where no process can be started that reads files: that is no verdict on this one.
+    """
 
     def __init__(self, limits: FileLimits, parser: FileParser) -> None:
         self._limits, self._parser = limits, parser
@@ -95,6 +99,8 @@ class Unify:
                         f"the file has {len(raw)} bytes, {most} are allowed: export a shorter time range"
                     )
                 found = await self._parser.unify(raw, timezone, self._rules)
+            except TooCostlyError as error:
+                return Refusal(error.code, str(error))
             except RejectedError as error:
                 found = Refusal(error.code, str(error))
             self._known[upload_id] = found

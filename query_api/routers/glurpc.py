@@ -110,7 +110,7 @@ class GlurpcHealth(BaseModel):
     "everybody",
     body_bytes=samples.upload_body_bytes,
     own_rate="convert_rate_limit",
-    raises=(MessageTooLargeError, OverloadedError),
+    raises=(MessageTooLargeError, OverloadedError, UnavailableError),
 )
 async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> GlurpcConverted:
     """The whole file as unified CSV; a file that cannot be used is 200 with `error`."""

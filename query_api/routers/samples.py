@@ -90,13 +90,16 @@ class QuickAnswer(BaseModel):
 
 @router.post("/convert_to_unified", response_model=ConvertAnswer)
 @access(
-    "everybody", body_bytes=upload_body_bytes, own_rate="convert_rate_limit", raises=(RejectedError, OverloadedError)
+    "everybody",
+    body_bytes=upload_body_bytes,
+    own_rate="convert_rate_limit",
+    raises=(RejectedError, OverloadedError, UnavailableError),
 )
 async def convert_to_unified(request: Request, uses: Uses, file: Annotated[UploadFile, File()]) -> ConvertAnswer:
     """The whole file of any supported vendor as unified CSV, not cleaned. Nothing is stored.
 
     Where rates are limited, an address has one for conversions alone (429 with Retry-After). Few files are converted at
-    a time and few wait for it (503 with Retry-After).
+    a time and few wait for it (503 with Retry-After, as where the machine is too busy to read it).
     """
     raw = await file.read(uses.settings.max_upload_bytes + 1)
     _check_size(len(raw), uses.settings.max_upload_bytes)

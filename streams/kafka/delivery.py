@@ -123,6 +123,11 @@ class Delivery:
         return self._raw.generation_id == consumer.app.consumer_generation_id and self._raw.tp in consumer.ledgers
 
     @property
+    def goes_on(self) -> bool:
+        """False when it is not current, or the worker stops: what has no effects yet is to be released."""
+        return self.is_current and not self._consumer.app.should_stop
+
+    @property
     def committed(self) -> int:
         """Messages of its partition with lower offsets are never delivered again."""
         return self._consumer.committed(self._raw.tp)

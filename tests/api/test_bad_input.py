@@ -1,6 +1,7 @@
 """Whatever is sent: a clear reason, never a 5xx, and nothing that stops the service."""
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -174,6 +175,26 @@ async def test_converting_what_is_no_export_gets_a_reason(client: Client) -> Non
         response = await client.post("/convert_to_unified", files={"file": ("a.csv", raw)})
         assert (response.status_code, bool(response.json()["error"])) == (422, True)
     assert (await client.post("/convert_to_unified")).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/convert_to_unified", "/glurpc/convert_to_unified"])
+async def test_json_that_would_grow_in_a_parser_is_told_what_it_is_and_the_next_file_is_converted(
+    client: Client, path: str
+) -> None:
+    wide = {"dateString": "2026-01-01T00:00:00Z", "sgv": {f"k{number}": 1 for number in range(10_000)}}
+    narrow = [{"dateString": "2026-01-01T00:00:00Z", "sgv": 100}] * 10_000
+    for raw in (
+        json.dumps([wide, *narrow]).encode(),
+        b"[" + b"{}," * 250_000 + b"{}]",
+        b'{"a":' * 100_000,
+        b"[" * 100_000,
+        b'[{"sgv": ' + b"9" * 1_000_000 + b"}]",
+    ):
+        answer = await client.post(path, files={"file": ("a.json", raw)})
+        assert answer.status_code == (200 if "glurpc" in path else 422)
+        assert "Nightscout" in answer.json()["error"] or "export" in answer.json()["error"]
+    answer = await client.post(path, files={"file": ("a.csv", dexcom(glucose_rows(121)))})
+    assert (answer.status_code, answer.json()["error"]) == (200, None)
 
 
 @pytest.mark.parametrize(

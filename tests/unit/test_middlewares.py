@@ -8,7 +8,7 @@ import structlog
 from agents.work import ENVELOPE_BYTES, Failure, Message, StepFunction, Work
 from schemas import topics
 from schemas.dead_letter import DeadLetter
-from schemas.errors import ImplausibleError
+from schemas.errors import ImplausibleError, UnavailableError
 from streams import middlewares
 from streams.metrics import Metrics
 from streams.middlewares import Middleware, around, chained
@@ -124,6 +124,24 @@ async def test_all_attempts_come_before_the_one_burial_which_is_counted_once() -
     ]
     assert [send.topic for send in ended.work.sends] == [topics.DEAD_LETTERS]
     assert ended.counts == {"retried": 2, "dead_lettered": 1}
+
+
+async def test_what_waits_for_somebody_else_is_tried_for_as_long_as_that_takes_and_uses_up_no_attempt() -> None:
+    tries = 0
+
+    async def waiting(given: Work) -> None:
+        nonlocal tries
+        tries += 1
+        given.send(topics.READING_OUTCOMES, "anna", b"half of it")
+        if tries in (3, 30):
+            raise OSError("disk")
+        if tries < 50:
+            raise UnavailableError("no process could be started")
+
+    ended = await Ended(waiting).reached()
+    assert (ended.letters, len(ended.work.sends)) == ([], 1)
+    assert ended.counts == {"retried": 49, "processed": 1}
+    assert {entry["reason"] for entry in ended.logged} == {"no process could be started"}
 
 
 async def test_a_rejection_is_buried_at_once_and_counted_as_one() -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents.ingest.files.readers import Readers
+from agents.ingest.files import readers as pool_of
+from agents.ingest.files.readers import MOST_CRASHES, MOST_KILLS, Readers
 from agents.ingest.files.unified_file import Rules, to_unified_csv, unify_file
-from schemas.errors import OverloadedError, TooCostlyError, TooShortError, UnavailableError
-from tests.kit import samples
+from schemas.errors import OverloadedError, TooCostlyError, TooShortError, UnavailableError, UnknownFormatError
+from tests.kit import breaking_reader, samples
 from tests.kit.sources import ROOT
 from tests.kit.waiting import until, until_async
 
@@ -48,7 +49,12 @@ async def readers(limits: Limits = Limits(), count: int = 1, most_waiting: int |
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "agents.ingest.files.reader" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if {"agents.ingest.files.reader", "tests.kit.breaking_reader"} & set(child.cmdline()):
+                found.append(child)
+    return found
 
 
 async def reading(process: psutil.Process) -> None:
@@ -98,6 +104,82 @@ async def test_a_process_that_is_ended_from_outside_costs_no_file_its_outcome() 
         await reading(child)
         child.send_signal(signal.SIGKILL)
         assert len((await task).centi) == 217
+
+
+async def test_nor_do_several_that_are_ended_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun, ends = tmp_path / "begun", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]
+    begun.touch()
+    async with breaking(monkeypatch, tmp_path) as pool:
+        task = asyncio.create_task(pool.unify(f"waits {len(ends)} {begun}".encode(), "UTC", RULES))
+        for number, how in enumerate(ends):
+            await until_async(lambda number=number: begun.read_text().count(".") > number, "a process reads the file")
+            os.kill(int(begun.read_text().split(".")[number]), how)
+        assert await task == breaking_reader.READ
+
+
+@contextlib.asynccontextmanager
+async def breaking(monkeypatch: pytest.MonkeyPatch, home: Path) -> AsyncIterator[Readers]:
+    """Readers whose files break them, which are given up soon."""
+    monkeypatch.setattr(sys, "executable", breaking_reader.program(home))
+    monkeypatch.setattr(pool_of, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(pool_of, "ASLEEP_SECONDS", 0.5)
+    async with readers(Limits(file_seconds=1)) as pool:
+        yield pool
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every process that is started."""
+    found: list[object] = []
+    start = pool_of._Reader.start
+
+    async def counted(limits: Limits) -> object:
+        found.append(limits)
+        return await start(limits)
+
+    monkeypatch.setattr(pool_of._Reader, "start", counted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "text", "processes"),
+    [
+        ("SIGSEGV", UnknownFormatError, "breaks off at this one, 3 times in a row: export it again", MOST_CRASHES),
+        ("exit", UnknownFormatError, "breaks off at this one, 3 times in a row: export it again", MOST_CRASHES),
+        ("asleep", UnknownFormatError, "stands still over this one, 3 times in a row", MOST_CRASHES),
+        ("SIGKILL", TooCostlyError, "memory of this machine, which ended it 5 times: export a shorter", MOST_KILLS),
+        ("SIGSTOP", TooCostlyError, "memory of this machine, which ended it 5 times: export a shorter", MOST_KILLS),
+        ("SIGABRT", TooCostlyError, "within 1024 MB of memory", 1),
+        ("SIGXCPU", TooCostlyError, "within 1 s", 1),
+    ],
+)
+async def test_a_file_that_ends_every_process_is_refused_after_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    started: list[object],
+    how: str,
+    kind: type[Exception],
+    text: str,
+    processes: int,
+) -> None:
+    async with breaking(monkeypatch, tmp_path) as pool:
+        with pytest.raises(kind, match=text):
+            await pool.unify(how.encode(), "UTC", RULES)
+        assert await pool.unify(b"another", "UTC", RULES) == breaking_reader.READ
+        assert len(started) == processes + 1, "and one for the next file"
+
+
+async def test_a_file_that_is_read_slowly_is_read_and_only_who_waits_for_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pool_of, "WAITED_FACTOR", 0.3)
+    async with breaking(monkeypatch, tmp_path) as pool:
+        assert await pool.unify(b"slow", "UTC", RULES) == breaking_reader.READ
+        with pytest.raises(UnavailableError, match="this machine is busy: try again in a minute"):
+            await pool.convert(b"slow")
+        assert await pool.unify(b"another", "UTC", RULES) == breaking_reader.READ
 
 
 async def test_a_process_that_has_grown_is_replaced_before_the_next_file() -> None:

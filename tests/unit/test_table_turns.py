@@ -90,6 +90,15 @@ async def test_a_step_without_tables_waits_for_nobody(role: Role) -> None:
     assert [task.done() for task in role.tasks] == [False, True]
 
 
+async def test_nor_does_anybody_wait_for_it(role: Role) -> None:
+    held, free, other = await role.begin(UNIFY), await role.begin(WINDOW), await role.begin(HANDLE)
+    assert role.begun == [held, free, other]
+    await role.go_on(free)
+    await role.go_on(other)
+    assert [task.done() for task in role.tasks] == [False, True, True]
+    await role.go_on(held)
+
+
 async def test_a_turn_ends_with_its_step_however_that_ends(role: Role) -> None:
     first, second = await role.begin(HANDLE, fails=True), await role.begin(REQUEST)
     assert role.begun == [first]
