@@ -66,7 +66,7 @@ class Unanswered(enum.Enum):
 
     EXPIRED = "its deadline passed before its turn came"
     SUPERSEDED = "a newer request for the same time took its place"
-    DEFERRED = "its forecast is no longer the present one: it goes on as backfill"
+    DEFERRED = "its forecast is no longer the present one, or its subject fills the lane: it goes on as backfill"
     LEFT = "it asks another model"
 
 
@@ -190,6 +190,9 @@ class InferenceRole:
             entry = intake.entry_of(request, lane, ticket, fingerprint, time.time())
             for superseded in self.batcher.add(entry):
                 superseded.origin.settle(Unanswered.SUPERSEDED)
+            if lane == "live":
+                for deferred in self.batcher.defer_excess(entry.owner):
+                    deferred.origin.settle(Unanswered.DEFERRED)
             self._arrived.set()
         return await ticket.answer
 

@@ -6,7 +6,9 @@ Each window of a batch is one turn of its lane, in the order of `agents.core.tur
 
 Within a lane those whose windows wait, subjects and series, take turns, one window each: nobody waits behind another
 one's backlog. Of the requests for one time of one subject the newest counts; it takes the place of an older one that
-still waits. A live request that waits until its forecast can no longer be the present one leaves its lane.
+still waits. A live request that waits until its forecast can no longer be the present one leaves its lane. So do the
+oldest of a subject that fills the lane, as with a flood of readings that say they are of now: what a lane has no room
+for waits in the log, in front of everybody.
 """
 
 import dataclasses
@@ -20,6 +22,8 @@ from schemas.forecast import ForecastRequest
 from schemas.lanes import LANES, Lane
 
 Origin = TypeVar("Origin", bound=Hashable)
+OWNERS_WITH_ROOM = 8
+"""So many floods find room in the live lane beside each other: a subject may have one part in so many of it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +142,22 @@ class Batcher(Generic[Origin]):
             self._places.setdefault((entry.owner, entry.slot), {})[entry] = None
         self._depths[entry.lane] += 1
         return others
+
+    def defer_excess(self, owner: str) -> list[Entry[Origin]]:
+        """Remove and return the oldest of a subject's live requests where it has more than its share of their lane.
+
+        Not those without a deadline, which nobody passes on. Costs as much as the subject has in the lane.
+        """
+        waiting = [
+            each
+            for each in self._lanes["live"].get(owner, ())
+            if each.slot is not None and each.request.deadline_ms is not None
+        ]
+        excess = len(waiting) - max(1, self._capacity // OWNERS_WITH_ROOM)
+        deferred = sorted(waiting, key=lambda each: each.slot or 0)[:excess] if excess > 0 else []
+        for each in deferred:
+            self._remove(each)
+        return deferred
 
     def next_batch(self, budget: Budget) -> Batch[Origin] | None:
         """The next entries in order of priority, or None where nothing waits."""

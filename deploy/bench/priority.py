@@ -2,6 +2,10 @@
 
 Starts `glucast up`, queues thousands of backfill forecasts at one stage or at all of them, and times from outside what
 a person waits for as long as the backlog lasts. Then the same backlog alone. It measures and prints.
+
+At `readings` the backlog is what three subjects publish at once, in the partition of somebody whose next reading is
+waited for: a week of simulated readings, each of them the newest; a week of late ones; and as many corrections of a
+reading of two hours before, each of which changes all windows since.
 """
 
 import asyncio
@@ -10,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count as counting
 from itertools import islice
 from typing import Any, Literal
 
@@ -23,27 +28,39 @@ from deploy.bench.pipeline import Figure, RunningGlucast, export_of
 from deploy.bench.throughput import sustained
 from schemas.errors import UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
-from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP_SECONDS
+from schemas.grid import HORIZON_STEPS, PAST_POINTS, STEP, STEP_SECONDS, STEPS_A_DAY
 from schemas.reading import Reading
 from schemas.topics import FAN_CHARTS, FORECASTS, LANE_TOPICS, READINGS, Topic
 from streams.kafka.connection import new_consumer, producer_options
+from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 
-Stage = Literal["uploads", "requests", "forecasts", "all"]
-STAGES: tuple[Stage, ...] = ("uploads", "requests", "forecasts", "all")
+Stage = Literal["uploads", "requests", "forecasts", "readings", "all"]
+STAGES: tuple[Stage, ...] = ("uploads", "requests", "forecasts", "readings", "all")
+AT_ONCE: tuple[Stage, ...] = ("uploads", "requests", "forecasts")
+"""What `all` queues."""
 
 UPLOAD_SAMPLES = 110
 ALONE, FRESH, A_STAGE = 300, 600, 1000
 """Where the files of a backlog alone, those that are waited for and those of the next stage begin: none comes twice."""
 
 BACKLOG = "backlog-"
+CORRECTED = "corrected-"
+"""Whose charts are not counted: of requests for one time the newest that waits is answered, so their number varies."""
+FLOOD = 7 * STEPS_A_DAY
+LATE = timedelta(hours=1)
+CORRECTED_BEFORE = 2 * 12
+"""Slots between the reading that is corrected and the newest."""
 WAIT_SECONDS = 120.0
 END_SECONDS = 1_767_225_600
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """So many backfill forecasts at each stage of `stages` in turn; at most `repeats` of each thing are timed."""
+    """So many backfill forecasts at each stage of `stages` in turn; at most `repeats` of each thing are timed.
+
+    At `readings` the backlog is always the same three weeks.
+    """
 
     backlog: int = 10_000
     repeats: int = 20
@@ -97,7 +114,8 @@ class LivePerson:
     """A subject with eight hours of readings behind it, whose next readings are waited for."""
 
     def __init__(self, producer: AIOKafkaProducer, charts: Charts, name: str) -> None:
-        self._producer, self._charts, self._name = producer, charts, name
+        self.name = name
+        self._producer, self._charts = producer, charts
         slot = int(time.time()) // STEP_SECONDS * STEP_SECONDS  # a chart's time of issue is a slot's
         start = (datetime.fromtimestamp(slot, UTC) - timedelta(days=2)).replace(tzinfo=None)
         self._readings = VirtualPerson("adult#003", seed=11, start=start).readings()
@@ -113,15 +131,13 @@ class LivePerson:
         at, mgdl = next(self._readings)
         began = time.perf_counter()
         await self._send(at, mgdl)
-        while await asyncio.wait_for(self._charts.live.get(), WAIT_SECONDS) != (self._name, at.replace(tzinfo=UTC)):
+        while await asyncio.wait_for(self._charts.live.get(), WAIT_SECONDS) != (self.name, at.replace(tzinfo=UTC)):
             pass
         return time.perf_counter() - began
 
     async def _send(self, at: datetime, mgdl: float) -> None:
-        reading = Reading(
-            subject_id=self._name, time=at.replace(tzinfo=UTC), glucose=mgdl, unit="mg/dL", simulated=True
-        )
-        await self._producer.send_and_wait(READINGS.name, key=self._name.encode(), value=reading.to_json())
+        reading = Reading(subject_id=self.name, time=at.replace(tzinfo=UTC), glucose=mgdl, unit="mg/dL", simulated=True)
+        await self._producer.send_and_wait(READINGS.name, key=self.name.encode(), value=reading.to_json())
 
 
 def queued(stage: Stage, count: int, run: str) -> Iterator[tuple[Topic, str, bytes]]:
@@ -146,11 +162,43 @@ def queued(stage: Stage, count: int, run: str) -> Iterator[tuple[Topic, str, byt
             yield FORECASTS["backfill"], subject, forecast.to_arrow()
 
 
-async def _queue(client: httpx.AsyncClient, producer: AIOKafkaProducer, stage: Stage, count: int, person: int) -> int:
-    """Queue a backlog; returns how many charts it will make."""
+def flood(run: str, beside: str, partitions: int, now: datetime) -> Iterator[Reading]:
+    """Readings of three subjects in the partition of the one `beside`, as they are published."""
+    for kind in ("simulated", "late"):
+        subject, first = _neighbour(f"{BACKLOG}{run}-{kind}", beside, partitions), now - LATE - FLOOD * STEP
+        for number in range(FLOOD):
+            yield _reading(subject, first + number * STEP, 120 + number * 7 % 40, kind == "simulated")
+    subject, first = _neighbour(f"{CORRECTED}{run}", beside, partitions), now - 2 * PAST_POINTS * STEP
+    for number in range(2 * PAST_POINTS):
+        yield _reading(subject, first + number * STEP, 120, False)
+    corrected = first + (2 * PAST_POINTS - 1 - CORRECTED_BEFORE) * STEP
+    for number in range(FLOOD):
+        yield _reading(subject, corrected, 115 + number % 2 * 10, False)
+
+
+def _reading(subject: str, time: datetime, mgdl: float, simulated: bool) -> Reading:
+    return Reading(subject_id=subject, time=time, glucose=mgdl, unit="mg/dL", simulated=simulated)
+
+
+def _neighbour(name: str, beside: str, partitions: int) -> str:
+    """A name like this one whose messages lie in the partition of the one `beside`."""
+    wanted = partition_of(beside.encode(), partitions)
+    return next(each for n in counting() if partition_of((each := f"{name}-{n}").encode(), partitions) == wanted)
+
+
+def charts_of_flood() -> int:
+    """That are counted: of each week one a reading, once there are eight hours."""
+    return 2 * (FLOOD - PAST_POINTS + 1)
+
+
+async def _queue(
+    client: httpx.AsyncClient, producer: AIOKafkaProducer, stage: Stage, count: int, person: int, beside: str
+) -> int:
+    """Queue a backlog, where it can in the partition of the subject `beside`; returns how many charts it will make."""
     if stage == "all":
         parts = [
-            await _queue(client, producer, part, count, person + 7 * place) for place, part in enumerate(STAGES[:3])
+            await _queue(client, producer, part, count, person + 7 * place, beside)
+            for place, part in enumerate(AT_ONCE)
         ]
         return sum(parts)
     if stage == "uploads":
@@ -163,6 +211,14 @@ async def _queue(client: httpx.AsyncClient, producer: AIOKafkaProducer, stage: S
                 return int(answer.json()["total_samples"])
 
         return sum(await asyncio.gather(*(upload(number) for number in range(-(-count // UPLOAD_SAMPLES)))))
+    if stage == "readings":
+        now = datetime.fromtimestamp(int(time.time()) // STEP_SECONDS * STEP_SECONDS, UTC)
+        sent = [
+            await producer.send(READINGS.name, key=reading.subject_id.encode(), value=reading.to_json())
+            for reading in flood(f"{person:x}", beside, Settings().partitions, now)
+        ]
+        await asyncio.gather(*sent)
+        return charts_of_flood()
     confirmations = [
         await producer.send(topic.name, key=key.encode(), value=value)
         for topic, key, value in queued(stage, count, f"{person:x}")
@@ -195,7 +251,7 @@ async def measure(url: str, broker: str, stage: Stage, plan: Plan, person: int) 
         live = LivePerson(producer, charts, f"priority-{person}")
         await live.begin()
         await _drawn(client, person - 1)  # the browser's first render is start-up
-        alone = await _rate_of(client, producer, charts, stage, plan, person + ALONE, None)
+        alone = await _rate_of(client, producer, charts, stage, plan, person + ALONE, live.name)
         waits = Waits()
         beside = await _rate_of(
             client,
@@ -204,6 +260,7 @@ async def measure(url: str, broker: str, stage: Stage, plan: Plan, person: int) 
             stage,
             plan,
             person,
+            live.name,
             lambda left: _wait_all(client, live, waits, plan, person, left),
         )
         return waits, beside, alone
@@ -216,12 +273,13 @@ async def _rate_of(
     stage: Stage,
     plan: Plan,
     person: int,
-    meanwhile: Callable[[Callable[[], int]], Any] | None,
+    beside: str,
+    meanwhile: Callable[[Callable[[], int]], Any] | None = None,
 ) -> float:
     """Queue a backlog, do something `meanwhile` (told how much is left), wait for its end; charts a second of it."""
     charts.backlog_ms.clear()
     charts.others_ms.clear()
-    wanted = await _queue(client, producer, stage, plan.backlog, person)
+    wanted = await _queue(client, producer, stage, plan.backlog, person, beside)
     if meanwhile is not None:
         await meanwhile(lambda: wanted - charts.count)
     latest, count = time.monotonic(), charts.count
@@ -281,7 +339,5 @@ def run(broker: str, port: int, plan: Plan, say: Callable[[str], None] = print) 
 
 def _title(broker: str, stage: Stage, plan: Plan, waits: Waits, beside: float, alone: float) -> str:
     left = f"{waits.charts_left} charts left after the last wait" if waits.charts_left > 0 else "it ended before"
-    return (
-        f"{broker}, {plan.backlog} queued at {stage}: {beside:.0f} charts/s beside, {alone:.0f} alone "
-        f"({100 * beside / alone:.0f} %); {left}"
-    )
+    queued = "three weeks of readings at once" if stage == "readings" else f"{plan.backlog} queued at {stage}"
+    return f"{broker}, {queued}: {beside:.0f} charts/s beside, {alone:.0f} alone ({100 * beside / alone:.0f} %); {left}"

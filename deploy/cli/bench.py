@@ -69,8 +69,8 @@ def priority(
     backlog: Annotated[int, typer.Option(min=100, help="Backfill forecasts queued at a stage.")] = 10_000,
     repeats: Annotated[int, typer.Option(min=1, max=200, help="What is waited for, at most so often.")] = 20,
     stages: Annotated[
-        str, typer.Option(help="Of uploads, requests, forecasts, all.")
-    ] = "uploads,requests,forecasts,all",
+        str, typer.Option(help="Of uploads, requests, forecasts, readings, all.")
+    ] = "uploads,requests,forecasts,readings,all",
 ) -> None:
     """What people wait for while a backlog is queued, and what the backlog loses by it."""
     from deploy.bench.priority import STAGES, Plan, run

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agents.core.turns import TURNS_PER_SHARE
-from agents.inference.batcher import Batch, Batcher, Budget, Entry
+from agents.inference.batcher import OWNERS_WITH_ROOM, Batch, Batcher, Budget, Entry
 from schemas.errors import OverloadedError
 from schemas.forecast import ForecastRequest
 from schemas.lanes import LANES, Lane
@@ -112,6 +112,22 @@ class AnySequence(RuleBasedStateMachine):
         assert len(batch.groups) <= max(1, seconds // 10)
         for names in computations:
             assert not any(each.forecast_id in names for each in self.waiting), "a sharer was left behind"
+
+    @rule(owner=st.sampled_from("xyz"))
+    def defer(self, owner: str) -> None:
+        gone = self.batcher.defer_excess(owner)
+        self.waiting = [each for each in self.waiting if each not in gone]
+        assert all((each.lane, each.owner) == ("live", owner) for each in gone)
+        assert all(each.slot is not None and each.request.deadline_ms is not None for each in gone)
+        left = [
+            each
+            for each in self.waiting
+            if (each.lane, each.owner) == ("live", owner)
+            and each.slot is not None
+            and each.request.deadline_ms is not None
+        ]
+        assert len(left) == 1 if gone else len(left) <= 1
+        assert all((one.slot or 0) <= (other.slot or 0) for one in gone for other in left)
 
     @rule(partition=st.integers(0, 2))
     def revoke(self, partition: int) -> None:
@@ -236,6 +252,31 @@ def test_a_live_request_comes_before_another_persons_backlog() -> None:
     batch = batcher.next_batch(Budget(2, 1e9, 1e-3))
     assert batch is not None
     assert [group[0].owner for group in batch.groups] == ["ada", "eve"]
+
+
+def test_of_a_flood_no_more_than_a_share_waits_in_the_live_lane() -> None:
+    batcher = Batcher[int](capacity=512, clock=lambda: 0.0)
+    gone: list[Entry[int]] = []
+    for number in range(2016):
+        batcher.add(entry("live", f"flood-{number}", owner="ada", slot=number, deadline_ms=1))
+        gone += batcher.defer_excess("ada")
+    assert [each.slot for each in gone] == list(range(2016 - 64))
+    assert batcher.depth("live") == 512 // OWNERS_WITH_ROOM == 64
+    late = entry("live", "late", owner="ada", slot=1000, deadline_ms=1)
+    batcher.add(late)
+    assert batcher.defer_excess("ada") == [late]
+    batcher.add(entry("live", "somebody else's", owner="eve", slot=1))
+    batch = batcher.next_batch(Budget(2, 1e9, 1e-3))
+    assert batch is not None
+    assert [group[0].owner for group in batch.groups] == ["ada", "eve"]
+
+
+@pytest.mark.parametrize(("lane", "deadline_ms"), [("interactive", 1), ("backfill", 1), ("live", None)])
+def test_nobody_passes_on_what_is_in_another_lane_or_has_no_deadline(lane: Lane, deadline_ms: int | None) -> None:
+    batcher = Batcher[int](capacity=512, clock=lambda: 0.0)
+    for number in range(512):
+        batcher.add(entry(lane, f"c{number}", owner="ada", slot=number, deadline_ms=deadline_ms))
+    assert (batcher.defer_excess("ada"), batcher.depth(lane)) == ([], 512)
 
 
 def test_of_one_time_the_newest_request_counts_whichever_comes_first() -> None:
