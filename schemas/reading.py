@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.grid import MGDL_PER_MMOLL
+from schemas.grid import LOWEST_SENSOR_MGDL, MGDL_PER_MMOLL
 from schemas.record import HexDigest, Record, SubjectId, Time
 
 Unit = Literal["mg/dL", "mmol/L"]
@@ -37,6 +37,14 @@ class Reading(Record):
     @property
     def glucose_mgdl(self) -> float:
         return self.glucose * MGDL_PER_MMOLL if self.unit == "mmol/L" else self.glucose
+
+    @property
+    def is_error_code(self) -> bool:
+        """Whether a sensor said that it has no glucose: see `LOWEST_SENSOR_MGDL`.
+
+        Codes are whole numbers; mmol/L that were sent as mg/dL mostly are not.
+        """
+        return self.unit == "mg/dL" and 0 < self.glucose < LOWEST_SENSOR_MGDL and self.glucose.is_integer()
 
 
 RESET = "reset"

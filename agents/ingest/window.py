@@ -86,7 +86,7 @@ def build(settings: WindowSettings) -> StepFunction:
         refusal = _refusal(reading, message.timestamp_ms)
         refusal = refusal or subject_reset.forgotten(work, reading.subject_id)
         if refusal:
-            if _is_error_code(reading):
+            if reading.is_error_code:
                 _arrived(work, "sensor_error", reading)
             _reject(work, outcome_id, reading.subject_id, *refusal, reading)
             return
@@ -126,7 +126,7 @@ def build(settings: WindowSettings) -> StepFunction:
             work.send(LIVE if is_urgent else BACKFILL, reading.subject_id, request.to_arrow())
 
     def _refusal(reading: Reading, timestamp_ms: int) -> tuple[str, str] | None:
-        if not LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
+        if not (reading.is_error_code or LOWEST_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL):
             return "implausible", (
                 f"{reading.glucose:g} {reading.unit} is impossible: possible is {LOWEST_MGDL:.0f} to "
                 f"{HIGHEST_MGDL:.0f} mg/dL; check the unit of the reading"
@@ -213,14 +213,6 @@ def _arrived(work: Work, what: Literal["reading", "sensor_error"], reading: Read
         return
     arrival = Arrival(what=what, came_ms=came_ms, subject_id=reading.subject_id, time=reading.time)
     work.send(ARRIVALS, reading.subject_id, arrival.to_json())
-
-
-def _is_error_code(reading: Reading) -> bool:
-    """Whether a sensor said that it has no glucose: see `LOWEST_SENSOR_MGDL`.
-
-    Codes are whole numbers; mmol/L that were sent as mg/dL mostly are not.
-    """
-    return reading.unit == "mg/dL" and 0 < reading.glucose < LOWEST_SENSOR_MGDL and reading.glucose.is_integer()
 
 
 def _subject_of(value: bytes | None) -> str | None:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from query_api import fhir
 from query_api.access import access
 from query_api.projections.measured import decoded
-from query_api.routers.subjects import MOST_READINGS, Subject, Uses, reading_of
+from query_api.routers.subjects import MOST_READINGS, Subject, Uses, judged
 from query_api.services import while_connected
 from schemas.errors import RejectedError, UnavailableError
 from schemas.reading import Reading
@@ -122,25 +122,31 @@ async def submit_cgm_bundle(request: Request, uses: Uses, subject_id: Subject) -
     Other resources are not kept.
     """
     body = await request.body()
-    results = await run_in_threadpool(_read, body, subject_id)
-    readings = [result.to_json() for result in results if isinstance(result, Reading)]
-    if readings:
-        await while_connected(request, uses.submit.publish_readings(subject_id, readings))
+    results, published = await run_in_threadpool(_read, body, subject_id)
+    if published:
+        sending = uses.submit.publish_readings(subject_id, [reading.to_json() for reading in published])
+        await while_connected(request, sending)
     return _answer(fhir.submitted(results))
 
 
-def _read(body: bytes, subject_id: str) -> list[Reading | RejectedError]:
+def _read(body: bytes, subject_id: str) -> tuple[list[Reading | RejectedError], list[Reading]]:
+    """What is answered to each entry, and what is published."""
     try:
         bundle = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise RejectedError("the body is not JSON") from None
     results: list[Reading | RejectedError] = []
+    published: list[Reading] = []
     for entry in fhir.entries_of(bundle, MOST_READINGS):
         try:
-            results.append(reading_of(subject_id, fhir.sent_reading(entry)))
+            reading, refusal = judged(subject_id, fhir.sent_reading(entry))
         except RejectedError as error:
-            results.append(error)
-    return results
+            reading, refusal = None, error
+        if reading is not None:
+            published.append(reading)
+        if (result := refusal or reading) is not None:
+            results.append(result)
+    return results, published
 
 
 def _answer(resource: dict[str, Any]) -> Response:

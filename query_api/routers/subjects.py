@@ -98,22 +98,28 @@ COMPONENTS: Mapping[str, dict[str, Any]] = {
 )
 @access("key", scope="write", whose="path", body_bytes=READINGS_BODY_BYTES, raises=(RejectedError, UnavailableError))
 async def publish_readings(request: Request, uses: Uses, subject_id: Subject) -> Any:
-    """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone."""
+    """Publish one or many readings; answers when Kafka has confirmed them. Each of them is judged alone.
+
+    A sensor's error code, a whole number below 39 mg/dL, is rejected and published all the same: three of them in a
+    row are an alert.
+    """
     items = _items(await request.body())
-    readings, rejected = [], []
+    published, rejected = [], []
     for position, item in enumerate(items):
-        try:
-            readings.append(reading_of(subject_id, item))
-        except RejectedError as error:
-            rejected.append(Rejection(position=position, reason=str(error)))
-    if not readings:
+        reading, refusal = judged(subject_id, item)
+        if reading is not None:
+            published.append(reading)
+        if refusal is not None:
+            rejected.append(Rejection(position=position, reason=str(refusal)))
+    if published:
+        sending = uses.submit.publish_readings(subject_id, [reading.to_json() for reading in published])
+        await while_connected(request, sending)
+    if len(rejected) == len(items):
         return problem(
             422, rejected[0].reason if len(rejected) == 1 else f"none of {len(rejected)} readings was accepted",
             "rejected", rejected=[item.model_dump() for item in rejected],
         )  # fmt: skip
-    published = uses.submit.publish_readings(subject_id, [reading.to_json() for reading in readings])
-    await while_connected(request, published)
-    return ReadingsAnswer(accepted=len(readings), rejected=rejected)
+    return ReadingsAnswer(accepted=len(items) - len(rejected), rejected=rejected)
 
 
 def _items(body: bytes) -> list[Any]:
@@ -131,26 +137,35 @@ def _items(body: bytes) -> list[Any]:
     return items
 
 
-def reading_of(subject_id: str, item: Any) -> Reading:
-    """A reading from what was sent of it. Raises `RejectedError` with what has to change."""
+def judged(subject_id: str, item: Any) -> tuple[Reading | None, RejectedError | None]:
+    """What is published of a reading that was sent, and what its sender has to change: of an error code both."""
+    try:
+        reading = _reading_of(subject_id, item)
+    except RejectedError as error:
+        return None, error
+    if LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
+        return reading, None
+    refusal = RejectedError(
+        f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
+        "code; check unit (mg/dL or mmol/L)"
+    )
+    return reading if reading.is_error_code else None, refusal
+
+
+def _reading_of(subject_id: str, item: Any) -> Reading:
+    """A reading from what was sent of it, whatever its glucose. Raises `RejectedError` with what has to change."""
     if not isinstance(item, dict):
         raise RejectedError("a reading is an object with time and glucose")
     if item.get("subject_id", subject_id) != subject_id:
         raise RejectedError("subject_id differs from the one in the path")
     try:
         # Strictly: a number in quotes or a truth value may be anything.
-        reading = Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
+        return Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
     except ValidationError as error:
         reasons = [
             f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]
         ]
         raise RejectedError("; ".join(reasons)) from None
-    if not LOWEST_SENSOR_MGDL <= reading.glucose_mgdl <= HIGHEST_MGDL:
-        raise RejectedError(
-            f"glucose outside {LOWEST_SENSOR_MGDL:.0f} to {HIGHEST_MGDL:.0f} mg/dL is impossible or a sensor's error "
-            "code; check unit (mg/dL or mmol/L)"
-        )
-    return reading
 
 
 class ForecastAnswer(BaseModel):

@@ -11,8 +11,9 @@ from deploy.bench.faults_audit import read_all
 from query_api.style import DARK
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
+from schemas.reading import ReadingOutcome
 from schemas.score import TargetScore
-from schemas.topics import SCORES
+from schemas.topics import READING_OUTCOMES, SCORES
 from streams.kafka import messages
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
@@ -69,6 +70,27 @@ async def test_a_number_without_a_unit_is_no_reading(client: Client) -> None:
     for glucose, unit in ((24, "mg/dL"), (120, "mmol/L"), (38, "mg/dL")):
         response = await client.post("/subjects/anna/readings", json=reading(0, glucose=glucose, unit=unit))
         assert (response.status_code, "check unit" in response.json()["detail"]) == (422, True)
+
+
+async def test_an_error_code_is_refused_and_reaches_the_topic_all_the_same(
+    client: Client, pipeline: SmallPipeline
+) -> None:
+    alone = await client.post("/subjects/anna/readings", json=reading(0, glucose=5))
+    assert (alone.status_code, "error code" in alone.json()["detail"]) == (422, True)
+    among = await client.post(
+        "/subjects/anna/readings", json=[reading(1), reading(2, glucose=38), reading(3, glucose=5.5)]
+    )
+    assert (among.status_code, among.json()["accepted"]) == (202, 1)
+    assert [item["position"] for item in among.json()["rejected"]] == [1, 2]
+    outcomes = await until_async(lambda: outcomes_of(client), "three outcomes")
+    assert outcomes == [("rejected", "sensor_error"), ("no_forecast", "warming_up"), ("rejected", "sensor_error")]
+
+
+async def outcomes_of(client: Client, count: int = 3) -> list[tuple[str, str | None]] | None:
+    """Status and code of so many readings, once they have been judged."""
+    records = await read_all(client.services.settings, READING_OUTCOMES.name)
+    found = [ReadingOutcome.from_json(record.value) for record in records]
+    return [(each.status, each.code) for each in found] if len(found) >= count else None
 
 
 async def test_without_a_forecast_the_reason_is_given(client: Client, pipeline: SmallPipeline) -> None:

@@ -4,6 +4,7 @@ A parser that refused everything would keep that too: so each of the cases alone
 """
 
 import datetime
+import json
 import math
 from collections.abc import Callable
 from zoneinfo import ZoneInfo
@@ -180,6 +181,60 @@ def test_one_sensor_shown_by_two_devices_is_one_series(vendor: str) -> None:
     one, other = lines_of(vendor, rows[:100]), lines_of(vendor, rows[50:], device=1)
     found = read(export(vendor, [*one, *other]))
     assert (len(found.centi), is_true(found)) == (140, True)
+
+
+# entries of Nightscout, whose times are instants
+
+
+def json_entries(rows: Rows, device: str) -> bytes:
+    return json.dumps([each | {"device": device} for each in json.loads(samples.nightscout_json(rows))]).encode()
+
+
+def line_entries(rows: Rows, device: str) -> bytes:
+    return samples.nightscout_lines(rows).replace(b'"xDrip"', f'"{device}"'.encode())
+
+
+ENTRIES: dict[str, tuple[Callable[[Rows, str], bytes], Callable[[bytes, bytes], bytes]]] = {
+    "json": (json_entries, lambda one, other: json.dumps(json.loads(one) + json.loads(other)).encode()),
+    "lines": (line_entries, lambda one, other: one + other),
+}
+
+
+def in_utc(start: datetime.datetime, count: int, more: float = 0.0) -> Rows:
+    instants = [start + number * STEP for number in range(count)]
+    return [(each.replace(tzinfo=None), round(truth(each) + more)) for each in instants]
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+@pytest.mark.parametrize("change", [FALL, SPRING])
+def test_entries_know_of_no_hour_that_comes_twice_or_is_skipped(kind: str, change: datetime.datetime) -> None:
+    raw = ENTRIES[kind][0](in_utc(change - 6 * HOUR, 150), "xDrip")
+    found = read(raw, "UTC")
+    assert (len(found.centi), is_true(found), found.warnings.messages) == (150, True, ())
+    assert read(raw, "Europe/Berlin").centi == found.centi
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+@pytest.mark.parametrize("devices", [("xDrip", "Loop"), ("Loop", "xDrip")])
+def test_of_the_entries_of_two_devices_those_of_the_one_with_the_newest_are_used_and_said(
+    kind: str, devices: tuple[str, str]
+) -> None:
+    make, join = ENTRIES[kind]
+    start = FALL - 60 * HOUR
+    one = make(in_utc(start, 140, more=-80), devices[0])
+    other = make(in_utc(start + datetime.timedelta(minutes=1), 142, more=110), devices[1])
+    for raw in (join(one, other), join(other, one)):
+        found = read(raw, "UTC")
+        assert (len(found.centi), is_true(found, more=110)) == (142, True)
+        assert any("SOURCES" in message for message in found.warnings.messages)
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_entries_of_one_name_that_disagree_are_refused(kind: str) -> None:
+    start = FALL - 60 * HOUR
+    rows = [*in_utc(start, 140, more=-80), *in_utc(start + datetime.timedelta(minutes=1), 140, more=110)]
+    with pytest.raises(ImplausibleError, match=r"of two devices.*Export one device"):
+        read(ENTRIES[kind][0](sorted(rows), "xDrip"), "UTC")
 
 
 # together

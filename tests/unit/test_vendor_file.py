@@ -90,11 +90,78 @@ def test_a_file_cut_off_in_the_middle_is_read_as_far_as_it_goes_or_refused() -> 
         assert len(found) in (whole, whole + 1), "the line that is cut may still say its glucose"
 
 
-@pytest.mark.parametrize("value", [-5.0, 2000.0, 0.0, 19.9, 600.1])
+@pytest.mark.parametrize("value", [-5.0, 2000.0, 0.0, 600.1])
 def test_impossible_glucose_is_refused(value: float) -> None:
     rows = [*ROWS, (ROWS[-1][0] + samples.STEP, value)]
     with pytest.raises(ImplausibleError, match="1 of 151 glucose readings"):
         read(samples.dexcom(rows))
+
+
+VENDORS = [
+    samples.dexcom,
+    samples.libre,
+    samples.medtronic,
+    samples.nightscout_csv,
+    samples.nightscout_json,
+    samples.nightscout_lines,
+    samples.unified,
+]
+"""Of which each has glucose in mg/dL."""
+LEFT_OUT = "were left out: below 39 mg/dL a sensor shows no glucose, but sends codes of its errors"
+
+
+def coded(rows: samples.Rows, codes: dict[int, float]) -> samples.Rows:
+    """The rows with codes in the place of some."""
+    return [(time, codes.get(number, value)) for number, (time, value) in enumerate(rows)]
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.__name__)
+def test_error_codes_are_no_glucose_and_the_file_is_read_without_them(vendor: Callable[[samples.Rows], bytes]) -> None:
+    codes = {0: 12.0, 40: 38.0, 70: 5.0, 71: 1.0, 149: 38.0}
+    found = read(vendor(coded(ROWS, codes)))
+    expected = read(vendor([row for number, row in enumerate(ROWS) if number not in codes]))
+    assert (found.centi, found.interpolated_points) == (expected.centi, expected.interpolated_points)
+    assert min(found.centi) > 9000
+    assert found.warnings.messages == (*expected.warnings.messages, f"SENSOR_ERROR: 5 readings {LEFT_OUT}")
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.__name__)
+def test_a_code_beside_a_reading_says_nothing_against_it(vendor: Callable[[samples.Rows], bytes]) -> None:
+    minute = datetime.timedelta(minutes=1)
+    beside = [(time + minute, 38.0) for time, _ in ROWS[100:112]]
+    found = read(vendor(sorted([*ROWS, *beside])))
+    assert found.centi == read(vendor(ROWS)).centi
+    assert found.warnings.messages == (f"SENSOR_ERROR: 12 readings {LEFT_OUT}",)
+
+
+def test_what_a_vendor_calls_low_is_no_code_and_39_is_glucose() -> None:
+    for unit, scale in (("mg/dL", 1.0), ("mmol/L", 1 / 18.018)):
+        raw = samples.dexcom(coded(ROWS, {50: 1000.0}), unit, scale)
+        found = read(raw.replace(f",{1000 * scale:g},".encode(), b",Low,"))
+        assert found.centi[50] == 3900
+        assert not any("SENSOR_ERROR" in message for message in found.warnings.messages)
+    assert read(samples.dexcom(coded(ROWS, {50: 39.0}))).centi[50] == 3900
+
+
+def test_a_small_whole_number_of_mmol_is_glucose_and_what_38_becomes_there_is_a_code() -> None:
+    rows = [(time, 90.0) for time, _ in ROWS]  # 5 mmol/L
+    found = read(samples.dexcom(coded(rows, {50: 2.1 * 18, 60: 12 * 18.0}), "mmol/L", 1 / 18))
+    assert (found.centi[49], found.centi[60]) == (pytest.approx(9000, abs=10), pytest.approx(21600, abs=25))
+    assert found.interpolated_points == [50]
+    assert found.warnings.messages[-1].startswith("SENSOR_ERROR: 1 reading was left out")
+
+
+def test_a_file_of_which_most_is_that_low_is_refused() -> None:
+    codes = dict.fromkeys(range(76), 30.0)
+    with pytest.raises(ImplausibleError, match=r"76 of 150 glucose readings are below 39 mg/dL.*check the unit"):
+        read(samples.dexcom(coded(ROWS, codes)))
+    assert (
+        len(read(samples.dexcom([*[(row[0] - datetime.timedelta(days=7), 30.0) for row in ROWS], *ROWS])).centi) == 150
+    )
+
+
+def test_conversion_keeps_codes_as_they_are() -> None:
+    assert ",38.0," in to_unified_csv(samples.dexcom(coded(ROWS, {50: 38.0}))).text
 
 
 def test_a_unit_that_the_header_does_not_say_is_refused() -> None:

@@ -3,16 +3,27 @@
 from typing import TYPE_CHECKING
 
 from schemas.errors import ImplausibleError, TooShortError
-from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL
+from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL
 
 if TYPE_CHECKING:
     import polars as pl
 
 _EARLIEST_YEAR, _LATEST_YEAR = 1900, 2200
+_MOST_CODES = 0.5
+"""The share of a file's readings that may be codes: where more are that low, they are rather in another unit."""
 
 
-def plausible(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """Rows with a time, glucose rows with a number.
+def is_code(mgdl: "pl.Expr") -> "pl.Expr":
+    """Whether glucose in mg/dL is lower than a sensor shows: a code that stands for an error (`LOWEST_SENSOR_MGDL`).
+
+    By the value alone, whatever the file's unit: its 5 mmol/L are 90 mg/dL by now, and 2.1 mmol/L is what a program
+    makes of 38. Words such as ``Low`` are no codes: they are read as 39.
+    """
+    return (mgdl > 0) & (mgdl < LOWEST_SENSOR_MGDL)
+
+
+def plausible(frame: "pl.DataFrame") -> tuple["pl.DataFrame", list[str]]:
+    """Rows with a time, glucose rows with a number that is no code; and what has to be said about those.
 
     Raises `ImplausibleError` for impossible numbers and times, `TooShortError` where no reading is left.
     """
@@ -27,14 +38,34 @@ def plausible(frame: "pl.DataFrame") -> "pl.DataFrame":
     if readings.is_empty():
         raise TooShortError("the file holds no glucose readings: choose a time range with sensor data and export again")
     for name in ("glucose", "original_glucose"):
+        _check_unit(readings[name])
+    coded = reading & (is_code(pl.col("glucose")) | is_code(pl.col("original_glucose")))
+    codes = frame.filter(coded).height
+    if codes > _MOST_CODES * readings.height:
+        raise ImplausibleError(
+            f"{codes} of {readings.height} glucose readings are below {LOWEST_SENSOR_MGDL:.0f} mg/dL, which no sensor "
+            "shows: check the unit in the vendor's software and export again"
+        )
+    if codes:
+        frame = frame.filter(~coded)
+        readings = frame.filter(reading)
+    for name in ("glucose", "original_glucose"):
         _check_glucose(readings[name])
     years = frame["original_datetime"].dt.year()
     if not years.is_between(_EARLIEST_YEAR, _LATEST_YEAR).all():
         raise ImplausibleError(f"the file holds times outside {_EARLIEST_YEAR}..{_LATEST_YEAR}: export it again")
-    return frame
+    return frame, [_told(codes)] if codes else []
 
 
-def _check_glucose(values: "pl.Series") -> None:
+def _told(codes: int) -> str:
+    what = "1 reading was" if codes == 1 else f"{codes} readings were"
+    return (
+        f"SENSOR_ERROR: {what} left out: below {LOWEST_SENSOR_MGDL:.0f} mg/dL a sensor shows no glucose, but sends "
+        "codes of its errors"
+    )
+
+
+def _check_unit(values: "pl.Series") -> None:
     mean = float(values.mean() or 0.0)  # type: ignore[arg-type]
     if mean > HIGHEST_MGDL:
         raise ImplausibleError(
@@ -46,6 +77,9 @@ def _check_glucose(values: "pl.Series") -> None:
             f"the mean glucose would be {mean:.1f} mg/dL: the values look like mmol/L under a mg/dL header; "
             "set the unit in the vendor's software and export again"
         )
+
+
+def _check_glucose(values: "pl.Series") -> None:
     impossible = values.filter(~values.is_between(LOWEST_MGDL, HIGHEST_MGDL))
     if len(impossible):
         raise ImplausibleError(

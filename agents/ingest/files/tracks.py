@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agents.core.local_time import offset_text, zone
 from agents.ingest.files.format import VendorFormat
+from agents.ingest.files.plausible import is_code
 from agents.ingest.files.rows import Rows
 from schemas.errors import ImplausibleError
 
@@ -246,9 +247,10 @@ def _tracked(readings: "pl.DataFrame") -> "pl.DataFrame":
 
 def _near_pairs(ordered: "pl.DataFrame") -> "pl.DataFrame":
     """Neighbours that are close in time, with what lies between: `seconds`, `apart` (mg/dL), and `closer`: whether that
-    is less than half of what is usual between readings of one stream."""
+    is less than half of what is usual between readings of one stream. What is a code says nothing against anybody."""
     import polars as pl
 
+    ordered = ordered.filter(~is_code(pl.col("mgdl")))
     stream_steps = ordered.select(pl.col("time").diff().over("stream")).to_series()
     usual = float(stream_steps.filter(stream_steps > 0).median() or 300.0)  # type: ignore[arg-type]
     following = [pl.col(name).shift(-1).alias(f"{name}_next") for name in ("source", "segment", "block")]

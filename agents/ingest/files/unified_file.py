@@ -61,8 +61,8 @@ def unify_file(
     vendor_format, text, cut = _recognised(text, formats)
     try:
         tracks = tracks_of(text, vendor_format, timezone)
-        frame = plausible(tracks.frame)
-        notes += vendor_format.notes(text, frame) + cut + tracks.notes
+        frame, coded = plausible(tracks.frame)
+        notes += vendor_format.notes(text, frame) + cut + tracks.notes + coded
         stretch = newest_stretch(frame, rules.minimum_minutes, rules.maximum_minutes)
         tracks.check(stretch.track, stretch.start_seconds, stretch.end_seconds)
         timezone, start_seconds = tracks.clock.named(stretch.start_seconds, stretch.end_seconds)
