@@ -57,9 +57,9 @@ def shape_of(owner: Any, name: str) -> str:
     for home in homes:
         if name in vars(home):
             return _described(vars(home)[name])
-    if any(name in vars(home).get("__annotations__", ()) for home in homes):
-        return "declared"
-    return "attribute" if any(name in _assigned(home) for home in homes) else "missing"
+    if any(name in _assigned(home) for home in homes):
+        return "attribute"
+    return "declared" if any(name in vars(home).get("__annotations__", ()) for home in homes) else "missing"
 
 
 def _described(value: Any) -> str:
