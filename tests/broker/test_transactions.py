@@ -19,8 +19,10 @@ from schemas import topics
 from schemas.reading import ReadingOutcome
 from schemas.upload import UploadOutcome
 from streams.kafka.connection import new_consumer, producer_options
+from streams.notify import webhook_file
 from streams.notify.intake import GROUP
 from streams.settings import Settings
+from tests.kit.alerts import endpoint
 from tests.kit.clients import Client
 from tests.kit.waiting import until, until_async
 
@@ -87,7 +89,9 @@ async def test_a_marker_behind_the_last_record_is_no_lag_of_the_api(shared_kafka
 @pytest.mark.kafka
 @pytest.mark.timeout(150)
 def test_a_marker_behind_the_last_record_is_no_lag_of_notify(shared_kafka: Settings, tmp_path: Path) -> None:
-    with Roles(shared_kafka.broker, tmp_path / "roles") as roles:
+    file = tmp_path / "webhooks"
+    webhook_file.add(file, endpoint(events=["alert"]))
+    with Roles(shared_kafka.broker, tmp_path / "roles", {"GLUCAST_WEBHOOKS_FILE": str(file)}) as roles:
         notify = roles.notify()
         roles.wait_until_ready()
         outcome = ReadingOutcome(outcome_id="d" * 64, subject_id="grace", status="no_forecast")
