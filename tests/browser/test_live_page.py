@@ -204,7 +204,7 @@ async def test_nothing_is_cut_off_and_nobody_is_kept_out(
         await publish(client, "anna", range(0, 121, 3))
         await choose(tab, "anna")
         await tab.until(PLOTTED)
-        assert "64 of 96 points are interpolated." in await tab.evaluate(text("sentence"))
+        assert "64 of 96 points are interpolated." in await tab.evaluate(text("doubts"))
         for scheme in ("light", "dark"):
             for width, height in WIDTHS:
                 await tab.show(width, height, scheme)
