@@ -17,6 +17,7 @@ export function begin() {
 export function choose(subject) {
   Object.assign(state, { subject, card: null });
   byId("scores-body").hidden = true;
+  byId("score-rows").replaceChildren();
   byId("scores-words").textContent = "";
 }
 
