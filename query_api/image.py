@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -93,7 +94,12 @@ class Images:
                 # Whatever keeps a browser from starting, the rest of the API serves without pictures.
                 self.problem = _advice(error)
                 self._ready.set()  # who waits for the browser is told at once
-                log.warning("no Chromium for pictures, trying again", reason=self.problem)
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                log.warning(
+                    "no Chromium for pictures, trying again",
+                    reason=self.problem,
+                    where=f"{os.path.basename(last.filename)}:{last.lineno}",
+                )
                 await asyncio.sleep(wait)
                 wait = min(60.0, 2 * wait)
                 continue

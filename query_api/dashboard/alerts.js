@@ -35,7 +35,7 @@ export function begin() {
   for (const direction of /** @type {Direction[]} */ (Object.keys(DIRECTIONS))) {
     byId(`snooze-${direction}`).addEventListener("click", () => snooze(direction, Number(select("snooze-for").value)));
   }
-  byId("settings").addEventListener("input", () => { state.changed = true; explain(); });
+  byId("settings").addEventListener("input", () => { state.changed = true; setText("saved", ""); explain(); });
   byId("settings").addEventListener("submit", save);
   byId("undo").addEventListener("click", () => { state.changed = false; fill(); });
 }
@@ -46,6 +46,7 @@ export function choose(subject) {
   byId("told").replaceChildren();
   byId("holding").hidden = true;
   byId("quiet").replaceChildren();
+  setText("saved", "");
 }
 
 export async function refresh() {
@@ -276,7 +277,7 @@ async function save(event) {
     state.settings = await send("PUT", ofSubject(state.subject, "/alerts/settings"), wanted);
     state.changed = false;
     fill();
-    say("Saved: it holds from the next forecast on.");
+    setText("saved", "Saved: it holds from the next forecast on.");
   } catch (error) {
     if (error instanceof Problem) say(error.message);
   }

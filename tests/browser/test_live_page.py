@@ -149,7 +149,7 @@ async def test_alerts_history_accuracy_units_and_keys(
               form.requestSubmit();
             })()"""
         )
-        await tab.until(f"{text('message')}.startsWith('Saved')")
+        await tab.until(f"{text('saved')}.startsWith('Saved')")
         kept = (await client.get("/subjects/anna/alerts/settings")).json()
         assert (kept["preset"], kept["low"]["probability"], kept["low"]["active"]) == ("early", 0.2, "22:00-07:00")
         assert (kept["low"]["threshold_mgdl"], kept["high"]["threshold_mgdl"], kept["high"]["enabled"]) == (
