@@ -9,6 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import structlog
@@ -98,7 +99,7 @@ class Images:
                 log.warning(
                     "no Chromium for pictures, trying again",
                     reason=self.problem,
-                    where=f"{os.path.basename(last.filename)}:{last.lineno}",
+                    where=f"{Path(last.filename).name}:{last.lineno}",
                 )
                 await asyncio.sleep(wait)
                 wait = min(60.0, 2 * wait)
