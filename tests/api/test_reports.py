@@ -77,7 +77,7 @@ async def test_days_and_reports_of_a_subject(client: Client, pipeline: SmallPipe
     await client.delete("/subjects/anna")
     await until_async(lambda: client.services.read_model.days.history("anna") is None, "the days are forgotten")
     assert (await client.get("/subjects/anna/report")).status_code == 404
-    assert not [key for key, _ in pipeline.table_rows() if "anna" in key]
+    await until_async(lambda: not [key for key, _ in pipeline.table_rows() if "anna" in key], "so is the rest")
 
 
 async def test_drawings_that_are_asked_for_in_the_same_words_are_drawn_once(

@@ -45,12 +45,13 @@ def lanes_over(done: list[tuple[str, int]], told: list[list[tuple[str, int]]]) -
     return Lanes({lane: Guard(done) for lane in LANES}, prepare)  # type: ignore[dict-item]
 
 
-async def served(lanes: Lanes) -> None:
-    """Until nothing waits."""
+async def served(lanes: Lanes, done: Sequence[object], count: int) -> None:
+    """Until as many are done and nothing waits: those of a round do not wait any more, and are not done yet."""
     serving = asyncio.create_task(lanes.serve())
-    await until_async(lambda: not any(lanes.depth(lane) for lane in LANES), "every lane")
+    await until_async(lambda: len(done) >= count and not any(map(lanes.depth, LANES)), f"{count} messages")
     await asyncio.sleep(0)
     serving.cancel()
+    assert len(done) == count
 
 
 async def test_a_waiter_is_behind_one_round_of_a_backlog() -> None:
@@ -59,7 +60,7 @@ async def test_a_waiter_is_behind_one_round_of_a_backlog() -> None:
     await lanes.take_in("backfill", [Delivery("backfill", offset) for offset in range(1000)])
     await lanes.take_in("live", [Delivery("live", 0)])
     await lanes.take_in("interactive", [Delivery("interactive", offset) for offset in range(3)])
-    await served(lanes)
+    await served(lanes, done, 1004)
     assert done[:4] == [("interactive", 0), ("interactive", 1), ("interactive", 2), ("live", 0)]
     assert [offset for lane, offset in done if lane == "backfill"] == list(range(1000))
 
@@ -69,7 +70,7 @@ async def test_no_lane_starves_and_each_keeps_its_order() -> None:
     lanes = lanes_over(done, [])
     for lane in LANES:
         await lanes.take_in(lane, [Delivery(lane, offset) for offset in range(400)])
-    await served(lanes)
+    await served(lanes, done, 1200)
     for lane in LANES:
         assert [offset for name, offset in done if name == lane] == list(range(400))
         assert sum(name == lane for name, _ in done[:400]) >= 400 // 8 - 1
@@ -80,7 +81,7 @@ async def test_the_step_is_told_each_round_as_it_comes() -> None:
     told: list[list[tuple[str, int]]] = []
     lanes = lanes_over(done, told)
     await lanes.take_in("live", [Delivery("live", offset) for offset in range(2 * TOGETHER + 1)])
-    await served(lanes)
+    await served(lanes, done, 2 * TOGETHER + 1)
     assert [len(messages) for messages in told] == [TOGETHER, TOGETHER, 1]
     assert [message for messages in told for message in messages] == done
 
@@ -100,7 +101,7 @@ async def test_who_comes_in_a_higher_lane_does_not_wait_for_the_end_of_a_round_a
     lanes = Lanes({lane: Interrupted(done) for lane in LANES}, lambda messages: None)  # type: ignore[dict-item]
     await lanes.take_in("live", [Delivery("live", 0)])
     await lanes.take_in("backfill", [Delivery("backfill", offset) for offset in range(TOGETHER)])
-    await served(lanes)
+    await served(lanes, done, TOGETHER + 3 * AT_ONCE + 1)
     lanes_done = [lane for lane, _ in done]
     assert lanes_done[0] == "live"
     first = lanes_done.index("interactive")
@@ -112,7 +113,6 @@ async def test_who_comes_in_a_higher_lane_does_not_wait_for_the_end_of_a_round_a
     for lane in LANES:
         numbers = [offset for name, offset in done if name == lane]
         assert numbers == list(range(len(numbers)))
-    assert len(done) == TOGETHER + 3 * AT_ONCE + 1
 
 
 async def test_what_cannot_be_prepared_is_handled_alone() -> None:
@@ -123,7 +123,7 @@ async def test_what_cannot_be_prepared_is_handled_alone() -> None:
 
     lanes = Lanes({lane: Guard(done) for lane in LANES}, prepare)  # type: ignore[dict-item]
     await lanes.take_in("live", [Delivery("live", 0)])
-    await served(lanes)
+    await served(lanes, done, 1)
     assert done == [("live", 0)]
 
 
@@ -135,5 +135,5 @@ async def test_what_has_not_begun_is_given_back_with_its_partition() -> None:
     await lanes.take_in("backfill", [gone])
     lanes.release({TP("backfill", 0)})
     assert (gone.released, mine.released) == (True, False)
-    await served(lanes)
+    await served(lanes, done, 1)
     assert done == [("live", 1)]
