@@ -78,7 +78,7 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=logging.getLogger,  # structlog's own puts its class in the place of any library's, for all
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -1,6 +1,7 @@
 """What is logged names places and mistakes, never people, their glucose or their keys."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -20,19 +21,38 @@ def failing(api_key: str, subject_id: str, glucose: str) -> None:
     raise RuntimeError("a step went wrong")
 
 
-def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+@pytest.fixture
+def configured(log_format: str) -> Iterator[None]:
+    """As one process of ours is, for the time of a test."""
     before = logging.getLogger().handlers[:], logging.getLogger().level
+    logs.configure(Settings(log_format=log_format))
+    yield
+    logging.getLogger().handlers[:], level = before
+    logging.getLogger().setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_loggers_of_libraries_are_of_the_class_that_they_chose(configured: None) -> None:
+    """Kaleido's have methods of their own: without them it draws nothing, nor starts Chromium again."""
+
+    class Theirs(logging.Logger):
+        pass
+
+    before = logging.getLoggerClass()
+    logging.setLoggerClass(Theirs)
     try:
-        logs.configure(Settings(log_format=log_format))  # type: ignore[arg-type]
-        for logger in (structlog.get_logger("test").bind(), logging.getLogger("query_api.test")):
-            try:
-                failing(*SECRETS)
-            except RuntimeError:
-                logger.exception("it failed")
+        logs.configure(Settings())
+        assert logging.getLoggerClass() is Theirs
     finally:
-        logging.getLogger().handlers[:], level = before
-        logging.getLogger().setLevel(level)
-        structlog.reset_defaults()
+        logging.setLoggerClass(before)
+
+
+def test_a_traceback_shows_no_local_variables(capsys: pytest.CaptureFixture[str], configured: None) -> None:
+    for logger in (structlog.get_logger("test").bind(), logging.getLogger("query_api.test")):
+        try:
+            failing(*SECRETS)
+        except RuntimeError:
+            logger.exception("it failed")
     said = capsys.readouterr().err
     assert said.count("RuntimeError: a step went wrong") == 2
     assert "Traceback" in said
