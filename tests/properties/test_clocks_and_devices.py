@@ -211,7 +211,44 @@ def test_entries_know_of_no_hour_that_comes_twice_or_is_skipped(kind: str, chang
     raw = ENTRIES[kind][0](in_utc(change - 6 * HOUR, 150), "xDrip")
     found = read(raw, "UTC")
     assert (len(found.centi), is_true(found), found.warnings.messages) == (150, True, ())
-    assert read(raw, "Europe/Berlin").centi == found.centi
+    for timezone in ("Europe/Berlin", "America/New_York", "Asia/Kathmandu", "-03:30"):
+        there = read(raw, timezone)
+        assert (there.centi, is_true(there), instant_of(there, 0)) == (found.centi, True, instant_of(found, 0))
+
+
+ZONELESS = "%Y-%m-%dT%H:%M:%S"
+
+
+def told(rows: Rows, **said: Callable[[datetime.datetime], object]) -> list[dict[str, object]]:
+    """Entries whose time is said in the fields that are given, from the instant."""
+    instants = [(time.replace(tzinfo=datetime.UTC), value) for time, value in rows]
+    return [{"sgv": value, **{name: say(time) for name, say in said.items()}} for time, value in instants]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"date": lambda time: time.timestamp() * 1000},
+        {"date": lambda time: f"{time.timestamp() * 1000:.0f}", "dateString": lambda time: "yesterday"},
+        {"date": lambda time: time.timestamp() * 1000, "dateString": lambda time: f"{time + HOUR:{ZONELESS}}"},
+        {"dateString": lambda time: f"{time.astimezone(BERLIN):{ZONELESS}.000%z}"},
+        {"dateString": lambda time: time.astimezone(BERLIN).isoformat()},
+        {"date": lambda time: None, "sysTime": lambda time: f"{time:{ZONELESS}}Z"},
+        {"dateString": lambda time: f"{time.astimezone(BERLIN):{ZONELESS}}"},
+    ],
+    ids=["date", "digits", "date before text", "xDrip's offset", "ISO's offset", "Z", "no zone"],
+)
+def test_an_entry_was_measured_when_it_says(said: dict[str, Callable[[datetime.datetime], object]]) -> None:
+    found = read(json.dumps(told(in_utc(FALL - 60 * HOUR, 140), **said)).encode())
+    assert (len(found.centi), is_true(found), found.warnings.messages) == (140, True, ())
+
+
+def test_where_some_entries_have_a_zone_and_some_none_only_what_is_certain_is_used() -> None:
+    rows = in_utc(FALL - 60 * HOUR, 200)
+    certain = told(rows[:140], date=lambda time: time.timestamp() * 1000)
+    found = read(json.dumps(certain + told(rows[140:], dateString=lambda time: f"{time:{ZONELESS}}")).encode())
+    assert (len(found.centi), is_true(found)) == (140, True)
+    assert found.warnings.messages == ("CLOCK: The times of 60 entries have no zone; these entries were left out",)
 
 
 @pytest.mark.parametrize("kind", ENTRIES)

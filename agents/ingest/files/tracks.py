@@ -149,7 +149,12 @@ def _timed(rows: Rows, timezone: str) -> tuple["pl.DataFrame", Clock, list[str]]
     backwards = ((step < 0).sum() > (step > 0).sum()).over("stream")
     readings = readings.with_columns(order=pl.when(backwards).then(-pl.col("order")).otherwise("order")).sort("order")
     first, last = int(readings["seconds"].min()), int(readings["seconds"].max())  # type: ignore[arg-type]
-    changes = () if rows.utc else tuple(_changes(zone(timezone), first - _DAY, last + _DAY))
+    place = zone(timezone)
+    changes = tuple(_changes(place, first - _DAY, last + _DAY))
+    if rows.utc:
+        base = _offset(place, last)
+        timed = readings.with_columns(time=pl.col("seconds") + base, shift=pl.lit(base, pl.Int64))
+        return timed, Clock(timezone, base, tuple(change for change in changes if first < change.at <= last)), []
     changes = tuple(
         change for change in changes if first < change.at + max(change[1:]) and change.at + min(change[1:]) <= last
     )
@@ -199,18 +204,19 @@ def _timed(rows: Rows, timezone: str) -> tuple["pl.DataFrame", Clock, list[str]]
     return timed, Clock(timezone, base, changes), notes if left_out else []
 
 
+def _offset(place: datetime.tzinfo, at: int) -> int:
+    return int((datetime.datetime.fromtimestamp(at, place).utcoffset() or datetime.timedelta()).total_seconds())
+
+
 def _changes(place: datetime.tzinfo, first: int, last: int) -> Iterator[Change]:
     """The changes of a zone's offset between two Unix times, found by days and then by halves."""
 
-    def offset(at: int) -> int:
-        return int((datetime.datetime.fromtimestamp(at, place).utcoffset() or datetime.timedelta()).total_seconds())
-
     def changed_after(day: int) -> Callable[[int], bool]:
-        return lambda seconds: offset(day + seconds) != offset(day)
+        return lambda seconds: _offset(place, day + seconds) != _offset(place, day)
 
     if not isinstance(place, datetime.timezone):
         for day, next_day in itertools.pairwise(range(first, last + _DAY, _DAY)):
-            before, after = offset(day), offset(next_day)
+            before, after = _offset(place, day), _offset(place, next_day)
             if before != after:
                 yield Change(day + bisect.bisect_left(range(_DAY), True, key=changed_after(day)), before, after)
 
