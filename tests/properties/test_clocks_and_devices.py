@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.local_time import wall_clock, zone
-from agents.ingest.files.unified_file import Rules, UnifiedFile, unify_file
+from agents.ingest.files.unified_file import Rules, UnifiedFile, to_unified_csv, unify_file
 from schemas.errors import ImplausibleError, RejectedError
 from tests.kit import samples
 from tests.kit.samples import STEP, Rows
@@ -241,6 +241,14 @@ def told(rows: Rows, **said: Callable[[datetime.datetime], object]) -> list[dict
 def test_an_entry_was_measured_when_it_says(said: dict[str, Callable[[datetime.datetime], object]]) -> None:
     found = read(json.dumps(told(in_utc(FALL - 60 * HOUR, 140), **said)).encode())
     assert (len(found.centi), is_true(found), found.warnings.messages) == (140, True, ())
+
+
+def test_what_is_converted_from_entries_says_on_which_clock_it_is() -> None:
+    rows = in_utc(FALL - 60 * HOUR, 140)
+    converted = to_unified_csv(json_entries(rows, "xDrip"))
+    assert converted.notes == ["CLOCK: The times are UTC: send the result with timezone UTC"]
+    assert is_true(read(converted.text.encode(), "UTC"))
+    assert to_unified_csv(samples.dexcom(rows)).notes == []
 
 
 def test_where_some_entries_have_a_zone_and_some_none_only_what_is_certain_is_used() -> None:

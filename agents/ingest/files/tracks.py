@@ -96,7 +96,7 @@ def tracks_of(text: str, vendor_format: VendorFormat, timezone: str) -> Tracks:
     """The events of a file by track. Raises what the format's `parse` does."""
     import polars as pl
 
-    rows = _rows(text, vendor_format)
+    rows = rows_of(text, vendor_format)
     if rows is None or rows.readings.is_empty():
         return Tracks(vendor_format.parse(text).with_columns(track=pl.lit(0)), Clock(timezone), [], None)
     readings, clock, notes = _timed(rows, timezone)
@@ -122,7 +122,8 @@ def tracks_of(text: str, vendor_format: VendorFormat, timezone: str) -> Tracks:
     return Tracks(pl.concat(frames), clock, notes, readings)
 
 
-def _rows(text: str, vendor_format: VendorFormat) -> Rows | None:
+def rows_of(text: str, vendor_format: VendorFormat) -> Rows | None:
+    """A file's readings in its own order, where that is known."""
     from polars.exceptions import PanicException
 
     try:

@@ -15,7 +15,7 @@ from agents.ingest.files.decoding import decoded
 from agents.ingest.files.format import VendorFormat
 from agents.ingest.files.plausible import plausible
 from agents.ingest.files.stretch import newest_stretch
-from agents.ingest.files.tracks import tracks_of
+from agents.ingest.files.tracks import rows_of, tracks_of
 from schemas.errors import RejectedError, UnknownFormatError
 from schemas.upload import ProcessingWarnings
 
@@ -95,7 +95,10 @@ def to_unified_csv(raw: bytes | None, formats: Sequence[VendorFormat] = FORMATS)
     text, notes = decoded(raw, supported(formats))
     vendor_format, text, cut = _recognised(text, formats)
     try:
-        return Converted(str(FormatParser.to_csv_string(vendor_format.parse(text))), notes + cut)
+        converted = str(FormatParser.to_csv_string(vendor_format.parse(text)))
+        rows = rows_of(text, vendor_format)
+        clock = ["CLOCK: The times are UTC: send the result with timezone UTC"] if rows and rows.utc else []
+        return Converted(converted, notes + cut + clock)
     except (RejectedError, MemoryError):
         raise
     except (Exception, PanicException):
