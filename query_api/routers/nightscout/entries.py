@@ -1,7 +1,7 @@
 """Entries in and out: readings of sensors, and nothing else."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -103,12 +103,21 @@ async def newest_of(uses: Services, whom: Person, wanted: Wanted) -> list[Sequen
 
     Raises `UnavailableError` while this replica has not read what Kafka holds.
     """
+    return await run_in_threadpool(pairs_of, rows_of(uses, whom, wanted), wanted)
+
+
+def rows_of(uses: Services, whom: Person, wanted: Wanted) -> list[bytes]:
+    """What the table holds of them now: whoever looks twice may see a correction between. Raises as above."""
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
     rows = uses.read_model.readings.measured.rows(whom.subject_id, wanted.last)
     # The one before the last, and one that turns out to be a few seconds too new.
-    some = list(rows if wanted.device else itertools.islice(rows, wanted.count + 2))
-    return await run_in_threadpool(lambda: list(_pairs(filter(wanted.takes, decoded(some, wanted.last)), wanted)))
+    return list(rows if wanted.device else itertools.islice(rows, wanted.count + 2))
+
+
+def pairs_of(rows: Iterable[bytes], wanted: Wanted) -> list[Sequence[Reading]]:
+    """The readings of such rows, as `newest_of` gives them; thousands of them take long to decode."""
+    return list(_pairs(filter(wanted.takes, decoded(rows, wanted.last)), wanted))
 
 
 def _pairs(newest_first: Iterator[Reading], wanted: Wanted) -> Iterator[Sequence[Reading]]:

@@ -22,7 +22,7 @@ from query_api.projections.measured import arrivals
 from query_api.routers.nightscout import incoming
 from query_api.routers.nightscout.answers import SiteChangesFound, SiteFound, SiteTaken, SiteVersionFound
 from query_api.routers.nightscout.collections import statuses_of
-from query_api.routers.nightscout.entries import newest_of
+from query_api.routers.nightscout.entries import pairs_of, rows_of
 from query_api.routers.nightscout.filters import COUNT, MOST, Wanted, wanted
 from query_api.routers.nightscout.outgoing import entry_of
 from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, Person, Uses, Whom, sent
@@ -119,10 +119,10 @@ async def status(whom: Whom) -> Response:
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def last_modified(uses: Uses, whom: Whom) -> Response:
     """When each collection changed last."""
-    arrived = await _arrivals(uses, whom, await newest_of(uses, whom, Wanted(MOST)))
+    readings = await _with_arrival(uses, whom, Wanted(MOST))
     charts = statuses_of(uses, whom.subject_id)
     collections = {
-        "entries": max(arrived, default=0),
+        "entries": max((arrived for arrived, _ in readings), default=0),
         "treatments": 0,
         "devicestatus": charts[0]["mills"] if charts else 0,
         "profile": 0,
@@ -171,9 +171,9 @@ async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
         raise HTTPException(400, "entries are sorted by date")
     oldest_first = "sort" in request.query_params
     everything = Wanted(MOST, asked.first, asked.last, asked.glucose)
-    pairs = await newest_of(uses, whom, everything if oldest_first else asked)
-    chosen = pairs[::-1][: asked.count] if oldest_first else pairs
-    return _found(list(map(_entry, chosen, await _arrivals(uses, whom, chosen))))
+    readings = await _with_arrival(uses, whom, everything if oldest_first else asked)
+    chosen = readings[::-1][: asked.count] if oldest_first else readings
+    return _found([_entry(pair, arrived) for arrived, pair in chosen])
 
 
 @router.get(
@@ -188,15 +188,8 @@ async def history(request: Request, uses: Uses, whom: Whom, since: Since) -> Res
 
     More than `limit` where several came at once: who goes on from their time would miss the rest of them.
     """
-    most, pairs = _wanted(request).count, await newest_of(uses, whom, Wanted(MOST))
-    new = sorted(
-        (
-            (arrived, pair)
-            for arrived, pair in zip(await _arrivals(uses, whom, pairs), pairs, strict=True)
-            if arrived > since
-        ),
-        key=lambda each: (each[0], each[1][0].time),
-    )
+    most, readings = _wanted(request).count, await _with_arrival(uses, whom, Wanted(MOST))
+    new = sorted((each for each in readings if each[0] > since), key=lambda each: (each[0], each[1][0].time))
     found = [_entry(pair, arrived) for place, (arrived, pair) in enumerate(new)
              if place < most or arrived == new[most - 1][0]]  # fmt: skip
     return _found(found, {"etag": f'W/"{found[-1]["srvModified"]}"'} if found else None)
@@ -286,11 +279,20 @@ def _identifier(document: dict[str, Any]) -> str:
     return str(uuid.uuid5(_NAMESPACE, "_".join(str(part) for part in parts if part is not None)))
 
 
-async def _arrivals(uses: Services, whom: Person, pairs: Sequence[Sequence[Reading]]) -> list[int]:
-    """When each came, in Unix milliseconds; of one that a table of an earlier version holds, when it was measured."""
-    rows = list(uses.read_model.readings.measured.rows(whom.subject_id)) if pairs else []
-    known = await run_in_threadpool(arrivals, rows)
-    return [known.get(pair[0].time) or incoming.milliseconds(pair[0].time) for pair in pairs]
+async def _with_arrival(uses: Services, whom: Person, wanted: Wanted) -> list[tuple[int, Sequence[Reading]]]:
+    """As `newest_of`, with when each came, in Unix milliseconds, of one look at the table.
+
+    Of two looks a correction's time stood beside the value before it, and who goes on from that time never saw it. Of a
+    reading that a table of an earlier version holds it is when it was measured.
+    """
+    rows = rows_of(uses, whom, wanted)
+
+    def read() -> list[tuple[int, Sequence[Reading]]]:
+        known = arrivals(rows)
+        pairs = pairs_of(rows, wanted)
+        return [(known.get(pair[0].time) or incoming.milliseconds(pair[0].time), pair) for pair in pairs]
+
+    return await run_in_threadpool(read)
 
 
 def _entry(pair: Sequence[Reading], changed: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import datetime
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,35 @@ async def test_what_comes_late_reaches_who_asks_what_has_changed(client: Client,
     await client.post("/api/v3/entries", json=newest | {"sgv": 151})  # a correction
     await follow(12)
     assert (seen[0], sorted(seen[1:11]), seen[11:]) == (150, [each["sgv"] for each in together], [151])
+
+
+async def test_a_correction_that_comes_meanwhile_lends_its_time_to_no_earlier_value(
+    client: Client, pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes on from the time that came with the value before it would never see the corrected one."""
+    await client.post("/api/v3/entries", json=aaps(150, 0))
+
+    async def there() -> Any:
+        return await result(client, "entries")
+
+    (before,) = await until_async(there, "the entry")
+    measured = client.services.read_model.readings.measured
+    looks = [list(measured.rows("anna"))]
+
+    def rows(subject_id: str, last: datetime.datetime | None = None) -> Iterator[bytes]:
+        """The reading at the first look, at any later one its correction, which came a minute later."""
+        yield from looks[-1]
+        came = before["srvModified"]
+        corrected = [row.replace(b"150", b"151").replace(str(came).encode(), str(came + 60_000).encode())
+                     for row in looks[0]]  # fmt: skip
+        assert corrected != looks[0]
+        looks.append(corrected)
+
+    for path in ("entries", "entries?sort=date", f"entries/history/{before['srvModified'] - 1}"):
+        del looks[1:]
+        monkeypatch.setattr(measured, "rows", rows)
+        (found,) = await result(client, path)
+        assert (found["sgv"], found["srvModified"]) == (150, before["srvModified"]), path
 
 
 async def test_what_aaps_sends_is_the_golden_reading(client: Client, settings: Settings) -> None:
