@@ -5,12 +5,14 @@ import json
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents.core import fingerprint
 from agents.inference.intake import check_request
 from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
-from schemas.grid import MOST_INTERPOLATED
+from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL, MGDL_PER_MMOLL, MOST_INTERPOLATED
 from schemas.reading import ReadingOutcome
 from schemas.tables import SUBJECTS_TABLE
 from schemas.topics import ARRIVALS, BACKFILL, LIVE, READING_OUTCOMES, READINGS, Topic
@@ -143,6 +145,15 @@ async def test_what_cannot_be_right_is_rejected_with_a_reason(fields: dict[str, 
     assert (outcome.status, outcome.code, sends[0].key) == ("rejected", code, b"ada")
     assert outcome.reason
     assert {key for key in bench.rows(SUBJECTS_TABLE) if "seen" not in key} == set(), "it was heard of, and no more"
+
+
+@given(st.floats(LOWEST_SENSOR_MGDL, HIGHEST_MGDL), st.integers(0, 3))
+async def test_no_number_that_a_sensor_shows_passes_under_the_other_unit(mgdl: float, digits: int) -> None:
+    """So nothing has to be compared with what the person had before."""
+    bench = Workbench()
+    for number, wrong in ((mgdl / MGDL_PER_MMOLL, "mg/dL"), (mgdl, "mmol/L")):
+        sends = await bench.run(STEP, reading(0, round(number, digits), unit=wrong), **message(0))  # type: ignore[arg-type]
+        assert outcome_of(sends).status == "rejected"
 
 
 @pytest.mark.parametrize(
