@@ -1,6 +1,7 @@
 """The readings of the last two days as their senders sent them, judged and not rejected. Never a computed value.
 
 e/<subject>/<half minutes since 1970, moved above 0>   a reading; of two within one half minute the later that came
+k/<subject>                                            when the last of them came, in Unix milliseconds
 
 Two days are counted back from the subject's newest reading, and a place is half a minute wide, so that a subject takes
 at most 5,760 rows and those of an hour more, whoever sends what how often: sensors measure every minute at most.
@@ -35,7 +36,9 @@ class Measured:
     def keep(self, reading: Reading, newest_before: datetime.datetime | None, arrived_ms: int = 0) -> None:
         """Stage a reading, and with the first of an hour let go what is older than two days beside it.
 
-        One that is sent again as it was came when it came first: who asks what is new is not told it once more.
+        One that is sent again as it was came when it came first: who asks what is new is not told it once more. And no
+        two came at once, nor one before another that was applied before it, whatever the clocks of who judged them say:
+        who goes on from the time of the last that was told misses none.
         """
         prefix, place = _prefix(reading.subject_id), _place(reading.time)
         before = place if newest_before is None else _place(newest_before)
@@ -44,7 +47,7 @@ class Measured:
             return
         known = self._store.get(prefix + _KEY.pack(place))
         if known is None or Reading.from_json(known) != reading:
-            self._store.stage(prefix + _KEY.pack(place), _row(reading, arrived_ms))
+            self._store.stage(prefix + _KEY.pack(place), _row(reading, self._came(reading.subject_id, arrived_ms)))
         if newest // _PRUNED == before // _PRUNED:
             return
         for key, _ in self._store.scan(prefix):
@@ -52,9 +55,19 @@ class Measured:
                 break
             self._store.stage(key, None)
 
+    def _came(self, subject_id: str, arrived_ms: int) -> int:
+        if not arrived_ms:  # nobody says when
+            return 0
+        row = b"k/" + subject_id.encode()
+        last = self._store.get(row)
+        came = arrived_ms if last is None else max(arrived_ms, 1 + _KEY.unpack(last)[0])
+        self._store.stage(row, _KEY.pack(came))
+        return came
+
     def forget(self, subject_id: str) -> None:
         """Stage the end of all readings of a subject."""
         prefix = _prefix(subject_id)
+        self._store.stage(b"k/" + subject_id.encode(), None)
         for key in [*(key for key, _ in self._store.scan(prefix)), *self._store.staged(prefix)]:
             self._store.stage(key, None)
 

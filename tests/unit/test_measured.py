@@ -80,6 +80,18 @@ def test_a_reading_that_is_sent_again_came_when_it_came_first(model: ReadModel) 
     assert [each.glucose for each in shown(model)] == [118, 118, 121]
 
 
+def test_no_two_came_at_once_whatever_the_clocks_say(model: ReadModel) -> None:
+    """Who asks for what came after the last that was told is told all that was applied since."""
+    for number, time_ms in enumerate((5000, 5000, 4000, 5000, 9000)):
+        last = max(arrivals(model.readings.measured.rows("anna")).values(), default=0)
+        model.apply([dataclasses.replace(entry(reading(300 * number)), time_ms=time_ms)], {})
+        came = arrivals(model.readings.measured.rows("anna"))
+        assert [time for time, each in came.items() if each > last] == [reading(300 * number).time]
+    assert sorted(came.values()) == [5000, 5001, 5002, 5003, 9000]
+    model.apply(map(entry, [reading(0, subject="eve"), "anna"]), {})
+    assert not list(model._store.scan(b"k/"))
+
+
 def test_a_reset_forgets_also_what_came_in_the_same_batch(model: ReadModel) -> None:
     model.apply(map(entry, [reading(0), reading(0, subject="eve")]), {})
     model.apply(map(entry, [reading(300), "anna", reading(600)]), {})
