@@ -150,10 +150,15 @@ async def test_what_goes_wrong_in_a_page_is_found(url: str) -> None:
         assert all("missing.js" not in each for each in await tab.complaints(but="status of 404"))
 
 
+@pytest.fixture(scope="module")
+def nothing_left_of_others() -> None:
+    """What other files' tests have left says so now, and in none of ours."""
+    gc.collect()
+
+
 @pytest.fixture
-def all_errors_retrieved(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def all_errors_retrieved(nothing_left_of_others: None, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No task ends with an error that asyncio would log in the middle of whatever runs when it is collected."""
-    gc.collect()  # what other tests have left says so now
     yield
     gc.collect()
     said = [record.getMessage() for when in ("call", "teardown") for record in caplog.get_records(when)]
