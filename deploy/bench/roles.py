@@ -152,7 +152,7 @@ class RoleProcess:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def stop(self, seconds: float = 15) -> int:
+    def stop(self, seconds: float = 30) -> int:
         """SIGTERM and the exit code; SIGKILL and `UnavailableError` where it does not end in time."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)

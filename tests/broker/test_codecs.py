@@ -40,7 +40,7 @@ def test_every_codec_on_every_topic_is_read(tmp_path: Path) -> None:
             assert sorted(record.value or b"" for record in records) == sorted(c.encode() * 1000 for c in CODECS), topic
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_readings_of_every_codec_get_their_outcomes(tmp_path: Path) -> None:
     with (
         embedded(tmp_path) as settings,

@@ -58,7 +58,7 @@ class Running:
 
     async def stop(self) -> None:
         try:
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(30):
                 await asyncio.gather(*(app.stop() for app in self.apps if not app.should_stop))
         finally:
             if self.answering is not None:
@@ -127,7 +127,7 @@ async def test_somebody_who_waits_overtakes_a_backlog(settings: Settings, tmp_pa
         await until_async(lambda: depth("interactive") == 20, "the urgent requests queued beside the full lane")
         held = settings.batch_size
         gate.set()
-        await until_async(lambda: len(forecaster.drawn) == BACKLOG + 20, "everything answered")
+        await until_async(lambda: len(forecaster.drawn) == BACKLOG + 20, "everything answered", 60)
     names = {bytes.fromhex(forecast_id_of(request, FINGERPRINT)) for request in urgent}
     places = [place for place, seed in enumerate(forecaster.drawn) if seed in names]
     assert len(places) == 20
@@ -244,7 +244,7 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
         async def complete() -> bool:
             return await answered() == wanted
 
-        await until_async(complete, "every request answered by one or the other")
+        await until_async(complete, "every request answered by one or the other", 60)
     assert first.fatal == second.fatal == []
 
 
@@ -273,6 +273,6 @@ async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_
         async def complete() -> bool:
             return await answered() == wanted
 
-        await until_async(complete, "every request answered, the dead worker's too")
+        await until_async(complete, "every request answered, the dead worker's too", 60)
         assert before < wanted, "the worker was killed after its work was done"
         assert survivor.returncode is None

@@ -12,30 +12,26 @@ from streams.topology import ALERTS_CHANGELOG
 from tests.kit.clients import Client
 from tests.kit.pipeline import running
 
-DUE_SECONDS = 8
+SILENCE = datetime.timedelta(minutes=15)
+DUE_AFTER = datetime.timedelta(seconds=8)
 
 
-def reading(age: datetime.timedelta) -> bytes:
-    time = datetime.datetime.now(datetime.UTC) - age
+def reading(time: datetime.datetime) -> bytes:
     return json.dumps({"subject_id": "ada", "time": time.isoformat(), "glucose": 110, "unit": "mg/dL"}).encode()
-
-
-def alerts_of(client: Client) -> list[Alert]:
-    return [Alert.from_json(record.value) for record in client.records(ALERTS.name)]
 
 
 def test_a_silence_is_told_once_and_till_it_is_over_though_workers_are_killed(
     broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
-    settings = AlertSettings(stale_data=StaleChange(minutes=15))
+    settings = AlertSettings(stale_data=StaleChange(minutes=SILENCE // datetime.timedelta(minutes=1)))
     wanted = CacheCommand(action="alerts", command_id="c", up_to_ms=0, series_key="ada", alert_settings=settings)
     with running(broker, tmp_path, {"ingest": 1, "calc": 1}, tick_seconds=0.2) as pipeline:
         client, workers = Client(pipeline.settings), pipeline.roles.all
         client.publish(CACHE_COMMANDS.name, [(b"ada", wanted.to_json())])
         client.until(ALERTS_CHANGELOG.name, bool)
-        client.publish(READINGS.name, [(b"ada", reading(datetime.timedelta(minutes=15, seconds=-DUE_SECONDS)))])
+        due = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + DUE_AFTER
+        client.publish(READINGS.name, [(b"ada", reading(due - SILENCE))])
         client.until(ARRIVALS.name, lambda records: b'"reading"' in b"".join(record.value or b"" for record in records))
-        assert alerts_of(client) == [], "it is not due yet"
         for worker in workers:
             worker.kill()
             worker.start_again()
@@ -43,10 +39,12 @@ def test_a_silence_is_told_once_and_till_it_is_over_though_workers_are_killed(
         for worker in workers:
             worker.kill()
             worker.start_again()
-        client.publish(READINGS.name, [(b"ada", reading(datetime.timedelta()))])
-        client.until(ALERTS.name, lambda records: b'"ended"' in (records[-1].value or b""))
-        alerts = alerts_of(client)
-        assert len(client.records(READING_OUTCOMES.name)) >= 2, "a tick has no outcome, a reading has"
+        client.publish(READINGS.name, [(b"ada", reading(datetime.datetime.now(datetime.UTC)))])
+        told = client.until(ALERTS.name, lambda records: b'"ended"' in (records[-1].value or b""))
+        # A tick has no outcome, a reading has.
+        client.until(READING_OUTCOMES.name, lambda records: len(records) >= 2)
+    assert told[0].timestamp >= int(due.timestamp() * 1000), "it was not due yet"
+    alerts = [Alert.from_json(record.value) for record in told]
     assert {alert.kind for alert in alerts} == {"stale_data"}
     assert len({alert.alert_id for alert in alerts}) == 1
     assert [alert.status for alert in dict.fromkeys(alerts)] == ["raised", "ended"]

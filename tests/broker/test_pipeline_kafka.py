@@ -48,7 +48,7 @@ def upload(url: str, person: int) -> str:
 def owned(pipeline: Pipeline, role: str) -> list[int]:
     """How many partitions each worker of a role consumes: those that it reports a lag of."""
     workers = [process for process in pipeline.roles.all if process.name.startswith(f"{role}-")]
-    return [httpx.get(f"{process.url}/metrics", timeout=5).text.count("\nglucast_lag{") for process in workers]
+    return [httpx.get(f"{process.url}/metrics", timeout=30).text.count("\nglucast_lag{") for process in workers]
 
 
 def windows(pipeline: Pipeline) -> set[tuple[str | None, int | None]]:

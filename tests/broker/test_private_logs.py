@@ -54,6 +54,7 @@ EVERYWHERE = [
 BLOCKED = EVERYWHERE[0]
 GLUCOSE = 173.4567
 FILE = b"Quillfeather-Export;173.4567;wyvern"
+GOOD = base64.b64encode(dexcom(glucose_rows(121)).replace(b"Ada", b"quillfeather")).decode()
 WEBHOOK_SECRET = f"whsec_{base64.b64encode(b'Quetzalcoatl-0123456789-abcdefgh').decode()}"
 SECRETS = (
     "Quetzalcoatl", "quillfeather", "173.45", "9.6281", "wyvern", "VerySecretQuery", PASSWORD, USER.split("@")[0] + "@",
@@ -118,7 +119,6 @@ def ask_everything(urls: Sequence[str]) -> set[int]:
     """Statuses of requests that are right, wrong, hostile and cut off, to the replicas in turn."""
     statuses, turns = set(), itertools.cycle(urls)
     file = base64.b64encode(FILE).decode()
-    good = base64.b64encode(dexcom(glucose_rows(121)).replace(b"Ada", b"quillfeather")).decode()
     with httpx.Client(timeout=60) as anybody:
         for headers in ({}, {"x-api-key": f"wrong-{KEY}"}, {"x-api-key": KEY}):
             for method, path, body in (
@@ -139,7 +139,7 @@ def ask_everything(urls: Sequence[str]) -> set[int]:
                 ("POST", f"/subjects/{SUBJECT}/readings", "quillfeather " * 100_000),
                 ("DELETE", f"/subjects/{SUBJECT}/window", None),
                 ("DELETE", f"/subjects/{SUBJECT}", None),
-                ("POST", "/process_unified", {"csv_base64": good}),
+                ("POST", "/process_unified", {"csv_base64": GOOD}),
                 ("POST", "/quick_plot", {"csv_base64": file, "timezone": "quillfeather/wyvern"}),
                 ("POST", "/process_unified", {"csv_base64": file}),
                 ("POST", "/process_unified", {"csv_base64": "wyvern!!", "force_calculate": "quillfeather"}),
@@ -179,6 +179,17 @@ def ask_everything(urls: Sequence[str]) -> set[int]:
             raw.settimeout(1)
             raw.recv(4096)
     return statuses
+
+
+def _upload_until_read(url: str) -> int:
+    """The status of a good file once it is read: nobody waits long for an answer here, and a machine may be busy."""
+
+    def read() -> int | None:
+        headers = {"x-api-key": KEY}
+        answer = httpx.post(f"{url}/process_unified", json={"csv_base64": GOOD}, headers=headers, timeout=60)
+        return 200 if answer.status_code == 200 else None
+
+    return until(read, "the good file is read", 60) or 0
 
 
 def send_everything(client: Client) -> int:
@@ -238,6 +249,7 @@ def pull_everything(broker: str, home: Path) -> None:
 
 def test_no_role_logs_what_is_nobodys_business(pipeline: Pipeline) -> None:
     statuses = ask_everything([process.url for process in pipeline.roles.all if process.name.startswith("api")])
+    statuses.add(_upload_until_read(pipeline.url))
     assert statuses >= {200, 202, 400, 401, 403, 404, 405, 406, 413, 422}, statuses
     client = Client(pipeline.settings)
     send_everything(client)

@@ -77,14 +77,14 @@ async def test_other_partitions_than_configured_are_named_and_never_changed(sett
 
 
 async def test_a_role_may_wait_for_its_topics_but_not_for_what_never_comes(settings: Settings) -> None:
-    patient = settings.model_copy(update={"topics_wait_seconds": 20.0})
+    patient = settings.model_copy(update={"topics_wait_seconds": 60.0})
     waiting = asyncio.create_task(provision.require(patient))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await provision.provision(settings)
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 30)
     with pytest.raises(TopicMismatchError, match="2 partitions"):
-        await asyncio.wait_for(provision.require(patient.model_copy(update={"partitions": 4})), 10)
+        await asyncio.wait_for(provision.require(patient.model_copy(update={"partitions": 4})), 30)
 
 
 async def test_no_broker_is_an_error_with_its_address() -> None:

@@ -89,7 +89,7 @@ def everything_until_now(told: Told, listeners: Listeners) -> Callable[[], bool]
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_kill_of_the_api_of_notify_and_of_the_broker_loses_nothing_and_tells_nothing_under_two_ids(
     tmp_path: Path,
 ) -> None:
@@ -112,7 +112,7 @@ async def _killed(broker: LocalKafka, settings: Settings, home: Path) -> Heard:
             publishing = group.create_task(told.run())
             try:
                 for kill in (api.kill, notify.kill, broker.kill):
-                    await until_async(everything_until_now(told, listeners), "all is told before the next kill")
+                    await until_async(everything_until_now(told, listeners), "all is told before the next kill", 60)
                     await asyncio.to_thread(kill)
                     await until_async(told.more_than(len(told.outcomes) + 5), "events go on meanwhile")
                     if kill == broker.kill:

@@ -27,7 +27,7 @@ from tests.kit.clients import Client
 from tests.kit.waiting import until, until_async
 
 SUBJECT = b"ada"
-STALL_SECONDS = 3
+STALL_SECONDS = 5
 
 
 def reading(minute: int) -> bytes:
@@ -48,9 +48,9 @@ async def publish(settings: Settings, minutes: range, commit: bool) -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_aborted_readings_are_not_read_and_markers_are_no_lag(shared_kafka: Settings, tmp_path: Path) -> None:
-    """The worker ends itself after 3 s of lag without progress: it must not, though a marker is the log's last."""
+    """The worker ends itself after 5 s of lag without progress: it must not, though a marker is the log's last."""
     settings = shared_kafka
     environment = variables({"stall_seconds": STALL_SECONDS})
     with Roles(settings.broker, tmp_path / "roles", environment) as roles:
@@ -61,8 +61,8 @@ def test_aborted_readings_are_not_read_and_markers_are_no_lag(shared_kafka: Sett
         asyncio.run(publish(settings, range(40, 42), commit=True))
         asyncio.run(publish(settings, range(50, 51), commit=False))
         client.until(topics.READING_OUTCOMES.name, lambda found: len(_times(found)) >= 5)
-        until(lambda: _lags(worker.url) and not any(_lags(worker.url)), "the worker reports no lag", 15)
-        time.sleep(2.5 * STALL_SECONDS)
+        until(lambda: _lags(worker.url) and not any(_lags(worker.url)), "the worker reports no lag", 60)
+        time.sleep(2 * STALL_SECONDS)
         assert worker.returncode is None, worker.log.read_text()[-2000:]
         minutes = [minute for minute in _times(client.records(topics.READING_OUTCOMES.name)) if minute is not None]
         assert sorted(minutes) == [0, 1, 2, 40, 41]
@@ -87,7 +87,7 @@ async def test_a_marker_behind_the_last_record_is_no_lag_of_the_api(shared_kafka
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_a_marker_behind_the_last_record_is_no_lag_of_notify(shared_kafka: Settings, tmp_path: Path) -> None:
     file = tmp_path / "webhooks"
     webhook_file.add(file, endpoint(events=["alert"]))
@@ -96,8 +96,8 @@ def test_a_marker_behind_the_last_record_is_no_lag_of_notify(shared_kafka: Setti
         roles.wait_until_ready()
         outcome = ReadingOutcome(outcome_id="d" * 64, subject_id="grace", status="no_forecast")
         sent = asyncio.run(send(shared_kafka, topics.READING_OUTCOMES.name, outcome.subject_id, outcome.to_json()))
-        until(lambda: asyncio.run(_is_read(shared_kafka, sent)), "notify has read the record", 30)
-        until(lambda: _value(notify.url, "glucast_notify_lag") == 0, "notify reports no lag", 10)
+        until(lambda: asyncio.run(_is_read(shared_kafka, sent)), "notify has read the record", 60)
+        until(lambda: _value(notify.url, "glucast_notify_lag") == 0, "notify reports no lag", 60)
 
 
 async def send(settings: Settings, topic: str, key: str, value: bytes) -> RecordMetadata:
@@ -124,7 +124,7 @@ async def _is_read(settings: Settings, sent: RecordMetadata) -> bool:
 
 
 def _value(url: str, metric: str) -> float:
-    text = httpx.get(f"{url}/metrics", timeout=5).text
+    text = httpx.get(f"{url}/metrics", timeout=30).text
     return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{metric} "))
 
 
@@ -136,5 +136,5 @@ def _times(records: list[ConsumerRecord[bytes, bytes]]) -> list[int | None]:
 
 def _lags(url: str) -> list[float]:
     """What the worker says of each partition that it consumes."""
-    text = httpx.get(f"{url}/metrics", timeout=5).text
+    text = httpx.get(f"{url}/metrics", timeout=30).text
     return [float(line.split()[-1]) for line in text.splitlines() if line.startswith("glucast_lag{")]

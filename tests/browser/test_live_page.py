@@ -210,7 +210,7 @@ async def test_nothing_is_cut_off_and_nobody_is_kept_out(
                 await tab.show(width, height, scheme)
                 for part in ("history", "alerts", "scores", "now"):
                     await choose(tab, "anna", part)
-                    await tab.until("document.documentElement.scrollWidth <= innerWidth", 5)
+                    await tab.until("document.documentElement.scrollWidth <= innerWidth")
                     if width == 390:
                         assert await tab.barriers() == [], (part, scheme)
         assert await tab.complaints() == []

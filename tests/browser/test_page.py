@@ -87,7 +87,7 @@ async def test_a_file_is_uploaded_and_its_samples_are_browsed(url: str, pipeline
         slider = "document.getElementById('index')"
         await tab.evaluate(f"{slider}.value = 12, {slider}.dispatchEvent(new Event('input'))")
         await tab.until(f"document.querySelector('#file-plot .gtitle').textContent !== {json.dumps(title)}")
-        assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await tab.until("document.documentElement.scrollWidth <= innerWidth")
         await give(tab, b"nonsense")
         await tab.until("document.getElementById('message').textContent.includes('format')")
         assert await tab.evaluate("document.getElementById('file-plot').hidden"), "of the file before"
@@ -150,8 +150,14 @@ async def test_what_goes_wrong_in_a_page_is_found(url: str) -> None:
         assert all("missing.js" not in each for each in await tab.complaints(but="status of 404"))
 
 
+@pytest.fixture(scope="module")
+def nothing_left_of_others() -> None:
+    """What other files' tests have left says so now, and in none of ours."""
+    gc.collect()
+
+
 @pytest.fixture
-def all_errors_retrieved(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def all_errors_retrieved(nothing_left_of_others: None, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No task ends with an error that asyncio would log in the middle of whatever runs when it is collected."""
     yield
     gc.collect()
@@ -218,7 +224,7 @@ async def test_a_chromium_that_hangs_is_killed_in_the_end(monkeypatch: pytest.Mo
         await images.render("one", lambda: figure(fan_chart()))
         hanging = images._browser.subprocess
         os.killpg(hanging.pid, signal.SIGSTOP)
-    assert hanging.poll() is not None
+    await until_async(lambda: hanging.poll() is not None, "Chromium has gone")
     await until_async(lambda: not any(map(_reads_a_log, threading.enumerate())), "nobody reads Chromium's log")
 
 

@@ -45,7 +45,7 @@ def reading(pipe: Any, chromium: int) -> Reader:
     """A reader that has taken all there is, and waits for more."""
     reader = Reader(pipe)
     reader.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not (_is_empty(chromium) and _sleeps(reader)):
         assert reader.is_alive()
         assert time.monotonic() < deadline
@@ -75,7 +75,7 @@ def test_a_reader_has_left_when_its_pipe_is_closed(said: bytes) -> None:
         os.write(chromium, said)
         reader = reading(pipe, chromium)
         pipe.close()
-        reader.join(1)
+        reader.join(10)
         assert not reader.is_alive()
         assert (reader.messages == [{"id": 7}]) == said.endswith(b"{bye}\n")
 
@@ -89,7 +89,7 @@ def test_a_reader_takes_nothing_from_the_pipe_of_the_next_browser() -> None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(dying, b" ")
             os.write(chromium, b'{"id": 0}\0')
-            reader.join(1)
+            reader.join(10)
             assert new.read_jsons(blocking=False)[0] == [{"id": 0}]
 
 

@@ -77,7 +77,7 @@ class Window:
         async def fits() -> bool:
             return await self.cut_off(plot) == []
 
-        await until_async(fits, f"all of {plot} is seen; not {await self.cut_off(plot)}", 10)
+        await until_async(fits, f"all of {plot} is seen; not {await self.cut_off(plot)}")
 
     async def cut_off(self, plot: str) -> list[str]:
         """What of a drawn plot sticks out of its place, or of the window. `plot`: the id of its element."""

@@ -57,6 +57,7 @@ def run(checkout: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(600)  # mypy reads everything where it has no cache
 def test_a_newcomer_can_follow_the_recipes(tmp_path: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "bundled"))

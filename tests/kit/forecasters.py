@@ -39,7 +39,7 @@ class RecordingForecaster:
             self._trouble(windows, num_samples)
         if self._gate is not None and asked_for:
             self.began.set()
-            self._gate.wait(30)
+            self._gate.wait(120)
         self.drawn += asked_for
         shifts = [np.random.Generator(np.random.SFC64(list(seed))).normal(size=(num_samples, 12)) for seed in seeds]
         samples = windows.past_mgdl[:, -1][:, None, None] + np.array(shifts, np.float32)

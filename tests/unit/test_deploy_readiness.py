@@ -72,7 +72,7 @@ async def test_what_is_no_answer_is_none(parts: tuple[bytes, ...]) -> None:
 
 async def test_an_answer_that_trickles_in_is_not_waited_for() -> None:
     """The time holds for all of it, not for each byte."""
-    async with answering(b"HTTP/1.1 200 OK\r\n\r\n", *[b"x"] * 100, pause_seconds=0.05) as port, asyncio.timeout(2):
+    async with answering(b"HTTP/1.1 200 OK\r\n\r\n", *[b"x"] * 1000, pause_seconds=0.05) as port, asyncio.timeout(20):
         assert await get(port, "/readyz", timeout_seconds=0.3) == (0, b"")
 
 

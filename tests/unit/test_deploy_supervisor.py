@@ -92,7 +92,7 @@ async def test_a_spare_process_takes_the_place_of_a_child_that_dies_and_another_
     assert kept.spare_pid == waiting
 
     os.kill(victim, signal.SIGKILL)
-    failed = await asyncio.wait_for(asyncio.shield(kept.failed), 30)
+    failed = await asyncio.wait_for(asyncio.shield(kept.failed), 60)
     assert failed.name == "a"
     said = out.getvalue()
     assert f"a      | process {waiting}, which has its code loaded, takes over" in said
@@ -124,7 +124,7 @@ async def test_a_spare_process_that_dies_is_not_missed(out: io.StringIO) -> None
 async def test_a_child_with_a_wrong_configuration_is_not_started_again(out: io.StringIO) -> None:
     kept = supervisor(out)
     kept.add(child("a", "import sys; print('set this'); sys.exit(2)"))
-    assert (await asyncio.wait_for(asyncio.shield(kept.failed), 10)).name == "a"
+    assert (await asyncio.wait_for(asyncio.shield(kept.failed), 60)).name == "a"
     assert "set this" in out.getvalue()
     assert kept.restarts["a"] == 0
     await kept.stop()
@@ -138,8 +138,8 @@ async def test_stop_goes_rank_by_rank_and_kills_what_does_not_listen(out: io.Str
     pids = [kept.pid("a"), kept.pid("b")]
     assert None not in pids
     begin = time.monotonic()
-    await kept.stop(within_seconds=0.6, patience_seconds=0.3)
-    assert time.monotonic() - begin < 5
+    await kept.stop(within_seconds=3.0, patience_seconds=0.3)  # who listens has the rest of it on a busy machine
+    assert time.monotonic() - begin < 30
     assert not any(is_alive(pid) for pid in pids if pid)
     first, second = (float(re.search(rf"{name} told at (.+)", out.getvalue())[1]) for name in ("deaf", "heeds"))
     assert first < second
@@ -154,7 +154,7 @@ async def test_readiness_names_what_is_missing_until_all_are_ready(out: io.Strin
     held = HeldPort(), HeldPort()
     ready, unready = (port.number for port in held)
     kept.add(child("a", ANSWERS_READYZ, str(ready), "200", port=ready))
-    await asyncio.wait_for(kept.wait_until_ready(lambda _: None), 10)
+    await asyncio.wait_for(kept.wait_until_ready(lambda _: None), 60)
     kept.add(child("b", ANSWERS_READYZ, str(unready), "503", port=unready))
     said: list[str] = []
     waiting = asyncio.create_task(kept.wait_until_ready(said.append, every_seconds=0.1))
@@ -188,4 +188,4 @@ asyncio.run(main())
         pid = int(next(line for line in outer.stdout if line.strip().isdecimal()))
         assert is_alive(pid)
         outer.kill()
-        until(lambda: not is_alive(pid), "the child dies too", 10)
+        until(lambda: not is_alive(pid), "the child dies too")

@@ -314,7 +314,7 @@ async def test_who_waits_for_a_confirmation_holds_back_no_reader_and_is_overtake
         work.sends_first = work.message.offset != 1
         await counting(work)
 
-    await asyncio.wait_for(consume(app, tmp_path, telling, messages(3)), 5.0)
+    await asyncio.wait_for(consume(app, tmp_path, telling, messages(3)), 30.0)
     assert [sent.topic for sent in app.producer.sent] == ["cgm.reading-outcomes"] * 3
     assert [sent.value for sent in app.producer.sent] == [b"1", b"2", b"3"], "nobody's sends overtake another's"
     await app.producer.confirm(3)
@@ -334,7 +334,7 @@ async def test_nothing_is_written_behind_a_work_that_could_not_be_told(tmp_path:
         work.sends_first = work.message.offset == 0
         await counting(work)
 
-    await asyncio.wait_for(consume(app, tmp_path, telling, messages(3)), 5.0)
+    await asyncio.wait_for(consume(app, tmp_path, telling, messages(3)), 30.0)
     app.producer.sent[0].future.set_exception(RuntimeError("refused"))
     await idle()
     assert [sent.topic for sent in app.producer.sent] == ["cgm.reading-outcomes"] * 3

@@ -3,6 +3,7 @@
 import aiohttp
 import pytest
 
+from deploy.brokers.wire import HeldPort
 from streams.health import HealthServer, NotReady
 from streams.metrics import Metrics
 
@@ -11,8 +12,8 @@ REASONS = [NotReady("starting", "the model is loading")]
 
 async def test_it_answers_at_its_address_and_at_no_other() -> None:
     reasons = list(REASONS)
-    server = HealthServer(Metrics(), lambda: reasons)
-    await server.start("127.0.0.2", 0)
+    server, nobodys = HealthServer(Metrics(), lambda: reasons), HeldPort()
+    await server.start("127.0.0.2", nobodys.number)
     url = f"http://127.0.0.2:{server.port}"
     try:
         async with aiohttp.ClientSession() as client:

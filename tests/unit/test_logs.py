@@ -25,10 +25,13 @@ def failing(api_key: str, subject_id: str, glucose: str) -> None:
 def configured(log_format: str) -> Iterator[None]:
     """As one process of ours is, for the time of a test."""
     before = logging.getLogger().handlers[:], logging.getLogger().level
+    levels = {name: logging.getLogger(name).level for name in logs._LIBRARIES}
     logs.configure(Settings(log_format=log_format))
     yield
     logging.getLogger().handlers[:], level = before
     logging.getLogger().setLevel(level)
+    for name, own in levels.items():
+        logging.getLogger(name).setLevel(own)
     structlog.reset_defaults()
 
 

@@ -86,7 +86,7 @@ async def test_the_form_of_loop_is_the_operators_choice() -> None:
 async def test_what_arrived_and_was_not_answered_is_not_pushed_again() -> None:
     async with nightscout_site() as site:
         site.loses_answers = True
-        lost = await sent(site, seconds=0.3)
+        lost = await sent(site, seconds=2.0)
         assert (lost.ok, len(site.documents)) == (False, 1)
         site.loses_answers = False
         assert (await sent(site)).ok
