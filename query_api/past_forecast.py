@@ -7,7 +7,7 @@ from query_api.projections.fan_charts import ChartRow
 from query_api.read_model import ReadModel
 from schemas.errors import NoForecastError
 from schemas.fan_chart import FanChart
-from schemas.grid import HORIZON_STEPS, STEP
+from schemas.grid import HORIZON_STEPS, STEP_SECONDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,17 +42,11 @@ def past_forecast(model: ReadModel, subject_id: str, at: datetime.datetime) -> P
 
 
 def _truth(model: ReadModel, subject_id: str, chart: FanChart) -> tuple[float | None, ...]:
-    """At each target time the accepted reading that is nearest to it, of those within half a step."""
-    targets = [chart.target_time(step) for step in range(1, HORIZON_STEPS + 1)]
-    nearest: dict[int, tuple[datetime.timedelta, float]] = {}
-    for reading in model.readings.measured.newest_first(subject_id, targets[-1] + STEP / 2):
-        if reading.time < targets[0] - STEP / 2:
-            break
-        step = round((reading.time - targets[0]) / STEP)
-        distance = abs(reading.time - targets[0] - step * STEP)
-        if 0 <= step < HORIZON_STEPS and (step not in nearest or distance < nearest[step][0]):
-            nearest[step] = distance, round(reading.glucose_mgdl, 2)
-    return tuple(nearest[step][1] if step in nearest else None for step in range(HORIZON_STEPS))
+    """What counts as measured at each target time, as the window took it: of two devices the preferred one's."""
+    first = round(chart.first_target_time.timestamp() / STEP_SECONDS)
+    history = model.days.history(subject_id)
+    measured = dict(history.between(first, first + HORIZON_STEPS)) if history else {}
+    return tuple(measured.get(first + step) for step in range(HORIZON_STEPS))
 
 
 def _time(seconds: int) -> datetime.datetime:

@@ -14,11 +14,14 @@ from query_api.store import Store
 from query_api.subscriptions import Subscriptions
 from schemas import topics
 from schemas.alert import AlertState
+from schemas.glucose_day import GlucoseDay
+from schemas.grid import CENTI, STEP_SECONDS, STEPS_A_DAY
 from schemas.reading import Reading, ReadingOutcome
 from schemas.score_state import ScoreState
+from schemas.tables import day_key
 from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
-from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, SCORES_CHANGELOG
+from streams.topology import ALERTS_CHANGELOG, CHART_CHANGELOGS, DAYS_CHANGELOG, SCORES_CHANGELOG
 from tests.kit.charts import ISSUE, STEP, fan_chart
 
 MIB = 1 << 20
@@ -62,6 +65,16 @@ def reading(subject: str, step: int, **changes: Any) -> tuple[str, str, str, byt
     }  # fmt: skip
     outcome = ReadingOutcome.model_validate(fields | changes)
     return topics.READING_OUTCOMES.name, subject, subject, outcome.to_json()
+
+
+def day(subject: str, glucose: dict[int, float]) -> tuple[str, str, str, bytes]:
+    """The day of `ISSUE` with what counts at so many steps after it."""
+    first = round(ISSUE.timestamp()) // STEP_SECONDS
+    centi = [0] * STEPS_A_DAY
+    for step, value in glucose.items():
+        centi[(first + step) % STEPS_A_DAY] = round(value * CENTI)
+    row = GlucoseDay(began_ms=1, zone_minutes=60, centi=tuple(centi)).to_bytes()
+    return DAYS_CHANGELOG.name, subject, day_key(subject, first // STEPS_A_DAY), row
 
 
 def forecast(subject: str, step: int, made: int = 0) -> tuple[str, str, str, bytes]:

@@ -11,7 +11,7 @@ from schemas.errors import NoForecastError
 from schemas.fan_chart import PathChances
 from schemas.reading import Reading
 from tests.kit.charts import ISSUE, STEP, fan_chart
-from tests.kit.followed import Followed, forecast, reading
+from tests.kit.followed import Followed, day, forecast, reading
 
 MINUTE = datetime.timedelta(minutes=1)
 
@@ -23,9 +23,10 @@ def followed(tmp_path: Path) -> Iterator[Followed]:
     table.model.close()
 
 
-def test_a_past_forecast_has_the_readings_of_its_target_times_and_no_others(followed: Followed) -> None:
-    followed.apply(*(reading("anna", step) for step in range(8) if step != 5), forecast("anna", 0), forecast("anna", 2))
-    followed.apply(reading("bert", 5))
+def test_a_past_forecast_has_what_counted_at_its_target_times_and_nothing_else(followed: Followed) -> None:
+    followed.apply(forecast("anna", 0), forecast("anna", 2), day("bert", {5: 300.0}))
+    assert past_forecast(followed.model, "anna", ISSUE).chart.truth_mgdl == (None,) * 12
+    followed.apply(day("anna", {step: 100.0 + step for step in range(8) if step != 5}))
     found = past_forecast(followed.model, "anna", ISSUE + MINUTE)
     assert found.chart.issue_time == ISSUE
     assert found.chart.truth_mgdl == (101, 102, 103, 104, None, 106, 107, *[None] * 5)
@@ -35,14 +36,12 @@ def test_a_past_forecast_has_the_readings_of_its_target_times_and_no_others(foll
     assert later.chart.truth_mgdl[0] == 103
 
 
-def test_of_two_readings_near_a_target_the_nearer_counts(followed: Followed) -> None:
-    times = {STEP - 2 * MINUTE: 110, STEP + MINUTE: 120, STEP + 4 * MINUTE: 130}
-    for number, (after, glucose) in enumerate(times.items(), start=20):
-        at = ISSUE + after
-        one = Reading(subject_id="anna", time=at, glucose=glucose, unit="mg/dL")
-        followed.apply(reading("anna", number, time=at, reading=one))
-    followed.apply(forecast("anna", 0))
-    assert past_forecast(followed.model, "anna", ISSUE).chart.truth_mgdl[:3] == (120, 130, None)
+def test_what_another_device_says_than_the_preferred_one_is_no_truth(followed: Followed) -> None:
+    """It is among the readings, and nearer to the time: its 131 was told beside a low of 68 that had come."""
+    other = Reading(subject_id="anna", time=ISSUE + STEP, glucose=131, unit="mg/dL", device="leg")
+    followed.apply(reading("anna", 1, reading=other, status="no_forecast", code="other_device"))
+    followed.apply(day("anna", {1: 68.0}), forecast("anna", 0))
+    assert past_forecast(followed.model, "anna", ISSUE).chart.truth_mgdl[:2] == (68, None)
 
 
 def test_of_a_chart_that_was_made_again_the_newer_is_shown_and_before_the_first_there_is_none(
