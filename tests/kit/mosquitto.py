@@ -47,7 +47,7 @@ class Mosquitto:
 
     def start(self) -> None:
         self.process = subprocess.Popen([self.command, "-c", self.home / "mosquitto.conf"])
-        until(lambda: not is_free(self.port, LOOPBACK), "mosquitto listens", 10)
+        until(lambda: not is_free(self.port, LOOPBACK), "mosquitto listens")
 
     def stop(self) -> None:
         if self.process is not None:
