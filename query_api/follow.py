@@ -221,12 +221,15 @@ class Follower:
 
     async def catch_up(self, timeout_seconds: float = 2.0) -> None:
         """Return when the table holds everything that was in Kafka at the call; what another replica just answered
-        is then known here too. Concurrent calls share one question to the broker.
+        is then known here too. Concurrent calls share one question to the broker: the next one, where one is on its
+        way, whose answer may be older than the call.
 
         Raises `UnavailableError` where that takes too long or no broker answers.
         """
         try:
             async with asyncio.timeout(timeout_seconds):
+                if self._probing is not None:
+                    await asyncio.wait([self._probing])
                 if self._probing is None or self._probing.done():
                     self._probing = asyncio.create_task(self._probe())
                 await asyncio.shield(self._probing)

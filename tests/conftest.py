@@ -49,7 +49,7 @@ def no_thread_stays() -> Iterator[None]:
     def left() -> list[str]:
         return [each.name for each in threading.enumerate() if each not in before and not _ends_by_itself(each)]
 
-    until(lambda: not left() or None, f"no thread is left: {left()}", 10)
+    until(lambda: not left() or None, f"no thread is left: {left()}")
 
 
 def _ends_by_itself(thread: threading.Thread) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from query_api import publish, submit
 from streams.settings import Settings
 from tests.kit.fixtures import broker, pipeline, settings  # noqa: F401 - fixtures
 from tests.kit.query import Client, FakeBrowser, serving, without_chromium
@@ -16,6 +17,13 @@ def browser() -> Iterator[type[FakeBrowser]]:
     """No Chromium."""
     with without_chromium() as browser:
         yield browser
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers share this process with the API: where the machine is busy elsewhere all of them are late."""
+    monkeypatch.setattr(publish, "CONFIRM_SECONDS", 60.0)
+    monkeypatch.setattr(submit, "COMMAND_SECONDS", 60.0)
 
 
 @pytest.fixture

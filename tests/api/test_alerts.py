@@ -5,11 +5,13 @@ import json
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from deploy.bench.faults_audit import read_all
 from schemas import topics
 from schemas.alert import Alert
 from schemas.arrival import TICK, TICK_KEY
+from streams.kafka.connection import producer_options
 from streams.settings import Settings
 from tests.kit.falling import glucose
 from tests.kit.query import Client
@@ -84,13 +86,17 @@ async def test_readings_that_stay_away_are_told_over_http(
 ) -> None:
     wanted = {"stale_data": {"minutes": 15}}
     assert (await client.put("/subjects/anna/alerts/settings", json=wanted)).status_code == 200
-    time = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=14, seconds=56)
-    one = {"time": time.isoformat(), "glucose": 110, "unit": "mg/dL"}
+    now, minute = datetime.datetime.now(datetime.UTC), datetime.timedelta(minutes=1)
+    one = {"time": (now - 14 * minute).isoformat(), "glucose": 110, "unit": "mg/dL"}  # not later: still one of now
     assert (await client.post("/subjects/anna/readings", json=one)).status_code == 202
+    ahead = now + 2 * minute
+    async with AIOKafkaProducer(**producer_options(settings)) as producer:
+        for partition in range(settings.partitions):  # as an ingest worker does, whose clock is ahead
+            await producer.send_and_wait(
+                topics.READINGS.name, None, TICK_KEY.encode(), partition, int(ahead.timestamp() * 1000), [(TICK, b"1")]
+            )
 
     async def holding() -> Any:
-        for partition in range(settings.partitions):  # as an ingest worker does
-            await client.services.publisher.send(topics.READINGS, TICK_KEY, None, {TICK: b"1"}, partition)
         found = (await client.get("/subjects/anna/alerts")).json()
         return found if found["holding"] else None
 
@@ -99,8 +105,8 @@ async def test_readings_that_stay_away_are_told_over_http(
     assert [(each["kind"], each["status"], each["threshold_mgdl"]) for each in found["recent"]] == [
         ("stale_data", "raised", None)
     ]
-    now = {"time": datetime.datetime.now(datetime.UTC).isoformat(), "glucose": 112, "unit": "mg/dL"}
-    assert (await client.post("/subjects/anna/readings", json=now)).status_code == 202
+    heard = {"time": ahead.isoformat(), "glucose": 112, "unit": "mg/dL"}
+    assert (await client.post("/subjects/anna/readings", json=heard)).status_code == 202
 
     async def over() -> Any:
         answer = (await client.get("/subjects/anna/alerts")).json()

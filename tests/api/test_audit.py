@@ -115,7 +115,7 @@ def test_a_name_is_the_installation_s_own(tmp_path: Path) -> None:
     assert audit_name(audit_key(one), "ann") != names[0]
     told = subprocess.run(
         [sys.executable, "-m", "deploy.cli.main", "subject", "audit-name", "anna"],
-        capture_output=True, text=True, timeout=60, check=True, env={**os.environ, "GLUCAST_STATE_DIR": str(one)},
+        capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "GLUCAST_STATE_DIR": str(one)},
     )  # fmt: skip
     assert told.stdout.strip() == names[0]
 

@@ -45,7 +45,7 @@ def count(found: list[Told], kind: str) -> int:
 async def told_until(stream: AsyncIterator[bytes], enough: Callable[[list[Told]], bool]) -> list[Told]:
     """Events until there are enough; AssertionError where they do not come."""
     found: list[Told] = []
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         async for each in events(stream):
             found += [each] if each.kind not in ("", "comment") else []
             if enough(found):
@@ -58,7 +58,7 @@ async def test_a_restarted_api_goes_on_where_each_client_was(
 ) -> None:
     async with (
         listening(settings, tmp_path) as url,
-        httpx.AsyncClient(base_url=url, timeout=20) as client,
+        httpx.AsyncClient(base_url=url, timeout=60) as client,
         following(client, "/subjects/anna/events") as (answer, stream),
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -71,7 +71,7 @@ async def test_a_restarted_api_goes_on_where_each_client_was(
         found = await told_until(stream, lambda told: len(times(told)) == 97 and count(told, "forecast") >= 1)
         assert times(found) == sorted(times(found))
     seen = found[-1].id
-    async with listening(settings, tmp_path) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+    async with listening(settings, tmp_path) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         await publish(client, "anna", range(97, 100))
         async with following(client, "/subjects/anna/events", seen) as (_, stream):
             rest = await told_until(
@@ -107,7 +107,7 @@ async def test_a_key_follows_its_own_people_until_it_is_withdrawn(
     writer = key_in(file, "writer", scopes=("write",))
     everybody = key_in(file, "clinic")
     guarded = settings.model_copy(update={"api_keys_file": file, "event_clients": 4})
-    async with listening(guarded, tmp_path) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+    async with listening(guarded, tmp_path) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         for path, key, code in (
             ("/events", None, "api_key_required"), ("/events", "guess", "invalid_api_key"),
             ("/subjects/bert/events", anna, "foreign_subject"), ("/subjects/anna/events", writer, "wrong_scope"),

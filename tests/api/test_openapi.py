@@ -29,14 +29,14 @@ SITE = "^/(api/v|pebble)"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-@pytest.mark.timeout(3600 if CASES > 20 else 180)
+@pytest.mark.timeout(3600 if CASES > 20 else 600)
 async def test_the_api_answers_as_it_is_described(settings: Settings, pipeline: SmallPipeline, tmp_path: Path) -> None:
     async with listening(unhurried(settings), tmp_path) as url:
         await forecast_at(url)
         await ask(url, tmp_path)
 
 
-@pytest.mark.timeout(3600 if CASES > 20 else 180)
+@pytest.mark.timeout(3600 if CASES > 20 else 600)
 async def test_with_keys_on_it_does_too(settings: Settings, pipeline: SmallPipeline, tmp_path: Path) -> None:
     """With a key for everything: what others may not, and what a key in its wrong place does, test_attacks.py asks.
 
@@ -50,7 +50,7 @@ async def test_with_keys_on_it_does_too(settings: Settings, pipeline: SmallPipel
         await ask(url, tmp_path, "--exclude-path-regex", SITE, "--header", f"X-API-Key: {key}", *short)
 
 
-@pytest.mark.timeout(3600 if CASES > 20 else 180)
+@pytest.mark.timeout(3600 if CASES > 20 else 600)
 async def test_the_nightscout_site_answers_as_it_is_described(
     settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:

@@ -1,9 +1,12 @@
 """The read model: one message's mistake is that message's alone, and standing still is not being caught up."""
 
+import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from aiokafka import TopicPartition
 
 from query_api import follow
 from query_api.follow import Follower
@@ -17,6 +20,7 @@ from streams.settings import Settings
 from streams.topology import CHART_CHANGELOGS
 from tests.kit.charts import fan_chart
 from tests.kit.disks import LARGEST_BYTES, full_disk
+from tests.kit.waiting import until_async
 
 
 @pytest.fixture
@@ -84,6 +88,36 @@ def test_standing_still_behind_kafka_is_not_caught_up(model: ReadModel) -> None:
     assert follower.caught_up, "it has only just fallen behind"
     follower._moved -= follow.STUCK_SECONDS + 1
     assert not follower.caught_up
+
+
+async def test_who_asks_while_others_wait_for_the_ends_of_the_log_waits_for_newer_ones(
+    model: ReadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the answer to the others and this call something has come, and another replica has told of it."""
+    follower, log = Follower(Settings(), model), TopicPartition("t", 0)
+    follower._consumer, follower._next, follower.connected = SimpleNamespace(), {log: 1}, True  # type: ignore[assignment]
+    questions: list[asyncio.Future[dict[TopicPartition, int]]] = []
+
+    def ends(*_: object) -> asyncio.Future[dict[TopicPartition, int]]:
+        questions.append(asyncio.get_running_loop().create_future())
+        return questions[-1]
+
+    monkeypatch.setattr(follow, "log_ends", ends)
+    monkeypatch.setattr(follow, "PROBE_SECONDS", 30)
+    async with asyncio.TaskGroup() as group:
+        others = group.create_task(follower.catch_up(30))
+        await until_async(lambda: len(questions) == 1, "the first question")
+        late = [group.create_task(follower.catch_up(30)) for _ in range(2)]
+        await asyncio.sleep(0)
+        questions[0].set_result({log: 1})
+        await others
+        await until_async(lambda: len(questions) == 2, "a question of the late, one for both")
+        questions[1].set_result({log: 2})
+        await until_async(lambda: follower.lag() == 1, "its answer")
+        assert not any(each.done() for each in late)
+        follower._next[log] = 2
+        await follower._advance()
+    assert len(questions) == 2
 
 
 def test_a_full_disk_leaves_what_was_committed_and_what_failed_is_applied_again_when_there_is_room(

@@ -54,7 +54,7 @@ async def test_a_restarted_replica_goes_on_where_it_was(
     async with serving(settings, tmp_path / "query") as client:
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
         await until_async(lambda: len(samples_of(client, handle)) == 26, "all forecasts")
-        await client.services.follower.catch_up()
+        await client.services.follower.catch_up(30)
         positions = client.services.read_model.positions()
     applied: list[str] = []
     original = ReadModel.apply
@@ -94,7 +94,7 @@ async def test_a_table_ahead_of_its_log_is_built_again(
 ) -> None:
     async with serving(settings, tmp_path / "query") as client:
         handle = (await client.post("/process_unified", json=body_of(export))).json()["handle"]
-        await client.services.follower.catch_up()
+        await client.services.follower.catch_up(30)
     model = ReadModel(Store(tmp_path / "query" / "read-model", MIB, MIB), Subscriptions())
     model.apply([], {(CHART_CHANGELOGS["interactive"].name, 0): 10**6})
     model.close()
@@ -110,7 +110,7 @@ async def test_a_table_that_slept_for_long_or_says_so_of_no_time_that_was_is_bui
     """What was deleted while it slept, Kafka has forgotten by now; a clock that went back hides how long that was."""
     directory = tmp_path / "query"
     async with serving(settings, directory) as client:
-        await client.services.follower.catch_up()
+        await client.services.follower.catch_up(30)
     deleted = Entry(CHART_CHANGELOGS["live"].name, 0, 0, b"subject/anna/1/m", fan_chart().to_json())
     with monkeypatch.context() as patch:
         written = time.time() + 3600 * hours
@@ -133,6 +133,6 @@ async def test_messages_that_are_no_records_are_skipped_and_counted(settings: Se
                     await producer.send(topic, value, key=key)
         await producer.flush()
         await producer.stop()
-        await client.services.follower.catch_up()
+        await client.services.follower.catch_up(30)
         assert client.services.read_model.skipped > 0
         assert (await client.get("/readyz")).status_code == 200

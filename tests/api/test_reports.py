@@ -1,5 +1,6 @@
 """What a subject's glucose was, over HTTP: days, reports, drawings to hand on, and FHIR."""
 
+import re
 from typing import Any
 
 import pytest
@@ -52,7 +53,11 @@ async def test_days_and_reports_of_a_subject(client: Client, pipeline: SmallPipe
     other = await client.get("/subjects/anna/day?date=2020-01-01")
     assert (other.status_code, "those that are kept are of" in other.json()["detail"]) == (404, True)
 
-    report = (await client.get("/subjects/anna/report")).json()
+    async def scored() -> Any:
+        found = (await client.get("/subjects/anna/report")).json()
+        return found if len(found["forecasts"]) >= 3 else None
+
+    report = await until_async(scored, "scores of every horizon")
     assert (report["readings"], report["ranges"]["from_70_to_180"], report["representative"]) == (COUNT, 100, False)
     assert "1 of 14 days" in report["why_not_representative"]
     assert {each["minutes_ahead"] for each in report["forecasts"]} == {15, 30, 60}
@@ -101,7 +106,7 @@ async def test_drawings_that_are_asked_for_in_the_same_words_are_drawn_once(
         assert len(seen) == len(styles) - 1
     plain = await client.get("/subjects/anna/forecast/plot")
     aged = await client.get("/subjects/anna/forecast/plot?age=true&format=json")
-    assert "Simulated; computed 0 min before this was drawn" in aged.text
+    assert re.search(r"Simulated; computed \d min before this was drawn", aged.text)
     again = await client.get("/subjects/anna/forecast/plot", headers={"if-none-match": plain.headers["etag"]})
     dark = await client.get("/subjects/anna/forecast/plot?theme=dark", headers={"if-none-match": plain.headers["etag"]})
     assert (again.status_code, dark.status_code) == (304, 200)

@@ -67,7 +67,11 @@ async def test_which_device_speaks_is_set_and_holds(
     ]  # fmt: skip
     assert (told[5].code, told[5].flags) == ("other_device", ("sources_disagree",))
     assert told[6].flags == ("sensor_warm_up", "sensor_change")
-    starts = (await client.get("/subjects/anna/sources")).json()["sensor_starts"]
+
+    async def started() -> Any:
+        return (await client.get("/subjects/anna/sources")).json()["sensor_starts"]
+
+    starts = await until_async(started, "the API has followed")
     assert [datetime.datetime.fromisoformat(each) for each in starts] == [datetime.datetime.fromisoformat(at(12))]
     files = await until_async(lambda: _exported_with(client, 4), "the readings in the export")
     assert files["settings"]["sources"]["preferred_device"] == "arm"

@@ -177,7 +177,7 @@ def serving(app: Starlette) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        until(lambda: server.started, "the server listens", 20)
+        until(lambda: server.started, "the server listens")
         yield f"http://{LOOPBACK}:{server.config.port}"
     finally:
         server.should_exit = True

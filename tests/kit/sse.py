@@ -34,7 +34,7 @@ def told(block: str) -> Told:
     return Told(kind, fields.get("id", ""), orjson.loads(fields["data"]) if "data" in fields else None)
 
 
-async def some(stream: AsyncIterator[bytes], count: int, seconds: float = 20.0) -> list[Told]:
+async def some(stream: AsyncIterator[bytes], count: int, seconds: float = 60.0) -> list[Told]:
     """The next events that are neither comments nor bare ids, in order; fewer where the stream ends before."""
     found: list[Told] = []
     async with asyncio.timeout(seconds):
