@@ -36,7 +36,8 @@ class Pull:
     def __init__(self, number: int, person: Person, source: Source, bookmarks: Bookmarks, publish: Publish) -> None:
         self._number, self._person, self._source = number, person, source
         self._bookmarks, self._publish = bookmarks, publish
-        self._sent: dict[tuple[datetime.datetime, float], None] = {}
+        self._sent: dict[datetime.datetime, set[float]] = {}
+        """By time what was said of it last: a value that comes back after another one is new."""
         self._failures = 0
 
     async def once(self) -> float:
@@ -68,14 +69,15 @@ class Pull:
         bookmark = self._bookmarks.of(self._person.subject)
         since = furthest if bookmark is None else max(furthest, bookmark - LATE)
         found = await self._source.readings(since)
-        new = sorted(
-            {(each.time, each.glucose): each for each in found if (each.time, each.glucose) not in self._sent}.values(),
-            key=lambda reading: reading.time,
-        )
+        said: dict[datetime.datetime, set[float]] = {}
+        for each in found:
+            said.setdefault(each.time, set()).add(each.glucose)
+        fresh = {(each.time, each.glucose): each for each in found if each.glucose not in self._sent.get(each.time, ())}
+        new = sorted(fresh.values(), key=lambda reading: reading.time)
         if not new:
             return 0
         await self._publish(new)
-        self._sent |= dict.fromkeys((each.time, each.glucose) for each in new)
+        self._sent |= said
         for oldest in list(self._sent)[: max(0, len(self._sent) - _MOST_SENT)]:
             del self._sent[oldest]
         # A time ahead, of a wrong clock, would hide what comes until then.

@@ -29,6 +29,7 @@ const PRESETS = {
 
 const state = {
   subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false, shown: "",
+  told: 0,
 };
 
 export function begin() {
@@ -53,20 +54,27 @@ export async function refresh() {
   const { subject } = state;
   if (!subject) return;
   try {
+    const before = state.told;
     const [alerts, settings] = await Promise.all([
       call(ofSubject(subject, "/alerts")), call(ofSubject(subject, "/alerts/settings")),
     ]);
     if (subject !== state.subject) return;
     state.settings = settings.body;
     if (!state.changed) fill();
-    take(alerts.body);
+    if (state.told === before) take(alerts.body);  // else the answer may be from before what was told
   } catch (error) {
     if (error instanceof Problem && subject === state.subject) say(error.message);
   }
 }
 
+/** @param {any} alerts that an event tells */
+export function told(alerts) {
+  if (alerts.subject_id === state.subject) state.told += 1;
+  take(alerts);
+}
+
 /** @param {any} alerts as GET …/alerts answers */
-export function take(alerts) {
+function take(alerts) {
   if (alerts.subject_id !== state.subject) return;
   state.alerts = alerts;
   show();

@@ -120,7 +120,6 @@ function strip() {
   const { first, last, readings, at } = state;
   const from = first - 3600000;
   const to = last + 3600000;
-  const scale = unit() === "mmol/L" ? 18.016 : 1;
   /** @param {number} time */
   const x = (time) => ((WIDTH * (time - from)) / (to - from)).toFixed(1);
   /** @param {number} mgdl */
@@ -129,7 +128,7 @@ function strip() {
   let before = 0;
   for (const [time, value] of readings) {
     if (time < from || time > to) continue;
-    path += `${before && time - before <= 900000 ? "L" : "M"}${x(time)} ${y(value * scale)}`;
+    path += `${before && time - before <= 900000 ? "L" : "M"}${x(time)} ${y(value)}`;
     before = time;
   }
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);

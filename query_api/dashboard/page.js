@@ -105,19 +105,19 @@ function take({ kind, data }) {
   const mine = data.subject_id === state.subject;
   switch (kind) {
     case "reading":
-      people.takeReading(data);
+      people.heed(() => people.takeReading(data));
       if (!state.subject) choose(data.subject_id);
       else if (mine && data.status === "no_forecast") soon(present.refresh);
       break;
     case "forecast":
-      people.takeForecast(data);
+      people.heed(() => people.takeForecast(data));
       if (!state.subject) choose(data.subject_id);
       else if (mine && Date.parse(data.issue_time) >= present.newestIssue()) { present.came(); soon(present.refresh); }
       if (mine && state.tab === "history") soon(history.refresh);
       break;
     case "alerts":
-      people.takeAlerts(data);
-      alerts.take(data);
+      people.heed(() => people.takeAlerts(data));
+      alerts.told(data);
       break;
     case "scores":
       scores.take(data);

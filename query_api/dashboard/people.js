@@ -37,9 +37,33 @@ export function begin(choose) {
   });
 }
 
+/** What was told while somebody asked, whose answer may be from before it. @type {(() => void)[]} */
+const meanwhile = [];
+let asked = 0;
+
+/** Take what is told by an event. @param {() => void} take */
+export function heed(take) {
+  take();
+  if (asked) meanwhile.push(take);
+}
+
 /** Ask for everybody anew. @returns {Promise<string[]>} their ids */
 export async function load() {
-  const { body } = await call("/overview");
+  asked += 1;
+  try {
+    const { body } = await call("/overview");
+    answered(body);
+    for (const take of meanwhile) take();
+  } finally {
+    asked -= 1;
+    if (!asked) meanwhile.length = 0;
+  }
+  show();
+  return [...people.keys()];
+}
+
+/** @param {any} body of the overview */
+function answered(body) {
   people.clear();
   for (const each of body.subjects) {
     people.set(each.subject_id, {
@@ -57,8 +81,6 @@ export async function load() {
   }
   byId("more-people").hidden = body.more === 0;
   byId("more-people").textContent = `${body.more} more, whose readings are older, are not listed.`;
-  show();
-  return [...people.keys()];
 }
 
 /** @param {string} subject @returns {Person} */

@@ -197,6 +197,58 @@ async def test_alerts_history_accuracy_units_and_keys(
         assert await tab.complaints() == []
 
 
+HELD = """
+((fetched) => {
+  window.held = [];
+  window.fetch = async (url, ...more) => {
+    const answer = await fetched(url, ...more);
+    if (/overview|alerts$/.test(url)) await new Promise((go) => window.held.push(go));
+    return answer;
+  };
+})(window.fetch), 0
+"""
+"""Answers about everybody, and about alerts, that are slow to arrive."""
+
+
+async def test_an_answer_takes_back_nothing_that_was_told_since_it_was_asked_for(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+        await publish(client, "anna", range(120))
+        await choose(tab, "anna")
+        await tab.until(PLOTTED)
+        await tab.evaluate(HELD)
+        await tab.evaluate("import('/static/people.js').then((people) => { window.asked = people.load(); }), 0")
+        await tab.until("window.held.length === 1")
+        await publish(client, "anna", range(120, 121), lambda _: 58.0)
+        row = "document.querySelector('[data-subject=anna]').textContent"
+        await tab.until(f"{row}.includes('58 mg/dL')")
+        await tab.evaluate("window.held.forEach((go) => go()), window.asked.then(() => 0)")
+        assert "58 mg/dL" in await tab.evaluate(row)
+
+
+async def test_the_strip_of_the_past_is_the_same_in_either_unit(
+    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+) -> None:
+    path = "document.querySelector('#strip path')?.getAttribute('d')"
+    drawn = f"({path} ?? '').length > 100 && {path}"
+    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+        await publish(client, "anna", range(121), lambda step: 70.0 + step)
+        paths = []
+        for unit in ("mg/dL", "mmol/L"):
+            await choose(tab, "anna")
+            await tab.until(PLOTTED)
+            await tab.evaluate(
+                f"((unit) => {{ unit.value = '{unit}'; unit.dispatchEvent(new Event('change')); }})"
+                "(document.getElementById('unit'))"
+            )
+            await tab.open(f"{client.base_url}")  # it remembers the unit
+            await choose(tab, "anna", "history")
+            paths.append(await tab.until(drawn))
+        assert paths[0] == paths[1]
+        assert len({float(point.split()[1]) for point in paths[0].replace("M", "L").split("L")[1:]}) > 10
+
+
 async def test_nothing_is_cut_off_and_nobody_is_kept_out(
     settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:

@@ -102,6 +102,19 @@ async def test_what_a_service_has_is_published_once_oldest_first_on_the_persons_
 
 
 @kinds
+async def test_a_correction_that_is_taken_back_is_told_too(kind: Kind, tmp_path: Path) -> None:
+    """Else the corrected value stays for ever: what comes last of one time is what counts."""
+    there = Bridged(kind, tmp_path)
+    time, value = MEASURED[-1]
+    async with there.client() as client:
+        pull = there.pull(client)
+        for said in (value, value + 40, value, value):
+            there.service.measured[-1] = (time, said)
+            await pull.once()
+    assert there.values[len(MEASURED) - 1 :] == [value, value + 40, value]
+
+
+@kinds
 async def test_a_bridge_that_was_away_goes_on_where_it_stood(kind: Kind, tmp_path: Path) -> None:
     there = Bridged(kind, tmp_path)
     async with there.client() as client:
