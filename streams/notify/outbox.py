@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from agents.core.fingerprint import delivery_id
 from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
 from streams.notify.events import NEWER, Event, why_ended
+from streams.notify.remembered import Remembered
 from streams.notify.webhook_file import Endpoint
 
 KNOWN_FOR = datetime.timedelta(hours=1)
@@ -55,7 +56,7 @@ class Outbox:
         self._waiting: dict[str, dict[str, Waiting]] = {}
         self._of: defaultdict[str, dict[str, Waiting]] = defaultdict(dict)
         """The same by what they are about: an event ends few of them, of however many that wait for who hangs."""
-        self._known: dict[str, tuple[datetime.datetime, int]] = {}
+        self._known = Remembered(KNOWN_FOR)
         self._newest: dict[str, tuple[datetime.datetime, int]] = {}
         """Until when the newest forecast of each subject holds, and its partition."""
 
@@ -70,7 +71,7 @@ class Outbox:
             latest[record.delivery_id] = record.model_copy(update={"body": body if record.status in WAITING else None})
         for delivery in latest.values():
             if delivery.valid_until > now - KNOWN_FOR:
-                self._known[delivery.delivery_id] = delivery.valid_until, partition
+                self._known.add(delivery.delivery_id, delivery.valid_until, partition)
             if group_of(delivery.event_type) == "forecast":
                 self._is_outrun(delivery.subject_id, delivery.valid_until, partition)
             if delivery.status in WAITING and delivery.body is not None:
@@ -80,7 +81,7 @@ class Outbox:
         """Another process takes this partition over."""
         for item in [item for item in self._all() if item.partition == partition]:
             self._take(item)
-        self._known = {key: known for key, known in self._known.items() if known[1] != partition}
+        self._known.forget(partition)
         self._newest = {key: newest for key, newest in self._newest.items() if newest[1] != partition}
 
     def plan(
@@ -97,7 +98,7 @@ class Outbox:
             key = delivery_id(endpoint.name, event.event_id)
             if key in self._known:
                 continue
-            self._known[key] = event.valid_until, partition
+            self._known.add(key, event.valid_until, partition)
             delivery = Delivery(
                 delivery_id=key, webhook_id=endpoint.name, event_id=event.event_id, event_type=event.type,
                 subject_id=event.subject_id, status="queued", queued_at=now, updated_at=now,
@@ -228,7 +229,7 @@ class Outbox:
 
     def tidy(self, now: datetime.datetime) -> None:
         """Forget ids that cannot come again."""
-        self._known = {key: known for key, known in self._known.items() if known[0] > now - KNOWN_FOR}
+        self._known.tidy(now)
         self._newest = {key: newest for key, newest in self._newest.items() if newest[0] > now}
 
 
