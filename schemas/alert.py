@@ -140,7 +140,10 @@ class AlertSettings(Record):
     falling_fast: FallChange = FallChange()
     stale_data: StaleChange = StaleChange()
     sensor_error: ErrorChange = ErrorChange()
-    cooldown_minutes: int = Field(default=30, ge=15, le=240, description="Quiet after an alert, for its direction.")
+    cooldown_minutes: int = Field(
+        default=30, ge=15, le=240,
+        description="Quiet after an alert, for its direction; urgent kinds are held back by themselves alone.",
+    )  # fmt: skip
     repeat_minutes: int | None = Field(
         default=None, ge=5, le=60, description="Say it again while it holds and is not snoozed, three times at most."
     )
@@ -211,6 +214,9 @@ class AlertState(Record):
     snoozed_from_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
     episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
     raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert of a level.")
+    raised_urgent: dict[Direction, LongInteger] = Field(
+        default_factory=dict, description="Slot of the last alert of the more urgent level."
+    )
     fell: LongInteger | None = Field(default=None, description="Slot of the last alert of a fast fall.")
     beyond: dict[LevelKind, LongInteger] = Field(default_factory=dict, description="Last slot beyond the threshold.")
     recent: tuple[RecentAlert, ...] = Field(default=(), max_length=RECENT, description="Oldest first.")

@@ -5,7 +5,7 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 * one alert an episode, which ends when the probability has fallen to half of the rule's (hysteresis), or when the hour
   that the alert spoke of is over;
 * nothing while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
-* alerts of one direction share one cooldown; only a more urgent one, once an episode, is not held back by it;
+* alerts of one direction share one cooldown, but that a more urgent one is held back by its own kind alone;
 * a threshold is that of the settings, and what became of an alert is judged by the threshold that it spoke of;
 * nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
 * a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter.
@@ -138,7 +138,7 @@ def judge(state: AlertState, seen: Seen) -> Judged:
         update={"slot": seen.slot, "since": seen.slot if state.since is None else state.since, "beyond": beyond}
     )
     raised: list[RecentAlert] = []
-    episodes, last = dict(state.episodes), dict(state.raised)
+    episodes, last, last_urgent = dict(state.episodes), dict(state.raised), dict(state.raised_urgent)
     for direction, kinds in OF_DIRECTION.items():
         quiet = state.snoozed_until_ms.get(direction, 0) > seen.now_ms
         for kind in kinds:
@@ -161,9 +161,8 @@ def judge(state: AlertState, seen: Seen) -> Judged:
                     episodes[kind] = episode.model_copy(update={"repeats": episode.repeats + 1})
                     raised.append(again)
                 continue
-            escalates = kind == kinds[0] and kinds[1] in episodes
-            cooldown = state.settings.cooldown_minutes // STEP_MINUTES
-            if direction in last and seen.slot - last[direction] < cooldown and not escalates:
+            before = (last_urgent if kind == kinds[0] else last).get(direction)
+            if before is not None and seen.slot - before < state.settings.cooldown_minutes // STEP_MINUTES:
                 continue
             if kind == kinds[1] and kinds[0] in episodes:
                 continue
@@ -174,10 +173,15 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             )  # fmt: skip
             episodes[kind] = Episode(alert_id=alert.alert_id, slot=seen.slot)
             last[direction] = seen.slot
+            if kind == kinds[0]:
+                last_urgent[direction] = seen.slot
             raised.append(alert)
             recent.append(alert)
-    update = {"episodes": episodes, "raised": last, "recent": tuple(recent[-RECENT:])}
-    levels = found.model_copy(update=update)
+    levels = found.model_copy(
+        update={
+            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": tuple(recent[-RECENT:])
+        }
+    )  # fmt: skip
     after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)
     return Judged(after, (*told, *raised, *falls))
 

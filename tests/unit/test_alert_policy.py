@@ -59,6 +59,29 @@ def test_a_more_urgent_alert_passes_the_quiet_of_its_direction_once() -> None:
     assert places(told) == [("urgent_low", "raised", 100)]
 
 
+@pytest.mark.parametrize(("urgent", "common"), [("urgent_low", "low"), ("urgent_high", "high")])
+def test_a_less_urgent_alert_never_holds_back_the_more_urgent_one(urgent: str, common: str) -> None:
+    """Not by the cooldown after its episode has ended either, by release or by the hour."""
+    both = {urgent: 0.95, common: 0.95}
+    on = AlertSettings(high=RuleChange(enabled=True))
+    _, told = run(
+        seen(100, **{common: 0.95}), seen(101), *(seen(slot, **both) for slot in range(102, 110)), settings=on
+    )
+    assert places(told) == [(common, "raised", 100), (urgent, "raised", 102)]
+    long = on.model_copy(update={"cooldown_minutes": 240})
+    beyond = 65.0 if common == "low" else 200.0
+    hour = (seen(101 + step, into(beyond, step), **{common: 0.95}) for step in range(12))
+    _, told = run(seen(100, **{common: 0.95}), *hour, seen(113, into(beyond, 12), **both), settings=long)
+    assert [each for each in places(told) if each[1] == "raised"] == [(common, "raised", 100), (urgent, "raised", 113)]
+
+
+def test_the_more_urgent_alert_is_held_back_by_itself_and_holds_back_the_less_urgent_one() -> None:
+    dips = [seen(100, urgent_low=0.9), seen(101), *(seen(slot, low=0.9, urgent_low=0.9) for slot in range(102, 107))]
+    assert places(run(*dips)[1]) == [("urgent_low", "raised", 100), ("urgent_low", "raised", 106)]
+    dips = [seen(100, urgent_low=0.9), seen(101), *(seen(slot, low=0.9) for slot in range(102, 107))]
+    assert places(run(*dips)[1]) == [("urgent_low", "raised", 100), ("low", "raised", 106)]
+
+
 def test_one_direction_does_not_silence_the_other() -> None:
     _, told = run(seen(100, urgent_high=0.9), seen(101, low=0.9))
     assert [each.kind for each in told] == ["urgent_high", "low"]
