@@ -34,6 +34,7 @@ OF_DIRECTION: dict[Direction, tuple[LevelKind, LevelKind]] = {
     "high": ("urgent_high", "high"),
 }
 """The more urgent first."""
+MOST_REPEATS = 3
 RECENT = 12
 """So many alerts are remembered a subject: more than two hours of all kinds raise, so none goes undecided."""
 
@@ -193,6 +194,9 @@ class RecentAlert(Record):
     glucose_mgdl: float | None = None
     onset_slot: LongInteger | None = None
     lead_minutes: int | None = None
+    repeated: tuple[LongInteger, ...] = Field(
+        default=(), max_length=MOST_REPEATS, description="Slots at which it was said again."
+    )
     rate_mgdl_per_minute: float | None = None
     ended_slot: LongInteger | None = None
     first_crossing: tuple[float, ...] = Field(default=(), max_length=4)

@@ -4,7 +4,9 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 
 * one alert an episode, which ends when the probability has fallen to half of the rule's (hysteresis), or when the hour
   that the alert spoke of is over;
-* nothing while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
+* nothing new while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
+* who wants it said again hears it as long as the episode holds, low or not, and at the end of its hour, where no new
+  alert comes then;
 * alerts of one direction share one cooldown, but that a more urgent one is held back by its own kind alone;
 * a threshold is that of the settings, and what became of an alert is judged by the threshold that it spoke of;
 * nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
@@ -30,6 +32,7 @@ from agents.core.fingerprint import alert_id as id_of
 from agents.core.minutes import band_of, in_band
 from schemas.alert import (
     DIRECTION,
+    MOST_REPEATS,
     OF_DIRECTION,
     RECENT,
     THRESHOLD_MGDL,
@@ -49,7 +52,6 @@ MINUTES_A_DAY = 1440
 RELEASE = 0.5
 AFTER_STEPS = 3
 SUSTAINED, MEASURED = 3, 2
-MOST_REPEATS = 3
 
 
 class Rule(NamedTuple):
@@ -145,26 +147,26 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             rule = rule_of(state.settings, kind)
             chance = seen.chances[kind][rule.horizon_minutes // 15 - 1]
             episode = episodes.get(kind)
-            if episode is not None and (
-                (beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability)
-                or seen.slot - episode.slot >= HORIZON_STEPS
-            ):
+            if episode is not None and beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability:
                 del episodes[kind]
                 episode = None
+            if episode is not None and seen.slot - episode.slot >= HORIZON_STEPS:
+                del episodes[kind]
             if not (rule.enabled and seen.fresh) or quiet or not in_band(rule.band, seen.minute_of_day):
                 continue
-            if chance < rule.probability or seen.slot - beyond.get(kind, -AFTER_STEPS - 1) <= AFTER_STEPS:
-                continue
-            if episode is not None:
-                again = _repeat(episode, kind, state.settings, seen, chance, rule)
-                if again is not None:
-                    episodes[kind] = episode.model_copy(update={"repeats": episode.repeats + 1})
-                    raised.append(again)
-                continue
             before = (last_urgent if kind == kinds[0] else last).get(direction)
-            if before is not None and seen.slot - before < state.settings.cooldown_minutes // STEP_MINUTES:
-                continue
-            if kind == kinds[1] and kinds[0] in episodes:
+            if (
+                kind in episodes
+                or chance < rule.probability
+                or seen.slot - beyond.get(kind, -AFTER_STEPS - 1) <= AFTER_STEPS
+                or (before is not None and seen.slot - before < state.settings.cooldown_minutes // STEP_MINUTES)
+                or (kind == kinds[1] and kinds[0] in episodes)
+            ):
+                if episode is not None and (again := _repeat(episode, kind, state.settings, seen, chance, rule)):
+                    if kind in episodes:
+                        episodes[kind] = episode.model_copy(update={"repeats": episode.repeats + 1})
+                    raised.append(again)
+                    recent = [_said_again(each, again) for each in recent]
                 continue
             alert = RecentAlert(
                 alert_id=id_of(seen.subject_id, kind, seen.slot), kind=kind, status="raised", slot=seen.slot,
@@ -189,16 +191,22 @@ def judge(state: AlertState, seen: Seen) -> Judged:
 def _repeat(
     episode: Episode, kind: LevelKind, settings: AlertSettings, seen: Seen, chance: float, rule: Rule
 ) -> RecentAlert | None:
-    every = settings.repeat_minutes
-    if every is None or episode.repeats >= MOST_REPEATS:
+    """The alert said again, where it is time and what became of it is not decided by its hour being over."""
+    every, age = settings.repeat_minutes, seen.slot - episode.slot
+    if every is None or episode.repeats >= MOST_REPEATS or age >= HORIZON_STEPS + SUSTAINED - 1:
         return None
-    if (seen.slot - episode.slot) * STEP_MINUTES < every * (episode.repeats + 1):
+    if age * STEP_MINUTES < every * (episode.repeats + 1):
         return None
     return RecentAlert(
         alert_id=episode.alert_id, kind=kind, status="repeated", slot=seen.slot, probability=round(float(chance), 4),
         horizon_minutes=rule.horizon_minutes, glucose_mgdl=float(seen.past_mgdl[-1]),
         threshold_mgdl=_own(settings, kind),
     )  # fmt: skip
+
+
+def _said_again(alert: RecentAlert, again: RecentAlert) -> RecentAlert:
+    same = alert.alert_id == again.alert_id
+    return alert.model_copy(update={"repeated": (*alert.repeated, again.slot)[-MOST_REPEATS:]}) if same else alert
 
 
 def _own(settings: AlertSettings, kind: LevelKind) -> float | None:
@@ -246,7 +254,8 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
         for onset in onsets(kind, seen, state.settings.threshold_of(kind)):
             settled_now = state.slot - SUSTAINED + 1 < onset
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
-            told = any(alert.kind in warns and 0 < onset - alert.slot <= HORIZON_STEPS for alert in recent)
+            said = [slot for alert in recent if alert.kind in warns for slot in (alert.slot, *alert.repeated)]
+            told = any(0 < onset - slot <= HORIZON_STEPS for slot in said)
             if not settled_now or watched > onset - HORIZON_STEPS or told:
                 continue
             if _was_snoozed(state, DIRECTION[kind], seen, onset) or not _was_in_band(rule, seen, onset):

@@ -111,6 +111,62 @@ def test_an_ignored_alert_is_said_again_three_times_at_most() -> None:
     assert len({each.alert_id for each in told}) == 1
 
 
+def test_it_is_said_again_while_it_holds_although_who_is_low_knows() -> None:
+    """Also where the probability swings below the rule's: the episode holds above half of it."""
+    settings = AlertSettings(repeat_minutes=10)
+    lows = [seen(102 + steps, into(62.0, steps), low=0.97) for steps in range(8)]
+    _, told = run(seen(100, low=0.9), seen(101, low=0.9), *lows, settings=settings)
+    said = [each for each in places(told) if each[1] != "hit"]
+    assert said == [("low", "raised", 100), *(("low", "repeated", slot) for slot in (102, 104, 106))]
+    _, told = run(seen(100, low=0.9), *(seen(slot, low=0.2) for slot in range(101, 104)), settings=settings)
+    assert places(told) == [("low", "raised", 100), ("low", "repeated", 102)]
+
+
+def test_it_is_not_said_again_once_it_does_not_hold_nor_while_nobody_wants_to_hear_of_it() -> None:
+    settings = AlertSettings(repeat_minutes=10)
+    _, told = run(seen(100, low=0.9), seen(101), seen(102, low=0.2), settings=settings)
+    assert places(told) == [("low", "raised", 100)]
+    held, _ = run(seen(100, low=0.9, minute=30), settings=settings)
+    asleep = held.model_copy(update={"snoozed_until_ms": {"low": 1}})
+    by_night = held.model_copy(
+        update={"settings": AlertSettings(repeat_minutes=10, low=RuleChange(active="00:00-00:35"))}
+    )
+    for state, minute, repeats in ((held, 40, 1), (asleep, 40, 0), (by_night, 40, 0)):
+        assert len(judge(state, seen(102, into(62.0, 0), low=0.97, minute=minute)).told) == repeats
+    assert judge(held, seen(102, low=0.9, fresh=False)).told == ()
+
+
+def test_an_alert_reaches_its_hour_and_is_said_again_then_where_none_can_come_anew() -> None:
+    hourly = AlertSettings(repeat_minutes=60)
+    steady = [seen(slot, low=0.95) for slot in range(100, 114)]
+    assert places(run(*steady, settings=hourly)[1]) == [("low", "raised", 100), ("low", "raised", 112)]
+    two_hours = AlertSettings(repeat_minutes=60, cooldown_minutes=120)
+    state, told = run(*steady, settings=two_hours)
+    assert places(told) == [("low", "raised", 100), ("low", "repeated", 112)]
+    assert state.episodes == {}
+    lows = [seen(101 + steps, into(62.0, steps), low=0.97) for steps in range(14)]
+    said = [each for each in places(run(seen(100, low=0.95), *lows, settings=hourly)[1]) if each[1] != "hit"]
+    assert said == [("low", "raised", 100), ("low", "repeated", 112)]
+    _, told = run(*steady[:12], seen(113, low=0.95), settings=two_hours)
+    assert places(told) == [("low", "raised", 100), ("low", "repeated", 113)]
+    _, told = run(*steady[:12], seen(114, low=0.95), settings=two_hours)
+    assert [each.status for each in told] == ["raised", "false"]
+
+
+def test_a_low_that_was_said_again_in_the_hour_before_it_is_not_missed() -> None:
+    settings = AlertSettings(repeat_minutes=30, cooldown_minutes=240)
+    high = [seen(slot, low=0.95) for slot in range(80, 101)]
+    then = [seen(slot, falling(slot, 104)) for slot in range(101, 110)]
+    before, _ = run(*(seen(slot) for slot in range(70, 88)), settings=settings)
+    told = []
+    for one in (*(each for each in high if each.slot >= 88), *then):
+        before, new = judge(before, one)
+        told += new
+    assert places(told) == [
+        ("low", "raised", 88), ("low", "repeated", 94), ("low", "repeated", 100), ("low", "false", 88),
+    ]  # fmt: skip
+
+
 def falling(slot: int, onset: int) -> list[float]:
     """150 mg/dL until 60 from `onset` on."""
     return [60.0 if at >= onset else 150.0 for at in range(slot - 95, slot + 1)]
