@@ -209,7 +209,7 @@ class AlertState(Record):
     version: Literal[1] = 1
     began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms")
     settings: AlertSettings = AlertSettings()
-    since: LongInteger | None = Field(default=None, description="First slot that was judged.")
+    since: LongInteger | None = Field(default=None, description="First slot judged since forecasts come.")
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
     ruled: dict[LevelKind, LongInteger] = Field(
         default_factory=dict, description="Last slot that was judged by other rules than those of now."

@@ -136,9 +136,7 @@ def judge(state: AlertState, seen: Seen) -> Judged:
         if kind in beyond and beyond[kind] < seen.slot - len(seen.past_mgdl):
             del beyond[kind]
     recent, told = _outcomes(state, seen)
-    found = state.model_copy(
-        update={"slot": seen.slot, "since": seen.slot if state.since is None else state.since, "beyond": beyond}
-    )
+    found = state.model_copy(update={"slot": seen.slot, "since": _since(state, seen), "beyond": beyond})
     raised: list[RecentAlert] = []
     episodes, last, last_urgent = dict(state.episodes), dict(state.raised), dict(state.raised_urgent)
     for direction, kinds in OF_DIRECTION.items():
@@ -242,15 +240,22 @@ def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
     return alert.model_copy(update={"status": "false" if age < len(seen.past_mgdl) else "unknown"})
 
 
+def _since(state: AlertState, seen: Seen) -> int:
+    """Since when a subject is watched: anew from a forecast whose past does not reach back to the one before it."""
+    if state.since is None or state.slot is None or state.slot < _slot(seen, 0):
+        return seen.slot
+    return state.since
+
+
 def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Iterator[RecentAlert]:
     """Lows that nobody was told of in the hour before, where somebody would have been: watched, wanted, not snoozed."""
-    if state.slot is None or state.since is None:
+    if state.slot is None:
         return
     for kind in THRESHOLD_MGDL:
         rule = rule_of(state.settings, kind)
         if not rule.enabled:
             continue
-        watched = max(state.since, state.ruled.get(kind, -1) + 1)
+        watched = max(_since(state, seen), state.ruled.get(kind, -1) + 1)
         for onset in onsets(kind, seen, state.settings.threshold_of(kind)):
             settled_now = state.slot - SUSTAINED + 1 < onset
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent

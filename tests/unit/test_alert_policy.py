@@ -189,6 +189,21 @@ def test_a_low_that_nobody_was_told_of_is_missed_once() -> None:
     assert places(told) == [("low", "missed", 120)]
 
 
+@pytest.mark.parametrize(("away", "told"), [(95, ["missed"]), (96, []), (103, []), (2000, [])])
+def test_no_low_is_missed_of_hours_without_forecasts(away: int, told: list[str]) -> None:
+    """After a gap of the sensor the first forecast has eight hours before it of which none could be made; those that
+    follow have them too."""
+    state, _ = run(*(seen(slot) for slot in range(100, 130)))
+    first = 129 + away
+    state, found = judge(state, seen(first, falling(first, first - 60)))
+    assert [each.status for each in found] == told
+    state, found = judge(state, seen(first + 1, falling(first + 1, first - 60)))
+    assert found == ()
+    state, _ = judge(AlertState.from_json(state.to_row()), seen(first + 2))
+    later = [judge(state, seen(slot, falling(slot, slot - 2))).told for slot in (first + 12, first + 14)]
+    assert [[each.status for each in each_told] for each_told in later] == [told, ["missed"]]
+
+
 def test_a_low_that_a_more_urgent_alert_spoke_of_is_not_missed() -> None:
     _, told = run(*(seen(slot) for slot in range(100, 115)), seen(115, urgent_low=0.9),
                   *(seen(slot, falling(slot, 120)) for slot in range(116, 125)))  # fmt: skip
