@@ -15,8 +15,8 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 A fast fall is an alert of its own (`agents.core.fast_fall`), judged after the levels: who is told of a low needs no
 second alert. What became of an alert of a level is read from the past that later forecasts carry. A low is three points
 (15 minutes) below the threshold, at least two of them measured; it counts where it begins within the hour after the
-alert. It was missed where somebody could have been told throughout the hour before and was not: the rule as it is, its
-band of the day, no snooze.
+alert, and is known with the later of the third point and the second measured one. It was missed where somebody could
+have been told throughout the hour before and was not: the rule as it is, its band of the day, no snooze.
 """
 
 from __future__ import annotations
@@ -231,11 +231,12 @@ def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
     if level is None:
         return None
     threshold = THRESHOLD_MGDL[level] if alert.threshold_mgdl is None else alert.threshold_mgdl
-    onset = next((slot for slot in onsets(level, seen, threshold) if 0 < slot - alert.slot <= HORIZON_STEPS), None)
+    within = [one for one in onsets(level, seen, threshold) if 0 < one.slot - alert.slot <= HORIZON_STEPS]
+    onset = next((one.slot for one in within if one.known is not None), None)
     if onset is not None:
         lead = (onset - alert.slot) * STEP_MINUTES
         return alert.model_copy(update={"status": "hit", "onset_slot": onset, "lead_minutes": lead})
-    if age < HORIZON_STEPS + SUSTAINED - 1:
+    if age < HORIZON_STEPS + SUSTAINED - 1 or any(one.goes_on for one in within):
         return None
     return alert.model_copy(update={"status": "false" if age < len(seen.past_mgdl) else "unknown"})
 
@@ -256,12 +257,11 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
         if not rule.enabled:
             continue
         watched = max(_since(state, seen), state.ruled.get(kind, -1) + 1)
-        for onset in onsets(kind, seen, state.settings.threshold_of(kind)):
-            settled_now = state.slot - SUSTAINED + 1 < onset
+        for onset, known, _ in onsets(kind, seen, state.settings.threshold_of(kind)):
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
             said = [slot for alert in recent if alert.kind in warns for slot in (alert.slot, *alert.repeated)]
             told = any(0 < onset - slot <= HORIZON_STEPS for slot in said)
-            if not settled_now or watched > onset - HORIZON_STEPS or told:
+            if known is None or known <= state.slot or watched > onset - HORIZON_STEPS or told:
                 continue
             if _was_snoozed(state, DIRECTION[kind], seen, onset) or not _was_in_band(rule, seen, onset):
                 continue
@@ -288,15 +288,30 @@ def _was_in_band(rule: Rule, seen: Seen, onset: int) -> bool:
     return all(in_band(rule.band, (at_onset - before) % MINUTES_A_DAY) for before in hour)
 
 
-def onsets(kind: LevelKind, seen: Seen, threshold_mgdl: float) -> tuple[int, ...]:
-    """Slots at which a sustained time beyond a threshold began, of those the past tells of; the first point of the
-    past begins none, because what was before it is not known."""
+class Onset(NamedTuple):
+    """Where a time beyond a threshold begins; `known`: the slot with which it was a sustained one, None where it is not
+    so far; `goes_on`: whether the last point of the past belongs to it."""
+
+    slot: int
+    known: int | None
+    goes_on: bool
+
+
+def onsets(kind: LevelKind, seen: Seen, threshold_mgdl: float) -> tuple[Onset, ...]:
+    """The times beyond a threshold that the past tells of; the first point of the past begins none, because what was
+    before it is not known."""
     beyond = _beyond(kind, seen.past_mgdl, threshold_mgdl)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], beyond, [False]]).astype(np.int8)))
     found = []
     for begin, end in edges.reshape(-1, 2):
-        if begin > 0 and end - begin >= SUSTAINED and seen.measured[begin:end].sum() >= MEASURED:
-            found.append(_slot(seen, int(begin)))
+        if begin == 0:
+            continue
+        measured = begin + np.flatnonzero(seen.measured[begin:end])
+        sustained = end - begin >= SUSTAINED and measured.size >= MEASURED
+        known = max(begin + SUSTAINED - 1, measured[MEASURED - 1]) if sustained else None
+        found.append(
+            Onset(_slot(seen, int(begin)), None if known is None else _slot(seen, int(known)), end == len(beyond))
+        )
     return tuple(found)
 
 

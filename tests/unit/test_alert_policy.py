@@ -217,6 +217,37 @@ def test_interpolated_points_alone_are_no_low() -> None:
     assert told == []
 
 
+FALL = [150.0] * 50 + [120.0, 96.0, 72.0, 60.0, 58.0, 57.0, 57.0, 58.0, 60.0, 75.0, 90.0, 110.0]
+"""Every quarter of an hour: through 70 soon after the reading of 72."""
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("reading", [72.0, 78.0, 71.0, 69.0])
+def test_a_low_is_missed_once_however_often_a_sensor_measures(every: int, reading: float) -> None:
+    full = np.interp(np.arange(3 * len(FALL) - 2), 3 * np.arange(len(FALL)), [*FALL[:52], reading, *FALL[53:]])
+    slots = np.arange(full.size)
+    held = np.interp(slots, slots[::every], full[::every])
+    measured = [bool(slot % every == 0) for slot in slots]
+    taken = [
+        seen(300 + slot, list(held[slot - 95 : slot + 1]), measured=measured[slot - 95 : slot + 1])
+        for slot in range(96, full.size)
+        if measured[slot]
+    ]
+    assert [(each.kind, each.status) for each in run(*taken)[1]] == [("low", "missed")]
+
+
+def test_an_alert_is_not_false_while_a_low_of_its_hour_waits_for_its_second_reading() -> None:
+    """It began within the hour between two readings; at the first of them below, the hour and ten minutes are over."""
+    waits = [*LEVEL[:91], 120.0, 90.0, 69.0, 65.0, 60.0]
+    unknown = [at not in (91, 92, 93, 94) for at in range(96)]
+    state, told = run(seen(100, low=0.9), seen(109, LEVEL), seen(114, waits, measured=unknown))
+    assert places(told) == [("low", "raised", 100)]
+    after = judge(state, seen(115, [*waits[1:], 58.0], measured=[*unknown[1:], True]))
+    assert places(list(after.told)) == [("low", "hit", 100)]
+    after = judge(state, seen(115, [*waits[1:], 80.0], measured=[*unknown[1:], True]))
+    assert places(list(after.told)) == [("low", "false", 100)]
+
+
 def test_an_earlier_or_repeated_forecast_changes_nothing() -> None:
     state, _ = run(seen(100, low=0.9), seen(105))
     for slot in (100, 103, 105):
