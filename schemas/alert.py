@@ -40,7 +40,11 @@ RECENT = 12
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 Band = Annotated[
-    str, Field(pattern=rf"^{_CLOCK}-{_CLOCK}$", description="Local time of day, like 22:00-07:00; over midnight too.")
+    str,
+    Field(
+        pattern=rf"^{_CLOCK}-{_CLOCK}$",
+        description="Local time of day, like 22:00-07:00; over midnight too, and all day where it begins when it ends.",
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agents.core.alert_policy import Seen, judge
+from agents.core.minutes import band_of, in_band
 from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, RecentAlert, RuleChange
 
 LEVEL = [150.0] * 96
@@ -98,6 +99,15 @@ def test_snoozed_is_quiet_until_then() -> None:
 def test_a_band_of_the_day_may_cross_midnight(minute: int, count: int) -> None:
     settings = AlertSettings(low=RuleChange(active="22:00-07:00"))
     assert len(run(seen(100, low=0.9, minute=minute), settings=settings)[1]) == count
+
+
+@pytest.mark.parametrize("active", ["00:00-00:00", "07:00-07:00"])
+def test_a_band_that_begins_when_it_ends_is_all_day(active: str) -> None:
+    """There is no other way to write it: no clock shows 24:00."""
+    settings = AlertSettings(low=RuleChange(active=active))
+    assert all(in_band(band_of(active), minute) for minute in range(1440))
+    assert len(run(seen(100, low=0.9, minute=600), settings=settings)[1]) == 1
+    assert [each.status for each in watched(with_low(active=active), seen(100, into(65), minute=20))] == ["missed"]
 
 
 def test_what_is_not_fresh_raises_nothing() -> None:
