@@ -34,12 +34,17 @@ OF_DIRECTION: dict[Direction, tuple[LevelKind, LevelKind]] = {
     "high": ("urgent_high", "high"),
 }
 """The more urgent first."""
+MOST_REPEATS = 3
 RECENT = 12
 """So many alerts are remembered a subject: more than two hours of all kinds raise, so none goes undecided."""
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 Band = Annotated[
-    str, Field(pattern=rf"^{_CLOCK}-{_CLOCK}$", description="Local time of day, like 22:00-07:00; over midnight too.")
+    str,
+    Field(
+        pattern=rf"^{_CLOCK}-{_CLOCK}$",
+        description="Local time of day, like 22:00-07:00; over midnight too, and all day where it begins when it ends.",
+    ),
 ]
 
 
@@ -140,7 +145,10 @@ class AlertSettings(Record):
     falling_fast: FallChange = FallChange()
     stale_data: StaleChange = StaleChange()
     sensor_error: ErrorChange = ErrorChange()
-    cooldown_minutes: int = Field(default=30, ge=15, le=240, description="Quiet after an alert, for its direction.")
+    cooldown_minutes: int = Field(
+        default=30, ge=15, le=240,
+        description="Quiet after an alert, for its direction; urgent kinds are held back by themselves alone.",
+    )  # fmt: skip
     repeat_minutes: int | None = Field(
         default=None, ge=5, le=60, description="Say it again while it holds and is not snoozed, three times at most."
     )
@@ -190,6 +198,9 @@ class RecentAlert(Record):
     glucose_mgdl: float | None = None
     onset_slot: LongInteger | None = None
     lead_minutes: int | None = None
+    repeated: tuple[LongInteger, ...] = Field(
+        default=(), max_length=MOST_REPEATS, description="Slots at which it was said again."
+    )
     rate_mgdl_per_minute: float | None = None
     ended_slot: LongInteger | None = None
     first_crossing: tuple[float, ...] = Field(default=(), max_length=4)
@@ -202,7 +213,7 @@ class AlertState(Record):
     version: Literal[1] = 1
     began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms")
     settings: AlertSettings = AlertSettings()
-    since: LongInteger | None = Field(default=None, description="First slot that was judged.")
+    since: LongInteger | None = Field(default=None, description="First slot judged since forecasts come.")
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
     ruled: dict[LevelKind, LongInteger] = Field(
         default_factory=dict, description="Last slot that was judged by other rules than those of now."
@@ -211,6 +222,9 @@ class AlertState(Record):
     snoozed_from_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
     episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
     raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert of a level.")
+    raised_urgent: dict[Direction, LongInteger] = Field(
+        default_factory=dict, description="Slot of the last alert of the more urgent level."
+    )
     fell: LongInteger | None = Field(default=None, description="Slot of the last alert of a fast fall.")
     beyond: dict[LevelKind, LongInteger] = Field(default_factory=dict, description="Last slot beyond the threshold.")
     recent: tuple[RecentAlert, ...] = Field(default=(), max_length=RECENT, description="Oldest first.")

@@ -4,8 +4,10 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 
 * one alert an episode, which ends when the probability has fallen to half of the rule's (hysteresis), or when the hour
   that the alert spoke of is over;
-* nothing while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
-* alerts of one direction share one cooldown; only a more urgent one, once an episode, is not held back by it;
+* nothing new while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
+* who wants it said again hears it as long as the episode holds, low or not, and at the end of its hour, where no new
+  alert comes then;
+* alerts of one direction share one cooldown, but that a more urgent one is held back by its own kind alone;
 * a threshold is that of the settings, and what became of an alert is judged by the threshold that it spoke of;
 * nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
 * a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter.
@@ -13,8 +15,8 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 A fast fall is an alert of its own (`agents.core.fast_fall`), judged after the levels: who is told of a low needs no
 second alert. What became of an alert of a level is read from the past that later forecasts carry. A low is three points
 (15 minutes) below the threshold, at least two of them measured; it counts where it begins within the hour after the
-alert. It was missed where somebody could have been told throughout the hour before and was not: the rule as it is, its
-band of the day, no snooze.
+alert, and is known with the later of the third point and the second measured one. It was missed where somebody could
+have been told throughout the hour before and was not: the rule as it is, its band of the day, no snooze.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from agents.core.fingerprint import alert_id as id_of
 from agents.core.minutes import band_of, in_band
 from schemas.alert import (
     DIRECTION,
+    MOST_REPEATS,
     OF_DIRECTION,
     RECENT,
     THRESHOLD_MGDL,
@@ -49,7 +52,6 @@ MINUTES_A_DAY = 1440
 RELEASE = 0.5
 AFTER_STEPS = 3
 SUSTAINED, MEASURED = 3, 2
-MOST_REPEATS = 3
 
 
 class Rule(NamedTuple):
@@ -134,38 +136,35 @@ def judge(state: AlertState, seen: Seen) -> Judged:
         if kind in beyond and beyond[kind] < seen.slot - len(seen.past_mgdl):
             del beyond[kind]
     recent, told = _outcomes(state, seen)
-    found = state.model_copy(
-        update={"slot": seen.slot, "since": seen.slot if state.since is None else state.since, "beyond": beyond}
-    )
+    found = state.model_copy(update={"slot": seen.slot, "since": _since(state, seen), "beyond": beyond})
     raised: list[RecentAlert] = []
-    episodes, last = dict(state.episodes), dict(state.raised)
+    episodes, last, last_urgent = dict(state.episodes), dict(state.raised), dict(state.raised_urgent)
     for direction, kinds in OF_DIRECTION.items():
         quiet = state.snoozed_until_ms.get(direction, 0) > seen.now_ms
         for kind in kinds:
             rule = rule_of(state.settings, kind)
             chance = seen.chances[kind][rule.horizon_minutes // 15 - 1]
             episode = episodes.get(kind)
-            if episode is not None and (
-                (beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability)
-                or seen.slot - episode.slot >= HORIZON_STEPS
-            ):
+            if episode is not None and beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability:
                 del episodes[kind]
                 episode = None
+            if episode is not None and seen.slot - episode.slot >= HORIZON_STEPS:
+                del episodes[kind]
             if not (rule.enabled and seen.fresh) or quiet or not in_band(rule.band, seen.minute_of_day):
                 continue
-            if chance < rule.probability or seen.slot - beyond.get(kind, -AFTER_STEPS - 1) <= AFTER_STEPS:
-                continue
-            if episode is not None:
-                again = _repeat(episode, kind, state.settings, seen, chance, rule)
-                if again is not None:
-                    episodes[kind] = episode.model_copy(update={"repeats": episode.repeats + 1})
+            before = (last_urgent if kind == kinds[0] else last).get(direction)
+            if (
+                kind in episodes
+                or chance < rule.probability
+                or seen.slot - beyond.get(kind, -AFTER_STEPS - 1) <= AFTER_STEPS
+                or (before is not None and seen.slot - before < state.settings.cooldown_minutes // STEP_MINUTES)
+                or (kind == kinds[1] and kinds[0] in episodes)
+            ):
+                if episode is not None and (again := _repeat(episode, kind, state.settings, seen, chance, rule)):
+                    if kind in episodes:
+                        episodes[kind] = episode.model_copy(update={"repeats": episode.repeats + 1})
                     raised.append(again)
-                continue
-            escalates = kind == kinds[0] and kinds[1] in episodes
-            cooldown = state.settings.cooldown_minutes // STEP_MINUTES
-            if direction in last and seen.slot - last[direction] < cooldown and not escalates:
-                continue
-            if kind == kinds[1] and kinds[0] in episodes:
+                    recent = [_said_again(each, again) for each in recent]
                 continue
             alert = RecentAlert(
                 alert_id=id_of(seen.subject_id, kind, seen.slot), kind=kind, status="raised", slot=seen.slot,
@@ -174,10 +173,15 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             )  # fmt: skip
             episodes[kind] = Episode(alert_id=alert.alert_id, slot=seen.slot)
             last[direction] = seen.slot
+            if kind == kinds[0]:
+                last_urgent[direction] = seen.slot
             raised.append(alert)
             recent.append(alert)
-    update = {"episodes": episodes, "raised": last, "recent": tuple(recent[-RECENT:])}
-    levels = found.model_copy(update=update)
+    levels = found.model_copy(
+        update={
+            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": tuple(recent[-RECENT:])
+        }
+    )  # fmt: skip
     after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)
     return Judged(after, (*told, *raised, *falls))
 
@@ -185,16 +189,22 @@ def judge(state: AlertState, seen: Seen) -> Judged:
 def _repeat(
     episode: Episode, kind: LevelKind, settings: AlertSettings, seen: Seen, chance: float, rule: Rule
 ) -> RecentAlert | None:
-    every = settings.repeat_minutes
-    if every is None or episode.repeats >= MOST_REPEATS:
+    """The alert said again, where it is time and what became of it is not decided by its hour being over."""
+    every, age = settings.repeat_minutes, seen.slot - episode.slot
+    if every is None or episode.repeats >= MOST_REPEATS or age >= HORIZON_STEPS + SUSTAINED - 1:
         return None
-    if (seen.slot - episode.slot) * STEP_MINUTES < every * (episode.repeats + 1):
+    if age * STEP_MINUTES < every * (episode.repeats + 1):
         return None
     return RecentAlert(
         alert_id=episode.alert_id, kind=kind, status="repeated", slot=seen.slot, probability=round(float(chance), 4),
         horizon_minutes=rule.horizon_minutes, glucose_mgdl=float(seen.past_mgdl[-1]),
         threshold_mgdl=_own(settings, kind),
     )  # fmt: skip
+
+
+def _said_again(alert: RecentAlert, again: RecentAlert) -> RecentAlert:
+    same = alert.alert_id == again.alert_id
+    return alert.model_copy(update={"repeated": (*alert.repeated, again.slot)[-MOST_REPEATS:]}) if same else alert
 
 
 def _own(settings: AlertSettings, kind: LevelKind) -> float | None:
@@ -221,29 +231,37 @@ def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
     if level is None:
         return None
     threshold = THRESHOLD_MGDL[level] if alert.threshold_mgdl is None else alert.threshold_mgdl
-    onset = next((slot for slot in onsets(level, seen, threshold) if 0 < slot - alert.slot <= HORIZON_STEPS), None)
+    within = [one for one in onsets(level, seen, threshold) if 0 < one.slot - alert.slot <= HORIZON_STEPS]
+    onset = next((one.slot for one in within if one.known is not None), None)
     if onset is not None:
         lead = (onset - alert.slot) * STEP_MINUTES
         return alert.model_copy(update={"status": "hit", "onset_slot": onset, "lead_minutes": lead})
-    if age < HORIZON_STEPS + SUSTAINED - 1:
+    if age < HORIZON_STEPS + SUSTAINED - 1 or any(one.goes_on for one in within):
         return None
     return alert.model_copy(update={"status": "false" if age < len(seen.past_mgdl) else "unknown"})
 
 
+def _since(state: AlertState, seen: Seen) -> int:
+    """Since when a subject is watched: anew from a forecast whose past does not reach back to the one before it."""
+    if state.since is None or state.slot is None or state.slot < _slot(seen, 0):
+        return seen.slot
+    return state.since
+
+
 def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Iterator[RecentAlert]:
     """Lows that nobody was told of in the hour before, where somebody would have been: watched, wanted, not snoozed."""
-    if state.slot is None or state.since is None:
+    if state.slot is None:
         return
     for kind in THRESHOLD_MGDL:
         rule = rule_of(state.settings, kind)
         if not rule.enabled:
             continue
-        watched = max(state.since, state.ruled.get(kind, -1) + 1)
-        for onset in onsets(kind, seen, state.settings.threshold_of(kind)):
-            settled_now = state.slot - SUSTAINED + 1 < onset
+        watched = max(_since(state, seen), state.ruled.get(kind, -1) + 1)
+        for onset, known, _ in onsets(kind, seen, state.settings.threshold_of(kind)):
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
-            told = any(alert.kind in warns and 0 < onset - alert.slot <= HORIZON_STEPS for alert in recent)
-            if not settled_now or watched > onset - HORIZON_STEPS or told:
+            said = [slot for alert in recent if alert.kind in warns for slot in (alert.slot, *alert.repeated)]
+            told = any(0 < onset - slot <= HORIZON_STEPS for slot in said)
+            if known is None or known <= state.slot or watched > onset - HORIZON_STEPS or told:
                 continue
             if _was_snoozed(state, DIRECTION[kind], seen, onset) or not _was_in_band(rule, seen, onset):
                 continue
@@ -270,15 +288,30 @@ def _was_in_band(rule: Rule, seen: Seen, onset: int) -> bool:
     return all(in_band(rule.band, (at_onset - before) % MINUTES_A_DAY) for before in hour)
 
 
-def onsets(kind: LevelKind, seen: Seen, threshold_mgdl: float) -> tuple[int, ...]:
-    """Slots at which a sustained time beyond a threshold began, of those the past tells of; the first point of the
-    past begins none, because what was before it is not known."""
+class Onset(NamedTuple):
+    """Where a time beyond a threshold begins; `known`: the slot with which it was a sustained one, None where it is not
+    so far; `goes_on`: whether the last point of the past belongs to it."""
+
+    slot: int
+    known: int | None
+    goes_on: bool
+
+
+def onsets(kind: LevelKind, seen: Seen, threshold_mgdl: float) -> tuple[Onset, ...]:
+    """The times beyond a threshold that the past tells of; the first point of the past begins none, because what was
+    before it is not known."""
     beyond = _beyond(kind, seen.past_mgdl, threshold_mgdl)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], beyond, [False]]).astype(np.int8)))
     found = []
     for begin, end in edges.reshape(-1, 2):
-        if begin > 0 and end - begin >= SUSTAINED and seen.measured[begin:end].sum() >= MEASURED:
-            found.append(_slot(seen, int(begin)))
+        if begin == 0:
+            continue
+        measured = begin + np.flatnonzero(seen.measured[begin:end])
+        sustained = end - begin >= SUSTAINED and measured.size >= MEASURED
+        known = max(begin + SUSTAINED - 1, measured[MEASURED - 1]) if sustained else None
+        found.append(
+            Onset(_slot(seen, int(begin)), None if known is None else _slot(seen, int(known)), end == len(beyond))
+        )
     return tuple(found)
 
 

@@ -11,11 +11,11 @@ def band_of(active: Band | None) -> Minutes | None:
 
 
 def in_band(band: Minutes | None, minute: int) -> bool:
-    """Whether a minute of the day lies in a band."""
+    """Whether a minute of the day lies in a band; one that begins when it ends is all day."""
     if band is None:
         return True
     begin, end = band
-    return begin <= minute < end if begin <= end else minute >= begin or minute < end
+    return begin <= minute < end if begin < end else minute >= begin or minute < end
 
 
 def _minute(clock: str) -> int:

@@ -42,7 +42,7 @@ def test_quiet_is_kept_and_the_state_is_small(life: list[tuple[int, float, float
         level = level_of(each.kind) or "low"
         limit, last = THRESHOLD_MGDL[level], one.past_mgdl[-AFTER_STEPS - 1 :]
         assert (last >= limit).all() if DIRECTION[level] == "low" else (last <= limit).all()
-    for kind in ("low", "high", "falling_fast"):
+    for kind in (*THRESHOLD_MGDL, "falling_fast"):
         slots = [each.slot for each, _ in raised if each.kind == kind]
         assert all(later - earlier >= 6 for earlier, later in itertools.pairwise(slots))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from agents.core.alert_policy import Seen, judge
+from agents.core.minutes import band_of, in_band
 from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, RecentAlert, RuleChange
 
 LEVEL = [150.0] * 96
@@ -59,6 +60,29 @@ def test_a_more_urgent_alert_passes_the_quiet_of_its_direction_once() -> None:
     assert places(told) == [("urgent_low", "raised", 100)]
 
 
+@pytest.mark.parametrize(("urgent", "common"), [("urgent_low", "low"), ("urgent_high", "high")])
+def test_a_less_urgent_alert_never_holds_back_the_more_urgent_one(urgent: str, common: str) -> None:
+    """Not by the cooldown after its episode has ended either, by release or by the hour."""
+    both = {urgent: 0.95, common: 0.95}
+    on = AlertSettings(high=RuleChange(enabled=True))
+    _, told = run(
+        seen(100, **{common: 0.95}), seen(101), *(seen(slot, **both) for slot in range(102, 110)), settings=on
+    )
+    assert places(told) == [(common, "raised", 100), (urgent, "raised", 102)]
+    long = on.model_copy(update={"cooldown_minutes": 240})
+    beyond = 65.0 if common == "low" else 200.0
+    hour = (seen(101 + step, into(beyond, step), **{common: 0.95}) for step in range(12))
+    _, told = run(seen(100, **{common: 0.95}), *hour, seen(113, into(beyond, 12), **both), settings=long)
+    assert [each for each in places(told) if each[1] == "raised"] == [(common, "raised", 100), (urgent, "raised", 113)]
+
+
+def test_the_more_urgent_alert_is_held_back_by_itself_and_holds_back_the_less_urgent_one() -> None:
+    dips = [seen(100, urgent_low=0.9), seen(101), *(seen(slot, low=0.9, urgent_low=0.9) for slot in range(102, 107))]
+    assert places(run(*dips)[1]) == [("urgent_low", "raised", 100), ("urgent_low", "raised", 106)]
+    dips = [seen(100, urgent_low=0.9), seen(101), *(seen(slot, low=0.9) for slot in range(102, 107))]
+    assert places(run(*dips)[1]) == [("urgent_low", "raised", 100), ("low", "raised", 106)]
+
+
 def test_one_direction_does_not_silence_the_other() -> None:
     _, told = run(seen(100, urgent_high=0.9), seen(101, low=0.9))
     assert [each.kind for each in told] == ["urgent_high", "low"]
@@ -77,6 +101,15 @@ def test_a_band_of_the_day_may_cross_midnight(minute: int, count: int) -> None:
     assert len(run(seen(100, low=0.9, minute=minute), settings=settings)[1]) == count
 
 
+@pytest.mark.parametrize("active", ["00:00-00:00", "07:00-07:00"])
+def test_a_band_that_begins_when_it_ends_is_all_day(active: str) -> None:
+    """There is no other way to write it: no clock shows 24:00."""
+    settings = AlertSettings(low=RuleChange(active=active))
+    assert all(in_band(band_of(active), minute) for minute in range(1440))
+    assert len(run(seen(100, low=0.9, minute=600), settings=settings)[1]) == 1
+    assert [each.status for each in watched(with_low(active=active), seen(100, into(65), minute=20))] == ["missed"]
+
+
 def test_what_is_not_fresh_raises_nothing() -> None:
     assert run(seen(100, low=0.9, fresh=False))[1] == []
 
@@ -86,6 +119,62 @@ def test_an_ignored_alert_is_said_again_three_times_at_most() -> None:
     _, told = run(*(seen(slot, low=0.9) for slot in range(100, 112)), settings=settings)
     assert places(told) == [("low", "raised", 100), *(("low", "repeated", slot) for slot in (102, 104, 106))]
     assert len({each.alert_id for each in told}) == 1
+
+
+def test_it_is_said_again_while_it_holds_although_who_is_low_knows() -> None:
+    """Also where the probability swings below the rule's: the episode holds above half of it."""
+    settings = AlertSettings(repeat_minutes=10)
+    lows = [seen(102 + steps, into(62.0, steps), low=0.97) for steps in range(8)]
+    _, told = run(seen(100, low=0.9), seen(101, low=0.9), *lows, settings=settings)
+    said = [each for each in places(told) if each[1] != "hit"]
+    assert said == [("low", "raised", 100), *(("low", "repeated", slot) for slot in (102, 104, 106))]
+    _, told = run(seen(100, low=0.9), *(seen(slot, low=0.2) for slot in range(101, 104)), settings=settings)
+    assert places(told) == [("low", "raised", 100), ("low", "repeated", 102)]
+
+
+def test_it_is_not_said_again_once_it_does_not_hold_nor_while_nobody_wants_to_hear_of_it() -> None:
+    settings = AlertSettings(repeat_minutes=10)
+    _, told = run(seen(100, low=0.9), seen(101), seen(102, low=0.2), settings=settings)
+    assert places(told) == [("low", "raised", 100)]
+    held, _ = run(seen(100, low=0.9, minute=30), settings=settings)
+    asleep = held.model_copy(update={"snoozed_until_ms": {"low": 1}})
+    by_night = held.model_copy(
+        update={"settings": AlertSettings(repeat_minutes=10, low=RuleChange(active="00:00-00:35"))}
+    )
+    for state, minute, repeats in ((held, 40, 1), (asleep, 40, 0), (by_night, 40, 0)):
+        assert len(judge(state, seen(102, into(62.0, 0), low=0.97, minute=minute)).told) == repeats
+    assert judge(held, seen(102, low=0.9, fresh=False)).told == ()
+
+
+def test_an_alert_reaches_its_hour_and_is_said_again_then_where_none_can_come_anew() -> None:
+    hourly = AlertSettings(repeat_minutes=60)
+    steady = [seen(slot, low=0.95) for slot in range(100, 114)]
+    assert places(run(*steady, settings=hourly)[1]) == [("low", "raised", 100), ("low", "raised", 112)]
+    two_hours = AlertSettings(repeat_minutes=60, cooldown_minutes=120)
+    state, told = run(*steady, settings=two_hours)
+    assert places(told) == [("low", "raised", 100), ("low", "repeated", 112)]
+    assert state.episodes == {}
+    lows = [seen(101 + steps, into(62.0, steps), low=0.97) for steps in range(14)]
+    said = [each for each in places(run(seen(100, low=0.95), *lows, settings=hourly)[1]) if each[1] != "hit"]
+    assert said == [("low", "raised", 100), ("low", "repeated", 112)]
+    _, told = run(*steady[:12], seen(113, low=0.95), settings=two_hours)
+    assert places(told) == [("low", "raised", 100), ("low", "repeated", 113)]
+    _, told = run(*steady[:12], seen(114, low=0.95), settings=two_hours)
+    assert [each.status for each in told] == ["raised", "false"]
+
+
+def test_a_low_that_was_said_again_in_the_hour_before_it_is_not_missed() -> None:
+    settings = AlertSettings(repeat_minutes=30, cooldown_minutes=240)
+    high = [seen(slot, low=0.95) for slot in range(80, 101)]
+    then = [seen(slot, falling(slot, 104)) for slot in range(101, 110)]
+    before, _ = run(*(seen(slot) for slot in range(70, 88)), settings=settings)
+    told = []
+    for one in (*(each for each in high if each.slot >= 88), *then):
+        before, new = judge(before, one)
+        told += new
+    assert places(told) == [
+        ("low", "raised", 88), ("low", "repeated", 94), ("low", "repeated", 100), ("low", "false", 88),
+    ]  # fmt: skip
 
 
 def falling(slot: int, onset: int) -> list[float]:
@@ -110,6 +199,21 @@ def test_a_low_that_nobody_was_told_of_is_missed_once() -> None:
     assert places(told) == [("low", "missed", 120)]
 
 
+@pytest.mark.parametrize(("away", "told"), [(95, ["missed"]), (96, []), (103, []), (2000, [])])
+def test_no_low_is_missed_of_hours_without_forecasts(away: int, told: list[str]) -> None:
+    """After a gap of the sensor the first forecast has eight hours before it of which none could be made; those that
+    follow have them too."""
+    state, _ = run(*(seen(slot) for slot in range(100, 130)))
+    first = 129 + away
+    state, found = judge(state, seen(first, falling(first, first - 60)))
+    assert [each.status for each in found] == told
+    state, found = judge(state, seen(first + 1, falling(first + 1, first - 60)))
+    assert found == ()
+    state, _ = judge(AlertState.from_json(state.to_row()), seen(first + 2))
+    later = [judge(state, seen(slot, falling(slot, slot - 2))).told for slot in (first + 12, first + 14)]
+    assert [[each.status for each in each_told] for each_told in later] == [told, ["missed"]]
+
+
 def test_a_low_that_a_more_urgent_alert_spoke_of_is_not_missed() -> None:
     _, told = run(*(seen(slot) for slot in range(100, 115)), seen(115, urgent_low=0.9),
                   *(seen(slot, falling(slot, 120)) for slot in range(116, 125)))  # fmt: skip
@@ -121,6 +225,37 @@ def test_interpolated_points_alone_are_no_low() -> None:
     past = [*LEVEL[:93], 60.0, 60.0, 60.0]
     _, told = run(*(seen(slot) for slot in range(100, 130)), seen(130, past, measured=only_ends))
     assert told == []
+
+
+FALL = [150.0] * 50 + [120.0, 96.0, 72.0, 60.0, 58.0, 57.0, 57.0, 58.0, 60.0, 75.0, 90.0, 110.0]
+"""Every quarter of an hour: through 70 soon after the reading of 72."""
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("reading", [72.0, 78.0, 71.0, 69.0])
+def test_a_low_is_missed_once_however_often_a_sensor_measures(every: int, reading: float) -> None:
+    full = np.interp(np.arange(3 * len(FALL) - 2), 3 * np.arange(len(FALL)), [*FALL[:52], reading, *FALL[53:]])
+    slots = np.arange(full.size)
+    held = np.interp(slots, slots[::every], full[::every])
+    measured = [bool(slot % every == 0) for slot in slots]
+    taken = [
+        seen(300 + slot, list(held[slot - 95 : slot + 1]), measured=measured[slot - 95 : slot + 1])
+        for slot in range(96, full.size)
+        if measured[slot]
+    ]
+    assert [(each.kind, each.status) for each in run(*taken)[1]] == [("low", "missed")]
+
+
+def test_an_alert_is_not_false_while_a_low_of_its_hour_waits_for_its_second_reading() -> None:
+    """It began within the hour between two readings; at the first of them below, the hour and ten minutes are over."""
+    waits = [*LEVEL[:91], 120.0, 90.0, 69.0, 65.0, 60.0]
+    unknown = [at not in (91, 92, 93, 94) for at in range(96)]
+    state, told = run(seen(100, low=0.9), seen(109, LEVEL), seen(114, waits, measured=unknown))
+    assert places(told) == [("low", "raised", 100)]
+    after = judge(state, seen(115, [*waits[1:], 58.0], measured=[*unknown[1:], True]))
+    assert places(list(after.told)) == [("low", "hit", 100)]
+    after = judge(state, seen(115, [*waits[1:], 80.0], measured=[*unknown[1:], True]))
+    assert places(list(after.told)) == [("low", "false", 100)]
 
 
 def test_an_earlier_or_repeated_forecast_changes_nothing() -> None:
