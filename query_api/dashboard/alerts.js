@@ -107,13 +107,16 @@ function holdingWords(kind) {
   if (!level) return told ? `${KINDS[kind]} since ${clock(told.issue_time)}.` : `${KINDS[kind]}.`;
   const reading = person(state.subject).reading;
   const limit = told ? told.threshold_mgdl : level[1];
-  const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < limit : reading.mgdl > limit);
+  const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < limit : reading.mgdl > highestWithin(limit));
   if (isBeyond) return `${KINDS[kind]}: glucose is ${beyond(kind)} ${glucose(limit)} ${unit()}.`;
   const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(limit)} ${unit()}`;
   if (!told) return `${words}.`;
   return `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}` +
     `${first(told) && `; ${first(told)}`}).`;
 }
+
+/** As the server has it: 10.0 mmol/L are 180.16 mg/dL and not above 180. @param {number} limit */
+const highestWithin = (limit) => limit + 0.5;
 
 /** @param {string} kind one of a level */
 const beyond = (kind) => (side(kind) === "low" ? "below" : "above");
