@@ -2,7 +2,7 @@
 import { call, now, ofSubject, Problem, send } from "./api.js";
 import { byId, element, say, select, setText } from "./dom.js";
 import { person } from "./people.js";
-import { clock, glucose, KINDS, moment, percent, side, spread, unit, zone } from "./words.js";
+import { clock, glucose, holdingNow, KINDS, moment, percent, side, spread, unit, zone } from "./words.js";
 
 const DIRECTIONS = { low: "lows", high: "highs", data: "missing readings" };
 /** @typedef {keyof typeof DIRECTIONS} Direction */
@@ -79,13 +79,14 @@ export function show() {
   const snoozed = Object.entries(/** @type {Record<Direction, string>} */ (alerts.snoozed_until))
     .filter(([, until]) => Date.parse(until) > now());
   // Whoever is on a button of a row stays on it as long as nothing has changed.
-  const words = alerts.holding.map(holdingWords).join(" ");
+  const kinds = holdingNow(alerts);
+  const words = kinds.map(holdingWords).join(" ");
   const shown = JSON.stringify([alerts, snoozed, unit(), zone(), words]);
   if (shown === state.shown) return;
   state.shown = shown;
   const holding = byId("holding");
-  holding.hidden = alerts.holding.length === 0;
-  const sides = alerts.holding.map(side);
+  holding.hidden = kinds.length === 0;
+  const sides = kinds.map(side);
   holding.className = ["low", "high"].find((each) => sides.includes(each)) || "data";
   setText("holding-words", words);
   byId("quiet").replaceChildren(...snoozed.map(([name, until]) => {
