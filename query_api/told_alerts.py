@@ -114,7 +114,7 @@ def _told(alert: RecentAlert) -> ToldAlert:
         **alert.model_dump(exclude={"slot", "onset_slot", "ended_slot", "horizon_minutes", "threshold_mgdl"}),
         threshold_mgdl=threshold,
         calibrated=None if level is None or alert.probability is None else threshold == THRESHOLD_MGDL[level],
-        horizon_minutes=None if level is None else alert.horizon_minutes,
+        horizon_minutes=alert.horizon_minutes or None,
         issue_time=time_of_slot(alert.slot),
         onset_time=None if alert.onset_slot is None else time_of_slot(alert.onset_slot),
         ended_time=None if alert.ended_slot is None else time_of_slot(alert.ended_slot),

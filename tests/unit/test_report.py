@@ -82,6 +82,14 @@ def test_too_few_data_are_said_to_be_too_few(model: ReadModel) -> None:
     assert "Too few data" not in page(report(model), "mg/dL")
 
 
+def test_a_fortnight_is_14_whole_days(model: ReadModel) -> None:
+    """13 days and five minutes are 13, also in what it says of them."""
+    model.apply(day_entries({slot: FORTNIGHT[slot] for slot in list(FORTNIGHT)[-13 * STEPS_A_DAY - 1 :]}), {})
+    found = answer_of(report(model), "mg/dL")
+    assert (found.covered_days, found.representative) == (13, False)
+    assert found.why_not_representative == "they cover 13 of 14 days"
+
+
 def test_nobody_elses_readings_and_no_made_up_ones(model: ReadModel) -> None:
     model.apply(day_entries(FORTNIGHT, "ann"), {})
     with pytest.raises(NoReadingsError, match="publish some"):

@@ -6,7 +6,7 @@ import pytest
 
 from query_api.projections.fan_charts import ChartRow
 from query_api.told_alerts import alerts_answer
-from schemas.alert import AlertKind, AlertState, Episode, time_of_slot
+from schemas.alert import AlertKind, AlertState, Episode, RecentAlert, time_of_slot
 from schemas.fan_chart_row import to_row
 from schemas.grid import STEP, STEP_MINUTES, slot_of
 from tests.kit.charts import fan_chart
@@ -56,3 +56,10 @@ def test_the_hour_of_a_simulated_person_goes_by_its_own_clock(own: datetime.time
 
     assert alerts_answer("ada", state, computed(minutes_ago=20)).holding == ["low"]
     assert alerts_answer("ada", state, computed(minutes_ago=35)).holding == []
+
+
+def test_a_missed_alert_has_no_horizon() -> None:
+    missed = RecentAlert(alert_id=HEX, kind="low", status="missed", slot=9, onset_slot=9, glucose_mgdl=65.0)
+    raised = RecentAlert(alert_id=HEX, kind="low", status="raised", slot=9, probability=0.5, horizon_minutes=30)
+    state = AlertState(slot=9, recent=(missed, raised))
+    assert [each.horizon_minutes for each in alerts_answer("ada", state).recent] == [30, None]
