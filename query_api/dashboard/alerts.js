@@ -86,7 +86,7 @@ export function show() {
   state.shown = shown;
   const holding = byId("holding");
   holding.hidden = kinds.length === 0;
-  const sides = kinds.map(side);
+  const sides = /** @type {string[]} */ (kinds.map(side));
   holding.className = ["low", "high"].find((each) => sides.includes(each)) || "data";
   setText("holding-words", words);
   byId("quiet").replaceChildren(...snoozed.map(([name, until]) => {
