@@ -148,7 +148,8 @@ class EventStreams:
             return event.body
         if event.kind == "alerts":
             state = self._model.alerts.of(event.subject_id)
-            return alerts_answer(event.subject_id, state).model_dump_json().encode()
+            newest = self._model.fan_charts.latest(event.subject_id)
+            return alerts_answer(event.subject_id, state, newest).model_dump_json().encode()
         if event.kind == "scores":
             scores = self._model.scores.of(event.subject_id)
             if scores is None or not scores.scored:

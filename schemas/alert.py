@@ -35,6 +35,10 @@ OF_DIRECTION: dict[Direction, tuple[LevelKind, LevelKind]] = {
 }
 """The more urgent first."""
 MOST_REPEATS = 3
+URGENT_FIRST: tuple[AlertKind, ...] = (
+    "urgent_low", "falling_fast", "low", "urgent_high", "high", "sensor_error", "stale_data",
+)  # fmt: skip
+"""Where several hold, the first of these is what a short place shows."""
 RECENT = 12
 """So many alerts are remembered a subject: more than two hours of all kinds raise, so none goes undecided."""
 

@@ -30,7 +30,7 @@ PRESENT = datetime.timedelta(minutes=15)
 
 QUANTILE_LEVELS = (0.025, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.975)
 THRESHOLDS_MGDL = (54.0, 70.0, 180.0, 250.0)
-"""Event probabilities are published for them."""
+"""Event probabilities are published for them. What was measured is above one beyond its `highest_within`."""
 
 MGDL_PER_MMOLL = 18.016
 """Molar mass of glucose, 180.16 g/mol, over ten."""
@@ -41,6 +41,16 @@ LOWEST_SENSOR_MGDL = 39.0
 as such (its entries of type sgv)."""
 CENTI = 100
 """Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""
+
+
+def highest_within(threshold_mgdl: float) -> float:
+    """Up to which measured glucose is not above a threshold of highs (mg/dL): what is shown as the threshold is not.
+
+    Half a mg/dL more than the threshold. The upper limits of the consensus on time in range (Battelino et al. 2019) are
+    180 and 250 mg/dL, and 10.0 and 13.9 mmol/L, which are 180.16 and 250.42 mg/dL: within as well. No whole mg/dL and
+    no other tenth of a mmol/L changes sides. The lower ones need nothing: 3.0 and 3.9 mmol/L are 54.05 and 70.26 mg/dL.
+    """
+    return threshold_mgdl + 0.5
 
 
 def slot_of(time: datetime.datetime) -> int:

@@ -170,7 +170,7 @@ def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
         alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=chart.series_key,
         threshold_mgdl=threshold, probability=told.probability,
         calibrated=None if level is None or told.probability is None else threshold == THRESHOLD_MGDL[level],
-        horizon_minutes=None if level is None else told.horizon_minutes, glucose_mgdl=told.glucose_mgdl,
+        horizon_minutes=told.horizon_minutes or None, glucose_mgdl=told.glucose_mgdl,
         issue_time=issue, onset_time=onset, lead_minutes=told.lead_minutes,
         rate_mgdl_per_minute=told.rate_mgdl_per_minute, ended_time=ended, reason=_reason(told, level, chart),
         simulated=chart.simulated, **own,

@@ -25,6 +25,7 @@ from schemas.grid import (
     STEP_SECONDS,
     STEPS_A_DAY,
     THRESHOLDS_MGDL,
+    highest_within,
     slot_of,
 )
 from schemas.score import HorizonScore, TargetScore
@@ -157,7 +158,7 @@ def _chances(chart: FanChart) -> tuple[int, ...]:
 def _is_beyond(place: int, glucose_mgdl: float) -> bool:
     """By place in THRESHOLDS_MGDL."""
     threshold = THRESHOLDS_MGDL[place]
-    return glucose_mgdl < threshold if threshold <= LOW_MGDL else glucose_mgdl > threshold
+    return glucose_mgdl < threshold if threshold <= LOW_MGDL else glucose_mgdl > highest_within(threshold)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ def _scored(met: Sequence[_Decision], truth: Array, weights: Array, slot: int) -
         "width_90_mgdl": np.round(published[:, high] - published[:, low], 1).tolist(),
         "pit": np.round(fan_scores.chances(base_scores), 4).tolist(),
         "log_score_below_70": _log_score([each.target.low for each in met], truth < LOW_MGDL),
-        "log_score_above_180": _log_score([each.target.high for each in met], truth > HIGH_MGDL),
+        "log_score_above_180": _log_score([each.target.high for each in met], truth > highest_within(HIGH_MGDL)),
         "clarke": ["ABCDE"[zone] for zone in clarke_zones(truth, median)],
         "parkes": ["ABCDE"[zone] for zone in parkes_zones(truth, median)],
     }

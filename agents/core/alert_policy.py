@@ -45,7 +45,7 @@ from schemas.alert import (
     RecentAlert,
     level_of,
 )
-from schemas.grid import HORIZON_STEPS, STEP_MINUTES, STEP_SECONDS
+from schemas.grid import HORIZON_STEPS, STEP_MINUTES, STEP_SECONDS, highest_within
 
 STEP_MS = STEP_SECONDS * 1000
 MINUTES_A_DAY = 1440
@@ -316,7 +316,8 @@ def onsets(kind: LevelKind, seen: Seen, threshold_mgdl: float) -> tuple[Onset, .
 
 
 def _beyond(kind: LevelKind, glucose_mgdl: NDArray[np.float64], threshold_mgdl: float) -> NDArray[np.bool_]:
-    return glucose_mgdl < threshold_mgdl if DIRECTION[kind] == "low" else glucose_mgdl > threshold_mgdl
+    is_low = DIRECTION[kind] == "low"
+    return glucose_mgdl < threshold_mgdl if is_low else glucose_mgdl > highest_within(threshold_mgdl)
 
 
 def _slot(seen: Seen, place: int) -> int:

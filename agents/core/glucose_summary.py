@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from schemas.grid import STEP_MINUTES, STEPS_A_DAY, THRESHOLDS_MGDL
+from schemas.grid import STEP_MINUTES, STEPS_A_DAY, THRESHOLDS_MGDL, highest_within
 
 CONSENSUS_DAYS = 14
 CONSENSUS_SHARE = 0.70
@@ -83,8 +83,12 @@ def quantile(rising: Sequence[float], level: float) -> float:
 
 
 def times_in_ranges(values_mgdl: Sequence[float]) -> Ranges:
-    """The shares of values below 54, from there to below 70, within 70 to 180, up to 250, and above (mg/dL)."""
-    very_low, low, high, very_high = THRESHOLDS_MGDL
+    """The shares of values below 54, from there to below 70, within 70 to 180, up to 250, and above (mg/dL).
+
+    By the same limits in mmol/L, 3.0, 3.9, 10.0 and 13.9, of what came in tenths of it.
+    """
+    very_low, low, *highs = THRESHOLDS_MGDL
+    high, very_high = map(highest_within, highs)
     counts = [0] * 5
     for value in values_mgdl:
         counts[(value >= very_low) + (value >= low) + (value > high) + (value > very_high)] += 1

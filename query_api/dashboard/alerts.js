@@ -2,7 +2,7 @@
 import { call, now, ofSubject, Problem, send } from "./api.js";
 import { byId, element, say, select, setText } from "./dom.js";
 import { person } from "./people.js";
-import { clock, glucose, KINDS, moment, percent, side, spread, unit, zone } from "./words.js";
+import { clock, glucose, holdingNow, KINDS, moment, percent, side, spread, unit, zone } from "./words.js";
 
 const DIRECTIONS = { low: "lows", high: "highs", data: "missing readings" };
 /** @typedef {keyof typeof DIRECTIONS} Direction */
@@ -87,13 +87,14 @@ export function show() {
   const snoozed = Object.entries(/** @type {Record<Direction, string>} */ (alerts.snoozed_until))
     .filter(([, until]) => Date.parse(until) > now());
   // Whoever is on a button of a row stays on it as long as nothing has changed.
-  const words = alerts.holding.map(holdingWords).join(" ");
+  const kinds = holdingNow(alerts);
+  const words = kinds.map(holdingWords).join(" ");
   const shown = JSON.stringify([alerts, snoozed, unit(), zone(), words]);
   if (shown === state.shown) return;
   state.shown = shown;
   const holding = byId("holding");
-  holding.hidden = alerts.holding.length === 0;
-  const sides = alerts.holding.map(side);
+  holding.hidden = kinds.length === 0;
+  const sides = /** @type {string[]} */ (kinds.map(side));
   holding.className = ["low", "high"].find((each) => sides.includes(each)) || "data";
   setText("holding-words", words);
   byId("quiet").replaceChildren(...snoozed.map(([name, until]) => {
@@ -115,13 +116,16 @@ function holdingWords(kind) {
   if (!level) return told ? `${KINDS[kind]} since ${clock(told.issue_time)}.` : `${KINDS[kind]}.`;
   const reading = person(state.subject).reading;
   const limit = told ? told.threshold_mgdl : level[1];
-  const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < limit : reading.mgdl > limit);
+  const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < limit : reading.mgdl > highestWithin(limit));
   if (isBeyond) return `${KINDS[kind]}: glucose is ${beyond(kind)} ${glucose(limit)} ${unit()}.`;
   const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(limit)} ${unit()}`;
   if (!told) return `${words}.`;
   return `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}` +
     `${first(told) && `; ${first(told)}`}).`;
 }
+
+/** As the server has it: 10.0 mmol/L are 180.16 mg/dL and not above 180. @param {number} limit */
+const highestWithin = (limit) => limit + 0.5;
 
 /** @param {string} kind one of a level */
 const beyond = (kind) => (side(kind) === "low" ? "below" : "above");

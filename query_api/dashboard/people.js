@@ -1,7 +1,9 @@
 // The list of people: latest value, trend, age, and what the next hour may bring.
 import { call, now } from "./api.js";
 import { byId, element } from "./dom.js";
-import { age, directionOf, glucose, KINDS, percent, PRESENT_SECONDS, riskOf, toMgdl, trend, unit, side } from "./words.js";
+import {
+  age, directionOf, glucose, holdingNow, KINDS, percent, PRESENT_SECONDS, riskOf, toMgdl, trend, unit, side,
+} from "./words.js";
 
 /**
  * @typedef {object} Person
@@ -9,6 +11,7 @@ import { age, directionOf, glucose, KINDS, percent, PRESENT_SECONDS, riskOf, toM
  * @property {{mgdl: number, time: number, direction: string, simulated: boolean, device: string} | null} reading
  * @property {{until: number, issued: number, low: number, high: number} | null} forecast
  * @property {string[]} holding
+ * @property {Record<string, string>} holding_until
  */
 
 /** A chance is told from here on. */
@@ -76,7 +79,7 @@ function answered(body) {
         until: Date.parse(each.forecast.valid_until), issued: Date.parse(each.forecast.issue_time),
         low: each.forecast.p_below_70, high: each.forecast.p_above_180,
       },
-      holding: each.holding,
+      holding: each.holding, holding_until: each.holding_until,
     });
   }
   byId("more-people").hidden = body.more === 0;
@@ -85,7 +88,7 @@ function answered(body) {
 
 /** @param {string} subject @returns {Person} */
 export function person(subject) {
-  const known = people.get(subject) || { id: subject, reading: null, forecast: null, holding: [] };
+  const known = people.get(subject) || { id: subject, reading: null, forecast: null, holding: [], holding_until: {} };
   return known;
 }
 
@@ -127,7 +130,8 @@ export function takeForecast(chart) {
 
 /** @param {any} alerts */
 export function takeAlerts(alerts) {
-  kept(alerts.subject_id).holding = alerts.holding;
+  const { holding, holding_until } = alerts;
+  Object.assign(kept(alerts.subject_id), { holding, holding_until });
   show();
 }
 
@@ -197,7 +201,7 @@ export function when(row) {
 
 /** @param {Person} row @returns {{kind: string, text: string}} */
 function riskWords(row) {
-  const [alert] = row.holding;
+  const [alert] = holdingNow(row);
   if (alert) return { kind: side(alert), text: `Alert: ${KINDS[alert].toLowerCase()}` };
   if (!row.forecast || row.forecast.until < now()) return { kind: "none", text: "no forecast" };
   const { low, high } = row.forecast;

@@ -139,3 +139,11 @@ export const KINDS = {
 /** What an alert of a kind is about, as its snooze has it. @param {string} kind @returns {"low" | "high" | "data"} */
 export const side = (kind) =>
   (kind.endsWith("low") || kind === "falling_fast" ? "low" : kind.endsWith("high") ? "high" : "data");
+
+/**
+ * The kinds that hold now, the most urgent first: an hour that was spoken of goes by though no event comes.
+ * @param {{holding: string[], holding_until: Record<string, string>}} told
+ */
+export const holdingNow = ({ holding, holding_until }) => holding.filter(
+  (kind) => !(kind in holding_until) || Date.parse(holding_until[kind]) > now(),
+);

@@ -53,7 +53,9 @@ class ReportAnswer(BaseModel):
     end: datetime.datetime
     timezone: str
     asked_days: int
-    covered_days: int = Field(description="From the first reading that is kept of them to the newest.")
+    covered_days: int = Field(
+        description="Whole days from the first reading that is kept of them to the newest; 1 of less than a day too."
+    )
     representative: bool = Field(description="Whether there are 14 days of which 70 % have data.")
     why_not_representative: str | None
     readings: int

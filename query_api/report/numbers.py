@@ -33,6 +33,7 @@ class Report:
     timezone: str | None
     asked_days: int
     covered_days: int
+    """Whole ones, but a time shorter than a day is one too."""
     summary: Summary
     why_not_representative: str | None
     profile: list[ProfilePoint | None]
@@ -75,7 +76,7 @@ def report_of(source: Source, days: int, timezone: str | None, made_at: datetime
     end = history.newest + 1
     first = max(history.first, end - days * STEPS_A_DAY)
     readings = history.between(first, end)
-    covered_days = -(-(end - first) // STEPS_A_DAY)
+    covered_days = max(1, (end - first) // STEPS_A_DAY)
     numbers = summary([slot for slot, _ in readings], [value for _, value in readings], end - first)
     by_day: defaultdict[datetime.date, Minutes] = defaultdict(list)
     for slot, value in readings:

@@ -99,7 +99,8 @@ class SnoozeBody(BaseModel):
 @access("key", scope="read", whose="path")
 async def alerts(uses: Uses, subject_id: Subject) -> AlertsAnswer:
     """The subject's recent alerts, which of them hold, and what is snoozed. Not a medical device."""
-    return alerts_answer(subject_id, uses.read_model.alerts.of(subject_id))
+    model = uses.read_model
+    return alerts_answer(subject_id, model.alerts.of(subject_id), model.fan_charts.latest(subject_id))
 
 
 @router.post("/subjects/{subject_id}/alerts/snooze")
@@ -107,7 +108,8 @@ async def alerts(uses: Uses, subject_id: Subject) -> AlertsAnswer:
 async def snooze(uses: Uses, subject_id: Subject, body: SnoozeBody) -> AlertsAnswer:
     """No alerts of one direction for a while; answers when the worker has confirmed it."""
     until_ms = int(time.time() * 1000) + body.minutes * 60_000
-    return alerts_answer(subject_id, await uses.submit.snooze(subject_id, body.direction, until_ms))
+    state = await uses.submit.snooze(subject_id, body.direction, until_ms)
+    return alerts_answer(subject_id, state, uses.read_model.fan_charts.latest(subject_id))
 
 
 @router.get(

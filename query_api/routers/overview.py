@@ -13,6 +13,7 @@ from query_api.callers import key_of
 from query_api.routers.subjects import Uses
 from query_api.services import Services
 from query_api.subject_forecast import forecast_of
+from query_api.told_alerts import HOLDING, HOLDING_UNTIL, holding, known_ends
 from schemas.alert import AlertKind
 from schemas.errors import NoForecastError, UnavailableError
 from schemas.fan_chart import DISCLAIMER
@@ -47,7 +48,8 @@ class Glance(BaseModel):
     subject_id: str
     reading: NewestReading | None
     forecast: Outlook | None = Field(description="None where no forecast holds now.")
-    holding: list[AlertKind] = Field(description="Alerts whose episode has not ended.")
+    holding: list[AlertKind] = Field(description=HOLDING)
+    holding_until: dict[AlertKind, datetime.datetime] = Field(description=HOLDING_UNTIL)
 
 
 class Overview(BaseModel):
@@ -84,11 +86,13 @@ def _glance(uses: Services, subject_id: str) -> Glance:
             time=newest[0].time, glucose_mgdl=round(newest[0].glucose_mgdl, 1), direction=direction_of(newest),
             simulated=newest[0].simulated, device=newest[0].device,
         )  # fmt: skip
+    holds = holding(uses.read_model.alerts.of(subject_id), uses.read_model.fan_charts.latest(subject_id))
     return Glance(
         subject_id=subject_id,
         reading=reading,
         forecast=_outlook(uses, subject_id),
-        holding=list(uses.read_model.alerts.of(subject_id).episodes),
+        holding=list(holds),
+        holding_until=known_ends(holds),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from agents.calc.fan_chart import Ready, fan_chart, fan_charts
 from query_api.told_alerts import alerts_answer
-from schemas.alert import Alert, AlertSettings, AlertState, RuleChange, Snooze
+from schemas.alert import Alert, AlertSettings, AlertState, FallChange, RuleChange, Snooze
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart_row import from_row, to_row
@@ -133,6 +133,15 @@ async def test_a_snooze_that_is_prolonged_began_when_it_began() -> None:
         state = AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"])
         expected = 0 if later_ms < 1_000_000 else later_ms
         assert state.snoozed_from_ms["low"] == BEGIN_MS + 50 * STEP_MS + expected
+
+
+async def test_a_missed_low_has_no_horizon() -> None:
+    bench = Workbench()
+    hardly = RuleChange(probability=0.98, horizon_minutes=15)
+    wanted = AlertSettings(urgent_low=RuleChange(enabled=False), low=hardly, falling_fast=FallChange(enabled=False))
+    await command(bench, "alerts", alert_settings=wanted)
+    (missed,) = await told(bench, *range(30))
+    assert (missed.status, missed.probability, missed.horizon_minutes) == ("missed", None, None)
 
 
 async def test_a_reset_takes_what_was_told_and_keeps_the_settings() -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.core.fingerprint import to_centi
 from agents.core.glucose_summary import (
     LEAST_READINGS,
     PROFILE_LEVELS,
@@ -17,10 +18,10 @@ from agents.core.glucose_summary import (
     times_in_ranges,
     why_not_representative,
 )
-from schemas.grid import STEPS_A_DAY
+from schemas.grid import CENTI, MGDL_PER_MMOLL, STEPS_A_DAY
 
 GLUCOSE = st.integers(2_000, 60_000).map(lambda centi: centi / 100) | st.sampled_from(
-    [53.99, 54.0, 69.99, 70.0, 180.0, 180.01, 250.0, 250.01]
+    [53.99, 54.0, 69.99, 70.0, 180.0, 180.16, 180.5, 180.51, 181.0, 250.0, 250.42, 250.5, 250.51, 251.0]
 )
 VALUES = st.lists(GLUCOSE, min_size=1, max_size=40)
 
@@ -34,6 +35,7 @@ def test_quantiles_are_numpys(values: list[float], level: float) -> None:
 @settings(max_examples=25)
 @given(VALUES)
 def test_mean_variation_and_ranges_are_those_of_their_definitions(values: list[float]) -> None:
+    """In range is what is shown as 180 mg/dL too, and not up to 180.00 alone, which 10.0 mmol/L are not."""
     found = summary(range(len(values)), values, len(values))
     array = np.array(values)
     assert found.mean_mgdl == pytest.approx(array.mean())
@@ -42,13 +44,13 @@ def test_mean_variation_and_ranges_are_those_of_their_definitions(values: list[f
     assert found.cv == pytest.approx(sd / array.mean(), abs=1e-9)
     assert found.gmi_percent == pytest.approx(3.31 + 0.02392 * array.mean())
     wanted = [
-        array < 54, (array >= 54) & (array < 70), (array >= 70) & (array <= 180), (array > 180) & (array <= 250),
-        array > 250,
+        array < 54, (array >= 54) & (array < 70), (array >= 70) & (array <= 180.5),
+        (array > 180.5) & (array <= 250.5), array > 250.5,
     ]  # fmt: skip
     assert found.ranges == pytest.approx([float(each.mean()) for each in wanted])
     assert sum(found.ranges) == pytest.approx(1)
     assert found.ranges.below_70 == pytest.approx(float((array < 70).mean()))
-    assert found.ranges.above_180 == pytest.approx(float((array > 180).mean()))
+    assert found.ranges.above_180 == pytest.approx(float((array > 180.5).mean()))
     assert found.active_share == 1
 
 
@@ -99,6 +101,15 @@ def test_too_little_is_said_to_be_too_little() -> None:
     assert why_not_representative(13, 0.9) == "they cover 13 of 14 days"
     assert why_not_representative(14, 0.699) == "the sensor gave values 69 % of the time, less than 70 %"
     assert " and " in (why_not_representative(2, 0.1) or "")
+
+
+@pytest.mark.parametrize("per_mmoll", [18.0, MGDL_PER_MMOLL, 18.018, 18.0182])
+def test_ranges_are_those_of_the_consensus_in_either_unit(per_mmoll: float) -> None:
+    """3.0, 3.9, 10.0 and 13.9 mmol/L are within as 54, 70, 180 and 250 mg/dL are, by whichever factor they came."""
+    tenths = [to_centi(shown * per_mmoll) / CENTI for shown in (2.9, 3.0, 3.8, 3.9, 10.0, 10.1, 13.9, 14.0)]
+    whole = [53.0, 54.0, 69.0, 70.0, 180.0, 181.0, 250.0, 251.0]
+    assert times_in_ranges(whole) == Ranges(0.125, 0.25, 0.25, 0.25, 0.125)
+    assert times_in_ranges(tenths) == times_in_ranges(whole)
 
 
 def test_no_readings_have_no_summary() -> None:

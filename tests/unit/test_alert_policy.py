@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from agents.core.alert_policy import Seen, judge
+from agents.core.alert_policy import Seen, judge, onsets
 from agents.core.minutes import band_of, in_band
-from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, RecentAlert, RuleChange
+from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, LevelKind, RecentAlert, RuleChange
 
 LEVEL = [150.0] * 96
 NOBODY = (0.0, 0.0, 0.0, 0.0)
@@ -287,6 +287,21 @@ def test_somebody_with_a_threshold_of_their_own_is_quiet_below_it_and_told_what_
     assert [(each.status, each.threshold_mgdl) for each in told] == [("raised", 85), ("hit", 85)]
     assert [each.status for each in watched(own, seen(100, into(80)))] == ["missed"]
     assert watched(AlertSettings(), seen(100, into(80))) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "threshold", "within", "beyond"),
+    [
+        ("high", 180.0, (180.0, 180.16), (181.0, 181.96)), ("urgent_high", 250.0, (250.0, 250.42), (251.0, 252.22)),
+        ("high", 183.76, (183.76, 184.0), (185.0, 185.56)),
+    ],
+)  # fmt: skip
+def test_what_is_shown_as_a_threshold_of_highs_is_not_above_it(
+    kind: LevelKind, threshold: float, within: tuple[float, float], beyond: tuple[float, float]
+) -> None:
+    """In whole mg/dL, or in tenths of mmol/L: 10.0 are 180.16 mg/dL, 13.9 are 250.42, and 10.2 are 183.76."""
+    assert [onsets(kind, seen(100, into(glucose)), threshold) for glucose in within] == [(), ()]
+    assert [onsets(kind, seen(100, into(glucose)), threshold)[0].slot for glucose in beyond] == [98, 98]
 
 
 def test_an_alert_is_decided_by_the_threshold_that_it_spoke_of() -> None:

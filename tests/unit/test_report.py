@@ -14,7 +14,7 @@ from query_api.report.numbers import Report, report_of, source_of
 from query_api.report.page import page, percent
 from query_api.style import Style
 from schemas.errors import ImplausibleError, NoReadingsError
-from schemas.grid import MGDL_PER_MMOLL, STEP, STEPS_A_DAY
+from schemas.grid import MGDL_PER_MMOLL, STEP, STEPS_A_DAY, highest_within
 from schemas.reading import ReadingOutcome
 from schemas.score_state import SUMMED_STEPS, ScoreState, Sums
 from schemas.topics import READING_OUTCOMES
@@ -47,7 +47,8 @@ def test_the_numbers_are_those_of_the_readings_in_the_time_that_is_named(model: 
     assert (found.representative, found.why_not_representative) == (True, None)
     assert found.mean_glucose == pytest.approx(values.mean(), abs=0.05)
     assert found.sd == pytest.approx(values.std(ddof=1), abs=0.05)
-    assert found.ranges.from_70_to_180 == pytest.approx(100 * ((values >= 70) & (values <= 180)).mean(), abs=0.01)
+    inside = (values >= 70) & (values <= highest_within(180.0))  # not up to 180.00: what is shown as 180 is within
+    assert found.ranges.from_70_to_180 == pytest.approx(100 * inside.mean(), abs=0.01)
     assert len(found.profile) == 96
     mmoll = answer_of(report(model), "mmol/L")
     assert mmoll.mean_glucose == pytest.approx(values.mean() / MGDL_PER_MMOLL, abs=0.005)
@@ -79,6 +80,14 @@ def test_too_few_data_are_said_to_be_too_few(model: ReadModel) -> None:
     assert "2 of 14 days" in (few.why_not_representative or "")
     model.apply(day_entries(FORTNIGHT), {})
     assert "Too few data" not in page(report(model), "mg/dL")
+
+
+def test_a_fortnight_is_14_whole_days(model: ReadModel) -> None:
+    """13 days and five minutes are 13, also in what it says of them."""
+    model.apply(day_entries({slot: FORTNIGHT[slot] for slot in list(FORTNIGHT)[-13 * STEPS_A_DAY - 1 :]}), {})
+    found = answer_of(report(model), "mg/dL")
+    assert (found.covered_days, found.representative) == (13, False)
+    assert found.why_not_representative == "they cover 13 of 14 days"
 
 
 def test_nobody_elses_readings_and_no_made_up_ones(model: ReadModel) -> None:

@@ -1,6 +1,7 @@
 """Who is scored, when, once, and by which truth."""
 
 import datetime
+import math
 import random
 
 import pytest
@@ -236,6 +237,20 @@ def test_what_alerts_go_by_is_scored_by_what_came_from_where_it_had_not_come_yet
     assert low.within_minutes == 30
     assert low.brier == pytest.approx(brier / len(spoken), abs=0.001)
     assert 0 < low.mean_probability < 1
+
+
+@pytest.mark.parametrize(("glucose_mgdl", "is_high"), [(180.0, False), (180.16, False), (181.0, True), (181.96, True)])
+def test_10_mmol_are_no_high_that_came_and_none_that_is_there(glucose_mgdl: float, is_high: bool) -> None:
+    """P(> 180 mg/dL) of a step and of the path, in the unit of either sensor: 10.0 mmol/L are 180.16 mg/dL."""
+    person = Person()
+    for step in range(KEPT_STEPS + 2):
+        chart = chart_at(step, past=[*[100.0] * (95 - step), *[glucose_mgdl] * (step + 1)])
+        person.show(chart.model_copy(update={"p_path": chances(0.1, 0.2), "p_above_180": (0.2,) * 12}))
+    log_scores = {score.log_score_above_180 for record in person.scores for score in record.scores}
+    assert log_scores == {round(-math.log(0.2 if is_high else 0.8), 3)}
+    highs = [person.state.events_of(day)[2] for day in person.state.events]
+    assert bool(sum(each.forecasts for each in highs)) is not is_high, "of what is there already nothing is foretold"
+    assert sum(each.happened for each in highs) == 0
 
 
 def test_a_row_of_before_is_read_and_goes_on() -> None:
