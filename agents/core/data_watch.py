@@ -67,9 +67,14 @@ def error_rule(settings: AlertSettings) -> ErrorRule:
 
 
 def read(watch: WatchState, alerts: AlertState, time: datetime.datetime) -> Watched:
-    """A reading of glucose came; one that is not newer than all before it changes nothing."""
+    """A reading of glucose came; one that is not newer than all before it changes nothing.
+
+    One of before the newest error code is the last glucose that is known, and no more: the sensor still shows an error.
+    """
     if watch.reading_time is not None and time <= watch.reading_time:
         return Watched(watch, alerts)
+    if watch.error_time is not None and time < watch.error_time:
+        return Watched(watch.model_copy(update={"reading_time": time}), alerts)
     after = watch.model_copy(update={"reading_time": time, "errors": 0, "stale": False, "erroneous": False})
     return _filed(Watched(after, *_ended(alerts, ("stale_data", "sensor_error"), time)))
 

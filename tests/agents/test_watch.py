@@ -136,6 +136,30 @@ async def test_errors_of_the_sensor_in_a_row_are_told_once_and_end_with_glucose(
     assert await stream.reading(50, 12) == await stream.reading(55) == await stream.reading(60, 12) == []
 
 
+async def test_glucose_of_before_the_errors_that_comes_late_ends_nothing() -> None:
+    stream = Stream()
+    await stream.reading(0)
+    for minute in (5, 10):
+        await stream.reading(minute, 12)
+    assert await stream.reading(3, came=12) == []
+    (raised,) = await stream.reading(15, 12)  # the third in a row
+    assert raised.last_reading_time == at(3)
+    assert await stream.reading(4, came=17) == await stream.reading(12, came=18) == []
+    assert await stream.reading(20, 12) == await stream.tick(39) == []
+    (stale,) = await stream.tick(40)
+    assert stale.last_reading_time == at(12)
+    told = await stream.reading(45)
+    assert [each.kind for each in told if each.status == "ended"] == ["stale_data", "sensor_error"]
+
+
+async def test_glucose_in_the_place_of_an_error_ends_it() -> None:
+    stream = Stream()
+    for minute in (5, 10, 15):
+        told = await stream.reading(minute, 12)
+    assert [each.kind for each in told] == ["sensor_error"]
+    assert [each.status for each in await stream.reading(15, came=16)] == ["ended"]
+
+
 @pytest.mark.parametrize(
     ("glucose", "unit", "counts"),
     [(1, "mg/dL", 1), (38, "mg/dL", 1), (6.4, "mg/dL", 0), (1.2, "mmol/L", 0), (700, "mg/dL", 0), (0, "mg/dL", 0)],
