@@ -9,9 +9,9 @@ alert.hit, …        what became of it                      alert_<alert id>_<s
 forecast.issued     a live `FanChart` of the served model  forecast_<chart id>                      as it is served
 ==================  =====================================  =======================================  ====================
 
-An alert about data (no readings, a sensor's errors) says what is so until it has ended: it is told for 12 h. A simulated
-one holds for its hour from when it came. Ids hold no full stop: the signature of Standard Webhooks has them between its
-parts.
+An alert about data (no readings, a sensor's errors) says what is so until it has ended: it is told for 12 h. Of a
+simulation the hour counts from when the alert came. Ids hold no full stop: the signature of Standard Webhooks has them
+between its parts.
 """
 
 import dataclasses

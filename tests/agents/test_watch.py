@@ -183,6 +183,50 @@ async def test_settings_say_whether_and_when() -> None:
     assert [each.kind for each in await stream.reading(601, 12)] == ["sensor_error"]
 
 
+@pytest.mark.parametrize("readings", [0, 5])
+async def test_a_shorter_wait_counts_at_once_and_a_longer_one_too(readings: int) -> None:
+    """Also where a reading comes after the change: its look is filed already, for far later."""
+    stream = Stream()
+    await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(minutes=240)))
+    await stream.reading(0)
+    await stream.tick(1)
+    await stream.command("alerts", 10, alert_settings=AlertSettings())
+    for minute in range(readings):
+        await stream.reading(minute + 1)
+    assert await stream.tick(19) == []
+    assert len([key for key in stream.watched() if key.startswith("due/")]) == 1
+    told = {minute: await stream.tick(minute) for minute in range(20, 30)}
+    assert [minute for minute, alerts in told.items() if alerts] == [20 + readings]
+    await stream.reading(40)
+    await stream.command("alerts", 41, alert_settings=AlertSettings(stale_data=StaleChange(minutes=60)))
+    assert await stream.tick(99) == []
+    assert len(await stream.tick(100)) == 1
+
+
+async def test_a_wait_that_is_over_already_when_it_is_made_shorter_is_told_by_the_next_tick() -> None:
+    stream = Stream()
+    await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(minutes=240)))
+    await stream.reading(0)
+    await stream.command("alerts", 100, alert_settings=AlertSettings())
+    (raised,) = await stream.tick(101)
+    assert (raised.kind, raised.issue_time) == ("stale_data", at(20))
+    await stream.command("alerts", 102, alert_settings=AlertSettings(stale_data=StaleChange(minutes=15)))
+    assert stream.watched() == ["ada"], "it is told: nothing is looked for"
+    assert await stream.tick(103) == []
+
+
+async def test_a_row_of_before_with_a_look_too_late_is_put_right_by_the_next_reading() -> None:
+    stream = Stream()
+    await stream.reading(0)
+    rows = stream.bench.tables.table(WATCH_TABLE).rows
+    late = NOW_MS + 240 * 60_000
+    rows.clear()
+    rows["ada"], rows[f"due/{late:015d}/ada"] = WatchState(reading_time=NOW, due_ms=late).to_row(), b"1"
+    await stream.reading(5)
+    assert len(stream.watched()) == 2
+    assert len(await stream.tick(25)) == 1
+
+
 async def test_a_snooze_puts_off_what_still_is_so_and_a_day_ends_it() -> None:
     stream = Stream()
     await stream.reading(0)
