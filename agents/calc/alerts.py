@@ -63,8 +63,8 @@ def consider(work: Work, chart: FanChart, base: FanChart) -> None:
         work.measure(ALERTS_TOLD, each.kind, each.status)
 
 
-def change(work: Work, command: CacheCommand) -> None:
-    """Settings or a snooze. Raises `MalformedRecordError` for a command that names no subject or change."""
+def change(work: Work, command: CacheCommand) -> str:
+    """Settings or a snooze, and whose. Raises `MalformedRecordError` for a command that names no subject or change."""
     if command.series_key is None or (command.action == "snooze" and command.snooze is None):
         raise MalformedRecordError("a change of alerts names the subject as series_key, and what is to change")
     state = alerts_of(work, command.series_key)
@@ -75,6 +75,7 @@ def change(work: Work, command: CacheCommand) -> None:
     else:
         state = _ruled(state, command.alert_settings or AlertSettings())
     work.put(ALERTS_TABLE, command.series_key, state.to_row())
+    return command.series_key
 
 
 def _snoozed(state: AlertState, snooze: Snooze, now_ms: int) -> AlertState:

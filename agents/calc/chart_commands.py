@@ -3,7 +3,7 @@
 from agents.calc.alerts import change, forget
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
-from agents.calc.watch import forget_watch
+from agents.calc.watch import follow_settings, forget_watch
 from agents.core.deletions import is_covered, mark_deleted, of_subject
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
@@ -34,7 +34,7 @@ def build(settings: History) -> StepFunction:
             forget(work, command.series_key, command.up_to_ms, command.erases)
             forget_watch(work, command.series_key)
         elif command.action in ("alerts", "snooze"):
-            change(work, command)
+            follow_settings(work, change(work, command))
         elif command.action == "delete":
             if command.handle is None:
                 raise MalformedRecordError("a delete names a handle")

@@ -48,6 +48,12 @@ def build(_: object) -> StepFunction:
     return step
 
 
+def follow_settings(work: Work, subject_id: str) -> None:
+    """A subject may be looked at earlier by settings that are new."""
+    before, alerts = _watch(work, subject_id), alerts_of(work, subject_id)
+    _write(work, subject_id, before, alerts, Watched(data_watch.filed_anew(before, alerts), alerts), alerts.began_ms)
+
+
 def forget_watch(work: Work, subject_id: str) -> None:
     """Nothing is expected of a subject that begins anew, or is erased, until it is heard of again."""
     due_ms = _watch(work, subject_id).due_ms

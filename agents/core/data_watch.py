@@ -67,9 +67,14 @@ def error_rule(settings: AlertSettings) -> ErrorRule:
 
 
 def read(watch: WatchState, alerts: AlertState, time: datetime.datetime) -> Watched:
-    """A reading of glucose came; one that is not newer than all before it changes nothing."""
+    """A reading of glucose came; one that is not newer than all before it changes nothing.
+
+    One of before the newest error code is the last glucose that is known, and no more: the sensor still shows an error.
+    """
     if watch.reading_time is not None and time <= watch.reading_time:
         return Watched(watch, alerts)
+    if watch.error_time is not None and time < watch.error_time:
+        return Watched(watch.model_copy(update={"reading_time": time}), alerts)
     after = watch.model_copy(update={"reading_time": time, "errors": 0, "stale": False, "erroneous": False})
     return _filed(Watched(after, *_ended(alerts, ("stale_data", "sensor_error"), time)))
 
@@ -105,13 +110,20 @@ def looked_at(watch: WatchState, alerts: AlertState, subject_id: str, now_ms: in
     return Watched(unfiled.model_copy(update={"stale": True}), alerts, (alert,))
 
 
+def filed_anew(watch: WatchState, alerts: AlertState) -> WatchState:
+    """By settings that may be others: a look that is filed for later than it is due by them is filed anew."""
+    return watch if watch.due_ms is None else _filed(Watched(watch, alerts)).watch
+
+
 def _filed(found: Watched) -> Watched:
-    """Whoever was heard of is looked at once that is too long ago; a look that is filed already finds out itself."""
-    heard = found.watch.heard
-    if heard is None or found.watch.due_ms is not None:
+    """Whoever was heard of is looked at once that is too long ago. A look that is filed for before finds out itself."""
+    heard, filed_ms = found.watch.heard, found.watch.due_ms
+    if heard is None:
         return found
-    due = heard + datetime.timedelta(minutes=stale_rule(found.alerts.settings).minutes)
-    return found._replace(watch=found.watch.model_copy(update={"due_ms": _ms(due)}))
+    due_ms = _ms(heard + datetime.timedelta(minutes=stale_rule(found.alerts.settings).minutes))
+    if filed_ms is not None and filed_ms <= due_ms:
+        return found
+    return found._replace(watch=found.watch.model_copy(update={"due_ms": due_ms}))
 
 
 def _may(alerts: AlertState, enabled: bool, band: Minutes | None, now: datetime.datetime, now_ms: int) -> bool:

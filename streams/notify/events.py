@@ -1,16 +1,17 @@
 """What is worth telling somebody outside Kafka: public records in, events with an id and an end out. Pure.
 
-==================  =====================================  =======================================  ==================
+==================  =====================================  =======================================  ====================
 type                of                                     id                                       holds until
-==================  =====================================  =======================================  ==================
-alert.raised        an `Alert` that begins                 alert_<alert id>_raised                  1 h after it came
-alert.repeated      the same, said again                   alert_<alert id>_repeated_<issue time>   1 h after it came
+==================  =====================================  =======================================  ====================
+alert.raised        an `Alert` that begins                 alert_<alert id>_raised                  1 h after issue time
+alert.repeated      the same, said again                   alert_<alert id>_repeated_<issue time>   1 h after issue time
 alert.hit, …        what became of it                      alert_<alert id>_<status>                12 h after it came
 forecast.issued     a live `FanChart` of the served model  forecast_<chart id>                      as it is served
-==================  =====================================  =======================================  ==================
+==================  =====================================  =======================================  ====================
 
-An alert that is not of a level (a fast fall, no readings, a sensor's errors) says what is so now, until it has ended:
-it is told for 12 h. Ids hold no full stop: the signature of Standard Webhooks has them between its parts.
+An alert about data (no readings, a sensor's errors) says what is so until it has ended: it is told for 12 h. Of a
+simulation the hour counts from when the alert came. Ids hold no full stop: the signature of Standard Webhooks has them
+between its parts.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import datetime
 
 import orjson
 
-from schemas.alert import THRESHOLD_MGDL, Alert
+from schemas.alert import Alert
 from schemas.errors import MalformedRecordError, UndecodableError
 from schemas.fan_chart import FanChart
 from schemas.grid import PRESENT
@@ -28,9 +29,10 @@ from schemas.webhook import EventGroup
 from streams.kafka.decoding import Undecodable
 
 ALERT_HOLDS = datetime.timedelta(hours=1)
-"""What an alert of a level speaks of."""
+"""What an alert of a level, or of a fast fall, speaks of: after it calc ends either."""
 LONGEST_HOLDS = datetime.timedelta(hours=12)
 """Of what became of an alert, and of one that holds until it has ended."""
+_UNTIL_ENDED = ("stale_data", "sensor_error")
 LARGEST_BODY_BYTES = 64 << 10
 """A chart has 3 kB. What is kept on a topic must never be too large for it."""
 TELLING = ("raised", "repeated")
@@ -71,15 +73,20 @@ def event_of(topic: str, value: bytes | None, came_at: datetime.datetime) -> Eve
     raise MalformedRecordError(f"{topic} carries nothing that anybody is told of")
 
 
-def alert_holds(alert: Alert) -> datetime.timedelta:
-    """How long an alert holds from when it came, whatever clock a simulation has, unless what became of it is known."""
-    return ALERT_HOLDS if alert.kind in THRESHOLD_MGDL else LONGEST_HOLDS
+def alert_ends(alert: Alert, came_at: datetime.datetime) -> datetime.datetime:
+    """Until when an alert holds, unless what became of it is known before.
+
+    Calc may work a forecast long after it came, so that the record of an alert is new and its hour over: it counts from
+    the issue time. From when it came does that of a simulation, whatever clock it has, and of a clock that is ahead.
+    """
+    if alert.kind in _UNTIL_ENDED:
+        return came_at + LONGEST_HOLDS
+    return (came_at if alert.simulated else min(came_at, alert.issue_time)) + ALERT_HOLDS
 
 
 def event_of_alert(alert: Alert, came_at: datetime.datetime) -> Event:
     """The event that a record of an alert tells."""
     again = f"_{int(alert.issue_time.timestamp())}" if alert.status == "repeated" else ""
-    holds = alert_holds(alert) if alert.status in TELLING else LONGEST_HOLDS
     kind = f"alert.{alert.status}"
     return Event(
         event_id=f"alert_{alert.alert_id}_{alert.status}{again}",
@@ -87,7 +94,7 @@ def event_of_alert(alert: Alert, came_at: datetime.datetime) -> Event:
         group="alert" if alert.status in TELLING else "outcome",
         subject_id=alert.subject_id,
         came_at=came_at,
-        valid_until=came_at + holds,
+        valid_until=alert_ends(alert, came_at) if alert.status in TELLING else came_at + LONGEST_HOLDS,
         about=alert.alert_id,
         body=_body(kind, alert.issue_time, alert),
         simulated=alert.simulated,

@@ -1,7 +1,7 @@
 """What a display of each person shows now: newest reading, present forecast, alerts that hold. Pure.
 
 Nothing is shown longer than it holds: a reading and a forecast for a quarter of an hour, an alert until it is known
-what became of it, of a level for its hour at most.
+what became of it, of a level or a fast fall for its hour at most.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from schemas.fan_chart import DISCLAIMER, FanChart
 from schemas.grid import MGDL_PER_MMOLL, PRESENT
 from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome, Unit
 from schemas.record import SUBJECT_PATTERN
-from streams.notify.events import TELLING, alert_holds
+from streams.notify.events import TELLING, alert_ends
 
 _ACCEPTED = ("forecast_requested", "no_forecast")
 _HALF_HOUR, _HOUR = 5, 11
@@ -61,7 +61,7 @@ class Person:
     def tell(self, alert: Alert, came_at: datetime.datetime) -> bool:
         """Whether an alert begins, goes on or ends."""
         if alert.status in TELLING:
-            self.alerts[alert.alert_id] = alert, came_at + alert_holds(alert)
+            self.alerts[alert.alert_id] = alert, alert_ends(alert, came_at)
             return True
         return self.alerts.pop(alert.alert_id, None) is not None
 

@@ -136,6 +136,30 @@ async def test_errors_of_the_sensor_in_a_row_are_told_once_and_end_with_glucose(
     assert await stream.reading(50, 12) == await stream.reading(55) == await stream.reading(60, 12) == []
 
 
+async def test_glucose_of_before_the_errors_that_comes_late_ends_nothing() -> None:
+    stream = Stream()
+    await stream.reading(0)
+    for minute in (5, 10):
+        await stream.reading(minute, 12)
+    assert await stream.reading(3, came=12) == []
+    (raised,) = await stream.reading(15, 12)  # the third in a row
+    assert raised.last_reading_time == at(3)
+    assert await stream.reading(4, came=17) == await stream.reading(12, came=18) == []
+    assert await stream.reading(20, 12) == await stream.tick(39) == []
+    (stale,) = await stream.tick(40)
+    assert stale.last_reading_time == at(12)
+    told = await stream.reading(45)
+    assert [each.kind for each in told if each.status == "ended"] == ["stale_data", "sensor_error"]
+
+
+async def test_glucose_in_the_place_of_an_error_ends_it() -> None:
+    stream = Stream()
+    for minute in (5, 10, 15):
+        told = await stream.reading(minute, 12)
+    assert [each.kind for each in told] == ["sensor_error"]
+    assert [each.status for each in await stream.reading(15, came=16)] == ["ended"]
+
+
 @pytest.mark.parametrize(
     ("glucose", "unit", "counts"),
     [(1, "mg/dL", 1), (38, "mg/dL", 1), (6.4, "mg/dL", 0), (1.2, "mmol/L", 0), (700, "mg/dL", 0), (0, "mg/dL", 0)],
@@ -157,6 +181,50 @@ async def test_settings_say_whether_and_when() -> None:
     await stream.command("alerts", alert_settings=off)
     assert await stream.tick(600) == []
     assert [each.kind for each in await stream.reading(601, 12)] == ["sensor_error"]
+
+
+@pytest.mark.parametrize("readings", [0, 5])
+async def test_a_shorter_wait_counts_at_once_and_a_longer_one_too(readings: int) -> None:
+    """Also where a reading comes after the change: its look is filed already, for far later."""
+    stream = Stream()
+    await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(minutes=240)))
+    await stream.reading(0)
+    await stream.tick(1)
+    await stream.command("alerts", 10, alert_settings=AlertSettings())
+    for minute in range(readings):
+        await stream.reading(minute + 1)
+    assert await stream.tick(19) == []
+    assert len([key for key in stream.watched() if key.startswith("due/")]) == 1
+    told = {minute: await stream.tick(minute) for minute in range(20, 30)}
+    assert [minute for minute, alerts in told.items() if alerts] == [20 + readings]
+    await stream.reading(40)
+    await stream.command("alerts", 41, alert_settings=AlertSettings(stale_data=StaleChange(minutes=60)))
+    assert await stream.tick(99) == []
+    assert len(await stream.tick(100)) == 1
+
+
+async def test_a_wait_that_is_over_already_when_it_is_made_shorter_is_told_by_the_next_tick() -> None:
+    stream = Stream()
+    await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(minutes=240)))
+    await stream.reading(0)
+    await stream.command("alerts", 100, alert_settings=AlertSettings())
+    (raised,) = await stream.tick(101)
+    assert (raised.kind, raised.issue_time) == ("stale_data", at(20))
+    await stream.command("alerts", 102, alert_settings=AlertSettings(stale_data=StaleChange(minutes=15)))
+    assert stream.watched() == ["ada"], "it is told: nothing is looked for"
+    assert await stream.tick(103) == []
+
+
+async def test_a_row_of_before_with_a_look_too_late_is_put_right_by_the_next_reading() -> None:
+    stream = Stream()
+    await stream.reading(0)
+    rows = stream.bench.tables.table(WATCH_TABLE).rows
+    late = NOW_MS + 240 * 60_000
+    rows.clear()
+    rows["ada"], rows[f"due/{late:015d}/ada"] = WatchState(reading_time=NOW, due_ms=late).to_row(), b"1"
+    await stream.reading(5)
+    assert len(stream.watched()) == 2
+    assert len(await stream.tick(25)) == 1
 
 
 async def test_a_snooze_puts_off_what_still_is_so_and_a_day_ends_it() -> None:

@@ -34,7 +34,8 @@ class Play:
     def act(self, what: str, number: int, whose: str) -> None:
         made: list[Delivery] = []
         if what in ("raised", "false"):
-            told = alert(alert_id=f"{number}{whose[0]}".encode().hex().ljust(64, "0"), status=what, subject_id=whose)
+            digest = f"{number}{whose[0]}".encode().hex().ljust(64, "0")
+            told = alert(alert_id=digest, status=what, subject_id=whose, issue_time=self.now)
             made = self.outbox.plan(event_of_alert(told, self.now), 0, TO, self.now)
         elif what == "chart":
             chart_id = f"{number}{whose[0]}{self.now.minute}".encode().hex().ljust(64, "0")

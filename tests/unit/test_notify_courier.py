@@ -57,7 +57,7 @@ class Work:
         self.changes += [changes] if changes else []
 
     def tell(self, digit: str = "9", status: str = "raised") -> None:
-        event = event_of_alert(alert(alert_id=digit * 64, status=status), utc_now())
+        event = event_of_alert(alert(alert_id=digit * 64, status=status, issue_time=utc_now()), utc_now())
         made = self.outbox.plan(event, 0, [self.endpoint], utc_now())
         self.steps += made
         self.outbox.release(made)
@@ -119,7 +119,7 @@ async def test_a_receiver_that_is_gone_is_disabled_and_all_that_waits_is_given_u
 async def test_what_nobody_of_ours_has_planned_is_dropped_and_stops_nobody(body: str) -> None:
     to = endpoint(channel="ntfy", events=["alert"], secret=None, added_at=utc_now() - datetime.timedelta(hours=1))
     work = Work(Sender(to, 5, ()), to=to)
-    (queued,) = Outbox(10).plan(event_of_alert(alert(), utc_now()), 0, [to], utc_now())
+    (queued,) = Outbox(10).plan(event_of_alert(alert(issue_time=utc_now()), utc_now()), 0, [to], utc_now())
     damaged = [queued.model_copy(update={"delivery_id": digit * 64, "body": body}) for digit in "12"]
     work.outbox.restore(0, damaged, utc_now())
     async with running(work):

@@ -83,6 +83,23 @@ def test_what_held_no_longer_when_it_came_is_told_as_given_up_and_not_sent() -> 
     assert outbox.next("home") is None
 
 
+@pytest.mark.parametrize("status", ["raised", "repeated"])
+@pytest.mark.parametrize("kind", ["low", "urgent_high", "falling_fast"])
+def test_an_alert_of_an_hour_that_is_over_when_it_comes_is_not_sent(kind: str, status: str) -> None:
+    """Calc was away for three hours, and then works what had come in time: the record itself is new."""
+    outbox, late = Outbox(10), NOW + 180 * MINUTE
+    (given_up,) = planned(outbox, told(at=late, kind=kind, status=status), [endpoint()], now=late)
+    assert (given_up.status, given_up.reason, given_up.valid_until) == ("expired", TOO_LATE, NOW + 60 * MINUTE)
+    (queued,) = planned(outbox, told(at=late, alert_id="8" * 64, kind=kind, simulated=True), [endpoint()], now=late)
+    assert (queued.status, queued.valid_until) == ("queued", late + 60 * MINUTE)
+
+
+@pytest.mark.parametrize("kind", ["stale_data", "sensor_error"])
+def test_what_is_so_until_it_has_ended_is_sent_however_late_it_comes(kind: str) -> None:
+    late = NOW + 180 * MINUTE
+    assert told(at=late, kind=kind).valid_until == late + 720 * MINUTE
+
+
 def test_an_alert_is_not_sent_once_it_is_known_what_became_of_it() -> None:
     outbox, to = Outbox(10), [endpoint()]
     planned(outbox, told(), to)

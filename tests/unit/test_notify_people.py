@@ -55,6 +55,29 @@ def test_nothing_is_shown_longer_than_it_holds() -> None:
     assert person.state(NOW + 60 * MINUTE, "mg/dL")["alert"] == "OFF"
 
 
+LATE = NOW + 180 * MINUTE
+"""When calc was away for three hours: what it told then speaks of an hour that is over."""
+
+
+@pytest.mark.parametrize("kind", ["urgent_low", "low", "high", "urgent_high", "falling_fast"])
+def test_an_alert_that_came_late_holds_no_longer_than_the_hour_that_it_speaks_of(kind: str) -> None:
+    person = anna(outcome())
+    person.tell(alert(kind=kind), LATE)
+    assert person.state(LATE, "mg/dL")["alert"] == "OFF"
+    person.tell(alert(kind=kind), NOW + 50 * MINUTE)
+    assert person.state(NOW + 59 * MINUTE, "mg/dL")["alert_kind"] == kind
+    assert person.state(NOW + 60 * MINUTE, "mg/dL")["alert"] == "OFF"
+
+
+def test_a_simulation_has_a_clock_of_its_own_and_one_that_is_ahead_gains_nothing() -> None:
+    person = anna(outcome())
+    person.tell(alert(simulated=True), LATE)
+    assert person.state(LATE + 59 * MINUTE, "mg/dL")["alert"] == "ON"
+    assert person.state(LATE + 60 * MINUTE, "mg/dL")["alert"] == "OFF"
+    person.tell(alert(issue_time=NOW + 30 * MINUTE), NOW)
+    assert person.state(NOW + 60 * MINUTE, "mg/dL")["alert"] == "OFF"
+
+
 @pytest.mark.parametrize("status", ["hit", "false", "unknown"])
 def test_an_alert_is_over_when_it_is_known_what_became_of_it(status: str) -> None:
     person = anna(outcome())
