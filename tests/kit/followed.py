@@ -64,10 +64,10 @@ def reading(subject: str, step: int, **changes: Any) -> tuple[str, str, str, byt
     return topics.READING_OUTCOMES.name, subject, subject, outcome.to_json()
 
 
-def forecast(subject: str, step: int, made: int = 0) -> tuple[str, str, str, bytes]:
+def forecast(subject: str, step: int, made: int = 0, began_ms: int = 0) -> tuple[str, str, str, bytes]:
     chart = fan_chart(
         series_key=subject, subject_id=subject, chart_id=f"{1000 * made + step:064x}",
-        issue_time=ISSUE + step * STEP, first_target_time=ISSUE + (step + 1) * STEP,
+        issue_time=ISSUE + step * STEP, first_target_time=ISSUE + (step + 1) * STEP, began_ms=began_ms,
     )  # fmt: skip
     return CHART_CHANGELOGS["live"].name, subject, f"subject/{subject}/{step}/m", chart.to_json()
 
