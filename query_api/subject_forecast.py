@@ -2,7 +2,7 @@
 
 import datetime
 
-from query_api.present import Present, check_clock, expected, in_words, present
+from query_api.present import Present, check_clock, check_uncorrected, expected, in_words, present
 from query_api.services import Services
 from schemas.errors import NoForecastError, UnavailableError
 from schemas.grid import PRESENT
@@ -22,6 +22,7 @@ def forecast_of(uses: Services, subject_id: str) -> Present:
         check_clock(newest.time, now, most_ahead)
     if row is not None:
         check_clock(datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC), now, most_ahead)
+        check_uncorrected(readings.corrections.spoilt(subject_id, row.chart), expected(newest, now))
         return present(row, newest, now, most_ahead)
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")

@@ -3,11 +3,13 @@
 r/<subject>   the outcome of the reading that came last, or of a reset after it; none of a subject that was erased
 n/<subject>   of those that were accepted since and count, the outcome of the newest by its own time
 e/…           the readings themselves: see `query_api.projections.measured`
+g/…           those that took back what was forecast of: see `query_api.projections.corrections`
 """
 
 import datetime
 from collections.abc import Callable, Collection, Iterator
 
+from query_api.projections.corrections import Corrections
 from query_api.projections.fan_charts import subject_key
 from query_api.projections.measured import Measured
 from query_api.projections.orders import Orders
@@ -32,7 +34,7 @@ class Readings:
         self._store = store
         self._forget_charts, self._forget_rest = forget_charts, forget_rest
         self._orders = Orders(store)
-        self.measured = Measured(store)
+        self.measured, self.corrections = Measured(store), Corrections(store)
         self.arrived_ms = 0
         """When the record came that is applied, which its value does not tell."""
 
@@ -52,6 +54,7 @@ class Readings:
         newest = self.newest(outcome.subject_id)
         if outcome.reading is not None:
             self.measured.keep(outcome.reading, newest.time if newest else None, self.arrived_ms)
+        self.corrections.note(outcome, newest.time if newest else None)
         counts = about_window and outcome.code != OTHER_DEVICE  # else the preferred device's forecast goes on to hold
         if counts and outcome.time and not (newest and newest.time and newest.time > outcome.time):
             self._store.stage(_newest_row(outcome.subject_id), value)
@@ -61,6 +64,7 @@ class Readings:
         """Charts do not wait for their own tombstones: nobody sees one once somebody has heard that they are gone."""
         self._store.stage(_newest_row(order.subject_id), None)
         self.measured.forget(order.subject_id)
+        self.corrections.forget(order.subject_id)
         if order.time is None:
             return
         erases, up_to_ms = order.status == "erased", round(order.time.timestamp() * 1000)
