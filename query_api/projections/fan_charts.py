@@ -10,6 +10,7 @@ Each lane's table has a changelog of its own, so for a moment a place may have a
 
 import dataclasses
 import datetime
+import hashlib
 import itertools
 import struct
 from collections.abc import Collection, Iterator, Sequence
@@ -45,6 +46,11 @@ class ChartRow:
 
     def pack(self) -> bytes:
         return _HEADER.pack(self.issue_seconds, self.began_ms, bytes.fromhex(self.chart_id)) + self.row
+
+    @cached_property
+    def digest(self) -> str:
+        """Names all that it says: one `chart_id` has another fan where a reset took what it was fitted by."""
+        return hashlib.blake2b(self.row, digest_size=16).hexdigest()
 
     @cached_property
     def chart(self) -> FanChart:
