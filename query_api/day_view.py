@@ -2,7 +2,10 @@
 
 import dataclasses
 import datetime
+import hashlib
 from collections.abc import Sequence
+
+import orjson
 
 from agents.core.local_time import zone
 from query_api.figure import band
@@ -25,15 +28,19 @@ class DayView:
     end: datetime.datetime
     is_calendar_day: bool
     readings: list[tuple[datetime.datetime, float]]
-    forecasts: list[FanChart]
+    rows: list[ChartRow]
 
     @property
     def name(self) -> str:
         """Of all that it shows: other readings or forecasts have another."""
-        newest = self.readings[-1][0].timestamp() if self.readings else 0
-        total = round(sum(value for _, value in self.readings), 2)
-        charts = ",".join(chart.chart_id[:16] for chart in self.forecasts)
-        return f"{self.start.isoformat()}/{self.end.isoformat()}/{len(self.readings)}/{newest}/{total}/{charts}"
+        shown = [[(time.timestamp(), value) for time, value in self.readings], [row.digest for row in self.rows]]
+        digest = hashlib.blake2b(orjson.dumps(shown), digest_size=16).hexdigest()
+        return f"{self.start.isoformat()}/{self.end.isoformat()}/{digest}"
+
+    @property
+    def forecasts(self) -> list[FanChart]:
+        """The charts of its rows."""
+        return [row.chart for row in self.rows]
 
     @property
     def simulated(self) -> bool:
@@ -58,7 +65,7 @@ def day_view(
     readings = history.between(first // STEP_SECONDS, last // STEP_SECONDS)
     measured = [(time_of(slot).astimezone(clock), value) for slot, value in readings]
     rows = model.fan_charts.history(subject_id, first - HORIZON_SECONDS + 1, last - STEP_SECONDS)
-    forecasts = [row.chart for row in _some(rows, first, every_minutes * 60)]
+    forecasts = _some(rows, first, every_minutes * 60)
     if not measured and not forecasts:
         raise _nothing(history)
     return DayView(start, end, date is not None, measured, forecasts)

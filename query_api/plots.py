@@ -26,11 +26,11 @@ class Plots:
 
     async def plot(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes:
         """A fan chart. Raises `UnavailableError` where a picture is wanted and Chromium is missing."""
-        return await self.picture(row.chart_id, lambda: figure(row.chart, style), style, media_type)
+        return await self.picture(row.digest, lambda: figure(row.chart, style), style, media_type)
 
     def drawn(self, row: ChartRow, style: Style, media_type: MediaType) -> bytes | None:
         """What `plot` would return, where it has been made before."""
-        return self.images.cached(_key(row.chart_id, style, media_type))
+        return self.images.cached(_key(row.digest, style, media_type))
 
     async def picture(self, of: str, shown: Callable[[], dict[str, Any]], style: Style, media_type: MediaType) -> bytes:
         """A figure as it is asked for. `of` names all that it shows but for the style.

@@ -1,10 +1,11 @@
 """Which forecast is the present one: none that has grown old, and none where a newer reading got no forecast.
 
 A forecast speaks of the hour after its last known point. It is served as the present one for a quarter of an hour, in
-which two further readings should have come; after that, or once a newer reading was accepted without a forecast, it
-is history. Readings that say of themselves that they are simulated have a clock of their own: of those forecasts the
-age counts from their computation. A forecast from further ahead than readings are taken from has no age that could be
-known: this machine's clock, or the one that it was made by, is wrong.
+which two further readings should have come; after that, or once a newer reading was accepted without a forecast, or
+one of those that it was made of was corrected and it was not made anew, it is history. Readings that say of themselves
+that they are simulated have a clock of their own: of those forecasts the age counts from their computation. A forecast
+from further ahead than readings are taken from has no age that could be known: this machine's clock, or the one that it
+was made by, is wrong.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import datetime
 from typing import Any
 
 from agents.core.rolling_window import FURTHEST_STEP
+from query_api.projections.corrections import Correction
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
 from schemas.grid import PAST_POINTS, PRESENT, STEP
@@ -68,6 +70,16 @@ def check_clock(
         raise NoForecastError(
             f"the newest reading is of {_clock(time)}, which lies ahead: a clock was wrong. Put it right, then let the "
             "subject begin anew: DELETE /subjects/{subject_id}/window"
+        )
+
+
+def check_uncorrected(correction: Correction | None, coming: datetime.datetime | None) -> None:
+    """Raises `NoForecastError` where a reading took back what the forecast was made of, and none came in its place."""
+    if correction is not None:
+        raise NoForecastError(
+            f"no forecast since the reading of {_clock(correction.time)} came late or was corrected: "
+            f"{correction.reason}{in_words(coming)}",
+            coming,
         )
 
 

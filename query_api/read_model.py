@@ -72,7 +72,7 @@ class ReadModel:
         self.alerts = Alerts(store)
         self.days = GlucoseDays(store)
         self.sources = Sources(store)
-        self.readings = Readings(store, self._forget)
+        self.readings = Readings(store, self.fan_charts.forget, self._forget)
         self.requests = Requests()
         self.webhooks, self.deliveries = Webhooks(store), Deliveries(store)
         projections: tuple[Projection, ...] = (
@@ -84,8 +84,7 @@ class ReadModel:
         self._projections = {projection.topic.name: projection for projection in projections}
 
     def _forget(self, subject_id: str, up_to_ms: int) -> None:
-        """Stage the end of what is held of a subject beside its readings."""
-        self.fan_charts.forget(subject_id, up_to_ms)
+        """Stage the end of what is held of a subject beside its readings and charts."""
         self.scores.forget(subject_id, up_to_ms)
         self.alerts.forget(subject_id, up_to_ms)
         self.deliveries.forget(subject_id, up_to_ms)

@@ -2,12 +2,10 @@
 
 import datetime
 
-from query_api.present import Present, check_clock, expected, in_words, present
-from query_api.projections.fan_charts import ChartRow
+from query_api.present import Present, check_clock, check_uncorrected, expected, in_words, present
 from query_api.services import Services
 from schemas.errors import NoForecastError, UnavailableError
 from schemas.grid import PRESENT
-from schemas.reading import ReadingOutcome
 
 
 def forecast_of(uses: Services, subject_id: str) -> Present:
@@ -19,13 +17,12 @@ def forecast_of(uses: Services, subject_id: str) -> Present:
     readings = uses.read_model.readings
     outcome, newest = readings.latest(subject_id), readings.newest(subject_id)
     row = uses.read_model.fan_charts.latest(subject_id)
-    if row is not None and outcome is not None and _was_reset_after(row, outcome):
-        row = None  # its removal is on the way
     most_ahead = max(PRESENT, datetime.timedelta(seconds=uses.settings.max_clock_skew_seconds))
     if newest is not None:
         check_clock(newest.time, now, most_ahead)
     if row is not None:
         check_clock(datetime.datetime.fromtimestamp(row.issue_seconds, datetime.UTC), now, most_ahead)
+        check_uncorrected(readings.corrections.spoilt(subject_id, row.chart), expected(newest, now))
         return present(row, newest, now, most_ahead)
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
@@ -35,7 +32,3 @@ def forecast_of(uses: Services, subject_id: str) -> Present:
         raise NoForecastError("no forecast yet: the first one is being computed")
     coming = expected(newest, now)
     raise NoForecastError(f"no forecast yet: {outcome.reason}{in_words(coming)}", coming)
-
-
-def _was_reset_after(row: ChartRow, outcome: ReadingOutcome) -> bool:
-    return outcome.status == "reset" and outcome.time is not None and row.began_ms <= outcome.time.timestamp() * 1000

@@ -5,6 +5,7 @@ a/<subject>   the row of the table
 
 from collections.abc import Iterator
 
+from query_api.projections.orders import Orders
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.alert import AlertState
@@ -23,10 +24,13 @@ class Alerts:
     topic: Topic = ALERTS_CHANGELOG
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store, self._orders = store, Orders(store)
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         state = AlertState() if value is None else AlertState.from_json(value)
+        if value is not None and self._orders.erased(key, state.began_ms):
+            self._store.stage(_row(key), None)
+            return
         self._store.stage(_row(key), value)
         yield alerts_key(key), state
 

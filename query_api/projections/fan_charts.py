@@ -10,15 +10,17 @@ Each lane's table has a changelog of its own, so for a moment a place may have a
 
 import dataclasses
 import datetime
+import hashlib
 import itertools
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 
+from query_api.projections.orders import Orders
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.fan_chart import FanChart
-from schemas.fan_chart_row import from_row, head_of
+from schemas.fan_chart_row import Head, from_row, head_of
 from schemas.lanes import LANES, Lane
 from schemas.tables import ChartKey, handle_prefix, subject_prefix
 from schemas.topics import Topic
@@ -46,6 +48,11 @@ class ChartRow:
         return _HEADER.pack(self.issue_seconds, self.began_ms, bytes.fromhex(self.chart_id)) + self.row
 
     @cached_property
+    def digest(self) -> str:
+        """Names all that it says: one `chart_id` has another fan where a reset took what it was fitted by."""
+        return hashlib.blake2b(self.row, digest_size=16).hexdigest()
+
+    @cached_property
     def chart(self) -> FanChart:
         return from_row(self.row)
 
@@ -64,19 +71,19 @@ class FanChartLog:
     """The projection of one lane's changelog."""
 
     def __init__(self, store: Store, lane: Lane) -> None:
-        self._store, self._lane = store, lane
+        self._store, self._lane, self._orders = store, lane, Orders(store)
         self.topic: Topic = CHART_CHANGELOGS[lane]
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         place = ChartKey.parse(key)
         if place is None:
             return
-        if value is None:
+        head = None if value is None else head_of(value)
+        if value is None or head is None or self._is_over(place, head):
             self._remove(place)
             if place.kind == "subject":
                 _point_anew(self._store, place.owner)
             return
-        head = head_of(value)
         issue_seconds = int(datetime.datetime.fromisoformat(head.issue_time).timestamp())
         row = ChartRow(issue_seconds, head.began_ms, head.chart_id, value)
         self._remove(place)  # one row of the log, whichever of the two it was before
@@ -92,6 +99,10 @@ class FanChartLog:
             yield subject_key(place.owner), row
         else:
             yield sample_key(place.owner, int(place.position)), row
+
+    def _is_over(self, place: ChartKey, head: Head) -> bool:
+        """Whether it is of readings from before an order to forget them, which its writer has not heard yet."""
+        return place.kind == "subject" and self._orders.ended(place.owner, head.began_ms)
 
     def _remove(self, place: ChartKey) -> None:
         self._store.stage(self._key("c", place), None)

@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 from collections.abc import Iterator
 
+from query_api.projections.orders import Orders
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.glucose_day import GlucoseDay
@@ -21,12 +22,14 @@ class GlucoseDays:
     topic = DAYS_CHANGELOG
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store, self._orders = store, Orders(store)
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         day_of(key)
         if value is not None:
-            GlucoseDay.from_bytes(value)
+            row = GlucoseDay.from_bytes(value)
+            if self._orders.erased(key.partition("/")[0], row.began_ms):
+                value = None
         self._store.stage(b"d/" + key.encode(), value)
         yield from ()
 

@@ -3,19 +3,24 @@
 r/<subject>   the outcome of the reading that came last, or of a reset after it; none of a subject that was erased
 n/<subject>   of those that were accepted since and count, the outcome of the newest by its own time
 e/…           the readings themselves: see `query_api.projections.measured`
+g/…           those that took back what was forecast of: see `query_api.projections.corrections`
 """
 
 import datetime
 from collections.abc import Callable, Collection, Iterator
 
+from query_api.projections.corrections import Corrections
 from query_api.projections.fan_charts import subject_key
 from query_api.projections.measured import Measured
+from query_api.projections.orders import Orders
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas import topics
 from schemas.reading import OTHER_DEVICE, ReadingOutcome
 from schemas.topics import Topic
 
+Forget = Callable[[str, int], None]
+"""Of a subject, what began up to a Unix time in milliseconds."""
 _NEVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
@@ -24,11 +29,12 @@ class Readings:
 
     topic: Topic = topics.READING_OUTCOMES
 
-    def __init__(self, store: Store, forget_charts: Callable[[str, int], None]) -> None:
-        """`forget_charts` stages the end of a subject's charts that began up to a Unix time in milliseconds."""
+    def __init__(self, store: Store, forget_charts: Forget, forget_rest: Forget) -> None:
+        """What stages the end of a subject's charts, and of what else the table holds of it."""
         self._store = store
-        self._forget_charts = forget_charts
-        self.measured = Measured(store)
+        self._forget_charts, self._forget_rest = forget_charts, forget_rest
+        self._orders = Orders(store)
+        self.measured, self.corrections = Measured(store), Corrections(store)
         self.arrived_ms = 0
         """When the record came that is applied, which its value does not tell."""
 
@@ -36,30 +42,36 @@ class Readings:
         outcome = ReadingOutcome.from_json(value)
         if outcome.status == "erased" or outcome.code == "erased":
             if outcome.status == "erased":
-                self._erase(outcome)
+                self._store.stage(_row(outcome.subject_id), None)
+                self._forget(outcome)
             yield subject_key(outcome.subject_id), outcome
             return
         if outcome.status == "reset":
-            self._store.stage(_newest_row(outcome.subject_id), None)
-            self.measured.forget(outcome.subject_id)
+            self._forget(outcome)
         about_window = outcome.status in ("forecast_requested", "no_forecast")
         if about_window or outcome.status == "reset" or self._store.get(_row(outcome.subject_id)) is None:
             self._store.stage(_row(outcome.subject_id), value)
         newest = self.newest(outcome.subject_id)
         if outcome.reading is not None:
             self.measured.keep(outcome.reading, newest.time if newest else None, self.arrived_ms)
+        self.corrections.note(outcome, newest.time if newest else None)
         counts = about_window and outcome.code != OTHER_DEVICE  # else the preferred device's forecast goes on to hold
         if counts and outcome.time and not (newest and newest.time and newest.time > outcome.time):
             self._store.stage(_newest_row(outcome.subject_id), value)
         yield subject_key(outcome.subject_id), outcome
 
-    def _erase(self, outcome: ReadingOutcome) -> None:
+    def _forget(self, order: ReadingOutcome) -> None:
         """Charts do not wait for their own tombstones: nobody sees one once somebody has heard that they are gone."""
-        for row in (_row, _newest_row):
-            self._store.stage(row(outcome.subject_id), None)
-        self.measured.forget(outcome.subject_id)
-        if outcome.time is not None:
-            self._forget_charts(outcome.subject_id, round(outcome.time.timestamp() * 1000))
+        self._store.stage(_newest_row(order.subject_id), None)
+        self.measured.forget(order.subject_id)
+        self.corrections.forget(order.subject_id)
+        if order.time is None:
+            return
+        erases, up_to_ms = order.status == "erased", round(order.time.timestamp() * 1000)
+        self._orders.note(order.subject_id, order.time, self.arrived_ms, erases)
+        self._forget_charts(order.subject_id, up_to_ms)
+        if erases:
+            self._forget_rest(order.subject_id, up_to_ms)
 
     def latest(self, subject_id: str) -> ReadingOutcome | None:
         """What became of the subject's reading that came last."""

@@ -6,6 +6,7 @@ s/<subject>/trial    that of the model on trial
 
 from collections.abc import Iterator
 
+from query_api.projections.orders import Orders
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.score_state import ScoreState
@@ -24,10 +25,13 @@ class Scores:
     topic = SCORES_CHANGELOG
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store, self._orders = store, Orders(store)
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         state = ScoreState.from_bytes(value)
+        if state.forecasts and self._orders.erased(key.partition("/")[0], _began_ms(state)):
+            self._store.stage(_key(key), None)
+            return
         self._store.stage(_key(key), value)
         if "/" not in key:  # who follows a subject is told of the served model alone
             yield scores_key(key), state
@@ -36,8 +40,7 @@ class Scores:
         """Stage the end of scores of forecasts that began up to a Unix time: a row behind an order stays."""
         for key in (subject_id, trial_key(subject_id)):
             state = self._at(key)
-            began_ms = max((known.began_ms for known in state.forecasts.values()), default=0) if state else 0
-            if began_ms <= up_to_ms:
+            if state is None or _began_ms(state) <= up_to_ms:
                 self._store.stage(_key(key), None)
 
     def of(self, subject_id: str) -> ScoreState | None:
@@ -58,6 +61,11 @@ class Scores:
     def _at(self, key: str) -> ScoreState | None:
         row = self._store.get(_key(key))
         return None if row is None else ScoreState.from_bytes(row)
+
+
+def _began_ms(state: ScoreState) -> int:
+    """When the newest of the forecasts that are to be scored yet began; 0 where there is none."""
+    return max((known.began_ms for known in state.forecasts.values()), default=0)
 
 
 def _key(key: str) -> bytes:

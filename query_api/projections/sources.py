@@ -5,6 +5,7 @@ q/<subject>   the row of the table
 
 from collections.abc import Iterator
 
+from query_api.projections.orders import Orders
 from query_api.projections.projection import Notification
 from query_api.store import Store
 from schemas.sources import SourceState
@@ -23,10 +24,13 @@ class Sources:
     topic: Topic = SOURCES_CHANGELOG
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store, self._orders = store, Orders(store)
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         state = SourceState() if value is None else SourceState.from_json(value)
+        if value is not None and self._orders.erased(key, state.began_ms):
+            self._store.stage(_row(key), None)
+            return
         self._store.stage(_row(key), value)
         yield sources_key(key), state
 

@@ -213,7 +213,7 @@ class _QuickPlot:
 
     def key(self, outcome: UploadOutcome, row: ChartRow) -> str:
         """Under which the whole answer is kept: it says of the upload what its outcome says."""
-        return f"{self.upload_id}/{outcome.began_ms}/{outcome.handle}/{row.chart_id}/quick_plot"
+        return f"{self.upload_id}/{outcome.began_ms}/{outcome.handle}/{row.digest}/quick_plot"
 
     def answer(self, uses: Services, _: str | None) -> Response | None:
         outcome = uses.submit.known_upload(self.upload_id)

@@ -408,7 +408,7 @@ def _json(row: ChartRow, unit: Unit) -> bytes:
 
 
 def _tag(row: ChartRow, *style: str) -> str:
-    return f'"{row.chart_id[:32]}-{"-".join(style).replace("/", ".")}"'
+    return f'"{row.digest}-{"-".join(style).replace("/", ".")}"'
 
 
 def _seconds(time: datetime.datetime | None) -> int | None:

@@ -77,10 +77,10 @@ def day(subject: str, glucose: dict[int, float]) -> tuple[str, str, str, bytes]:
     return DAYS_CHANGELOG.name, subject, day_key(subject, first // STEPS_A_DAY), row
 
 
-def forecast(subject: str, step: int, made: int = 0) -> tuple[str, str, str, bytes]:
+def forecast(subject: str, step: int, made: int = 0, began_ms: int = 0) -> tuple[str, str, str, bytes]:
     chart = fan_chart(
         series_key=subject, subject_id=subject, chart_id=f"{1000 * made + step:064x}",
-        issue_time=ISSUE + step * STEP, first_target_time=ISSUE + (step + 1) * STEP,
+        issue_time=ISSUE + step * STEP, first_target_time=ISSUE + (step + 1) * STEP, began_ms=began_ms,
     )  # fmt: skip
     return CHART_CHANGELOGS["live"].name, subject, f"subject/{subject}/{step}/m", chart.to_json()
 

@@ -118,4 +118,9 @@ def test_another_reading_or_forecast_has_another_name(model: ReadModel) -> None:
         day_entries({slot: everyday(slot) + (slot == LAST - 7) for slot in range(LAST - STEPS_A_DAY, LAST)}), {}
     )
     names.append(day_view(model, "anna", None, None, 60).name)
-    assert len(set(names)) == 3
+    swapped = {LAST - 7: everyday(LAST - 9), LAST - 9: everyday(LAST - 7) + 1}
+    model.apply(day_entries({slot: swapped.get(slot, everyday(slot)) for slot in range(LAST - STEPS_A_DAY, LAST)}), {})
+    names.append(day_view(model, "anna", None, None, 60).name)  # as many, the same newest, and of the same sum
+    model.apply(chart_entries([chart_at(NOON - 20 * STEP, median_mgdl=[121.0] * 12)]), {})
+    names.append(day_view(model, "anna", None, None, 60).name)  # the same id
+    assert len(set(names)) == 5

@@ -16,6 +16,7 @@ from schemas.score_state import ScoreState
 from schemas.tables import trial_key
 from streams.settings import Settings
 from streams.topology import ALERTS_CHANGELOG, SCORES_CHANGELOG
+from tests.kit.charts import ISSUE, STEP
 from tests.kit.disks import full_disk
 from tests.kit.followed import Followed, alerts, forecast, reading, scores
 from tests.kit.sse import Told, some, told
@@ -293,7 +294,8 @@ async def test_a_forecast_that_was_on_its_way_when_its_subject_was_erased_leaves
     assert not [row for row in followed.model._store.scan(b"v/") if b"anna" in row[1]]
     assert [event.subject_id for event in followed.model.events._events] == ["bert"]
     stream = await opened(followed, "anna")
-    followed.apply((topic, subject, key, row), (topic, subject, key, None), forecast("anna", 0, made=1))
+    anew = forecast("anna", 0, made=1, began_ms=int((ISSUE + 10 * STEP).timestamp() * 1000))
+    followed.apply((topic, subject, key, row), (topic, subject, key, None), anew)
     assert [each.data["chart_id"] for each in await some(stream, 1)] == [f"{1000:064x}"], "of a new beginning"
 
 

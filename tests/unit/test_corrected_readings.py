@@ -1,0 +1,138 @@
+"""A forecast whose readings were corrected is no present one, where they got none in its place."""
+
+import datetime
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from query_api.read_model import Entry
+from query_api.services import Services
+from query_api.subject_forecast import forecast_of
+from schemas.errors import NoForecastError
+from schemas.fan_chart_row import to_row
+from schemas.forecast import ForecastRequest
+from schemas.grid import PAST_POINTS, STEP, STEP_SECONDS
+from schemas.reading import Reading, ReadingOutcome
+from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES
+from streams.settings import Settings
+from streams.topology import CHART_CHANGELOGS
+from tests.kit.charts import fan_chart
+from tests.kit.followed import Followed
+from tests.kit.workbench import Workbench, built, of
+
+NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+NEWEST = datetime.datetime.fromtimestamp(int(NOW.timestamp()) // STEP_SECONDS * STEP_SECONDS, datetime.UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+WINDOW = built("window", Settings(partitions=1))
+
+
+class Person:
+    """Anna's readings through the window's step, her outcomes and charts into the read model."""
+
+    def __init__(self, directory: Path) -> None:
+        self.bench, self.followed = Workbench(), Followed(directory, Settings(partitions=1))
+        self.offset = 0
+        fields = {"settings": Settings(), "follower": self.followed.follower, "read_model": self.followed.model}
+        self.uses = cast("Services", types.SimpleNamespace(**fields))
+
+    async def sends(self, glucose: float, steps_ago: int = 0, seconds: int = 0) -> Sequence[ForecastRequest]:
+        """One reading; what is to be forecast then."""
+        time = NEWEST - steps_ago * STEP + datetime.timedelta(seconds=seconds)
+        reading = Reading(subject_id="anna", time=time, glucose=glucose, unit="mg/dL")
+        sends = await self.bench.run(
+            WINDOW, reading.to_json(), key=b"anna", topic="cgm.readings", offset=self.offset, timestamp_ms=NOW_MS
+        )
+        self.offset += 1
+        outcomes = of(READING_OUTCOMES, sends)
+        self.followed.apply(*((READING_OUTCOMES.name, "anna", "anna", each) for each in outcomes))
+        return [ForecastRequest.from_arrow(each) for topic in (BACKFILL, LIVE) for each in of(topic, sends)]
+
+    def charted(self, requests: Sequence[ForecastRequest]) -> None:
+        """Their charts come."""
+        for each in requests:
+            issue = datetime.datetime.fromtimestamp(each.end_seconds, datetime.UTC)
+            chart = fan_chart(
+                issue_time=issue, first_target_time=issue + STEP, computed_at=NOW, began_ms=each.began_ms,
+                past_mgdl=[centi / 100 for centi in each.past_centi_mgdl],
+            )  # fmt: skip
+            key = f"subject/anna/{each.end_seconds // STEP_SECONDS % 288}/m"
+            self.followed.apply((CHART_CHANGELOGS["live"].name, "anna", key, to_row(chart)))
+
+    def shown(self) -> list[float]:
+        """What the present forecast begins with."""
+        return [*forecast_of(self.uses, "anna").row.chart.past_mgdl[-3:]]
+
+
+@pytest.fixture
+async def anna(tmp_path: Path) -> Person:
+    """Eight hours of readings at 100 mg/dL, the newest of now."""
+    person = Person(tmp_path)
+    for steps_ago in range(PAST_POINTS + 4, -1, -1):
+        person.charted(await person.sends(100, steps_ago))
+    assert person.shown() == [100, 100, 100]
+    return person
+
+
+async def test_the_newest_reading_is_taken_back_and_its_forecast_with_it(anna: Person) -> None:
+    assert not await anna.sends(300)
+    with pytest.raises(NoForecastError, match=r"reading of .* corrected: the glucose changes by 200 mg/dL"):
+        forecast_of(anna.uses, "anna")
+    again = await anna.sends(110)
+    anna.charted(again)
+    assert anna.shown() == [100, 100, 110]
+    assert anna.followed.model.readings.corrections.of("anna") == []
+
+
+async def test_a_chart_that_was_under_way_then_is_none_either(anna: Person) -> None:
+    under_way = await anna.sends(110)
+    assert not await anna.sends(300)
+    anna.charted(under_way)
+    with pytest.raises(NoForecastError, match="corrected"):
+        forecast_of(anna.uses, "anna")
+
+
+@pytest.mark.parametrize("steps_ago", [1, 2, 3])
+async def test_a_reading_before_the_newest_is_corrected(anna: Person, steps_ago: int) -> None:
+    """The window's end stays as it was; the jump before it spoils the forecast."""
+    assert not await anna.sends(300, steps_ago)
+    with pytest.raises(NoForecastError, match="corrected"):
+        forecast_of(anna.uses, "anna")
+    anna.charted(await anna.sends(101, steps_ago))
+    assert 101 in forecast_of(anna.uses, "anna").row.chart.past_mgdl
+
+
+async def test_only_the_windows_behind_the_corrected_one_are_spoilt(anna: Person) -> None:
+    """That one gets a forecast; the newest, which falls from it as no body does, keeps its own no longer."""
+    anna.charted(await anna.sends(80))
+    assert anna.shown() == [100, 100, 80]
+    requests = await anna.sends(140, 1)
+    assert [each.past_centi_mgdl[-1] for each in requests] == [14000]
+    anna.charted(requests)
+    with pytest.raises(NoForecastError, match="corrected: the glucose changes after it as no body does"):
+        forecast_of(anna.uses, "anna")
+
+
+async def test_what_takes_nothing_back_leaves_the_forecast(anna: Person) -> None:
+    """A reading that is further from its five minutes, one sent again, one of long ago."""
+    for glucose, steps_ago, seconds in ((300, 0, 100), (100, 0, 0), (300, 90, 0)):
+        anna.charted(await anna.sends(glucose, steps_ago, seconds))
+        assert anna.shown() == [100, 100, 100]
+    assert anna.followed.model.readings.corrections.of("anna") == []
+
+
+async def test_a_correction_that_gets_its_forecast_holds_the_one_before_until_it_is_there(anna: Person) -> None:
+    requests = await anna.sends(120)
+    assert anna.shown() == [100, 100, 100]
+    anna.charted(requests)
+    assert anna.shown() == [100, 100, 120]
+
+
+async def test_a_new_beginning_knows_no_corrections(anna: Person) -> None:
+    await anna.sends(300)
+    assert anna.followed.model.readings.corrections.of("anna")
+    order = ReadingOutcome(outcome_id="a" * 64, subject_id="anna", status="erased", time=NOW)
+    anna.followed.model.apply([Entry(READING_OUTCOMES.name, 0, 0, b"anna", order.to_json())], {})
+    assert [key for key, _ in anna.followed.model._store.scan(b"g/")] == []
