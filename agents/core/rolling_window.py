@@ -79,6 +79,8 @@ class Verdict(NamedTuple):
     """Whether the reading takes a slot."""
     newest: int = 0
     """The newest slot, this reading's included."""
+    newest_heard: int | None = None
+    """The newest of those whose device is heard, where there is one: the present window ends there."""
     expected: int | None = None
     """Where there is no forecast: the first last slot of one, if from now on a reading comes to each slot."""
     flags: tuple[Flag, ...] = ()
@@ -303,7 +305,7 @@ class RollingWindow:
                 self._of_sources(issue._replace(hours_centi=hours_before(sums, issue.slot)), now, told)
                 for issue in plausible
             ]
-            return Verdict("forecast_requested", whole)
+            return Verdict("forecast_requested", whole, newest_heard=max(now))
         if issues:
             return Verdict("no_forecast", [], "implausible_change", implausible_change(issues[-1].past_centi))
         if slot < newest - self.late_slots:
