@@ -150,7 +150,7 @@ async def test_a_start_flags_what_comes_behind_it_and_one_told_twice_counts_once
     request = ForecastRequest.from_arrow(value)
     assert request.changed_points == [95]
     assert [warning.partition(":")[0] for warning in request.warnings] == ["SENSOR_CHANGE", "SENSOR_WARM_UP"]
-    assert "started at 14:00" in request.warnings[1]
+    assert "started at 13:57" in request.warnings[1]
 
 
 async def test_a_start_ahead_of_the_clock_is_rejected_in_words() -> None:
