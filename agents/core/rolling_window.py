@@ -79,6 +79,8 @@ class Verdict(NamedTuple):
     """Whether the reading takes a slot."""
     newest: int = 0
     """The newest slot, this reading's included."""
+    newest_heard: int | None = None
+    """The newest of those whose device is heard, where there is one: the present window ends there."""
     expected: int | None = None
     """Where there is no forecast: the first last slot of one, if from now on a reading comes to each slot."""
     flags: tuple[Flag, ...] = ()
@@ -114,7 +116,7 @@ class RollingWindow:
     policy: Policy = sources.ANYBODY
     """As it was when the message came that is to be accepted; not of the row. So are the next."""
     sessions: Sequence[int] = ()
-    """Slots in which sensors were started."""
+    """When sensors were started, in Unix microseconds."""
 
     @property
     def capacity(self) -> int:
@@ -151,7 +153,7 @@ class RollingWindow:
         if verdict.status == "no_forecast":
             verdict = verdict._replace(expected=self._expected(after))
         disagreement = self._disagreement(known, slot, reading, verdict)
-        verdict = verdict._replace(flags=self._flags(after, slot, verdict, disagreement))
+        verdict = verdict._replace(flags=self._flags(after, slot, reading, verdict, disagreement))
         told = self._tell(disagreement, committed)
         if not verdict.kept or (offset <= self._reached and self._has_seen(slot, reading)):
             return verdict, told
@@ -185,12 +187,14 @@ class RollingWindow:
         self.disagreements.append(new)
         return True
 
-    def _flags(self, after: Slots, slot: int, verdict: Verdict, disagreement: Disagreement | None) -> tuple[Flag, ...]:
+    def _flags(
+        self, after: Slots, slot: int, reading: Held, verdict: Verdict, disagreement: Disagreement | None
+    ) -> tuple[Flag, ...]:
         found: list[Flag] = []
         if verdict.status != "duplicate":
             if disagreement is not None:
                 found.append("sources_disagree")
-            if sources.is_warming_up(slot, self.sessions) is not None:
+            if sources.is_warming_up(sources.time_of(slot, reading), self.sessions) is not None:
                 found.append("sensor_warm_up")
             now = sources.heard(after, self.policy)
             if verdict.kept and any(each.slot == slot for each in sources.changes(now, slot, self.sessions)):
@@ -303,7 +307,7 @@ class RollingWindow:
                 self._of_sources(issue._replace(hours_centi=hours_before(sums, issue.slot)), now, told)
                 for issue in plausible
             ]
-            return Verdict("forecast_requested", whole)
+            return Verdict("forecast_requested", whole, newest_heard=max(now))
         if issues:
             return Verdict("no_forecast", [], "implausible_change", implausible_change(issues[-1].past_centi))
         if slot < newest - self.late_slots:
@@ -314,7 +318,8 @@ class RollingWindow:
         """The window with what its sources give reason to say."""
         found = sources.changes(slots, issue.slot, self.sessions)
         first = issue.slot - PAST_POINTS + 1
-        told = sources.warnings_of(issue.slot, issue.end_seconds, found, disagreements, self.sessions)
+        start = sources.is_warming_up(sources.time_of(issue.slot, slots[issue.slot]), self.sessions)
+        told = sources.warnings_of(issue.slot, issue.end_seconds, found, disagreements, start)
         return issue._replace(changed_points=[each.slot - first for each in found], warnings=told)
 
 

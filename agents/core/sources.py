@@ -22,7 +22,6 @@ another app.
 """
 
 import bisect
-import datetime
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ from schemas.grid import CENTI, MGDL_PER_MMOLL, PAST_POINTS, STEP_SECONDS
 
 UNNAMED = 0
 APART_CENTI, APART_SHARE = 20 * CENTI, 0.2
-WARM_UP_SLOTS = 2 * 3600 // STEP_SECONDS
+WARM_UP_MICROSECONDS = 2 * 3600 * 1_000_000
 DISAGREEMENT_SLOTS = 12
 """So far back from its last point a forecast says that sources disagreed."""
 MOST_CHANGES = 8
@@ -43,6 +42,8 @@ MOST_CHANGES = 8
 class OfSource(Protocol):
     """As much of a held reading as is looked at."""
 
+    @property
+    def shift_microseconds(self) -> int: ...
     @property
     def centi(self) -> int: ...
     @property
@@ -114,31 +115,41 @@ def apart(one: OfSource, other: OfSource) -> int:
     return difference if difference > max(APART_CENTI, APART_SHARE * min(one.centi, other.centi)) else 0
 
 
+def time_of(slot: int, held: OfSource) -> int:
+    """When a slot's reading was taken, in Unix microseconds."""
+    return slot * STEP_SECONDS * 1_000_000 + held.shift_microseconds
+
+
 def changes(slots: Mapping[int, OfSource], end: int, sessions: Sequence[int]) -> list[Change]:
-    """Where another sensor begins among the 96 slots up to `end`, oldest first; `sessions`: slots of told starts."""
+    """Where another sensor begins among the 96 slots up to `end`, oldest first.
+
+    `sessions`: told starts in Unix microseconds. A slot that one lies in may hold a reading of before it.
+    """
     first = end - PAST_POINTS + 1
     inside = sorted(slot for slot in slots if first <= slot <= end)
     found = []
     for before, slot in itertools.pairwise(inside):
         one, other = slots[before], slots[slot]
         named = one.source != other.source and UNNAMED not in (one.source, other.source)
-        if named or any(before < start <= slot for start in sessions):
+        begun, now = time_of(before, one), time_of(slot, other)
+        if named or any(begun < start <= now for start in sessions):
             found.append(Change(slot, apart(one, other)))
     return found[-MOST_CHANGES:]
 
 
-def is_warming_up(slot: int, sessions: Sequence[int]) -> int | None:
-    """The slot of the start that a reading is so shortly behind; None for none."""
-    return max((start for start in sessions if 0 <= slot - start < WARM_UP_SLOTS), default=None)
+def is_warming_up(time: int, sessions: Sequence[int]) -> int | None:
+    """The start that a reading is so shortly behind, all in Unix microseconds; None for none."""
+    return max((start for start in sessions if 0 <= time - start < WARM_UP_MICROSECONDS), default=None)
 
 
 def warnings_of(
-    end: int, end_seconds: int, found: Sequence[Change], disagreements: Sequence[Disagreement], sessions: Sequence[int]
+    end: int, end_seconds: int, found: Sequence[Change], disagreements: Sequence[Disagreement], start: int | None
 ) -> list[str]:
-    """What a forecast says of its sources. `end_seconds`: local time of the slot `end`."""
+    """What a forecast says of its sources. `end_seconds`: local time of the slot `end`; `start`: of its reading's
+    sensor, where that warms up."""
 
-    def at(slot: int) -> str:
-        return f"{wall_clock(end_seconds) - (end - slot) * datetime.timedelta(seconds=STEP_SECONDS):%H:%M}"
+    def at(seconds: int) -> str:
+        return f"{wall_clock(end_seconds - end * STEP_SECONDS + seconds):%H:%M}"
 
     told = []
     apart_centi = max((each.centi for each in disagreements if 0 <= end - each.slot < DISAGREEMENT_SLOTS), default=0)
@@ -149,10 +160,10 @@ def warnings_of(
     elif found:
         last = found[-1]
         jump = f", and glucose jumped by {_spoken(last.jump_centi)} with it" if last.jump_centi else ""
-        told.append(f"SENSOR_CHANGE: another sensor or device reports since {at(last.slot)}{jump}")
-    start = is_warming_up(end, sessions)
+        told.append(f"SENSOR_CHANGE: another sensor or device reports since {at(last.slot * STEP_SECONDS)}{jump}")
     if start is not None:
-        told.append(f"SENSOR_WARM_UP: the sensor was started at {at(start)}; for two hours its readings may be off")
+        began = at(start // 1_000_000)
+        told.append(f"SENSOR_WARM_UP: the sensor was started at {began}; for two hours its readings may be off")
     return told
 
 

@@ -7,14 +7,13 @@ again. Beside that it names the devices that spoke, for whoever has to choose on
 """
 
 import datetime
-import math
 
 from agents.core import fingerprint, sources
 from agents.core.rolling_window import RollingWindow
 from agents.ingest import subject_reset
 from agents.work import Message, Work
 from schemas.errors import MalformedRecordError
-from schemas.grid import STEP_MINUTES, STEP_SECONDS
+from schemas.grid import STEP_MINUTES, slot_of
 from schemas.reading import ReadingOutcome
 from schemas.sources import (
     FIRST_YEAR,
@@ -30,6 +29,9 @@ from schemas.sources import (
 )
 from schemas.tables import SOURCES_TABLE as TABLE
 from schemas.topics import READING_OUTCOMES
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 
 MOST_UNSETTLED = 8
 """Orders, not yet committed, from which on another waits for a commit: so a row is bounded."""
@@ -50,7 +52,7 @@ def guide(work: Work, subject_id: str, window: RollingWindow) -> SourceState:
     if held:
         preferred, wait = held[-1].preferred_device, held[-1].wait_minutes
         window.policy = sources.Policy(sources.source_of(preferred), -(-wait // STEP_MINUTES))
-    window.sessions = [_first_slot(each.time) for each in state.starts if each.offset < offset]
+    window.sessions = [_microseconds(each.time) for each in state.starts if each.offset < offset]
     return state
 
 
@@ -88,7 +90,7 @@ async def carry_out(work: Work, subject_id: str, most_ahead_seconds: float) -> b
     ahead = time.timestamp() - message.timestamp_ms / 1000
     if ahead > most_ahead_seconds:
         _reject(work, subject_id, time, f"the sensor's start is {ahead:.0f} s ahead: check the clock of the device")
-    elif _first_slot(time) not in {_first_slot(each.time) for each in state.starts}:
+    elif slot_of(time) not in {slot_of(each.time) for each in state.starts}:
         told = sorted((*state.starts, SensorStart(offset=message.offset, time=time)), key=_offset)
         settled = sorted((each for each in told if each.offset < work.committed), key=lambda each: each.time)
         kept = [each for each in told if each in settled[-MOST_STARTS:] or each.offset >= work.committed]
@@ -134,9 +136,9 @@ def _offset(each: DecidedPolicy | SensorStart) -> int:
     return each.offset
 
 
-def _first_slot(start: datetime.datetime) -> int:
-    """The first that lies wholly behind a start: one that the start lies in may hold a reading of before."""
-    return math.ceil(start.timestamp() / STEP_SECONDS)
+def _microseconds(start: datetime.datetime) -> int:
+    """Unix time."""
+    return (start - _EPOCH) // _MICROSECOND
 
 
 def _time(text: bytes) -> datetime.datetime:

@@ -125,7 +125,7 @@ def build(settings: WindowSettings) -> StepFunction:
             request = _request(reading, issue, message)
             # A late reading changes up to two hours of forecasts. Nobody waits for any but the last of them, and for
             # that only while it is the present one.
-            is_urgent = issue.slot == verdict.newest and message.timestamp_ms <= (request.deadline_ms or 0)
+            is_urgent = issue.slot == verdict.newest_heard and message.timestamp_ms <= (request.deadline_ms or 0)
             work.send(LIVE if is_urgent else BACKFILL, reading.subject_id, request.to_arrow())
 
     def _rejected(

@@ -12,7 +12,7 @@ from schemas.forecast import ForecastRequest
 from schemas.reading import ERASE, RESET, ReadingOutcome
 from schemas.sources import MOST_DEVICES, MOST_STARTS, POLICY, SENSOR_START, SourcePolicy, SourceState
 from schemas.tables import SOURCES_TABLE
-from schemas.topics import DAY_MS, LIVE, READING_OUTCOMES, READINGS
+from schemas.topics import BACKFILL, DAY_MS, LIVE, READING_OUTCOMES, READINGS
 from streams.settings import Settings
 from tests.kit.workbench import Workbench, built, of
 
@@ -23,6 +23,11 @@ PREFERS_ARM = SourcePolicy(preferred_device="arm").to_json()
 
 def at(minutes: float) -> datetime.datetime:
     return START + datetime.timedelta(minutes=minutes)
+
+
+def reading_of(minutes: float, device: str | None, glucose: float = 120.0, subject: str = "ada") -> bytes:
+    fields = {"subject_id": subject, "time": at(minutes).isoformat(), "glucose": glucose, "unit": "mg/dL"}
+    return json.dumps(fields | ({"device": device} if device else {})).encode()
 
 
 class Log:
@@ -43,9 +48,7 @@ class Log:
     async def read(
         self, minutes: float, device: str | None, glucose: float = 120.0, subject: str = "ada"
     ) -> list[Send]:
-        fields = {"subject_id": subject, "time": at(minutes).isoformat(), "glucose": glucose, "unit": "mg/dL"}
-        value = json.dumps(fields | ({"device": device} if device else {})).encode()
-        return await self.put(value, minutes, key=subject.encode())
+        return await self.put(reading_of(minutes, device, glucose, subject), minutes, key=subject.encode())
 
     async def order(self, header: str, value: bytes, minutes: float, **fields: Any) -> list[Send]:
         return await self.put(None, minutes, headers={header: value}, **fields)
@@ -75,6 +78,19 @@ async def test_a_policy_holds_for_the_readings_behind_it() -> None:
     assert log.state.devices == ("arm", "leg")
     await log.order(POLICY, b"{}", 491)
     assert outcome_of(await log.read(495, "leg")).status == "forecast_requested"
+
+
+async def test_the_present_forecast_of_the_preferred_device_is_urgent_while_another_is_a_slot_ahead() -> None:
+    log = Log()
+    await log.order(POLICY, PREFERS_ARM, 0)
+    for step in range(96):
+        await log.read(5 * step, "arm")
+    for step in range(96, 99):
+        assert outcome_of(await log.read(5 * step + 4, "leg")).code == "other_device"
+        sends = await log.put(reading_of(5 * step, "arm"), 5 * step + 4.2)  # an uploader that needs four minutes
+        assert (len(of(LIVE, sends)), of(BACKFILL, sends)) == (1, [])
+    sends = await log.put(reading_of(5 * 97, "arm", 124.0), 5 * 98 + 4.5)  # a correction: its own window is of before
+    assert (len(of(LIVE, sends)), len(of(BACKFILL, sends))) == (1, 1)
 
 
 async def test_what_is_delivered_again_meets_the_policy_of_its_time() -> None:
@@ -134,7 +150,7 @@ async def test_a_start_flags_what_comes_behind_it_and_one_told_twice_counts_once
     request = ForecastRequest.from_arrow(value)
     assert request.changed_points == [95]
     assert [warning.partition(":")[0] for warning in request.warnings] == ["SENSOR_CHANGE", "SENSOR_WARM_UP"]
-    assert "started at 14:00" in request.warnings[1]
+    assert "started at 13:57" in request.warnings[1]
 
 
 async def test_a_start_ahead_of_the_clock_is_rejected_in_words() -> None:

@@ -17,8 +17,13 @@ LATE_SLOTS = 24
 ARM = Policy(source_of("arm"), 3)
 FIRST = place(START, 100.0, 0)[0]
 
-Sent = tuple[int, str | None, float]
+Sent = tuple[float, str | None, float]
 """Minutes from START, device and mg/dL."""
+
+
+def at(minutes: float) -> int:
+    """Unix microseconds."""
+    return round((START + minutes * MINUTE).timestamp()) * 1_000_000
 
 
 class Person:
@@ -126,7 +131,7 @@ def test_delivered_again_each_reading_says_and_issues_the_same() -> None:
     ]
     for policy in (sources.ANYBODY, ARM):
         for kept in (True, False):
-            person = Person(policy, (FIRST + 100,))
+            person = Person(policy, (at(500),))
             verdicts = person.day(sent)
             for first in range(len(sent) - 12, len(sent), 3):
                 again = [person.take(at, sent[at], first, kept=kept) for at in range(first, len(sent))]
@@ -179,7 +184,7 @@ def test_another_device_and_a_told_start_are_changes_of_the_sensor() -> None:
         "SENSOR_CHANGE: another sensor or device reports since 14:00, "
         "and glucose jumped by 50 mg/dL (2.8 mmol/L) with it"
     ]
-    told = Person(sessions=(FIRST + 96,))
+    told = Person(sessions=(at(480),))
     verdicts = told.day(steady("same", range(0, 500, 5)))
     (issue,) = verdicts[-1].issues
     assert verdicts[96].flags == ("sensor_warm_up", "sensor_change")
@@ -187,6 +192,27 @@ def test_another_device_and_a_told_start_are_changes_of_the_sensor() -> None:
     assert issue.changed_points == [92]
     assert [warning.partition(":")[0] for warning in issue.warnings] == ["SENSOR_CHANGE", "SENSOR_WARM_UP"]
     assert "started at 14:00" in issue.warnings[1]
+
+
+@pytest.mark.parametrize("start", [482.8, 484.0, 487.4])
+def test_a_sensor_begins_with_the_first_reading_behind_its_start_wherever_in_a_slot_that_lies(start: float) -> None:
+    """Readings two minutes and 20 seconds before their slots: the last of the old sensor is of 482:40."""
+    person = Person(sessions=(at(start),))
+    old = [(5 * step + 160 / 60, None, 145.0) for step in range(97)]
+    new = [(5 * step + 160 / 60, None, 105.0) for step in range(97, 99)]
+    verdicts = person.day([*old, *new])
+    assert [verdict.flags for verdict in verdicts[95:]] == [
+        (), (), ("sensor_warm_up", "sensor_change"), ("sensor_warm_up",),
+    ]  # fmt: skip
+    (issue,) = verdicts[-1].issues
+    assert issue.changed_points == [94]
+    assert "glucose jumped by 40 mg/dL" in issue.warnings[0]
+
+
+def test_the_new_sensors_reading_may_lie_in_the_slot_of_its_start() -> None:
+    person = Person(sessions=(at(481),))
+    verdicts = person.day([*steady(None, range(0, 480, 5), 145.0), (482, None, 105.0)])
+    assert verdicts[-1].flags == ("sensor_warm_up", "sensor_change")
 
 
 def test_devices_that_take_turns_are_told_once_and_unnamed_ones_are_no_change() -> None:
