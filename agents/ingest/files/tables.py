@@ -41,6 +41,8 @@ class Table(VendorFormat):
     def parse(self, text: str) -> "pl.DataFrame":
         from cgm_format import FormatParser, FormatProcessor, MultiTrackSourceError
 
+        if self.columns:
+            text = self.columns.settled(text)
         try:
             unified = FormatParser.parse_to_unified(text, _detected(text))
         except MultiTrackSourceError:
@@ -94,6 +96,7 @@ LIBRE = Table(
         block="Record Type",
         irregular=frozenset({"1"}),
         kind=("Record Type", frozenset({"0", "1"})),
+        told=(_DAY_FIRST,),  # which it tries first
     ),
 )
 MEDTRONIC = Table(
@@ -115,6 +118,7 @@ NIGHTSCOUT = Table(
         formats=("%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %I:%M:%S %p", "%Y-%m-%d %H:%M:%S"),
         glucose=("Glucose (mg/dL)",),
         source=("Device",),
+        told=("%Y-%m-%d", "%H:%M:%S"),
         ends_before="\n# TREATMENTS",
     ),
 )
