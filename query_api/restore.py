@@ -66,6 +66,7 @@ async def restore(submit: Submit, saved: SavedHandle) -> None:
             glucose_centi_mgdl=points.centi,
             warnings_json=upload.warnings.to_json().decode(),
             began_ms=now_ms,
+            interpolated_points=points.interpolated_points,
             owner=upload.owner,
         )
         for upload in saved.outcomes

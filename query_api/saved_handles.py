@@ -47,6 +47,8 @@ class Points:
 
     start_seconds: int
     centi: list[int]
+    interpolated_points: list[int]
+    """Places of those that were not measured, as far as the charts say."""
 
 
 def checked_handle(text: str) -> str:
@@ -60,11 +62,13 @@ def points_of(saved: SavedHandle) -> Points:
     """The series behind the charts. Raises `RejectedError` where they do not cover it or do not give its hash."""
     outcome = saved.outcomes[0]
     known: dict[int, float] = {}
+    interpolated: set[int] = set()
     start_seconds = 0
     for index, chart in saved.charts.items():
         first = outcome.points - PAST_POINTS - HORIZON_STEPS + index  # of the window, as a place in the series
         values = [*chart.past_mgdl, *chart.truth_mgdl]
         known.update({first + step: value for step, value in enumerate(values) if value is not None})
+        interpolated.update(first + step for step in chart.interpolated_points)
         local = chart.issue_time.replace(tzinfo=datetime.UTC).timestamp()
         start_seconds = int(local) - (first + PAST_POINTS - 1) * STEP_SECONDS
     count = outcome.points
@@ -73,7 +77,7 @@ def points_of(saved: SavedHandle) -> Points:
     centi = [to_centi(known[place]) for place in range(count)]
     if owned(handle_of(outcome.timezone, start_seconds, centi), outcome.owner) != saved.handle:
         raise RejectedError("the stored forecasts do not give the series that the handle names")
-    return Points(start_seconds, centi)
+    return Points(start_seconds, centi, sorted(interpolated & set(range(count))))
 
 
 def save(directory: Path, saved: SavedHandle) -> None:
