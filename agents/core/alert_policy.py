@@ -8,7 +8,9 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 * alerts of one direction share one cooldown; only a more urgent one, once an episode, is not held back by it;
 * a threshold is that of the settings, and what became of an alert is judged by the threshold that it spoke of;
 * nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
-* a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter.
+* a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter. Of
+  one slot a later revision is newer: a sensor of a minute has its reading nearest to the slot's time two minutes after
+  its first there. It raises what the first did not, and ends nothing that the first raised.
 
 A fast fall is an alert of its own (`agents.core.fast_fall`), judged after the levels: who is told of a low needs no
 second alert. What became of an alert of a level is read from the past that later forecasts carry. A low is three points
@@ -90,7 +92,8 @@ class Seen(NamedTuple):
     each kind, as the settings have it, within 15, 30, 45 and 60 minutes.
 
     `now_ms`: when it arrived; `minute_of_day`: local, of the last point; `fresh`: whether it is of now; `one_sensor`:
-    whether the last quarter of an hour is of one, as far as anybody told.
+    whether the last quarter of an hour is of one, as far as anybody told; `revision`: of several forecasts of a slot
+    which came later, None where that is not known: it is judged only where it is its slot's first.
     """
 
     subject_id: str
@@ -102,6 +105,7 @@ class Seen(NamedTuple):
     measured: NDArray[np.bool_]
     chances: Mapping[LevelKind, Sequence[float]]
     one_sensor: bool = True
+    revision: int | None = None
 
 
 class Judged(NamedTuple):
@@ -124,7 +128,7 @@ def rule_of(settings: AlertSettings, kind: LevelKind) -> Rule:
 
 def judge(state: AlertState, seen: Seen) -> Judged:
     """What one forecast changes."""
-    if state.slot is not None and seen.slot <= state.slot:
+    if not _is_newer(state, seen):
         return Judged(state, ())
     beyond = dict(state.beyond)
     for kind in THRESHOLD_MGDL:
@@ -135,7 +139,12 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             del beyond[kind]
     recent, told = _outcomes(state, seen)
     found = state.model_copy(
-        update={"slot": seen.slot, "since": seen.slot if state.since is None else state.since, "beyond": beyond}
+        update={
+            "slot": seen.slot,
+            "revision": seen.revision,
+            "since": seen.slot if state.since is None else state.since,
+            "beyond": beyond,
+        }
     )
     raised: list[RecentAlert] = []
     episodes, last = dict(state.episodes), dict(state.raised)
@@ -145,9 +154,13 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             rule = rule_of(state.settings, kind)
             chance = seen.chances[kind][rule.horizon_minutes // 15 - 1]
             episode = episodes.get(kind)
-            if episode is not None and (
-                (beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability)
-                or seen.slot - episode.slot >= HORIZON_STEPS
+            if (
+                episode is not None
+                and episode.slot < seen.slot
+                and (
+                    (beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability)
+                    or seen.slot - episode.slot >= HORIZON_STEPS
+                )
             ):
                 del episodes[kind]
                 episode = None
@@ -180,6 +193,12 @@ def judge(state: AlertState, seen: Seen) -> Judged:
     levels = found.model_copy(update=update)
     after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)
     return Judged(after, (*told, *raised, *falls))
+
+
+def _is_newer(state: AlertState, seen: Seen) -> bool:
+    if state.slot is None or seen.slot != state.slot:
+        return state.slot is None or seen.slot > state.slot
+    return seen.revision is not None and state.revision is not None and seen.revision > state.revision
 
 
 def _repeat(
@@ -239,8 +258,9 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
         if not rule.enabled:
             continue
         watched = max(state.since, state.ruled.get(kind, -1) + 1)
+        known = {alert.onset_slot for alert in recent if alert.kind == kind and alert.status == "missed"}
         for onset in onsets(kind, seen, state.settings.threshold_of(kind)):
-            settled_now = state.slot - SUSTAINED + 1 < onset
+            settled_now = min(state.slot, seen.slot - 1) - SUSTAINED + 1 < onset and onset not in known
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
             told = any(alert.kind in warns and 0 < onset - alert.slot <= HORIZON_STEPS for alert in recent)
             if not settled_now or watched > onset - HORIZON_STEPS or told:
