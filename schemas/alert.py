@@ -219,6 +219,9 @@ class AlertState(Record):
     settings: AlertSettings = AlertSettings()
     since: LongInteger | None = Field(default=None, description="First slot judged since forecasts come.")
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
+    revision: LongInteger | None = Field(
+        default=None, description="Which forecast of that slot was judged last, by its place among the live ones."
+    )
     ruled: dict[LevelKind, LongInteger] = Field(
         default_factory=dict, description="Last slot that was judged by other rules than those of now."
     )

@@ -20,10 +20,11 @@ WINDOW_POINTS = PAST_POINTS + HORIZON_STEPS
 FIRST_SAMPLES = (0, HORIZON_STEPS)
 """Samples that every new upload asks for at once: the last recorded hour with its truth, and the real forecast."""
 
-MOST_INTERPOLATED = PAST_POINTS * 2 // 3
-"""Points of a window that may be interpolated: no more are of a sensor that shows a value every quarter of an hour,
-whose users get forecasts that say so. What it costs them was measured (agents/models/bundled/MODEL_CARD.md, "With fewer
-readings"): too little to refuse it. No gaps that are interpolated make more; a request that says more is made up."""
+MOST_INTERPOLATED = PAST_POINTS - 28
+"""Points of a window that may be interpolated: no more are where readings lie 17.5 minutes apart, the most that is no
+gap, so that 28 lie in a window. Of a sensor that shows a value every quarter of an hour 64 are, and its users get
+forecasts that say so. What it costs them was measured (agents/models/bundled/MODEL_CARD.md, "With fewer readings"): too
+little to refuse it. A request that says more is made up."""
 
 PRESENT = datetime.timedelta(minutes=15)
 """How long after its last known point a forecast is the present one: two further readings should have come by then."""

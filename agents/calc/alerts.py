@@ -32,7 +32,7 @@ from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP_MINUTES, STEP_SECONDS, slot_of
 from schemas.metrics import ALERTS_TOLD
 from schemas.tables import ALERTS_TABLE
-from schemas.topics import ALERTS
+from schemas.topics import ALERTS, FORECASTS
 
 if TYPE_CHECKING:
     from agents.core.alert_policy import Seen
@@ -52,6 +52,8 @@ def consider(work: Work, chart: FanChart, base: FanChart) -> None:
 
     before = alerts_of(work, chart.series_key)
     seen = _seen(chart, work.message.timestamp_ms, _chances(base, before.settings))
+    if work.message.topic == FORECASTS["live"].name:  # one order for all of a subject, the same when they come again
+        seen = seen._replace(revision=work.message.offset)
     state, told = alert_policy.judge(before, seen)
     if state is before:
         return

@@ -10,7 +10,9 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 * alerts of one direction share one cooldown, but that a more urgent one is held back by its own kind alone;
 * a threshold is that of the settings, and what became of an alert is judged by the threshold that it spoke of;
 * nothing while snoozed, nothing outside the rule's band of the day, nothing from a forecast that is not fresh;
-* a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter.
+* a forecast that is not newer than the last one judged changes nothing, so repeats and their order do not matter. Of
+  one slot a later revision is newer: a sensor of a minute has its reading nearest to the slot's time two minutes after
+  its first there. It raises what the first did not, and ends nothing that the first raised.
 
 A fast fall is an alert of its own (`agents.core.fast_fall`), judged after the levels: who is told of a low needs no
 second alert. What became of an alert of a level is read from the past that later forecasts carry. A low is three points
@@ -92,7 +94,8 @@ class Seen(NamedTuple):
     each kind, as the settings have it, within 15, 30, 45 and 60 minutes.
 
     `now_ms`: when it arrived; `minute_of_day`: local, of the last point; `fresh`: whether it is of now; `one_sensor`:
-    whether the last quarter of an hour is of one, as far as anybody told.
+    whether the last quarter of an hour is of one, as far as anybody told; `revision`: of several forecasts of a slot
+    which came later, None where that is not known: it is judged only where it is its slot's first.
     """
 
     subject_id: str
@@ -104,6 +107,7 @@ class Seen(NamedTuple):
     measured: NDArray[np.bool_]
     chances: Mapping[LevelKind, Sequence[float]]
     one_sensor: bool = True
+    revision: int | None = None
 
 
 class Judged(NamedTuple):
@@ -126,7 +130,7 @@ def rule_of(settings: AlertSettings, kind: LevelKind) -> Rule:
 
 def judge(state: AlertState, seen: Seen) -> Judged:
     """What one forecast changes."""
-    if state.slot is not None and seen.slot <= state.slot:
+    if not _is_newer(state, seen):
         return Judged(state, ())
     beyond = dict(state.beyond)
     for kind in THRESHOLD_MGDL:
@@ -136,7 +140,11 @@ def judge(state: AlertState, seen: Seen) -> Judged:
         if kind in beyond and beyond[kind] < seen.slot - len(seen.past_mgdl):
             del beyond[kind]
     recent, told = _outcomes(state, seen)
-    found = state.model_copy(update={"slot": seen.slot, "since": _since(state, seen), "beyond": beyond})
+    found = state.model_copy(
+        update={
+            "slot": seen.slot, "revision": seen.revision, "since": _since(state, seen), "beyond": beyond
+        }
+    )  # fmt: skip
     raised: list[RecentAlert] = []
     episodes, last, last_urgent = dict(state.episodes), dict(state.raised), dict(state.raised_urgent)
     for direction, kinds in OF_DIRECTION.items():
@@ -145,7 +153,8 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             rule = rule_of(state.settings, kind)
             chance = seen.chances[kind][rule.horizon_minutes // 15 - 1]
             episode = episodes.get(kind)
-            if episode is not None and beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability:
+            over = beyond.get(kind) != seen.slot and chance <= RELEASE * rule.probability
+            if episode is not None and episode.slot < seen.slot and over:
                 del episodes[kind]
                 episode = None
             if episode is not None and seen.slot - episode.slot >= HORIZON_STEPS:
@@ -184,6 +193,12 @@ def judge(state: AlertState, seen: Seen) -> Judged:
     )  # fmt: skip
     after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)
     return Judged(after, (*told, *raised, *falls))
+
+
+def _is_newer(state: AlertState, seen: Seen) -> bool:
+    if state.slot is None or seen.slot != state.slot:
+        return state.slot is None or seen.slot > state.slot
+    return seen.revision is not None and state.revision is not None and seen.revision > state.revision
 
 
 def _repeat(
@@ -257,11 +272,13 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
         if not rule.enabled:
             continue
         watched = max(_since(state, seen), state.ruled.get(kind, -1) + 1)
+        judged = min(state.slot, seen.slot - 1)  # an earlier forecast of this slot may not have known yet
+        missed = {alert.onset_slot for alert in recent if alert.kind == kind and alert.status == "missed"}
         for onset, known, _ in onsets(kind, seen, state.settings.threshold_of(kind)):
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
             said = [slot for alert in recent if alert.kind in warns for slot in (alert.slot, *alert.repeated)]
             told = any(0 < onset - slot <= HORIZON_STEPS for slot in said)
-            if known is None or known <= state.slot or watched > onset - HORIZON_STEPS or told:
+            if known is None or known <= judged or onset in missed or told or watched > onset - HORIZON_STEPS:
                 continue
             if _was_snoozed(state, DIRECTION[kind], seen, onset) or not _was_in_band(rule, seen, onset):
                 continue

@@ -86,7 +86,8 @@ def judge(state: AlertState, seen: Seen, quiet: bool) -> tuple[AlertState, tuple
     episode = state.episodes.get("falling_fast")
     if episode is not None:
         late = seen.slot - episode.slot >= HORIZON_STEPS
-        if not late and (rate is None or rate <= -RELEASE * rule.rate):
+        again = seen.slot == episode.slot  # a later revision of the forecast that raised it
+        if again or (not late and (rate is None or rate <= -RELEASE * rule.rate)):
             return state, ()
         state, ended = ended_of(state, episode, seen.slot)
         told += ended

@@ -1,10 +1,10 @@
 """What is remembered of one subject: the newest readings on UTC 5-minute slots, and the windows they make.
 
 A reading belongs to the slot nearest to its time. Of several in a slot the one nearest to the slot's time holds it, of
-two as near the earlier one; of two at the same time with different values the one that came later, a correction. Where
-a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. Up to two
-missing slots (gaps to 15 minutes) are interpolated linearly. So the slots do not depend on the order in which readings
-arrive, corrections aside.
+two as near the earlier one; of two at the same time with different values the one that came later, a correction.
+Where a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. Gaps to 15
+minutes between two readings' own times, and half a step more, are interpolated linearly. So the slots do not depend on
+the order in which readings arrive, corrections aside.
 
 Messages are delivered at least once, and what a message wrote or sent may survive while the rest of it did not. So a
 slot remembers the offset of its message, and what left a slot is kept with the offset of the message that displaced
@@ -38,8 +38,12 @@ from schemas.reading import OTHER_DEVICE
 
 Flag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 
-FURTHEST_STEP = 3  # slots between two readings that still make one stretch
-SPARE_SLOTS = 20  # kept beyond what windows need
+FURTHEST_STEP = 3
+"""Steps between two readings that still make one stretch: a quarter of an hour."""
+LONGEST_MICROSECONDS = (2 * FURTHEST_STEP + 1) * STEP_SECONDS * 1_000_000 // 2
+"""Between their own times: half a step more, because no sensor is punctual to the second."""
+_FURTHEST_SLOTS = FURTHEST_STEP + 1  # readings so far apart may lie in slots that are further apart
+SPARE_SLOTS = 19  # kept beyond what windows need
 MOST_UNSETTLED = 64
 """Displaced readings, not yet committed, from which on a reading waits for a commit: so a row is bounded."""
 
@@ -121,7 +125,7 @@ class RollingWindow:
     @property
     def capacity(self) -> int:
         """Slots kept before the newest: a window that ended `late_slots` ago, what it leans on, a margin."""
-        return self.late_slots + PAST_POINTS + FURTHEST_STEP - 1 + SPARE_SLOTS
+        return self.late_slots + PAST_POINTS + _FURTHEST_SLOTS - 1 + SPARE_SLOTS
 
     @classmethod
     def from_bytes(cls, data: bytes | None, late_slots: int) -> "RollingWindow":
@@ -291,7 +295,7 @@ class RollingWindow:
             wait = sources.spoken_wait(self.policy)
             reason = f"another device is preferred: this one is heard after {wait} without it"
             return Verdict("no_forecast", [], OTHER_DEVICE, reason)
-        last = slot + PAST_POINTS + 1 + (self.policy.wait_slots if self.policy.preferred else 0)
+        last = slot + PAST_POINTS - 2 + _FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
         issues = []
         for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
             issue = window(now, end)
@@ -331,12 +335,10 @@ def window(slots: Slots, end: int) -> Issue | None:
     values = [last.centi]
     position, newer = end, last.centi
     while len(values) < PAST_POINTS:
-        for step in range(1, FURTHEST_STEP + 1):
-            held = slots.get(position - step)
-            if held is not None:
-                break
-        else:
+        before = _before(slots, position)
+        if before is None:
             return None
+        step, held = position - before, slots[before]
         for between in range(step - 1, 0, -1):
             values.append(held.centi + (2 * (newer - held.centi) * between + step) // (2 * step))
         values.append(held.centi)
@@ -362,13 +364,20 @@ def next_end(slots: Slots) -> int:
 
 def _begin(slots: Slots, end: int) -> int:
     """The slot of the first reading of the stretch without a gap that ends at `end`."""
-    position, missing = end, 0
-    while missing < FURTHEST_STEP:
-        if position - missing - 1 in slots:
-            position, missing = position - missing - 1, 0
-        else:
-            missing += 1
+    position = end
+    while (before := _before(slots, position)) is not None:
+        position = before
     return position
+
+
+def _before(slots: Slots, slot: int) -> int | None:
+    """The slot of the reading before that of a slot; None where a gap lies between them."""
+    for other in range(slot - 1, slot - _FURTHEST_SLOTS - 1, -1):
+        held = slots.get(other)
+        if held is not None:
+            apart = sources.time_of(slot, slots[slot]) - sources.time_of(other, held)
+            return other if apart <= LONGEST_MICROSECONDS else None
+    return None
 
 
 def _nearness(held: Held) -> tuple[int, int]:
@@ -385,11 +394,12 @@ def _too_old(slots_late: int) -> Verdict:
 def _unready(slots: Slots, end: int) -> Verdict:
     """Why there is no window up to `end`: a gap within the last 8 hours, or readings have only begun."""
     position = _begin(slots, end)
-    have = spoken((end - position) * STEP_SECONDS // 60)
+    begun = sources.time_of(position, slots[position])
+    have = spoken((sources.time_of(end, slots[end]) - begun) // 60_000_000)
     older = max((slot for slot in slots if slot < position), default=None)
     if older is None:
         reason = f"{have} of gap-free readings so far; a forecast needs 8 h"
         return Verdict("no_forecast", [], "warming_up", reason)
-    gap = spoken((position - older) * STEP_SECONDS // 60)
+    gap = spoken((begun - sources.time_of(older, slots[older])) // 60_000_000)
     reason = f"{have} of readings since a gap of {gap}; a forecast needs 8 h with no gap over 15 min"
     return Verdict("no_forecast", [], "gap", reason)

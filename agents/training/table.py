@@ -9,7 +9,8 @@ One Parquet file, one row a reading:
     time      datetime without zone, the person's local time
     mg_dl     number   20 to 600
 
-A reading holds its nearest 5-minute slot and gaps to 15 minutes are interpolated, as `agents.core.rolling_window` does.
+A reading holds its nearest 5-minute slot and gaps to 15 minutes are interpolated, as `agents.core.rolling_window` does;
+here a gap is counted in slots, three at most, there by the readings' own times.
 A window ends at a real reading, as each forecast of the stream does: behind a reading every interpolated point lies
 between two that were known by then, so no straight line tells the future, whatever the sensor's step. A target that
 would be interpolated is missing: it is neither trained on nor scored.

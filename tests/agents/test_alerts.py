@@ -17,7 +17,7 @@ from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart_row import from_row, to_row
 from schemas.tables import ALERTS_TABLE
-from schemas.topics import ALERTS
+from schemas.topics import ALERTS, FORECASTS
 from tests.kit.falling import BEGIN_MS, STEP_MS, falling
 from tests.kit.workbench import Built, Workbench, built, of
 
@@ -198,3 +198,19 @@ def test_the_same_forecast_has_the_same_chances_whatever_is_charted_with_it() ->
 async def command(bench: Workbench, action: str, up_to_ms: int = 0, later_ms: int = 0, **fields: object) -> None:
     value = CacheCommand(action=action, command_id="c", up_to_ms=up_to_ms, series_key="ada", **fields)  # type: ignore[arg-type]
     await bench.run(COMMANDS, value.to_json(), timestamp_ms=BEGIN_MS + 50 * STEP_MS + later_ms)
+
+
+async def test_a_slots_later_forecast_is_judged_again_and_a_repeat_of_it_never() -> None:
+    """Of a sensor of a minute the first reading of a slot shows less of a fall than that at the slot's time."""
+    bench, place, found = Workbench(), 18, []
+    fall = falling(place)
+    flat = dataclasses.replace(
+        falling(0), end_seconds=fall.end_seconds, began_ms=fall.began_ms, past_centi_mgdl=fall.past_centi_mgdl
+    )
+    for offset, forecast in [(0, flat), (1, fall), (1, fall), (0, flat), (2, fall)]:
+        at = BEGIN_MS + place * STEP_MS - 120_000 + offset * 60_000
+        sends = await bench.run(
+            CALC, forecast.to_arrow(), topic=FORECASTS["live"].name, timestamp_ms=at, offset=offset
+        )  # fmt: skip
+        found.append([Alert.from_json(value).kind for value in of(ALERTS, sends)])
+    assert found == [[], ["low"], [], [], []]

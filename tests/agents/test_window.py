@@ -270,6 +270,35 @@ async def test_a_sensor_of_every_quarter_of_an_hour_gets_forecasts_that_name_wha
     (value,) = of(LIVE, sends)
     request = ForecastRequest.from_arrow(value)
     assert request.interpolated_points == [place for place in range(96) if place % 3 != 95 % 3]
-    assert len(request.interpolated_points) == MOST_INTERPOLATED
+    assert len(request.interpolated_points) == 64
     assert request.warnings == ["IMPUTATION: 64 of 96 points are interpolated"]
     check_request(request)
+
+
+@pytest.mark.parametrize("seconds", [890, 902, 930, 1050])
+async def test_a_sensor_of_about_a_quarter_of_an_hour_has_no_gaps_whatever_its_place_beside_the_slots(
+    seconds: int,
+) -> None:
+    bench, forecasts, most = Workbench(), [], 0
+    for number in range(60):
+        time = START + datetime.timedelta(seconds=147 + number * seconds)
+        at = {"key": b"ada", "offset": number, "timestamp_ms": int(time.timestamp() * 1000)}
+        sends = await bench.run(STEP, reading(0, 120.0 + number % 9, time=time.isoformat()), **at)
+        forecasts.append(outcome_of(sends).status == "forecast_requested")
+        for value in of(LIVE, sends):
+            request = ForecastRequest.from_arrow(value)
+            check_request(request)
+            most = max(most, len(request.interpolated_points))
+    assert forecasts == [False] * forecasts.index(True) + [True] * (60 - forecasts.index(True))
+    assert forecasts.index(True) <= 33
+    assert most <= MOST_INTERPOLATED
+
+
+async def test_a_gap_is_as_long_as_the_time_between_two_readings() -> None:
+    """Three slots apart, but nearly twenty minutes."""
+    bench = Workbench()
+    await publish(bench, range(97))
+    time = START + datetime.timedelta(minutes=5 * 96, seconds=1051)
+    at = {"key": b"ada", "offset": 97, "timestamp_ms": int(time.timestamp() * 1000)}
+    outcome = outcome_of(await bench.run(STEP, reading(0, 146.0, time=time.isoformat()), **at))
+    assert (outcome.code, "since a gap of 17 min" in (outcome.reason or "")) == ("gap", True)

@@ -352,3 +352,36 @@ def test_nothing_was_missed_by_a_rule_that_was_another_in_the_hour_before() -> N
 def test_thresholds_out_of_order_or_range_are_no_settings(thresholds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="threshold"):
         AlertSettings.model_validate({kind: {"threshold_mgdl": each} for kind, each in thresholds.items()})
+
+
+def test_a_later_revision_of_a_slot_is_judged_and_no_earlier_one() -> None:
+    """A sensor of a minute: of its first reading in a slot the trend is read too flat, of its third it is right."""
+    first, better = seen(100)._replace(revision=7), seen(100, low=0.9)._replace(revision=8)
+    state, told = run(first, better, better, first)
+    assert places(told) == [("low", "raised", 100)]
+    assert (state.slot, state.revision) == (100, 8)
+    for unknown in (None, 6, 7):
+        assert run(first, better._replace(revision=unknown))[1] == []
+    assert run(seen(100), better)[1] == [], "a row of before knows no revision"
+
+
+def test_a_later_revision_ends_nothing_and_says_nothing_again() -> None:
+    settings = AlertSettings(repeat_minutes=5, cooldown_minutes=15)
+    swings = [seen(100, low=chance, urgent_low=chance)._replace(revision=number)
+              for number, chance in enumerate([0.9, 0.0, 0.9, 0.0, 0.9])]  # fmt: skip
+    state, told = run(*swings, settings=settings)
+    assert places(told) == [("urgent_low", "raised", 100)]
+    fall = [*LEVEL[:-4], 190.0, 170.0, 155.0, 140.0]
+    falls = [seen(100, past)._replace(revision=number) for number, past in enumerate([fall, LEVEL, fall])]
+    state, told = run(*falls)
+    assert places(told) == [("falling_fast", "raised", 100)]
+    assert "falling_fast" in state.episodes
+
+
+def test_a_low_that_only_a_later_revision_shows_is_missed_once() -> None:
+    steady, low = [LEVEL] * 14, [*LEVEL[:-3], 65.0, 64.0, 63.0]
+    not_yet = [*LEVEL[:-3], 65.0, 64.0, 71.0]
+    before = [seen(100 + step, past) for step, past in enumerate(steady)]
+    last = [seen(114, past)._replace(revision=number) for number, past in enumerate([not_yet, low, low])]
+    _, told = run(*before, *last, seen(115, [*low[1:], 62.0]))
+    assert [each for each in places(told) if each[1] == "missed"] == [("low", "missed", 112)]
