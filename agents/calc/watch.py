@@ -88,7 +88,7 @@ def _write(work: Work, subject_id: str, before: WatchState, alerts: AlertState, 
     work.put(WATCH_TABLE, subject_id, watch.to_row())
     if found.alerts is alerts:
         return
-    told = [_alert(each, subject_id, before, watch) for each in found.told]
+    told = [_alert(each, subject_id, before, watch, now_ms) for each in found.told]
     keep(work, subject_id, found.alerts, max(alerts.began_ms, now_ms), told)
     work.sends_first = work.sends_first or bool(told)  # the state says that they were sent
     for each in told:
@@ -109,17 +109,17 @@ def _entry(due_ms: int, subject_id: str) -> str:
     return f"{_DUE}{due_ms:015d}/{subject_id}"
 
 
-def _alert(told: RecentAlert, subject_id: str, before: WatchState, after: WatchState) -> Alert:
+def _alert(told: RecentAlert, subject_id: str, before: WatchState, after: WatchState, now_ms: int) -> Alert:
     zone = after.heard.tzinfo if after.heard else None
     ended = None if told.ended_slot is None else time_of_slot(told.ended_slot).astimezone(zone)
     return Alert(
         alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=subject_id, threshold_mgdl=None,
         probability=None, horizon_minutes=None, glucose_mgdl=None, issue_time=time_of_slot(told.slot).astimezone(zone),
-        last_reading_time=before.reading_time, ended_time=ended, reason=_reason(told, before, after),
+        last_reading_time=before.reading_time, ended_time=ended, reason=_reason(told, before, after, now_ms),
     )  # fmt: skip
 
 
-def _reason(told: RecentAlert, before: WatchState, after: WatchState) -> str:
+def _reason(told: RecentAlert, before: WatchState, after: WatchState, now_ms: int) -> str:
     if told.status == "ended":
         if told.kind == "sensor_error":
             return "the sensor shows glucose again"
@@ -131,7 +131,7 @@ def _reason(told: RecentAlert, before: WatchState, after: WatchState) -> str:
             f"{after.errors} readings in a row are error codes of the sensor and no glucose{last}: no forecast and no "
             "alert of a low comes meanwhile"
         )
-    waited = _between(before.heard, time_of_slot(told.slot))
+    waited = _between(before.heard, datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC))
     return f"nothing from the sensor for {spoken(waited)}{last}: no forecast and no alert of a low comes meanwhile"
 
 

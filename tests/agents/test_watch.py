@@ -210,9 +210,20 @@ async def test_a_wait_that_is_over_already_when_it_is_made_shorter_is_told_by_th
     await stream.command("alerts", 100, alert_settings=AlertSettings())
     (raised,) = await stream.tick(101)
     assert (raised.kind, raised.issue_time) == ("stale_data", at(20))
+    assert raised.reason.startswith("nothing from the sensor for 1 h 41 min; ")
     await stream.command("alerts", 102, alert_settings=AlertSettings(stale_data=StaleChange(minutes=15)))
     assert stream.watched() == ["ada"], "it is told: nothing is looked for"
     assert await stream.tick(103) == []
+
+
+@pytest.mark.parametrize(("minute", "waited"), [(2.4, 21), (2.6, 20)])
+async def test_how_long_nothing_came_is_counted_to_the_minute_and_not_in_slots(minute: float, waited: int) -> None:
+    stream = Stream()
+    await stream.reading(minute)
+    assert await stream.tick(22) == []
+    (raised,) = await stream.tick(23)
+    assert raised.reason.startswith(f"nothing from the sensor for {waited} min; ")
+    assert await stream.again(2) == []
 
 
 async def test_a_row_of_before_with_a_look_too_late_is_put_right_by_the_next_reading() -> None:
@@ -234,6 +245,7 @@ async def test_a_snooze_puts_off_what_still_is_so_and_a_day_ends_it() -> None:
     assert await stream.tick(20) == await stream.tick(59) == []
     (raised,) = await stream.tick(65)
     assert raised.issue_time == at(20)
+    assert raised.reason.startswith("nothing from the sensor for 1 h 5 min; ")
     stream = Stream()
     await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(active="22:00-22:10")))
     await stream.reading(0)  # 18:00 on the person's clock
