@@ -8,9 +8,10 @@ import hashlib
 
 import httpx
 
+from agents.core.nightscout_entry import is_glucose
 from deploy.bridges.people import Person
 from deploy.bridges.source import SignInError, Source, SourceError, ask
-from query_api.routers.nightscout.incoming import is_glucose, milliseconds, reading_of
+from query_api.routers.nightscout.incoming import milliseconds, reading_of
 from schemas.errors import MalformedRecordError
 from schemas.reading import Reading
 

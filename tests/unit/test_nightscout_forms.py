@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agents.core import device_status
 from agents.core.directions import direction_of
+from agents.core.nightscout_entry import is_glucose
 from query_api.routers.nightscout import incoming, outgoing
 from query_api.routers.nightscout.filters import wanted
 from schemas.errors import RejectedError
@@ -31,7 +32,7 @@ def read(element: dict[str, Any], timezone: str = VIENNA) -> dict[str, Any]:
 def test_the_body_of_every_sender_is_one_golden_reading(sender: str) -> None:
     body = BODIES[sender]
     elements = body if isinstance(body, list) else [body]
-    (one,) = [element for element in elements if incoming.is_glucose(element)]
+    (one,) = [element for element in elements if is_glucose(element)]
     assert GOLDEN.items() <= read(one).items()
     assert Reading.from_json(incoming.reading_of(one, "anna", VIENNA)).glucose_mgdl == 118
 
@@ -40,6 +41,7 @@ def test_the_body_of_every_sender_is_one_golden_reading(sender: str) -> None:
     ("element", "takes"),
     [
         ({"sgv": 100}, True),
+        ({"type": None, "sgv": 100}, True),
         ({"type": "sgv", "sgv": 100, "isValid": True}, True),
         ({"type": "sgv"}, True),
         ({"mbg": 100}, False),
@@ -54,7 +56,7 @@ def test_the_body_of_every_sender_is_one_golden_reading(sender: str) -> None:
     ],
 )
 def test_only_glucose_of_a_sensor_becomes_a_reading(element: Any, takes: bool) -> None:
-    assert incoming.is_glucose(element) is takes
+    assert is_glucose(element) is takes
 
 
 @pytest.mark.parametrize(

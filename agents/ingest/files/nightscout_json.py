@@ -10,6 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from agents.core.nightscout_entry import is_glucose
 from agents.ingest.files.dates import day_or_month, slashed
 from agents.ingest.files.format import MOST_LINES, VendorFormat
 from agents.ingest.files.rows import Rows, times
@@ -19,6 +20,7 @@ from schemas.record import LATEST_MS
 if TYPE_CHECKING:
     import polars as pl
 
+_GLUCOSE = ("sgv", "glucose")
 _LONGEST_NAME = 80
 _FORMATS = ("%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S")
 
@@ -106,7 +108,9 @@ def _readings(decoded: object) -> list[dict[str, str | float]]:
         raise UnknownFormatError(f"the file has over {MOST_LINES} entries: export a shorter time range")
     found: list[dict[str, str | float]] = []
     for entry in decoded:
-        if entry.get("type") not in (None, "sgv"):
+        if not isinstance(entry, dict):
+            raise UnknownFormatError("the file looks like Nightscout's, but an entry is none: export the entries again")
+        if not is_glucose(entry, _GLUCOSE):
             continue
         time = entry.get("dateString") or entry.get("sysTime") or ""
         date = entry.get("date")

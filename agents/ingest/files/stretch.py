@@ -1,6 +1,7 @@
 """The newest gap-free stretch of a file that is long enough, on a 5-minute grid.
 
-Gaps and grid are cgm-format's: gaps up to 15 minutes are interpolated linearly, the grid starts at the first event of a
+Gaps and grid are cgm-format's: gaps up to 15 minutes are interpolated linearly, half a step more included, because
+sensors that show a value every quarter of an hour do not keep it to the second; the grid starts at the first event of a
 stretch, rounded to a minute. How long a stretch is its glucose decides, whatever other events stand around it.
 """
 
@@ -13,7 +14,8 @@ from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, STEP_MINUTES, STEP_SECONDS
 if TYPE_CHECKING:
     import polars as pl
 
-SMALL_GAP_MAX_MINUTES = 15
+SMALL_GAP_MAX_MINUTES = 15 + STEP_MINUTES / 2
+"""17 min 30 s: what is 15 minutes on the grid."""
 
 
 class Stretch(NamedTuple):
@@ -65,7 +67,7 @@ def newest_stretch(frame: "pl.DataFrame", minimum_minutes: int, maximum_minutes:
                 return found._replace(track=sequence_id // _SEQUENCES)
         longest = max(longest, minutes)
         skipped.append((minutes, last))
-    split = f"; gaps over {SMALL_GAP_MAX_MINUTES} min end a stretch" if len(skipped) > 1 else ""
+    split = "; gaps over 17 min 30 s end a stretch" if len(skipped) > 1 else ""
     raise TooShortError(
         f"{spoken(longest)} of gap-free glucose; a forecast needs {spoken(minimum_minutes)}{split}: "
         "send a file with more data"

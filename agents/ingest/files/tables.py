@@ -118,6 +118,8 @@ NIGHTSCOUT = Table(
         formats=("%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %I:%M:%S %p", "%Y-%m-%d %H:%M:%S"),
         glucose=("Glucose (mg/dL)",),
         source=("Device",),
+        kind=("Type", frozenset({"sgv", ""})),  # its writer takes the glucose of a meter too, of type mbg
+        no_other_kind=True,
         told=("%Y-%m-%d", "%H:%M:%S"),
         ends_before="\n# TREATMENTS",
     ),

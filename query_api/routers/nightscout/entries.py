@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from agents.core.nightscout_entry import is_glucose
 from query_api.access import access
 from query_api.projections.measured import decoded
 from query_api.routers.nightscout import incoming
@@ -62,7 +63,7 @@ def _read(elements: list[Any], whom: Person) -> tuple[bytes, list[bytes]]:
     readings = [
         incoming.reading_of(element, whom.subject_id, whom.timezone, default_device=whom.key.device)
         for element in elements
-        if incoming.is_glucose(element)
+        if is_glucose(element)
     ]
     return encoded(told), readings
 

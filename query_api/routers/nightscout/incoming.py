@@ -25,16 +25,6 @@ MOST_OFFSET_MINUTES = 14 * 60
 MOST_NOISE = 100
 
 
-def is_glucose(entry: Any) -> bool:
-    """Whether an element is a sensor's glucose: no calibration, no finger stick, and not taken back."""
-    return (
-        isinstance(entry, dict)
-        and entry.get("type", "sgv" if "sgv" in entry else None) == "sgv"
-        and entry.get("isCalibration") is not True
-        and entry.get("isValid") is not False
-    )
-
-
 def reading_of(
     entry: Entry,
     subject_id: str,

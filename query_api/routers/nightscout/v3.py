@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from agents.core.nightscout_entry import is_glucose
 from query_api.access import access
 from query_api.projections.measured import arrivals
 from query_api.routers.nightscout import incoming
@@ -137,7 +138,7 @@ async def add_entry(request: Request, uses: Uses, whom: Whom) -> Response:
     entry = await _document(request)
     moment = _moment(entry, whom)
     known = next(uses.read_model.readings.measured.newest_first(whom.subject_id, moment), None)
-    if incoming.is_glucose(entry):
+    if is_glucose(entry):
         unit: Literal["mg/dL", "mmol/L"] = "mmol/L" if entry.get("units") in ("mmol", "mmol/L", "mmol/l") else "mg/dL"
         reading = incoming.reading_of(entry, whom.subject_id, whom.timezone, unit, whom.key.device)
         await while_connected(request, uses.submit.publish_readings(whom.subject_id, [reading]))
