@@ -195,7 +195,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                 outcome = ReadingOutcome.from_json(_decoded(record.value))
                 return self._outbox.erase(outcome.subject_id, now) if outcome.status in _FORGOTTEN else []
             came_at = _came_at(record, now)
-            endpoints = [each for each in self._endpoints() if came_at >= each.added_at]
+            endpoints = [each for each in self._endpoints() if came_at >= each.begins_at]
             if not endpoints and not self._outbox.count():
                 return []  # the week before there was any webhook
             event = event_of(record.topic, record.value, came_at)

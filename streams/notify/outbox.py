@@ -18,6 +18,7 @@ from streams.notify.webhook_file import Endpoint
 KNOWN_FOR = datetime.timedelta(hours=1)
 """So long after its end a delivery is remembered, so that an event that comes twice is sent once."""
 TOO_LATE = "it no longer held when it could have been sent"
+REPLACED = "it was for another webhook, which had this name before"
 FULL = "too many deliveries wait for this webhook"
 _URGENCY: dict[EventGroup, int] = {"alert": 0, "outcome": 1, "forecast": 2}
 
@@ -176,6 +177,14 @@ class Outbox:
         ends = (item.delivery.valid_until for item in self._waiting.get(webhook_id, {}).values() if not item.held)
         return min(ends, default=None)
 
+    def replaced(self, endpoint: Endpoint, now: datetime.datetime) -> list[tuple[int, Delivery]]:
+        """End what waits for one that had the name of this webhook before, see `is_meant_for`."""
+        of_webhook = self._waiting.get(endpoint.name, {})
+        others = [item for item in of_webhook.values() if not item.held and not is_meant_for(endpoint, item.delivery)]
+        for item in others:
+            self._take(item)
+        return [(item.partition, step_of(item.delivery, "dropped", now, reason=REPLACED)) for item in others]
+
     def give_up(self, webhook_id: str, reason: str, now: datetime.datetime) -> list[tuple[int, Delivery]]:
         """End all deliveries to a webhook."""
         gone = list(self._waiting.get(webhook_id, {}).values())
@@ -232,11 +241,20 @@ class Outbox:
         self._newest = {key: newest for key, newest in self._newest.items() if newest[0] > now}
 
 
+def is_meant_for(endpoint: Endpoint, delivery: Delivery) -> bool:
+    """Whether it was planned for this webhook: a name that is removed and added again may lead to somebody else."""
+    return (
+        delivery.queued_at >= endpoint.added_at
+        and endpoint.subject_id in (None, delivery.subject_id)
+        and group_of(delivery.event_type) in endpoint.events
+    )
+
+
 def _wants(endpoint: Endpoint, event: Event) -> bool:
     whose = endpoint.subject_id in (None, event.subject_id)
     if event.simulated and endpoint.channel == "nightscout":
         return False  # whose times are not those of the site's clock
-    return whose and event.group in endpoint.events and event.came_at >= endpoint.added_at
+    return whose and event.group in endpoint.events and event.came_at >= endpoint.begins_at
 
 
 def step_of(
