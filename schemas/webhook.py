@@ -56,6 +56,11 @@ class Delivery(Record):
     status: DeliveryStatus
     attempts: SmallInteger = 0
     queued_at: Time
+    began_at: Time | None = Field(
+        default=None,
+        description="When what it tells came to be: an order to forget the subject ends what is of before. Null in "
+        "records of earlier versions: `queued_at`, then.",
+    )
     updated_at: Time
     valid_until: Time = Field(description="It is not sent after that.")
     response_status: SmallInteger | None = Field(default=None, description="The last answer's, if there was one.")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from agents.core.fingerprint import delivery_id
 from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
-from streams.notify.events import NEWER, Event, why_ended
+from streams.notify.events import LONGEST_HOLDS, NEWER, Event, why_ended
 from streams.notify.webhook_file import Endpoint
 
 KNOWN_FOR = datetime.timedelta(hours=1)
@@ -37,6 +37,10 @@ class Waiting:
         return group_of(self.delivery.event_type)
 
     @property
+    def began_at(self) -> datetime.datetime:
+        return self.delivery.began_at or self.delivery.queued_at
+
+    @property
     def order(self) -> tuple[int, int, datetime.datetime]:
         return _URGENCY[self.group], self.delivery.attempts, self.delivery.queued_at
 
@@ -59,6 +63,8 @@ class Outbox:
         self._known: dict[str, tuple[datetime.datetime, int]] = {}
         self._newest: dict[str, tuple[datetime.datetime, int]] = {}
         """Until when the newest forecast of each subject holds, and its partition."""
+        self._ordered: dict[str, tuple[datetime.datetime, int]] = {}
+        """Up to when each subject was forgotten last, and its partition: topics are read side by side."""
 
     def restore(self, partition: int, records: Iterable[Delivery], now: datetime.datetime) -> None:
         """Take a partition over: all records of it, in their order."""
@@ -83,12 +89,17 @@ class Outbox:
             self._take(item)
         self._known = {key: known for key, known in self._known.items() if known[1] != partition}
         self._newest = {key: newest for key, newest in self._newest.items() if newest[1] != partition}
+        self._ordered = {key: ordered for key, ordered in self._ordered.items() if ordered[1] != partition}
 
     def plan(
         self, event: Event, partition: int, endpoints: Iterable[Endpoint], now: datetime.datetime
     ) -> list[Delivery]:
         """The records that an event makes: deliveries to be made, and those that it ends. Held until `release`."""
         made = self._end_earlier(event, now)
+        began_at = event.began_at or event.came_at
+        ordered = self._ordered.get(event.subject_id)
+        if ordered is not None and began_at <= ordered[0]:
+            return made
         too_late = TOO_LATE if event.valid_until <= now else None
         if event.group == "forecast" and self._is_outrun(event.about, event.valid_until, partition):
             too_late = NEWER
@@ -101,7 +112,7 @@ class Outbox:
             self._known[key] = event.valid_until, partition
             delivery = Delivery(
                 delivery_id=key, webhook_id=endpoint.name, event_id=event.event_id, event_type=event.type,
-                subject_id=event.subject_id, status="queued", queued_at=now, updated_at=now,
+                subject_id=event.subject_id, status="queued", queued_at=now, began_at=began_at, updated_at=now,
                 valid_until=event.valid_until, body=event.body.decode(),
             )  # fmt: skip
             if too_late is not None:
@@ -192,9 +203,13 @@ class Outbox:
             self._take(item)
         return [(item.partition, step_of(item.delivery, "dropped", now, reason=reason)) for item in gone]
 
-    def erase(self, subject_id: str, now: datetime.datetime) -> list[Delivery]:
-        """End all deliveries about a person."""
-        about = [item for item in self._all() if item.delivery.subject_id == subject_id]
+    def erase(
+        self, subject_id: str, up_to: datetime.datetime, partition: int, now: datetime.datetime
+    ) -> list[Delivery]:
+        """End all deliveries about a person that are of before an order; what is read behind it makes none."""
+        known = self._ordered.get(subject_id)
+        self._ordered[subject_id] = up_to if known is None else max(known[0], up_to), partition
+        about = [item for item in self._all() if item.delivery.subject_id == subject_id and item.began_at <= up_to]
         return self._drop(about, lambda _: FORGOTTEN, "dropped", now)
 
     def _drop(
@@ -239,6 +254,7 @@ class Outbox:
         """Forget ids that cannot come again."""
         self._known = {key: known for key, known in self._known.items() if known[0] > now - KNOWN_FOR}
         self._newest = {key: newest for key, newest in self._newest.items() if newest[0] > now}
+        self._ordered = {key: each for key, each in self._ordered.items() if each[0] > now - LONGEST_HOLDS}
 
 
 def is_meant_for(endpoint: Endpoint, delivery: Delivery) -> bool:
