@@ -34,7 +34,9 @@ const stub = () => new Proxy(function () {}, {
     : name === "value" ? "mg/dL" : stub(),
   set: () => true, apply: () => stub(),
 });
-globalThis.document = { getElementById: stub, createElement: stub, documentElement: stub(), querySelectorAll: () => [] };
+globalThis.document = {
+  getElementById: stub, createElement: stub, documentElement: stub(), querySelectorAll: () => [],
+};
 globalThis.sessionStorage = globalThis.localStorage = { getItem: () => null, setItem() {} };
 globalThis.Option = function () {};
 globalThis.matchMedia = () => ({ matches: false, addEventListener() {} });
@@ -69,7 +71,8 @@ const show = () => {
         ("read(0, 118); read(5, 119); forecast(5); read(0, 300, none('implausible_change')); show()",
          [[119, "Flat", False]]),
         ("read(0, 118); forecast(0); read(2, 119, none('superseded')); show()", [[119, "Flat", True]]),
-        ("read(0, 118); read(5, 55, none('implausible_change')); forecast(0); show(); read(10, 57); forecast(10); show()",
+        ("read(0, 118); read(5, 55, none('implausible_change')); forecast(0); show(); "
+         "read(10, 57); forecast(10); show()",
          [[55, "DoubleDown", False], [57, "Flat", True]]),
     ],
     ids=["a correction", "of what was forecast", "of what it was made of", "beside it", "a late forecast"],

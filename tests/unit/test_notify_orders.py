@@ -16,8 +16,10 @@ from schemas.webhook import FORGOTTEN, Delivery
 from streams.notify import intake as intake_module
 from streams.notify.events import event_of_alert
 from streams.notify.intake import Intake
+from streams.notify.mqtt import MqttPublisher
 from streams.notify.outbox import Outbox
 from streams.notify.people import People
+from streams.notify_settings import NotifySettings
 from streams.settings import Settings
 from tests.kit.alerts import NOW, alert, endpoint
 from tests.kit.charts import fan_chart
@@ -157,3 +159,17 @@ def test_an_order_of_a_clock_that_is_ahead_ends_nothing_that_comes_after_it(topi
     topics.read(topics.add(ALERTS, alert(issue_time=NOW - 3 * MINUTE), NOW - 3 * MINUTE))
     assert topics.state()["alert"] == "ON"
     assert topics.outbox.count() == 1
+
+
+@pytest.mark.parametrize(("reads_on", "is_taken_away"), [(True, False), (False, True)])
+def test_a_device_whose_readings_began_again_is_not_taken_away(
+    topics: Topics, reads_on: bool, is_taken_away: bool
+) -> None:
+    """Home Assistant would lose it at each start, as long as the order is among what is looked at."""
+    publisher = MqttPublisher(
+        NotifySettings(mqtt_host="localhost", mqtt_subjects=["anna"], mqtt_tls=False), topics.people, 0
+    )
+    publisher.erased("anna")
+    topics.read(topics.add(READING_OUTCOMES if reads_on else ALERTS, reading(NOW) if reads_on else alert(), NOW))
+    publisher.changed("anna")
+    assert bool(publisher._erased) is is_taken_away
