@@ -26,6 +26,11 @@ class Webhook(Record):
     subject_id: SubjectId | None = Field(default=None, description="Whose events it gets; null: everybody's.")
     events: tuple[EventGroup, ...] = Field(min_length=1, max_length=3)
     added_at: Time = Field(description="When it was added or enabled again: nothing from before is sent.")
+    since: Time | None = Field(
+        default=None,
+        description="When it was added, however often it was enabled since: what was queued before was for another "
+        "one that had its name. Null in records of earlier versions.",
+    )
     updated_at: Time = Field(description="Of the records of one webhook that of the latest counts.")
     failing_since: Time | None = Field(default=None, description="No delivery has succeeded since; null while they do.")
     disabled_at: Time | None = Field(default=None, description="Nothing is sent until somebody enables it again.")
@@ -51,6 +56,11 @@ class Delivery(Record):
     status: DeliveryStatus
     attempts: SmallInteger = 0
     queued_at: Time
+    began_at: Time | None = Field(
+        default=None,
+        description="When what it tells came to be: an order to forget the subject ends what is of before. Null in "
+        "records of earlier versions: `queued_at`, then.",
+    )
     updated_at: Time
     valid_until: Time = Field(description="It is not sent after that.")
     response_status: SmallInteger | None = Field(default=None, description="The last answer's, if there was one.")

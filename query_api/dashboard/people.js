@@ -6,14 +6,17 @@ import {
 } from "./words.js";
 
 /**
+ * @typedef {{mgdl: number, time: number, device: string}} Value
  * @typedef {object} Person
  * @property {string} id
- * @property {{mgdl: number, time: number, direction: string, simulated: boolean, device: string} | null} reading
+ * @property {Value & {direction: string, simulated: boolean, before?: Value | null, unforecast?: boolean} | null} reading
  * @property {{until: number, issued: number, low: number, high: number} | null} forecast
  * @property {string[]} holding
  * @property {Record<string, string>} holding_until
  */
 
+/** Of the slots that forecasts are made of. */
+const HALF_SLOT_MILLISECONDS = 150000;
 /** A chance is told from here on. */
 const TOLD_CHANCE = 0.1;
 
@@ -108,13 +111,24 @@ export function takeReading(outcome) {
     mgdl: toMgdl(came.glucose, came.unit), time: Date.parse(came.time), simulated: came.simulated,
     device: came.device || "",
   };
-  if (row.reading && row.reading.time >= reading.time) return;
   if (outcome.code === "other_device") return; // another one is preferred, and speaks
-  const before = row.reading && row.reading.device === reading.device ? row.reading : null;
-  const direction = came.direction || (before ? directionOf(before, reading) : "NONE");
-  row.reading = { ...reading, direction };
-  // A newer reading without a forecast ends the one before.
-  if (outcome.status === "no_forecast" && row.forecast && reading.time - row.forecast.issued > 150000) row.forecast = null;
+  const known = row.reading;
+  const corrects = known !== null && known.time === reading.time; // of two readings of one time the later one counts
+  const behind = row.forecast ? reading.time - row.forecast.issued : 0;
+  // A newer reading without a forecast ends the one before, and so does a correction of what that was made of.
+  if (outcome.code === "implausible_change" && behind <= HALF_SLOT_MILLISECONDS) row.forecast = null;
+  if (!known || known.time < reading.time || (corrects && outcome.status !== "duplicate")) {
+    const unforecast = outcome.status === "no_forecast";
+    if (unforecast && behind > HALF_SLOT_MILLISECONDS) row.forecast = null;
+    if (!corrects || Math.abs(known.mgdl - reading.mgdl) >= 0.1) { // else it is the same once more
+      const last = (corrects ? known.before : known) || null;
+      const before = last && last.device === reading.device ? last : null;
+      const direction = came.direction || (before ? directionOf(before, reading) : "NONE");
+      row.reading = {
+        ...reading, direction, unforecast, before: last && { mgdl: last.mgdl, time: last.time, device: last.device },
+      };
+    }
+  }
   show();
 }
 
@@ -123,6 +137,7 @@ export function takeForecast(chart) {
   const row = kept(chart.subject_id);
   const issued = Date.parse(chart.issue_time);
   if (row.forecast && row.forecast.issued > issued) return;
+  if (row.reading?.unforecast && row.reading.time - issued > HALF_SLOT_MILLISECONDS) return;
   const counted = chart.simulated ? Math.max(issued, Date.parse(chart.computed_at)) : issued;
   row.forecast = { until: counted + 1000 * PRESENT_SECONDS, issued, ...riskOf(chart) };
   show();

@@ -54,14 +54,15 @@ async def webhooks(request: Request, uses: Uses) -> WebhooksAnswer:
 @access("key", scope="read", whose="own", raises=(404,))
 async def deliveries(request: Request, uses: Uses, webhook_id: WebhookId) -> DeliveriesAnswer:
     """What was to be sent to one webhook, and what became of it. 404 where there is none of this name for the key."""
-    found = uses.read_model.webhooks.find(webhook_id)
-    if found is None or not _covers(key_of(request), found):
+    found, key = uses.read_model.webhooks.find(webhook_id), key_of(request)
+    if found is None or not _covers(key, found):
         raise HTTPException(404, "there is no such webhook: GET /webhooks lists them, glucast webhooks adds one")
     return DeliveriesAnswer(
         webhook=found,
         deliveries=[
             ToldDelivery(**each.model_dump(exclude={"webhook_id", "body"}))
             for each in uses.read_model.webhooks.deliveries(webhook_id)
+            if key is None or key.covers(each.subject_id)
         ],
     )
 

@@ -57,7 +57,11 @@ class Courier:
         try:
             while True:
                 self._wake.clear()
-                await self._publish(self._outbox.expire(self._name, utc_now()), {})
+                now = utc_now()
+                ended = [*self._outbox.expire(self._name, now), *self._outbox.replaced(self.endpoint, now)]
+                if ended:
+                    await self._publish(ended, {})
+                    continue  # what came meanwhile is looked at like that too
                 item = self._outbox.next(self._name)
                 pause = self._paused_until - asyncio.get_running_loop().time()
                 if item is None or pause > 0:
@@ -94,10 +98,12 @@ class Courier:
 
     async def _ended(self, item: Waiting, attempt: Attempt) -> None:
         now = utc_now()
+        speaks = self._registry.knows(self.endpoint)  # else the name is another webhook's by now
         if attempt.ok:
             self._failures = 0
             made = self._outbox.tried(item, "delivered", now, attempt.status, None)
-            await self._publish([(item.partition, made)], self._registry.succeeded(self._name, now))
+            changes = self._registry.succeeded(self._name, now) if speaks else {}
+            await self._publish([(item.partition, made)], changes)
             return
         reason = attempt.reason or "it failed"
         self._failures += 1
@@ -107,7 +113,9 @@ class Courier:
             log.warning("a webhook fails", webhook=self._name, reason=reason)
         waits = self._outbox.still_waits(item)  # not where a newer forecast or the alert's end came meanwhile
         made = self._outbox.tried(item, "failing", now, attempt.status, reason)
-        if attempt.over is not None:
+        if not speaks:
+            changes = {}
+        elif attempt.over is not None:
             changes = self._registry.disabled(self._name, attempt.over, now)
         else:
             changes = self._registry.failed(self._name, reason, now)

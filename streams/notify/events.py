@@ -54,6 +54,8 @@ class Event:
     body: bytes
     """As it is sent: ``{"type": …, "timestamp": …, "data": the record}``."""
     simulated: bool = False
+    began_at: datetime.datetime | None = None
+    """When what is told began, where that was before it came."""
 
 
 def event_of(topic: str, value: bytes | None, came_at: datetime.datetime) -> Event | None:
@@ -116,7 +118,15 @@ def event_of_chart(chart: FanChart, came_at: datetime.datetime) -> Event | None:
         about=chart.subject_id,
         body=_body("forecast.issued", chart.issue_time, chart),
         simulated=chart.simulated,
+        began_at=began_at(chart, came_at),
     )
+
+
+def began_at(chart: FanChart, came_at: datetime.datetime) -> datetime.datetime:
+    """When the reading came that a chart is made of; where the chart does not say, when itself did."""
+    if not 0 < chart.began_ms < came_at.timestamp() * 1000:
+        return came_at
+    return datetime.datetime.fromtimestamp(chart.began_ms / 1000, datetime.UTC)
 
 
 NEWER = "a newer forecast came"

@@ -29,7 +29,7 @@ from streams.kafka.decoding import Undecodable
 from streams.kafka.fetched import positions
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
-from streams.notify.events import LONGEST_HOLDS, event_of
+from streams.notify.events import LONGEST_HOLDS, began_at, event_of
 from streams.notify.outbox import Outbox
 from streams.notify.people import People
 from streams.notify.webhook_file import Endpoint
@@ -68,6 +68,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._endpoints, self._publish, self._released, self._shown = endpoints, publish, released, shown
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[TopicPartition, int] = {}
+        self._seen: dict[TopicPartition, int] = {}
+        """Up to which offset messages were shown: after a take-over they come once more."""
         self._ready: set[int] = set()
         self._revocations = 0
         self.skipped = 0
@@ -121,7 +123,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         for number in {partition.partition for partition in revoked}:
             self._ready.discard(number)
             self._outbox.forget(number)
-            self._people.forget(number)
+            self._show_anew(number)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """They are taken over before anything of them is read, see `_take_over`."""
@@ -146,7 +148,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                     self._show(record, now)
         if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
             for number in new - self._ready:
-                self._people.forget(number)
+                self._show_anew(number)
             return
         for number, deliveries in kept.items():
             self._outbox.restore(number, deliveries, now)
@@ -193,9 +195,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self._show(record, now)
             if record.topic == READING_OUTCOMES.name:
                 outcome = ReadingOutcome.from_json(_decoded(record.value))
-                return self._outbox.erase(outcome.subject_id, now) if outcome.status in _FORGOTTEN else []
+                if outcome.status not in _FORGOTTEN:
+                    return []
+                return self._outbox.erase(outcome.subject_id, _ordered_at(outcome, record, now), record.partition, now)
             came_at = _came_at(record, now)
-            endpoints = [each for each in self._endpoints() if came_at >= each.added_at]
+            endpoints = [each for each in self._endpoints() if came_at >= each.begins_at]
             if not endpoints and not self._outbox.count():
                 return []  # the week before there was any webhook
             event = event_of(record.topic, record.value, came_at)
@@ -204,10 +208,19 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self._skip(record)
             return []
 
+    def _show_anew(self, number: int) -> None:
+        """Nothing of a partition is known any more."""
+        self._people.forget(number)
+        self._seen = {place: offset for place, offset in self._seen.items() if place.partition != number}
+
     def _show(self, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> None:
         """Keep what displays show of a person. Raises `MalformedRecordError`."""
         if not self._people.wanted:
             return
+        place = TopicPartition(record.topic, record.partition)
+        if record.offset <= self._seen.get(place, -1):
+            return
+        self._seen[place] = record.offset
         came_at = _came_at(record, now)
         if record.topic != READING_OUTCOMES.name and now - came_at > LONGEST_HOLDS:
             return
@@ -215,7 +228,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             outcome = ReadingOutcome.from_json(_decoded(record.value))
             whose = outcome.subject_id
             if outcome.status in _FORGOTTEN:
-                self._people.erase(whose)
+                self._people.erase(whose, _ordered_at(outcome, record, now), record.partition, now)
                 if self._people.wants(whose):
                     self._shown(whose, True)
                 return
@@ -223,13 +236,17 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         elif record.topic == ALERTS.name:
             alert = Alert.from_json(_decoded(record.value))
             whose = alert.subject_id
-            new = self._people.wants(whose) and self._people.of(whose, record.partition).tell(alert, came_at)
+            if not self._people.wants(whose) or self._people.is_over(whose, came_at):
+                return
+            new = self._people.of(whose, record.partition).tell(alert, came_at)
         else:
             chart = FanChart.from_json(_decoded(record.value))
             if chart.kind != "live" or not chart.model_serves or chart.subject_id is None:
                 return
             whose = chart.subject_id
-            new = self._people.wants(whose) and self._people.of(whose, record.partition).forecast(chart)
+            if not self._people.wants(whose) or self._people.is_over(whose, began_at(chart, came_at)):
+                return
+            new = self._people.of(whose, record.partition).forecast(chart)
         if new:
             self._shown(whose, False)
 
@@ -243,6 +260,12 @@ def _decoded(value: Any) -> bytes | None:
     if isinstance(value, Undecodable):
         raise MalformedRecordError(str(value))
     return value if value is None else bytes(value)
+
+
+def _ordered_at(outcome: ReadingOutcome, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> datetime.datetime:
+    """Up to when an order to forget counts: it came before its outcome did, whatever the clock that sent it said."""
+    came_at = _came_at(record, now)
+    return came_at if outcome.time is None else min(came_at, outcome.time)
 
 
 def _came_at(record: ConsumerRecord[Any, Any], now: datetime.datetime) -> datetime.datetime:

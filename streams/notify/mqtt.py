@@ -48,7 +48,10 @@ class MqttPublisher:
         self.connected = False
 
     def changed(self, subject_id: str) -> None:
-        """Something about a person is new."""
+        """Something about a person is new. A device whose readings begin again is not taken away before."""
+        person = self._people.find(subject_id)
+        if person is not None and person.readings:
+            self._erased.pop(subject_id, None)
         self._changed[subject_id] = None
         self._wake.set()
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from agents.core.fingerprint import delivery_id
 from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
-from streams.notify.events import NEWER, Event, why_ended
+from streams.notify.events import LONGEST_HOLDS, NEWER, Event, why_ended
 from streams.notify.remembered import Remembered
 from streams.notify.webhook_file import Endpoint
 
 KNOWN_FOR = datetime.timedelta(hours=1)
 """So long after its end a delivery is remembered, so that an event that comes twice is sent once."""
 TOO_LATE = "it no longer held when it could have been sent"
+REPLACED = "it was for another webhook, which had this name before"
 FULL = "too many deliveries wait for this webhook"
 _URGENCY: dict[EventGroup, int] = {"alert": 0, "outcome": 1, "forecast": 2}
 
@@ -35,6 +36,10 @@ class Waiting:
     @property
     def group(self) -> EventGroup:
         return group_of(self.delivery.event_type)
+
+    @property
+    def began_at(self) -> datetime.datetime:
+        return self.delivery.began_at or self.delivery.queued_at
 
     @property
     def order(self) -> tuple[int, int, datetime.datetime]:
@@ -59,6 +64,8 @@ class Outbox:
         self._known = Remembered(KNOWN_FOR)
         self._newest: dict[str, tuple[datetime.datetime, int]] = {}
         """Until when the newest forecast of each subject holds, and its partition."""
+        self._ordered: dict[str, tuple[datetime.datetime, int]] = {}
+        """Up to when each subject was forgotten last, and its partition: topics are read side by side."""
 
     def restore(self, partition: int, records: Iterable[Delivery], now: datetime.datetime) -> None:
         """Take a partition over: all records of it, in their order."""
@@ -83,12 +90,17 @@ class Outbox:
             self._take(item)
         self._known.forget(partition)
         self._newest = {key: newest for key, newest in self._newest.items() if newest[1] != partition}
+        self._ordered = {key: ordered for key, ordered in self._ordered.items() if ordered[1] != partition}
 
     def plan(
         self, event: Event, partition: int, endpoints: Iterable[Endpoint], now: datetime.datetime
     ) -> list[Delivery]:
         """The records that an event makes: deliveries to be made, and those that it ends. Held until `release`."""
         made = self._end_earlier(event, now)
+        began_at = event.began_at or event.came_at
+        ordered = self._ordered.get(event.subject_id)
+        if ordered is not None and began_at <= ordered[0]:
+            return made
         too_late = TOO_LATE if event.valid_until <= now else None
         if event.group == "forecast" and self._is_outrun(event.about, event.valid_until, partition):
             too_late = NEWER
@@ -101,7 +113,7 @@ class Outbox:
             self._known.add(key, event.valid_until, partition)
             delivery = Delivery(
                 delivery_id=key, webhook_id=endpoint.name, event_id=event.event_id, event_type=event.type,
-                subject_id=event.subject_id, status="queued", queued_at=now, updated_at=now,
+                subject_id=event.subject_id, status="queued", queued_at=now, began_at=began_at, updated_at=now,
                 valid_until=event.valid_until, body=event.body.decode(),
             )  # fmt: skip
             if too_late is not None:
@@ -177,6 +189,14 @@ class Outbox:
         ends = (item.delivery.valid_until for item in self._waiting.get(webhook_id, {}).values() if not item.held)
         return min(ends, default=None)
 
+    def replaced(self, endpoint: Endpoint, now: datetime.datetime) -> list[tuple[int, Delivery]]:
+        """End what waits for one that had the name of this webhook before, see `is_meant_for`."""
+        of_webhook = self._waiting.get(endpoint.name, {})
+        others = [item for item in of_webhook.values() if not item.held and not is_meant_for(endpoint, item.delivery)]
+        for item in others:
+            self._take(item)
+        return [(item.partition, step_of(item.delivery, "dropped", now, reason=REPLACED)) for item in others]
+
     def give_up(self, webhook_id: str, reason: str, now: datetime.datetime) -> list[tuple[int, Delivery]]:
         """End all deliveries to a webhook."""
         gone = list(self._waiting.get(webhook_id, {}).values())
@@ -184,9 +204,13 @@ class Outbox:
             self._take(item)
         return [(item.partition, step_of(item.delivery, "dropped", now, reason=reason)) for item in gone]
 
-    def erase(self, subject_id: str, now: datetime.datetime) -> list[Delivery]:
-        """End all deliveries about a person."""
-        about = [item for item in self._all() if item.delivery.subject_id == subject_id]
+    def erase(
+        self, subject_id: str, up_to: datetime.datetime, partition: int, now: datetime.datetime
+    ) -> list[Delivery]:
+        """End all deliveries about a person that are of before an order; what is read behind it makes none."""
+        known = self._ordered.get(subject_id)
+        self._ordered[subject_id] = up_to if known is None else max(known[0], up_to), partition
+        about = [item for item in self._all() if item.delivery.subject_id == subject_id and item.began_at <= up_to]
         return self._drop(about, lambda _: FORGOTTEN, "dropped", now)
 
     def _drop(
@@ -231,13 +255,23 @@ class Outbox:
         """Forget ids that cannot come again."""
         self._known.tidy(now)
         self._newest = {key: newest for key, newest in self._newest.items() if newest[0] > now}
+        self._ordered = {key: each for key, each in self._ordered.items() if each[0] > now - LONGEST_HOLDS}
+
+
+def is_meant_for(endpoint: Endpoint, delivery: Delivery) -> bool:
+    """Whether it was planned for this webhook: a name that is removed and added again may lead to somebody else."""
+    return (
+        delivery.queued_at >= endpoint.added_at
+        and endpoint.subject_id in (None, delivery.subject_id)
+        and group_of(delivery.event_type) in endpoint.events
+    )
 
 
 def _wants(endpoint: Endpoint, event: Event) -> bool:
     whose = endpoint.subject_id in (None, event.subject_id)
     if event.simulated and endpoint.channel == "nightscout":
         return False  # whose times are not those of the site's clock
-    return whose and event.group in endpoint.events and event.came_at >= endpoint.added_at
+    return whose and event.group in endpoint.events and event.came_at >= endpoint.begins_at
 
 
 def step_of(

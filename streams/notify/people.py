@@ -13,10 +13,10 @@ from typing import Any
 from agents.core.directions import direction_of
 from schemas.alert import Alert
 from schemas.fan_chart import DISCLAIMER, FanChart
-from schemas.grid import MGDL_PER_MMOLL, PRESENT
+from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP
 from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome, Unit
 from schemas.record import SUBJECT_PATTERN
-from streams.notify.events import TELLING, alert_ends
+from streams.notify.events import LONGEST_HOLDS, TELLING, alert_ends
 
 _ACCEPTED = ("forecast_requested", "no_forecast")
 _HALF_HOUR, _HOUR = 5, 11
@@ -36,17 +36,39 @@ class Person:
     chart_ends: datetime.datetime | None = None
     alerts: dict[str, tuple[Alert, datetime.datetime]] = dataclasses.field(default_factory=dict)
     """By alert id, with the time at which each is over."""
+    alerts_came: dict[str, datetime.datetime] = dataclasses.field(default_factory=dict)
+    unforecast: datetime.datetime | None = None
+    """The newest reading's time, if it got no forecast."""
+    taken_back: tuple[datetime.datetime, datetime.datetime] | None = None
+    """The time of a reading whose correction left no forecast, and when that came."""
 
     def read(self, outcome: ReadingOutcome, came_at: datetime.datetime) -> bool:
-        """Whether an outcome brings a newer reading."""
+        """Whether an outcome changes what is shown: by a newer reading, or by a correction.
+
+        Of two readings of one time the later one counts, as in the window that is forecast.
+        """
         reading = outcome.reading
         if reading is None or outcome.status not in _ACCEPTED or outcome.code == OTHER_DEVICE:
             return False
-        if self.readings and reading.time <= self.readings[0].time:
-            return False
-        self.readings = (reading, *self.readings[:1])
+        known = self.readings[0] if self.readings else None
+        if known is not None and (reading.time < known.time or reading == known):
+            return self._corrected(outcome, reading.time, came_at)
+        self._corrected(outcome, reading.time, came_at)
+        self.unforecast = reading.time if outcome.status == "no_forecast" else None
+        is_correction = known is not None and reading.time == known.time
+        self.readings = (reading, *(self.readings[1:] if is_correction else self.readings[:1]))
         self.reading_ends = (max(reading.time, came_at) if reading.simulated else reading.time) + PRESENT
         return True
+
+    def _corrected(self, outcome: ReadingOutcome, time: datetime.datetime, came_at: datetime.datetime) -> bool:
+        """Whether an outcome ends, or may bring back, a forecast that its reading is one of the points of."""
+        if outcome.code == "implausible_change":
+            self.taken_back = time, came_at
+            return True
+        if self.taken_back is not None and outcome.status == "forecast_requested" and time == self.taken_back[0]:
+            self.taken_back = None
+            return True
+        return False
 
     def forecast(self, chart: FanChart) -> bool:
         """Whether a chart is newer, or made of more than the one before."""
@@ -62,6 +84,7 @@ class Person:
         """Whether an alert begins, goes on or ends."""
         if alert.status in TELLING:
             self.alerts[alert.alert_id] = alert, alert_ends(alert, came_at)
+            self.alerts_came[alert.alert_id] = came_at
             return True
         return self.alerts.pop(alert.alert_id, None) is not None
 
@@ -73,18 +96,26 @@ class Person:
     def tidy(self, now: datetime.datetime) -> None:
         """Forget alerts that are over."""
         self.alerts = {key: held for key, held in self.alerts.items() if held[1] > now}
+        self.alerts_came = {key: came_at for key, came_at in self.alerts_came.items() if key in self.alerts}
+
+    def forget(self, up_to: datetime.datetime) -> bool:
+        """What is of before an order goes, all readings that were read with it; whether anything is left."""
+        self.readings, self.reading_ends, self.unforecast, self.taken_back = (), None, None, None
+        if self.chart is not None and self.chart.began_ms <= up_to.timestamp() * 1000:
+            self.chart = self.chart_ends = None
+        self.alerts = {key: held for key, held in self.alerts.items() if self.alerts_came[key] > up_to}
+        return bool(self.chart or self.alerts)
 
     def state(self, now: datetime.datetime, unit: Unit) -> dict[str, Any]:
         """What is shown; null for what is not known or does not hold any more."""
         reading = self.readings[0] if self.readings and self.reading_ends and now < self.reading_ends else None
-        chart = self.chart if self.chart is not None and self.chart_ends and now < self.chart_ends else None
+        chart = self._present_chart(now)
         alert = self._holding(now)
         return {
             "glucose": None if reading is None else _shown(reading.glucose_mgdl, unit),
             "unit": unit,
             "trend": None if reading is None else direction_of(self.readings),
             "measured_at": self.readings[0].time.isoformat() if self.readings else None,
-            "age_minutes": _age_minutes(self.readings, now),
             "median_30": None if chart is None else _shown(chart.median_mgdl[_HALF_HOUR], unit),
             "median_60": None if chart is None else _shown(chart.median_mgdl[_HOUR], unit),
             "low_percent_30": None if chart is None else _low_percent(chart, _HALF_HOUR),
@@ -96,6 +127,20 @@ class Person:
             "simulated": bool(self.readings and self.readings[0].simulated),
             "disclaimer": DISCLAIMER,
         }
+
+    def _present_chart(self, now: datetime.datetime) -> FanChart | None:
+        """The forecast while it holds: as `query_api.present` has it, not once a newer reading got none."""
+        chart = self.chart
+        if chart is None or self.chart_ends is None or now >= self.chart_ends:
+            return None
+        last = chart.issue_time + STEP / 2
+        if self.unforecast is not None and self.unforecast > last:
+            return None
+        if self.taken_back is not None:
+            time, came_at = self.taken_back
+            if last - (PAST_POINTS + 1) * STEP < time <= last and chart.began_ms <= came_at.timestamp() * 1000:
+                return None
+        return chart
 
     def _holding(self, now: datetime.datetime) -> Alert | None:
         holding = [alert for alert, end in self.alerts.values() if now < end]
@@ -109,6 +154,8 @@ class People:
         """`subjects`: whose; with ``*`` among them everybody's."""
         self._wanted = frozenset(subjects)
         self._persons: dict[str, Person] = {}
+        self._ordered: dict[str, tuple[datetime.datetime, int]] = {}
+        """Up to when each was forgotten last, and the partition: topics are read side by side."""
 
     @property
     def wanted(self) -> bool:
@@ -133,21 +180,27 @@ class People:
     def subjects(self) -> list[str]:
         return list(self._persons)
 
-    def erase(self, subject_id: str) -> bool:
-        """Whether there was anything to forget."""
-        return self._persons.pop(subject_id, None) is not None
+    def erase(self, subject_id: str, up_to: datetime.datetime, partition: int, now: datetime.datetime) -> None:
+        """Forget what is of before an order; what is read behind it is asked for by `is_over`."""
+        self._ordered = {key: each for key, each in self._ordered.items() if each[0] > now - LONGEST_HOLDS}
+        self._ordered[subject_id] = max(up_to, self._ordered.get(subject_id, (up_to, 0))[0]), partition
+        person = self._persons.get(subject_id)
+        if person is not None and not person.forget(up_to):
+            del self._persons[subject_id]
+
+    def is_over(self, subject_id: str, began_at: datetime.datetime) -> bool:
+        """Whether what began then was forgotten since."""
+        ordered = self._ordered.get(subject_id)
+        return ordered is not None and began_at <= ordered[0]
 
     def forget(self, partition: int) -> None:
         """Another process takes this partition over."""
         self._persons = {name: person for name, person in self._persons.items() if person.partition != partition}
+        self._ordered = {name: ordered for name, ordered in self._ordered.items() if ordered[1] != partition}
 
 
 def _shown(glucose_mgdl: float, unit: Unit) -> float:
     return round(glucose_mgdl) if unit == "mg/dL" else round(glucose_mgdl / MGDL_PER_MMOLL, 1)
-
-
-def _age_minutes(readings: tuple[Reading, ...], now: datetime.datetime) -> int | None:
-    return max(0, int((now - readings[0].time).total_seconds() // 60)) if readings else None
 
 
 def _low_percent(chart: FanChart, place: int) -> int:

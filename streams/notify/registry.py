@@ -32,6 +32,10 @@ class Registry:
         state = self._states.get(name)
         return state is None or state.disabled_at is None
 
+    def knows(self, endpoint: Endpoint) -> bool:
+        """Whether the file still has this webhook, and no other one by its name."""
+        return self._endpoints.get(endpoint.name) == endpoint
+
     def load(self, endpoints: Iterable[Endpoint], now: datetime.datetime) -> Changes:
         """The file as it is now."""
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
@@ -53,7 +57,7 @@ class Registry:
             return
         if known is not None and state.updated_at <= known.updated_at:
             return  # our own words, coming back
-        if endpoint is None or state.added_at >= endpoint.added_at:
+        if endpoint is None or state.added_at >= endpoint.begins_at:
             self._states[name] = state
 
     def succeeded(self, name: str, now: datetime.datetime) -> Changes:

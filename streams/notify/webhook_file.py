@@ -47,6 +47,7 @@ class Endpoint(BaseModel):
         "or an access token.",
     )
     added_at: AwareDatetime
+    enabled_at: AwareDatetime | None = None
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -67,12 +68,17 @@ class Endpoint(BaseModel):
         parts = urlsplit(self.url.get_secret_value())
         return f"{parts.scheme}://{_host(parts)}"
 
+    @property
+    def begins_at(self) -> datetime.datetime:
+        """Nothing that came before is planned for it: when it was added, or enabled last."""
+        return self.enabled_at or self.added_at
+
     def public(self, known: Webhook | None, now: datetime.datetime) -> Webhook:
         """What everybody may see, with how it does as far as that is `known` and still holds: enabling begins anew."""
-        goes_on = known is not None and known.added_at == self.added_at
+        goes_on = known is not None and known.added_at == self.begins_at
         return Webhook(
             webhook_id=self.name, channel=self.channel, destination=self.destination, subject_id=self.subject_id,
-            events=self.events, added_at=self.added_at, updated_at=now,
+            events=self.events, added_at=self.begins_at, since=self.added_at, updated_at=now,
             failing_since=known.failing_since if known and goes_on else None,
             disabled_at=known.disabled_at if known and goes_on else None,
             reason=known.reason if known and goes_on else None,
@@ -172,7 +178,7 @@ def add(path: Path, endpoint: Endpoint) -> None:
 def enable(path: Path, name: str, now: datetime.datetime) -> None:
     """Begin anew with a webhook that is disabled. Raises `ConfigurationError` where there is none of this name."""
     with alone(path, WHAT):
-        endpoint = _found(path, name).model_copy(update={"added_at": now})
+        endpoint = _found(path, name).model_copy(update={"enabled_at": now})
         write(path, [*_without(path, name), _line(endpoint)], WHAT)
 
 

@@ -52,7 +52,7 @@ class Play:
                 status = "delivered" if what == "deliver" else "failing"
                 made.append(self.outbox.tried(item, status, self.now, None, None))
         elif what == "erase":
-            made = self.outbox.erase(whose, self.now)
+            made = self.outbox.erase(whose, self.now, 0, self.now)
         else:
             self.now += number * MINUTE
         self.records += made

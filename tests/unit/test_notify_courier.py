@@ -12,7 +12,7 @@ from streams.notify import courier as courier_module
 from streams.notify import schedule
 from streams.notify.courier import DAMAGED, DISABLED, Courier, Steps, utc_now
 from streams.notify.events import event_of_alert
-from streams.notify.outbox import Outbox
+from streams.notify.outbox import REPLACED, Outbox
 from streams.notify.registry import Changes, Registry
 from streams.notify.sender import Attempt, Sender
 from streams.notify.webhook_file import Endpoint
@@ -157,3 +157,51 @@ async def test_what_no_longer_holds_is_given_up_on_time(monkeypatch: pytest.Monk
         monkeypatch.setattr(courier_module, "utc_now", lambda: utc_now() + datetime.timedelta(hours=1))
         work.courier.wake()
         await work.until("queued", "failing", "expired")
+
+
+@pytest.mark.parametrize("is_restored", [True, False], ids=["it waits when the role starts", "it is planned meanwhile"])
+async def test_a_name_that_is_given_to_somebody_else_takes_nothing_along(is_restored: bool) -> None:
+    bens = endpoint(subject_id="ben", added_at=utc_now() - datetime.timedelta(minutes=1))
+    work = Work(Scripted(), to=bens)
+    annas = endpoint(subject_id="anna", added_at=utc_now() - datetime.timedelta(hours=1))
+    planned_at = utc_now() - datetime.timedelta(minutes=5 if is_restored else 0)
+    planned = (Outbox(10) if is_restored else work.outbox).plan(
+        event_of_alert(alert(), planned_at), 0, [annas], planned_at
+    )
+    if is_restored:
+        work.outbox.restore(0, planned, utc_now())
+    work.outbox.release(planned)
+    async with running(work):
+        await until_async(lambda: work.history() == ["dropped"], "it is given up", 10)
+        event = event_of_alert(alert(alert_id="8" * 64, subject_id="ben"), utc_now())
+        made = work.outbox.plan(event, 0, [bens], utc_now())
+        work.outbox.release(made)
+        work.courier.wake()
+        await until_async(lambda: work.history("8") == ["delivered"], "what is for ben is sent", 10)
+    assert [each.subject_id for each in work.sender.sent] == ["ben"]
+    assert work.steps[0].reason == REPLACED
+
+
+async def test_how_the_last_attempt_ends_says_nothing_of_who_has_the_name_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schedule, "FIRST_PAUSE_SECONDS", 1000.0)
+    sender = Scripted(GONE)
+    sender.hold.clear()
+    async with running(Work(sender)) as work:
+        work.tell()
+        await until_async(lambda: sender.sent, "it is under way")
+        work.registry.load([endpoint("home", subject_id="ben", added_at=utc_now())], utc_now())
+        sender.hold.set()
+        await until_async(lambda: work.history() == ["queued", "failing"], "it has failed", 10)
+    assert work.changes == []
+    assert len(work.registry.active()) == 1
+
+
+async def test_enabling_a_webhook_that_fails_keeps_what_waits_for_it() -> None:
+    to = endpoint(added_at=utc_now() - datetime.timedelta(hours=1))
+    work = Work(Scripted(), to=to.model_copy(update={"enabled_at": utc_now()}))
+    queued_at = utc_now() - datetime.timedelta(minutes=5)
+    work.outbox.restore(0, Outbox(10).plan(event_of_alert(alert(), queued_at), 0, [to], queued_at), utc_now())
+    async with running(work):
+        await until_async(lambda: work.history() == ["delivered"], "it is sent", 10)

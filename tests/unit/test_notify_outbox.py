@@ -157,7 +157,7 @@ def test_an_erased_person_is_told_of_no_more() -> None:
     outbox, to = Outbox(10), [endpoint()]
     planned(outbox, told(), to)
     planned(outbox, told(alert_id="8" * 64, subject_id="bert"), to)
-    (gone,) = outbox.erase("anna", NOW)
+    (gone,) = outbox.erase("anna", NOW, 0, NOW)
     assert (gone.subject_id, gone.status) == ("anna", "dropped")
     assert waiting(outbox) == [f"alert_{'8' * 64}_raised"]
 

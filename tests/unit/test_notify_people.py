@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from schemas.reading import Reading, ReadingOutcome
+from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome
 from streams.notify.home_assistant import Topics, announcements, entities, removals
 from streams.notify.people import People, Person
 from tests.kit.alerts import NOW, alert
@@ -15,11 +15,15 @@ MINUTE = datetime.timedelta(minutes=1)
 TOPICS = Topics("glucast", "homeassistant", 0)
 
 
-def outcome(minutes: int = 0, glucose: float = 118, status: str = "forecast_requested") -> ReadingOutcome:
+def outcome(minutes: float = 0, glucose: float = 118, status: str = "forecast_requested") -> ReadingOutcome:
     reading = Reading(subject_id="anna", time=NOW + minutes * MINUTE, glucose=glucose, unit="mg/dL")
     return ReadingOutcome.model_validate(
         {"outcome_id": "a" * 64, "subject_id": "anna", "status": status, "time": reading.time, "reading": reading}
     )
+
+
+def ms(time: datetime.datetime) -> int:
+    return int(time.timestamp() * 1000)
 
 
 def anna(*outcomes: ReadingOutcome) -> Person:
@@ -35,7 +39,11 @@ def test_reading_trend_forecast_and_alert_are_shown() -> None:
     assert person.forecast(chart)
     assert person.tell(alert(), NOW + 5 * MINUTE)
     state = person.state(NOW + 7 * MINUTE, "mg/dL")
-    assert (state["glucose"], state["trend"], state["age_minutes"]) == (106, "SingleDown", 2)
+    assert (state["glucose"], state["trend"]) == (106, "SingleDown")
+    assert state["measured_at"] == (NOW + 5 * MINUTE).isoformat()
+    assert not any("age" in name for name in state), (
+        "it would be true for a minute, and be published for a quarter hour"
+    )
     assert (state["median_30"], state["median_60"]) == (120, 120)
     assert (state["low_percent_30"], state["low_percent_60"]) == (6, 12)
     assert (state["alert"], state["alert_kind"]) == ("ON", "low")
@@ -103,6 +111,59 @@ def test_older_readings_and_charts_change_nothing() -> None:
     assert not person.forecast(fan_chart(chart_id="2" * 64, issue_time=NOW - 5 * MINUTE))
     assert not person.forecast(fan_chart(chart_id="3" * 64, issue_time=NOW, began_ms=1))
     assert person.state(NOW + 5 * MINUTE, "mg/dL")["glucose"] == 106
+
+
+def test_a_correction_of_the_newest_reading_is_what_is_shown() -> None:
+    """With the trend since the reading before; not since the value that it takes back."""
+    person = anna(outcome(-5, 118), outcome(0, 250))
+    assert person.read(outcome(0, 112), NOW)
+    state = person.state(NOW + MINUTE, "mg/dL")
+    assert (state["glucose"], state["trend"]) == (112, "FortyFiveDown")
+    assert not person.read(outcome(0, 112), NOW), "it is delivered again"
+    assert not person.read(outcome(0, 250, status="duplicate"), NOW)
+    assert not person.read(outcome(0, 300).model_copy(update={"code": OTHER_DEVICE}), NOW)
+    assert person.state(NOW + MINUTE, "mg/dL") == state
+
+
+def silent(minutes: float, glucose: float, code: str = "implausible_change") -> ReadingOutcome:
+    return outcome(minutes, glucose, status="no_forecast").model_copy(update={"code": code})
+
+
+@pytest.mark.parametrize("is_chart_last", [True, False])
+def test_a_newer_reading_that_got_no_forecast_ends_the_one_before(is_chart_last: bool) -> None:
+    """As `query_api.present` has it."""
+    person, chart = anna(outcome(0)), fan_chart(issue_time=NOW, began_ms=ms(NOW))
+    if not is_chart_last:
+        person.forecast(chart)
+    assert person.read(silent(5, 55), NOW + 5 * MINUTE)
+    if is_chart_last:
+        person.forecast(chart)
+    state = person.state(NOW + 6 * MINUTE, "mg/dL")
+    assert state["glucose"] == 55
+    names = ("median_30", "median_60", "low_percent_30", "low_percent_60", "forecast_until")
+    assert [state[name] for name in names] == [None] * 5
+    person.read(outcome(10, 57), NOW + 10 * MINUTE)
+    person.forecast(fan_chart(chart_id="2" * 64, issue_time=NOW + 10 * MINUTE, began_ms=ms(NOW + 10 * MINUTE)))
+    assert person.state(NOW + 11 * MINUTE, "mg/dL")["median_60"] == 120
+
+
+@pytest.mark.parametrize(("corrected", "newest"), [(0, 0), (-5, 0)], ids=["the last reading", "one before it"])
+def test_a_forecast_of_a_value_that_was_taken_back_is_not_shown(corrected: int, newest: int) -> None:
+    person = anna(outcome(-5, 100), outcome(newest, 101))
+    person.forecast(fan_chart(issue_time=NOW, began_ms=ms(NOW)))
+    assert person.read(silent(corrected, 300), NOW + MINUTE)
+    assert person.state(NOW + 2 * MINUTE, "mg/dL")["median_60"] is None
+    person.read(outcome(corrected, 102), NOW + 2 * MINUTE)
+    person.forecast(fan_chart(chart_id="2" * 64, issue_time=NOW, began_ms=ms(NOW + 2 * MINUTE)))
+    assert person.state(NOW + 3 * MINUTE, "mg/dL")["median_60"] == 120
+
+
+def test_a_reading_beside_the_one_that_was_forecast_leaves_the_forecast() -> None:
+    person = anna(outcome(0))
+    person.forecast(fan_chart(issue_time=NOW, began_ms=ms(NOW)))
+    assert person.read(silent(2, 119, code="superseded"), NOW + 2 * MINUTE)
+    state = person.state(NOW + 2 * MINUTE, "mg/dL")
+    assert (state["glucose"], state["median_60"]) == (119, 120)
 
 
 def test_the_more_urgent_alert_is_the_one_that_is_shown() -> None:

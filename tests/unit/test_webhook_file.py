@@ -93,9 +93,9 @@ def test_the_command_makes_lists_enables_and_removes_one(path: Path) -> None:
     assert json.loads(path.read_text())["secret"] == secret
     listed = glucast("webhooks", "list", *options).stdout
     assert listed.split() == ["home", "webhook", "https://hooks.example.org:8443", "anna", "alert,outcome"]
-    before = read(path)[0].added_at
+    before = read(path)[0].begins_at
     assert glucast("webhooks", "enable", "home", *options).returncode == 0
-    assert read(path)[0].added_at > before
+    assert read(path)[0].begins_at > before
     assert glucast("webhooks", "remove", "home", *options).returncode == 0
     assert read(path) == []
     token = path.with_name("token")

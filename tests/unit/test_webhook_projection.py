@@ -3,11 +3,14 @@
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from query_api.key_file import Key
 from query_api.projections import webhooks
 from query_api.read_model import Entry, ReadModel
+from query_api.routers.webhooks import deliveries
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
 from schemas import topics
@@ -91,6 +94,35 @@ def test_a_webhook_that_is_removed_takes_its_deliveries_along(model: ReadModel) 
     assert model.webhooks.find("home") is None
     assert model.webhooks.deliveries("home") == []
     assert [each.webhook_id for each in model.webhooks.all()] == ["homestead"]
+
+
+@pytest.mark.parametrize("is_read_first", [topics.WEBHOOKS, topics.WEBHOOK_DELIVERIES])
+def test_a_name_that_leads_somewhere_else_now_shows_nothing_of_before(model: ReadModel, is_read_first: Topic) -> None:
+    """Whatever a replica reads first, and with no tombstone between: compaction takes it away."""
+    annas, bens = endpoint(subject_id="anna"), endpoint(subject_id="ben", added_at=NOW + 10 * MINUTE)
+    states = [("home", annas.public(None, NOW).to_json()), ("home", bens.public(None, NOW + 10 * MINUTE).to_json())]
+    steps = [delivery(1), delivery(11, "dropped"), delivery(2, subject_id="ben"), delivery(12, subject_id="ben")]
+    for topic in (topics.WEBHOOKS, topics.WEBHOOK_DELIVERIES)[:: 1 if is_read_first is topics.WEBHOOKS else -1]:
+        put(model, topic, *(states if topic is topics.WEBHOOKS else steps))
+    assert [(each.subject_id, int(each.delivery_id, 16)) for each in model.webhooks.deliveries("home")] == [("ben", 12)]
+
+
+async def test_a_key_of_one_person_sees_that_persons_deliveries_of_a_webhook(model: ReadModel) -> None:
+    """The webhook of everybody that had the name before is one of earlier versions: nobody knows since when."""
+    bens = endpoint(subject_id="ben").public(None, NOW).model_copy(update={"since": None})
+    put(model, topics.WEBHOOKS, ("home", bens.to_json()))
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1), delivery(2, subject_id="ben"))
+    key = Key(name="ben", digest="0" * 64, subjects=("ben",))
+    request = SimpleNamespace(scope={"key": key})
+    told = await deliveries(request, SimpleNamespace(read_model=model), "home")  # type: ignore[arg-type]
+    assert [each.subject_id for each in told.deliveries] == ["ben"]
+
+
+def test_enabling_a_webhook_hides_nothing(model: ReadModel) -> None:
+    one = endpoint().model_copy(update={"enabled_at": NOW + 10 * MINUTE})
+    put(model, topics.WEBHOOKS, ("home", one.public(None, NOW + 10 * MINUTE).to_json()))
+    put(model, topics.WEBHOOK_DELIVERIES, delivery(1))
+    assert len(model.webhooks.deliveries("home")) == 1
 
 
 def test_an_erased_person_is_in_no_delivery(model: ReadModel) -> None:

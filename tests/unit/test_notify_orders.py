@@ -1,0 +1,175 @@
+"""An order to forget somebody ends what came before it, on displays and for webhooks, and never what came after."""
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from schemas.reading import Reading, ReadingOutcome
+from schemas.record import Record
+from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES, Topic
+from schemas.webhook import FORGOTTEN, Delivery
+from streams.notify import intake as intake_module
+from streams.notify.events import event_of_alert
+from streams.notify.intake import Intake
+from streams.notify.mqtt import MqttPublisher
+from streams.notify.outbox import Outbox
+from streams.notify.people import People
+from streams.notify_settings import NotifySettings
+from streams.settings import Settings
+from tests.kit.alerts import NOW, alert, endpoint
+from tests.kit.charts import fan_chart
+
+MINUTE = datetime.timedelta(minutes=1)
+HOUR = 60 * MINUTE
+NO_READINGS = {"kind": "stale_data", "threshold_mgdl": None, "probability": None, "horizon_minutes": None}
+
+
+def reading(at: datetime.datetime, glucose: float = 62) -> ReadingOutcome:
+    said = Reading(subject_id="anna", time=at, glucose=glucose, unit="mg/dL")
+    return ReadingOutcome(outcome_id="a" * 64, subject_id="anna", status="forecast_requested", time=at, reading=said)
+
+
+def order(at: datetime.datetime, status: str = "reset") -> ReadingOutcome:
+    return ReadingOutcome.model_validate({"outcome_id": "b" * 64, "subject_id": "anna", "status": status, "time": at})
+
+
+class Topics:
+    """What the topics hold of one partition, and an intake that reads it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held: dict[str, list[Any]] = {
+            topic.name: [] for topic in (ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES)
+        }
+        self.outbox, self.people, self.shown = Outbox(10), People(["anna"]), list[tuple[str, bool]]()
+        to = endpoint(added_at=NOW - 48 * HOUR)
+        self.intake = Intake(
+            Settings(), self.outbox, self.people, lambda: [to], self.publish, self.released,
+            lambda whose, forget: self.shown.append((whose, forget)),
+        )  # fmt: skip
+        monkeypatch.setattr(intake_module, "everything", self.everything)
+        monkeypatch.setattr(intake_module, "utc_now", lambda: NOW)
+
+    async def publish(self, _: Any) -> None:
+        """Nothing is kept."""
+
+    def released(self, _: Iterable[str]) -> None:
+        """Nobody sends."""
+
+    async def everything(self, _: Settings, topic: str, **options: Any) -> AsyncIterator[Any]:
+        for record in self.held[topic][-(options.get("last") or 1000) :]:
+            yield record
+
+    def add(self, topic: Topic, value: Record, at: datetime.datetime) -> Any:
+        offset, ms = len(self.held[topic.name]), int(at.timestamp() * 1000)
+        record = SimpleNamespace(
+            topic=topic.name, partition=0, offset=offset, key=b"anna", value=value.to_json(), timestamp=ms
+        )
+        self.held[topic.name].append(record)
+        return record
+
+    def take_over(self) -> None:
+        consumer = SimpleNamespace(assignment=lambda: {TopicPartition(ALERTS.name, 0)})
+        asyncio.run(self.intake._take_over(consumer))  # type: ignore[arg-type]
+
+    def read(self, *records: Any) -> list[tuple[str, str, str | None]]:
+        made = [each for record in records for each in self.intake.plan(record, NOW)]
+        self.outbox.release(made)
+        return [(each.event_type, each.status, each.reason) for each in made]
+
+    def state(self) -> dict[str, Any]:
+        person = self.people.find("anna")
+        return {} if person is None else person.state(NOW, "mg/dL")
+
+
+@pytest.fixture
+def topics(monkeypatch: pytest.MonkeyPatch) -> Topics:
+    return Topics(monkeypatch)
+
+
+def test_who_starts_again_shows_an_alert_that_was_raised_after_a_reset(topics: Topics) -> None:
+    """Topics are read one after the other, so that the order comes behind the alert."""
+    topics.add(READING_OUTCOMES, reading(NOW - 11 * HOUR, 250), NOW - 11 * HOUR)
+    topics.add(READING_OUTCOMES, order(NOW - 10 * HOUR), NOW - 10 * HOUR)
+    topics.add(READING_OUTCOMES, reading(NOW - MINUTE), NOW - MINUTE)
+    topics.add(ALERTS, alert(kind="urgent_low", threshold_mgdl=54.0, issue_time=NOW - 2 * MINUTE), NOW - 2 * MINUTE)
+    began_ms = int((NOW - MINUTE).timestamp() * 1000)
+    topics.add(FAN_CHARTS, fan_chart(issue_time=NOW - MINUTE, began_ms=began_ms), NOW - MINUTE)
+    topics.take_over()
+    state = topics.state()
+    assert (state["glucose"], state["alert_kind"], state["median_60"]) == (62, "urgent_low", 120)
+    assert topics.shown[-1] == ("anna", False)
+    topics.read(*topics.held[READING_OUTCOMES.name])
+    assert topics.state() == state, "it is read again from the committed offset, and was shown already"
+
+
+@pytest.mark.parametrize("is_order_first", [True, False])
+@pytest.mark.parametrize("status", ["reset", "erased"])
+def test_what_came_before_an_order_is_shown_by_no_display(topics: Topics, is_order_first: bool, status: str) -> None:
+    began_ms = int((NOW - 3 * MINUTE).timestamp() * 1000)
+    before = [
+        topics.add(ALERTS, alert(issue_time=NOW - 3 * MINUTE), NOW - 3 * MINUTE),
+        topics.add(FAN_CHARTS, fan_chart(issue_time=NOW - 3 * MINUTE, began_ms=began_ms), NOW),
+    ]
+    topics.read(topics.add(READING_OUTCOMES, reading(NOW - 3 * MINUTE), NOW - 3 * MINUTE))
+    ordered = topics.add(READING_OUTCOMES, order(NOW - 2 * MINUTE, status), NOW - 2 * MINUTE)
+    topics.read(*([ordered, *before] if is_order_first else [*before, ordered]))
+    assert topics.state() == {}
+    topics.read(topics.add(READING_OUTCOMES, reading(NOW - MINUTE), NOW - MINUTE))
+    state = topics.state()
+    assert (state["glucose"], state["trend"]) == (62, "NOT COMPUTABLE")
+    assert (state["alert"], state["median_60"]) == ("OFF", None)
+
+
+@pytest.mark.parametrize("is_order_first", [True, False])
+def test_a_webhook_is_told_of_what_came_after_a_reset_and_of_nothing_before(
+    topics: Topics, is_order_first: bool
+) -> None:
+    """All of it waited while the role was away: it is planned at one time, whenever it came."""
+    before = topics.add(ALERTS, alert(alert_id="8" * 64, issue_time=NOW - 5 * MINUTE), NOW - 5 * MINUTE)
+    after = topics.add(ALERTS, alert(**NO_READINGS, issue_time=NOW - 3 * MINUTE), NOW - 3 * MINUTE)
+    ordered = topics.add(READING_OUTCOMES, order(NOW - 4 * MINUTE), NOW - 4 * MINUTE)
+    made = topics.read(*([ordered, before, after] if is_order_first else [before, after, ordered]))
+    dropped = [] if is_order_first else [("alert.raised", "queued", None), ("alert.raised", "dropped", FORGOTTEN)]
+    assert sorted(made, key=str) == sorted([*dropped, ("alert.raised", "queued", None)], key=str)
+    assert topics.outbox.count() == 1
+    waits = topics.outbox.next("home")
+    assert waits is not None
+    assert waits.delivery.event_id == f"alert_{'9' * 64}_raised"
+
+
+def test_a_delivery_that_was_restored_is_ended_by_an_order_after_its_alert_alone() -> None:
+    other, made = Outbox(10), list[Delivery]()
+    for digit, minutes in (("8", 5), ("9", 3)):
+        event = event_of_alert(alert(alert_id=digit * 64), NOW - minutes * MINUTE)
+        made += Outbox(10).plan(event, 0, [endpoint()], NOW)
+    other.restore(0, made, NOW)
+    (gone,) = other.erase("anna", NOW - 4 * MINUTE, 0, NOW)
+    assert gone.event_id == f"alert_{'8' * 64}_raised"
+    assert other.count() == 1
+
+
+def test_an_order_of_a_clock_that_is_ahead_ends_nothing_that_comes_after_it(topics: Topics) -> None:
+    topics.read(topics.add(READING_OUTCOMES, order(NOW + HOUR), NOW - 4 * MINUTE))
+    topics.read(topics.add(READING_OUTCOMES, reading(NOW - 3 * MINUTE), NOW - 3 * MINUTE))
+    topics.read(topics.add(ALERTS, alert(issue_time=NOW - 3 * MINUTE), NOW - 3 * MINUTE))
+    assert topics.state()["alert"] == "ON"
+    assert topics.outbox.count() == 1
+
+
+@pytest.mark.parametrize(("reads_on", "is_taken_away"), [(True, False), (False, True)])
+def test_a_device_whose_readings_began_again_is_not_taken_away(
+    topics: Topics, reads_on: bool, is_taken_away: bool
+) -> None:
+    """Home Assistant would lose it at each start, as long as the order is among what is looked at."""
+    publisher = MqttPublisher(
+        NotifySettings(mqtt_host="localhost", mqtt_subjects=["anna"], mqtt_tls=False), topics.people, 0
+    )
+    publisher.erased("anna")
+    topics.read(topics.add(READING_OUTCOMES if reads_on else ALERTS, reading(NOW) if reads_on else alert(), NOW))
+    publisher.changed("anna")
+    assert bool(publisher._erased) is is_taken_away
