@@ -49,6 +49,8 @@ async def compared(states: Iterable[tuple[ScoreState, ScoreState | None]]) -> Co
     """Pool the states of each person: of the served model, and of the one on trial."""
     pools: dict[tuple[Role, str], _Pool] = {}
     for number, (served, trial) in enumerate(states, start=1):
+        if trial is not None and not served.days.keys() & trial.days.keys():
+            trial = None  # it ended, or the served one began, so long ago that no day has both
         days = served.days.keys() if trial is None else served.days.keys() & trial.days.keys()
         pools.setdefault(("served", served.model.hex()), _Pool()).add(served, days)
         if trial is not None:

@@ -54,6 +54,15 @@ async def test_models_are_compared_over_the_days_that_both_have_of_a_person(tmp_
     assert errors(found["trial"]) == {10.0}
 
 
+async def test_a_trial_that_ended_long_ago_takes_no_day_from_the_served_model(tmp_path: Path) -> None:
+    model = opened(tmp_path)
+    long_ago = state_of(TRIAL, 10.0, TODAY - 30, TODAY - 29)
+    told(model, anna=state_of(SERVED, 12.0, TODAY - 1, TODAY), anna_trial=long_ago)
+    (found,) = (await compared(model.scores.every())).models
+    model.close()
+    assert (found.role, found.people, found.person_days, errors(found)) == ("served", 1, 2, {12.0})
+
+
 def errors(scores: ModelScores) -> set[float]:
     return {card.mae_mgdl for card in scores.horizons}
 
