@@ -49,12 +49,11 @@ async def compared(states: Iterable[tuple[ScoreState, ScoreState | None]]) -> Co
     """Pool the states of each person: of the served model, and of the one on trial."""
     pools: dict[tuple[Role, str], _Pool] = {}
     for number, (served, trial) in enumerate(states, start=1):
-        if trial is not None and not served.days.keys() & trial.days.keys():
-            trial = None  # it ended, or the served one began, so long ago that no day has both
-        days = served.days.keys() if trial is None else served.days.keys() & trial.days.keys()
-        pools.setdefault(("served", served.model.hex()), _Pool()).add(served, days)
-        if trial is not None:
-            pools.setdefault(("trial", trial.model.hex()), _Pool()).add(trial, days)
+        # Of a trial that ended long ago, or has only begun, there is no day that both have.
+        both = served.days.keys() & trial.days.keys() if trial is not None else ()
+        pools.setdefault(("served", served.model.hex()), _Pool()).add(served, both or served.days.keys())
+        if trial is not None and both:
+            pools.setdefault(("trial", trial.model.hex()), _Pool()).add(trial, both)
         if number % ROWS_A_TURN == 0:
             await asyncio.sleep(0)
     return Comparison(
