@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 from typing import Any
 
-from agents.core.rolling_window import FURTHEST_STEP
+from agents.core.rolling_window import LONGEST_GAP
 from query_api.projections.corrections import Correction
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError
@@ -91,7 +91,7 @@ def expected(newest: ReadingOutcome | None, now: datetime.datetime) -> datetime.
     if newest is not None and newest.reading is not None and newest.reading.simulated:
         return None
     soon = now.replace(second=0, microsecond=0) + datetime.timedelta(minutes=1)
-    if newest is None or newest.time is None or now - newest.time > FURTHEST_STEP * STEP:
+    if newest is None or newest.time is None or now - newest.time > LONGEST_GAP:
         return soon + (PAST_POINTS - 1) * STEP
     return max(newest.expected_time or newest.time + STEP, soon)
 

@@ -40,7 +40,7 @@ Flag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 
 FURTHEST_STEP = 3
 """Steps between two readings that still make one stretch: a quarter of an hour."""
-LONGEST_MICROSECONDS = (2 * FURTHEST_STEP + 1) * STEP_SECONDS * 1_000_000 // 2
+LONGEST_GAP = datetime.timedelta(seconds=(2 * FURTHEST_STEP + 1) * STEP_SECONDS // 2)
 """Between their own times: half a step more, because no sensor is punctual to the second."""
 _FURTHEST_SLOTS = FURTHEST_STEP + 1  # readings so far apart may lie in slots that are further apart
 SPARE_SLOTS = 19  # kept beyond what windows need
@@ -376,7 +376,7 @@ def _before(slots: Slots, slot: int) -> int | None:
         held = slots.get(other)
         if held is not None:
             apart = sources.time_of(slot, slots[slot]) - sources.time_of(other, held)
-            return other if apart <= LONGEST_MICROSECONDS else None
+            return other if apart <= LONGEST_GAP // _MICROSECOND else None
     return None
 
 
