@@ -74,7 +74,7 @@ class Topics:
 
     def take_over(self) -> None:
         consumer = SimpleNamespace(assignment=lambda: {TopicPartition(ALERTS.name, 0)})
-        asyncio.run(self.intake._take_over(consumer))  # type: ignore[arg-type]
+        asyncio.run(self.intake._take_over(consumer))
 
     def read(self, *records: Any) -> list[tuple[str, str, str | None]]:
         made = [each for record in records for each in self.intake.plan(record, NOW)]
