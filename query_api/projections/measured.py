@@ -1,7 +1,7 @@
 """The readings of the last two days as their senders sent them, judged and not rejected. Never a computed value.
 
 e/<subject>/<half minutes since 1970, moved above 0>   a reading; of two within one half minute the later that came
-k/<subject>                                            when the last of them came, in Unix milliseconds
+z/<subject>                                            when the last of them came, in Unix milliseconds
 
 Two days are counted back from the subject's newest reading, and a place is half a minute wide, so that a subject takes
 at most 5,760 rows and those of an hour more, whoever sends what how often: sensors measure every minute at most.
@@ -58,7 +58,7 @@ class Measured:
     def _came(self, subject_id: str, arrived_ms: int) -> int:
         if not arrived_ms:  # nobody says when
             return 0
-        row = b"k/" + subject_id.encode()
+        row = b"z/" + subject_id.encode()
         last = self._store.get(row)
         came = arrived_ms if last is None else max(arrived_ms, 1 + _KEY.unpack(last)[0])
         self._store.stage(row, _KEY.pack(came))
@@ -67,7 +67,7 @@ class Measured:
     def forget(self, subject_id: str) -> None:
         """Stage the end of all readings of a subject."""
         prefix = _prefix(subject_id)
-        self._store.stage(b"k/" + subject_id.encode(), None)
+        self._store.stage(b"z/" + subject_id.encode(), None)
         for key in [*(key for key, _ in self._store.scan(prefix)), *self._store.staged(prefix)]:
             self._store.stage(key, None)
 
