@@ -51,11 +51,11 @@ class Orders:
 
     def ended(self, subject_id: str, began_ms: int) -> bool:
         """Whether what began then, of the subject's readings and forecasts, is over."""
-        return began_ms <= self._of(subject_id).any_ms
+        return max(0, began_ms) <= self._of(subject_id).any_ms
 
     def erased(self, subject_id: str, began_ms: int) -> bool:
         """Whether the subject, with all that began by then, has been erased since."""
-        return began_ms <= self._of(subject_id).erased_ms
+        return max(0, began_ms) <= self._of(subject_id).erased_ms
 
     def _of(self, subject_id: str) -> _Ordered:
         row = self._store.get(_row(subject_id))

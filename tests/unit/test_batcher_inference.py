@@ -14,6 +14,7 @@ from agents.inference.batcher import MeasuredCost
 from agents.inference.infer import OBJECTS_BYTES, Answers, Inference, NoAnswer, WindowSamples
 from schemas.errors import ImplausibleError, MalformedRecordError, UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
+from schemas.grid import MOST_INTERPOLATED
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
 from tests.kit.requests import forecast_id_of, request_of
 
@@ -203,7 +204,7 @@ def test_the_cost_follows_what_is_measured() -> None:
         {"interpolated_points": None},
         {"interpolated_points": [96 + 12]},
         {"interpolated_points": [-1]},
-        {"interpolated_points": list(range(65))},
+        {"interpolated_points": list(range(MOST_INTERPOLATED + 1))},
         {"hours_centi_mgdl": [12_000]},  # of no version
         {"hours_version": 1},
         {"hours_centi_mgdl": [12_000], "hours_version": 2},

@@ -166,14 +166,14 @@ async def test_a_name_that_is_given_to_somebody_else_takes_nothing_along(is_rest
     annas = endpoint(subject_id="anna", added_at=utc_now() - datetime.timedelta(hours=1))
     planned_at = utc_now() - datetime.timedelta(minutes=5 if is_restored else 0)
     planned = (Outbox(10) if is_restored else work.outbox).plan(
-        event_of_alert(alert(), planned_at), 0, [annas], planned_at
+        event_of_alert(alert(issue_time=utc_now()), planned_at), 0, [annas], planned_at
     )
     if is_restored:
         work.outbox.restore(0, planned, utc_now())
     work.outbox.release(planned)
     async with running(work):
         await until_async(lambda: work.history() == ["dropped"], "it is given up", 10)
-        event = event_of_alert(alert(alert_id="8" * 64, subject_id="ben"), utc_now())
+        event = event_of_alert(alert(alert_id="8" * 64, subject_id="ben", issue_time=utc_now()), utc_now())
         made = work.outbox.plan(event, 0, [bens], utc_now())
         work.outbox.release(made)
         work.courier.wake()
@@ -202,6 +202,8 @@ async def test_enabling_a_webhook_that_fails_keeps_what_waits_for_it() -> None:
     to = endpoint(added_at=utc_now() - datetime.timedelta(hours=1))
     work = Work(Scripted(), to=to.model_copy(update={"enabled_at": utc_now()}))
     queued_at = utc_now() - datetime.timedelta(minutes=5)
-    work.outbox.restore(0, Outbox(10).plan(event_of_alert(alert(), queued_at), 0, [to], queued_at), utc_now())
+    work.outbox.restore(
+        0, Outbox(10).plan(event_of_alert(alert(issue_time=utc_now()), queued_at), 0, [to], queued_at), utc_now()
+    )
     async with running(work):
         await until_async(lambda: work.history() == ["delivered"], "it is sent", 10)

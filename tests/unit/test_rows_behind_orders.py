@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from agents.work import CLOCKS_DIFFER_MS
+from query_api import subject_forecast
 from query_api.projections.orders import KEPT_MS
 from query_api.read_model import Entry
 from query_api.services import Services
@@ -33,6 +34,19 @@ ORDERED_MS = int(ORDERED.timestamp() * 1000)
 BEFORE, AFTER = ORDERED_MS - 2000, ORDERED_MS + 1
 
 Row = tuple[str, str, str, bytes | None]
+
+
+@pytest.fixture(autouse=True)
+def as_when_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times here are of then: in a whole run this file has its turn a quarter of an hour later."""
+
+    class Then(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> "Then":
+            return cls.fromtimestamp(NOW.timestamp(), tz)
+
+    clock = types.SimpleNamespace(datetime=Then, UTC=datetime.UTC, timedelta=datetime.timedelta)
+    monkeypatch.setattr(subject_forecast, "datetime", clock)
 
 
 def chart(began_ms: int, steps_ago: int = 0, **more: Any) -> Row:
