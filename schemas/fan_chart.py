@@ -89,6 +89,13 @@ class FanChart(Record):
         default=None, description="Sample of the handle: 0 last, negative earlier, 1..12 beyond."
     )
     began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms", description=BEGAN)
+    revision: int = Field(
+        default=0,
+        ge=0,
+        le=(1 << 63) - 1,
+        description="The offset of the reading that asked for it, 0 where that is not known: of a subject's forecasts "
+        "of one time that began in one millisecond the one of the highest counts.",
+    )
     demand_id: str | None = None
     input_hash: HexDigest
     model: str

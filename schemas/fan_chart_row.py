@@ -53,6 +53,7 @@ class Head(NamedTuple):
     chart_id: str
     issue_time: str
     began_ms: int
+    revision: int
     model_serves: bool
 
 
@@ -124,6 +125,7 @@ def head_of(row: bytes) -> Head:
             str(document["chart_id"]),
             str(document["issue_time"]),
             int(document.get("epoch_ms", 0)),
+            int(document.get("revision", 0)),
             bool(document.get("model_serves", True)),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -39,6 +39,7 @@ class ForecastWindow(ArrowRecord):
         "interpolated_points": pa.list_(pa.int32()),
         "replay_id": pa.string(),
         "changed_points": pa.list_(pa.int32()),
+        "revision": pa.int64(),
     }
 
     request_id: str
@@ -61,6 +62,7 @@ class ForecastWindow(ArrowRecord):
     interpolated_points: list[int] = dataclasses.field(default_factory=list)
     replay_id: str | None = None
     changed_points: list[int] = dataclasses.field(default_factory=list)
+    revision: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +86,6 @@ class ForecastRequest(ForecastWindow):
     arrow_fields: ClassVar[dict[str, pa.DataType]] = ForecastWindow.arrow_fields | {
         "force": pa.bool_(),
         "deadline_ms": pa.int64(),
-        "revision": pa.int64(),
         "hours_version": pa.int32(),
         "hours_centi_mgdl": pa.list_(pa.int32()),
         "replay_model": pa.string(),
@@ -92,7 +93,6 @@ class ForecastRequest(ForecastWindow):
 
     force: bool = False
     deadline_ms: int | None = None
-    revision: int = 0
     hours_version: int = 0
     hours_centi_mgdl: list[int | None] = dataclasses.field(default_factory=list)
     replay_model: str | None = None

@@ -20,6 +20,7 @@ class Stored(NamedTuple):
     key: str
     slot: int
     began_ms: int
+    revision: int
     model_serves: bool
 
 
@@ -37,7 +38,8 @@ def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
 
     A chart on trial never takes a served one away, not even that of its own model, which was served before. A live
     chart from an earlier round of the ring changes nothing: a backlog is news for nobody who looks things up. Nor does
-    one that goes back to an earlier reading than the row: what was corrected meanwhile, in another lane. A chart
+    one that goes back to an earlier reading than the row: what was corrected meanwhile, in another lane (of readings
+    that came in one millisecond the later one has the higher revision). A chart
     lies in its lane's table, but where one of a higher lane lies at its place already it takes that one's: so the
     changelog of the higher lane, which is read first, never takes away what a lower one has yet to bring. A served
     live chart also takes away what models on trial left in an earlier round of the ring.
@@ -50,8 +52,8 @@ def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
         rivals = own
         if any(rival.model_serves for rival in own):
             return
-    order = (slot_of(chart.issue_time), chart.began_ms)
-    if chart.kind == "live" and any((rival.slot, rival.began_ms) > order for rival in rivals):
+    order = (slot_of(chart.issue_time), chart.began_ms, chart.revision)
+    if chart.kind == "live" and any((rival.slot, rival.began_ms, rival.revision) > order for rival in rivals):
         return
     table = FAN_CHART_TABLES[min((lane, *(rival.lane for rival in rivals)), key=LANES.index)]
     work.put(table, str(key), to_row(chart))
@@ -77,6 +79,6 @@ def _stored(lane: Lane, key: str, row: bytes | None) -> Stored | None:
     try:
         head = head_of(row)
         slot = slot_of(datetime.datetime.fromisoformat(head.issue_time))
-        return Stored(lane, key, slot, head.began_ms, head.model_serves)
+        return Stored(lane, key, slot, head.began_ms, head.revision, head.model_serves)
     except (MalformedRecordError, ValueError):
         return None

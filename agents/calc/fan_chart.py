@@ -159,6 +159,7 @@ def _chart(
         handle=forecast.handle,
         index=forecast.index,
         began_ms=forecast.began_ms,
+        revision=forecast.revision,
         demand_id=forecast.demand_id,
         input_hash=forecast.input_hash,
         model=forecast.model,

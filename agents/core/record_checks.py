@@ -88,6 +88,8 @@ def check_window(window: ForecastWindow) -> None:
         raise ImplausibleError("the window's time or the seed is missing or out of range")
     if began_ms is None or not 0 <= began_ms <= LATEST_MS or window.timezone is None or window.simulated is None:
         raise ImplausibleError("when the request began, its timezone or its kind of clock is missing or out of range")
+    if window.revision is None or window.revision < 0:
+        raise ImplausibleError("which revision of its time the window is is missing or out of range")
     zone(window.timezone)
     _check_interpolated(window.interpolated_points)
     changed = window.changed_points

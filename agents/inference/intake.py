@@ -32,8 +32,8 @@ def check_request(request: ForecastRequest) -> None:
     check_window(request)
     if request.force is None:
         raise ImplausibleError("whether to force the computation is missing")
-    if type(request.revision) is not int or not isinstance(request.deadline_ms, int | None):
-        raise ImplausibleError("revision and deadline_ms are whole numbers")
+    if not isinstance(request.deadline_ms, int | None):
+        raise ImplausibleError("deadline_ms is a whole number")
     utc_seconds(request.end_seconds, request.timezone)
     if reason := implausible_change(request.past_centi_mgdl):
         raise ImplausibleError(reason)

@@ -122,11 +122,15 @@ async def test_a_backlog_does_not_put_an_old_chart_over_a_newer_one() -> None:
 
 
 @pytest.mark.parametrize("lanes", [("live", "backfill"), ("backfill", "live"), ("live", "live")])
-async def test_a_forecast_of_a_corrected_reading_stays_whichever_lane_is_first(lanes: tuple[Lane, Lane]) -> None:
-    before = dataclasses.replace(LIVE, began_ms=1_710_000_000_000)
+@pytest.mark.parametrize("later", [(1, 0), (0, 1)], ids=["later", "in the same millisecond"])
+async def test_a_forecast_of_a_corrected_reading_stays_whichever_lane_is_first(
+    lanes: tuple[Lane, Lane], later: tuple[int, int]
+) -> None:
+    before = dataclasses.replace(LIVE, began_ms=1_710_000_000_000, revision=7)
     corrected = dataclasses.replace(
-        LIVE, began_ms=before.began_ms + 1, past_centi_mgdl=[14000] * 96, forecast_id="9" * 64, input_hash="8" * 64
-    )
+        LIVE, began_ms=before.began_ms + later[0], revision=7 + later[1], past_centi_mgdl=[14000] * 96,
+        forecast_id="9" * 64, input_hash="8" * 64,
+    )  # fmt: skip
     bench = Workbench()
     for forecast, lane in zip((corrected, before), lanes, strict=True):
         assert of(FAN_CHARTS, await bench.run(CALC, forecast.to_arrow(), topic=FORECASTS[lane].name))
