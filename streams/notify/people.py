@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agents.core.directions import direction_of
-from schemas.alert import Alert
+from schemas.alert import URGENT_FIRST, Alert
 from schemas.fan_chart import DISCLAIMER, FanChart
 from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP
 from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome, Unit
@@ -21,7 +21,6 @@ from streams.notify.events import LONGEST_HOLDS, TELLING, alert_ends
 _ACCEPTED = ("forecast_requested", "no_forecast")
 _HALF_HOUR, _HOUR = 5, 11
 """Places in the horizon."""
-_URGENT_FIRST = ("urgent_low", "falling_fast", "low", "urgent_high", "high", "sensor_error", "stale_data")
 
 
 @dataclasses.dataclass(slots=True)
@@ -211,4 +210,4 @@ def _low_percent(chart: FanChart, place: int) -> int:
 
 
 def _rank(kind: str) -> int:
-    return _URGENT_FIRST.index(kind) if kind in _URGENT_FIRST else len(_URGENT_FIRST)
+    return URGENT_FIRST.index(kind) if kind in URGENT_FIRST else len(URGENT_FIRST)
