@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 from typing import Any
 
-from agents.core.rolling_window import LONGEST_GAP
+from agents.core.slot_windows import LONGEST_GAP
 from query_api.projections.corrections import Correction
 from query_api.projections.fan_charts import ChartRow
 from schemas.errors import NoForecastError

@@ -2,9 +2,9 @@
 
 A reading belongs to the slot nearest to its time. Of several in a slot the one nearest to the slot's time holds it, of
 two as near the earlier one; of two at the same time with different values the one that came later, a correction.
-Where a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. Gaps to 15
-minutes between two readings' own times, and half a step more, are interpolated linearly. So the slots do not depend on
-the order in which readings arrive, corrections aside.
+Where a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. So the
+slots do not depend on the order in which readings arrive, corrections aside. A window's values are told from the slots'
+readings by their own times; gaps to 15 minutes between two, and half a step more, are interpolated linearly.
 
 Messages are delivered at least once, and what a message wrote or sent may survive while the rest of it did not. So a
 slot remembers the offset of its message, and what left a slot is kept with the offset of the message that displaced
@@ -27,10 +27,11 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from agents.core import sources
-from agents.core.fingerprint import input_hash, to_centi
+from agents.core.fingerprint import to_centi
 from agents.core.local_time import spoken
 from agents.core.past_hours import SLOTS_AN_HOUR, Sum, add, hours_before, newest_hour
-from agents.core.plausibility import LAST_STEPS, implausible_change
+from agents.core.plausibility import implausible_change
+from agents.core.slot_windows import FURTHEST_SLOTS, Issue, begin, next_end, window
 from agents.core.sources import Disagreement, Policy
 from agents.core.window_row import Displaced, Held, Row, Slots, packed, unpacked
 from schemas.grid import PAST_HOURS, PAST_POINTS, STEP_SECONDS
@@ -38,11 +39,6 @@ from schemas.reading import OTHER_DEVICE
 
 Flag = Literal["sources_disagree", "sensor_warm_up", "sensor_change"]
 
-FURTHEST_STEP = 3
-"""Steps between two readings that still make one stretch: a quarter of an hour."""
-LONGEST_GAP = datetime.timedelta(seconds=(2 * FURTHEST_STEP + 1) * STEP_SECONDS // 2)
-"""Between their own times: half a step more, because no sensor is punctual to the second."""
-_FURTHEST_SLOTS = FURTHEST_STEP + 1  # readings so far apart may lie in slots that are further apart
 SPARE_SLOTS = 19  # kept beyond what windows need
 MOST_UNSETTLED = 64
 """Displaced readings, not yet committed, from which on a reading waits for a commit: so a row is bounded."""
@@ -50,26 +46,6 @@ MOST_UNSETTLED = 64
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 _STEP_MICROSECONDS = STEP_SECONDS * 1_000_000
-
-
-class Issue(NamedTuple):
-    """A window to be forecast: its last slot, local end time, 96 values, and the places of those interpolated."""
-
-    slot: int
-    zone_minutes: int
-    end_seconds: int
-    past_centi: list[int]
-    interpolated_points: list[int]
-    hours_centi: Sequence[int | None] = ()
-    """Means of the hours before, oldest known first."""
-    changed_points: Sequence[int] = ()
-    """Places at which another sensor begins, the newest of them."""
-    warnings: Sequence[str] = ()
-    """What is to be said of its sources."""
-
-    @property
-    def input_hash(self) -> str:
-        return input_hash(self.end_seconds, self.past_centi, self.hours_centi)
 
 
 class Verdict(NamedTuple):
@@ -125,7 +101,7 @@ class RollingWindow:
     @property
     def capacity(self) -> int:
         """Slots kept before the newest: a window that ended `late_slots` ago, what it leans on, a margin."""
-        return self.late_slots + PAST_POINTS + _FURTHEST_SLOTS - 1 + SPARE_SLOTS
+        return self.late_slots + PAST_POINTS + FURTHEST_SLOTS - 1 + SPARE_SLOTS
 
     @classmethod
     def from_bytes(cls, data: bytes | None, late_slots: int) -> "RollingWindow":
@@ -295,7 +271,7 @@ class RollingWindow:
             wait = sources.spoken_wait(self.policy)
             reason = f"another device is preferred: this one is heard after {wait} without it"
             return Verdict("no_forecast", [], OTHER_DEVICE, reason)
-        last = slot + PAST_POINTS - 2 + _FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
+        last = slot + PAST_POINTS - 1 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
         issues = []
         for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
             issue = window(now, end)
@@ -327,59 +303,6 @@ class RollingWindow:
         return issue._replace(changed_points=[each.slot - first for each in found], warnings=told)
 
 
-def window(slots: Slots, end: int) -> Issue | None:
-    """The 96 values up to the slot `end`; None where it has no reading or a gap breaks them."""
-    last = slots.get(end)
-    if last is None:
-        return None
-    values = [last.centi]
-    position, newer = end, last.centi
-    while len(values) < PAST_POINTS:
-        before = _before(slots, position)
-        if before is None:
-            return None
-        step, held = position - before, slots[before]
-        for between in range(step - 1, 0, -1):
-            values.append(held.centi + (2 * (newer - held.centi) * between + step) // (2 * step))
-        values.append(held.centi)
-        position, newer = position - step, held.centi
-    past = values[PAST_POINTS - 1 :: -1]
-    first = end - PAST_POINTS + 1
-    interpolated_points = [place for place in range(PAST_POINTS) if first + place not in slots]
-    return Issue(end, last.zone_minutes, end * STEP_SECONDS + last.zone_minutes * 60, past, interpolated_points)
-
-
-def next_end(slots: Slots) -> int:
-    """The last slot of the first new window that can be forecast, if a reading like the newest comes to each slot."""
-    newest = max(slots)
-    end = max(newest + 1, _begin(slots, newest) + PAST_POINTS - 1)
-    latest = end + LAST_STEPS  # a jump that no body makes has left the last steps by then
-    later = slots | dict.fromkeys(range(newest + 1, latest + 1), slots[newest])
-    for last in range(end, latest):
-        issue = window(later, last)
-        if issue is not None and implausible_change(issue.past_centi) is None:
-            return last
-    return latest
-
-
-def _begin(slots: Slots, end: int) -> int:
-    """The slot of the first reading of the stretch without a gap that ends at `end`."""
-    position = end
-    while (before := _before(slots, position)) is not None:
-        position = before
-    return position
-
-
-def _before(slots: Slots, slot: int) -> int | None:
-    """The slot of the reading before that of a slot; None where a gap lies between them."""
-    for other in range(slot - 1, slot - _FURTHEST_SLOTS - 1, -1):
-        held = slots.get(other)
-        if held is not None:
-            apart = sources.time_of(slot, slots[slot]) - sources.time_of(other, held)
-            return other if apart <= LONGEST_GAP // _MICROSECOND else None
-    return None
-
-
 def _nearness(held: Held) -> tuple[int, int]:
     return abs(held.shift_microseconds), held.shift_microseconds
 
@@ -393,7 +316,7 @@ def _too_old(slots_late: int) -> Verdict:
 
 def _unready(slots: Slots, end: int) -> Verdict:
     """Why there is no window up to `end`: a gap within the last 8 hours, or readings have only begun."""
-    position = _begin(slots, end)
+    position = begin(slots, end)
     begun = sources.time_of(position, slots[position])
     have = spoken((sources.time_of(end, slots[end]) - begun) // 60_000_000)
     older = max((slot for slot in slots if slot < position), default=None)

@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 from agents.core import fingerprint
 from agents.core.local_time import offset_text
 from agents.core.past_hours import HOURS_VERSION
-from agents.core.rolling_window import Issue, RollingWindow, place, slot_time
+from agents.core.rolling_window import RollingWindow, place, slot_time
+from agents.core.slot_windows import Issue
 from agents.core.sampling import Sampling
 from agents.ingest import glucose_days, subject_expiry, subject_reset, subject_sources
 from agents.work import Message, StepFunction, Work

@@ -10,7 +10,7 @@ One Parquet file, one row a reading:
     mg_dl     number   20 to 600
 
 A reading holds its nearest 5-minute slot and gaps to 15 minutes are interpolated, as `agents.core.rolling_window` does;
-here a gap is counted in slots, three at most, there by the readings' own times.
+here all is counted in slots, there by the readings' own times: of a sensor that keeps its step that is the same.
 A window ends at a real reading, as each forecast of the stream does: behind a reading every interpolated point lies
 between two that were known by then, so no straight line tells the future, whatever the sensor's step. A target that
 would be interpolated is missing: it is neither trained on nor scored.
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from agents.core.forecaster import Windows
 from agents.core.past_hours import SLOTS_AN_HOUR
 from agents.core.plausibility import FASTEST_MGDL_PER_MINUTE, LAST_STEPS
-from agents.core.rolling_window import FURTHEST_STEP
+from agents.core.slot_windows import FURTHEST_STEP
 from agents.training.splits import Examples
 from schemas.errors import ConfigurationError
 from schemas.grid import (

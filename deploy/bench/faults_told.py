@@ -208,5 +208,5 @@ def _is_of(delivery: Delivery) -> bool:
     """Whether its id is that of what it tells."""
     data = delivery.body["data"]
     if delivery.body["type"] == "forecast.issued":
-        return delivery.id == f"forecast_{data['chart_id']}"
+        return delivery.id == f"forecast_{data['chart_id']}_{data['epoch_ms']}"
     return delivery.id.startswith(f"alert_{data['alert_id']}_{data['status']}")

@@ -1,13 +1,12 @@
 """All people at a glance: the latest value, its trend, what the next hour may bring."""
 
 import datetime
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from agents.core.directions import direction_of
+from agents.core.directions import direction_of, with_before
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.routers.subjects import Uses
@@ -96,21 +95,19 @@ def _glance(uses: Services, subject_id: str) -> Glance:
     )
 
 
-def newest_heard(newest_first: Iterator[Reading], policy: SourcePolicy) -> list[Reading]:
-    """The newest reading, and the one before it; of a preferred device, where that spoke within the wait."""
-    first = next(newest_first, None)
-    if first is None:
-        return []
-    found, wait = [first], datetime.timedelta(minutes=policy.wait_minutes)
-    if policy.preferred_device not in (None, first.device):
-        for reading in newest_first:
-            if first.time - reading.time > wait:
-                return [*found, reading][:2]
-            if reading.device == policy.preferred_device:
-                found = [reading]
-                break
-            found.append(reading)
-    return [*found, *itertools.islice(newest_first, 1)][:2]
+def newest_heard(newest_first: Iterator[Reading], policy: SourcePolicy) -> Sequence[Reading]:
+    """The newest reading, and those before it; of a preferred device, where that spoke within the wait."""
+    each_with_before = with_before(newest_first)
+    newest = next(each_with_before, ())
+    if not newest or policy.preferred_device in (None, newest[0].device):
+        return newest
+    wait = datetime.timedelta(minutes=policy.wait_minutes)
+    for older in each_with_before:
+        if newest[0].time - older[0].time > wait:
+            break
+        if older[0].device == policy.preferred_device:
+            return older
+    return newest
 
 
 def _outlook(uses: Services, subject_id: str) -> Outlook | None:

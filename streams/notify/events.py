@@ -6,12 +6,13 @@ type                of                                     id                   
 alert.raised        an `Alert` that begins                 alert_<alert id>_raised                  1 h after issue time
 alert.repeated      the same, said again                   alert_<alert id>_repeated_<issue time>   1 h after issue time
 alert.hit, …        what became of it                      alert_<alert id>_<status>                12 h after it came
-forecast.issued     a live `FanChart` of the served model  forecast_<chart id>                      as it is served
+forecast.issued     a live `FanChart` of the served model  forecast_<chart id>_<epoch_ms>           as it is served
 ==================  =====================================  =======================================  ====================
 
 An alert about data (no readings, a sensor's errors) says what is so until it has ended: it is told for 12 h. Of a
 simulation the hour counts from when the alert came. Ids hold no full stop: the signature of Standard Webhooks has them
-between its parts.
+between its parts. A chart's id names its readings and forecaster; the same, asked for anew after a reset, may be drawn
+with another calibration, and is told by when it began.
 """
 
 import dataclasses
@@ -109,7 +110,7 @@ def event_of_chart(chart: FanChart, came_at: datetime.datetime) -> Event | None:
         return None
     counted = max(chart.issue_time, chart.computed_at) if chart.simulated else chart.issue_time
     return Event(
-        event_id=f"forecast_{chart.chart_id}",
+        event_id=f"forecast_{chart.chart_id}_{chart.began_ms}",
         type="forecast.issued",
         group="forecast",
         subject_id=chart.subject_id,

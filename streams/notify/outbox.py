@@ -126,6 +126,8 @@ class Outbox:
 
     def _end_earlier(self, event: Event, now: datetime.datetime) -> list[Delivery]:
         def why(item: Waiting) -> str | None:
+            if event.group == "forecast" and delivery_id(item.delivery.webhook_id, event.event_id) in self._known:
+                return None  # it was told, or waits itself: delivered again it takes nobody's place
             return why_ended(item.delivery.event_type, item.delivery.valid_until, event)
 
         return self._drop(list(self._of.get(event.about, {}).values()), why, "expired", now)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from agents.core.directions import direction_of
+from agents.core.directions import LONGEST, direction_of
 from schemas.alert import URGENT_FIRST, Alert
 from schemas.fan_chart import DISCLAIMER, FanChart
 from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP
@@ -21,6 +21,8 @@ from streams.notify.events import LONGEST_HOLDS, TELLING, alert_ends
 _ACCEPTED = ("forecast_requested", "no_forecast")
 _HALF_HOUR, _HOUR = 5, 11
 """Places in the horizon."""
+_MOST_BEFORE = 15
+"""Readings: of a minute each, the fastest that sensors are."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -29,7 +31,7 @@ class Person:
 
     partition: int
     readings: tuple[Reading, ...] = ()
-    """The newest two, the newest first."""
+    """The newest and those of the quarter of an hour before it, the newest first."""
     reading_ends: datetime.datetime | None = None
     chart: FanChart | None = None
     chart_ends: datetime.datetime | None = None
@@ -55,7 +57,8 @@ class Person:
         self._corrected(outcome, reading.time, came_at)
         self.unforecast = reading.time if outcome.status == "no_forecast" else None
         is_correction = known is not None and reading.time == known.time
-        self.readings = (reading, *(self.readings[1:] if is_correction else self.readings[:1]))
+        before = self.readings[1:] if is_correction else self.readings[:_MOST_BEFORE]
+        self.readings = (reading, *(each for each in before if reading.time - each.time <= LONGEST))
         self.reading_ends = (max(reading.time, came_at) if reading.simulated else reading.time) + PRESENT
         return True
 
@@ -72,8 +75,8 @@ class Person:
     def forecast(self, chart: FanChart) -> bool:
         """Whether a chart is newer, or made of more than the one before."""
         if self.chart is not None:
-            known = (self.chart.issue_time, self.chart.began_ms)
-            if (chart.issue_time, chart.began_ms) < known or chart.chart_id == self.chart.chart_id:
+            known, came = ((each.issue_time, each.began_ms) for each in (self.chart, chart))
+            if came < known or (came == known and chart.chart_id == self.chart.chart_id):
                 return False
         counted = max(chart.issue_time, chart.computed_at) if chart.simulated else chart.issue_time
         self.chart, self.chart_ends = chart, counted + PRESENT

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.core import device_status
-from agents.core.directions import direction_of
+from agents.core.directions import change_of, direction_of, with_before
 from agents.core.nightscout_entry import is_glucose
 from query_api.routers.nightscout import incoming, outgoing
 from query_api.routers.nightscout.filters import wanted
@@ -289,9 +289,37 @@ def test_treatments_tell_when_a_sensor_was_started() -> None:
 
 
 def test_two_devices_make_no_trend() -> None:
-    now = Reading(subject_id="anna", time=NOON, glucose=160, unit="mg/dL", device="leg")
-    before = Reading(
-        subject_id="anna", time=NOON - datetime.timedelta(minutes=3), glucose=120, unit="mg/dL", device="arm"
-    )
-    assert direction_of([now, before]) == "NOT COMPUTABLE"
-    assert direction_of([now, before.model_copy(update={"device": "leg"})]) == "DoubleUp"
+    def of(device: str, minutes: int, glucose: float) -> Reading:
+        return reading(glucose, -minutes).model_copy(update={"device": device})
+
+    assert direction_of([of("leg", 0, 160), of("arm", 3, 120)]) == "NOT COMPUTABLE"
+    assert direction_of([of("leg", 0, 160), of("leg", 3, 120)]) == "DoubleUp"
+    assert direction_of([of("leg", 0, 160), of("arm", 3, 120), of("leg", 5, 154)]) == "FortyFiveUp"
+    assert change_of([of("leg", 0, 160), of("arm", 3, 120), of("leg", 5, 154)]) == 6
+
+
+@pytest.mark.parametrize(
+    ("minutes_before", "change", "direction"),
+    [
+        ((1, 2, 3, 4, 5, 6), 10, "SingleUp"),  # of the last two readings alone it were 2, and 4 with one step of noise
+        ((3, 6, 9), 10, "SingleUp"),
+        ((10,), 10, "SingleUp"),
+        ((15,), 10, "SingleUp"),
+        ((1, 2, 3), 10, "SingleUp"),  # a sensor that has only begun
+        ((1, 2), None, "NOT COMPUTABLE"),
+        ((16,), None, "NOT COMPUTABLE"),
+    ],
+)
+def test_the_change_is_of_five_minutes_whatever_the_step(
+    minutes_before: tuple[int, ...], change: float | None, direction: str
+) -> None:
+    found = [reading(180), *(reading(180 - 2 * minutes, -minutes) for minutes in minutes_before)]
+    assert change_of(found) == (None if change is None else pytest.approx(change))
+    assert direction_of(found) == direction
+
+
+def test_each_reading_goes_with_those_of_a_quarter_of_an_hour_before() -> None:
+    readings = [reading(100, -minutes) for minutes in (0, 5, 10, 15, 16, 40)]
+    found = [[NOON - each.time for each in one] for one in with_before(iter(readings))]
+    minutes = [[int(each.total_seconds() // 60) for each in one] for one in found]
+    assert minutes == [[0, 5, 10, 15], [5, 10, 15, 16], [10, 15, 16], [15, 16], [16], [40]]

@@ -113,8 +113,8 @@ def test_a_newer_forecast_takes_the_place_of_one_that_waits_and_of_no_other_pers
     planned(outbox, forecast(1), to)
     planned(outbox, forecast(2, subject_id="bert", series_key="bert"), to)
     made = planned(outbox, forecast(3, at=NOW + 5 * MINUTE), to, NOW + 5 * MINUTE)
-    assert [(each.event_id[-1], each.status) for each in made] == [("1", "expired"), ("3", "queued")]
-    assert [each[-1] for each in waiting(outbox)] == ["2", "3"]
+    assert [(each.event_id.split("_")[1][-1], each.status) for each in made] == [("1", "expired"), ("3", "queued")]
+    assert [each.split("_")[1][-1] for each in waiting(outbox)] == ["2", "3"]
 
 
 def test_charts_that_nobody_is_told_of_are_no_events() -> None:
@@ -224,12 +224,33 @@ def test_a_forecast_of_an_earlier_time_comes_too_late_behind_a_newer_one() -> No
     outbox, to = Outbox(10), [endpoint()]
     planned(outbox, forecast(2, at=NOW), to)
     (late,) = planned(outbox, forecast(1, at=NOW - 5 * MINUTE), to)
-    assert (late.event_id[-1], late.status, late.reason) == ("1", "expired", NEWER)
-    assert [each[-1] for each in waiting(outbox)] == ["2"]
+    assert (late.event_id.split("_")[1][-1], late.status, late.reason) == ("1", "expired", NEWER)
+    assert [each.split("_")[1][-1] for each in waiting(outbox)] == ["2"]
     (late,) = planned(outbox, forecast(3, at=NOW - 5 * MINUTE), to)
     assert late.status == "expired", "also when the newer one was delivered"
     (again,) = planned(outbox, forecast(4, at=NOW), to)
     assert again.status == "queued", "one for the same time, made of more"
+
+
+def test_a_forecast_that_is_delivered_again_ends_neither_itself_nor_the_one_that_took_its_place() -> None:
+    """It was ended as if by a newer one, and being known it was not queued: nobody was told of any."""
+    outbox, to = Outbox(10), [endpoint()]
+    first, corrected = forecast(1, began_ms=1_000), forecast(2, began_ms=2_000)
+    planned(outbox, first, to)
+    assert planned(outbox, first, to) == []
+    assert waiting(outbox) == [first.event_id]
+    planned(outbox, corrected, to)
+    assert planned(outbox, first, to) == []
+    assert waiting(outbox) == [corrected.event_id]
+
+
+def test_a_chart_that_was_drawn_anew_after_a_reset_is_told() -> None:
+    """Of the same readings by the same forecaster, so of the same id, and with another calibration."""
+    outbox, to = Outbox(10), [endpoint()]
+    (first,) = planned(outbox, forecast(1, began_ms=1_000), to)
+    assert planned(outbox, forecast(1, began_ms=1_000), to) == [], "delivered again"
+    made = planned(outbox, forecast(1, began_ms=2_000), to)
+    assert [(each.event_id == first.event_id, each.status) for each in made] == [(True, "expired"), (False, "queued")]
 
 
 def test_whoever_takes_over_knows_the_newest_forecast() -> None:

@@ -216,6 +216,19 @@ def test_a_gap_of_15_minutes_may_be_half_a_step_longer(late: int, joined: bool) 
             read(raw)
 
 
+@pytest.mark.parametrize("milliseconds", [300_900, 299_100])
+def test_what_is_not_punctual_to_the_millisecond_is_no_gap(milliseconds: int) -> None:
+    """Uploaders' times have milliseconds; after 150 s of them a reading is nearest to the next but one point."""
+    start = samples.START.replace(tzinfo=datetime.UTC) + datetime.timedelta(seconds=29)
+    times = [start + number * datetime.timedelta(milliseconds=milliseconds) for number in range(200)]
+    entries = [
+        {"type": "sgv", "dateString": time.isoformat(timespec="milliseconds"), "sgv": 100 + number % 40}
+        for number, time in enumerate(times)
+    ]
+    found = read(json.dumps(entries).encode())
+    assert len(found.centi) == 1 + round(199 * milliseconds / 300_000)
+
+
 def test_a_sensor_of_a_quarter_of_an_hour_need_not_keep_it_to_the_second() -> None:
     late = [0, 15, -15, 10, -10]
     rows = [

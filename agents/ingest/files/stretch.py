@@ -83,6 +83,9 @@ def _in_sequences(frame: "pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
     from cgm_format import FormatProcessor
 
+    # cgm-format measures gaps in whole seconds and places readings to the millisecond: of 5 min 0.9 s it fills no gap,
+    # and after enough of them one point of the grid is nobody's.
+    frame = frame.with_columns(pl.col("datetime", "original_datetime").dt.truncate("1s"))
     tracks = []
     for number in sorted(frame["track"].unique()):
         track = FormatProcessor.detect_and_assign_sequences(

@@ -28,7 +28,7 @@ class SiteEntry(BaseModel):
     sysTime: str
     utcOffset: int = Field(description="Minutes.")
     direction: str
-    delta: float = Field(description="mg/dL since the reading before; 0 where there is none near.")
+    delta: float = Field(description="mg/dL in five minutes; 0 where no reading before is near enough to tell.")
     device: str | None = None
     noise: int | None = None
 

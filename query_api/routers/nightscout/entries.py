@@ -1,7 +1,7 @@
 """Entries in and out: readings of sensors, and nothing else."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from agents.core.directions import LONGEST, with_before
 from agents.core.nightscout_entry import is_glucose
 from query_api.access import access
-from query_api.projections.measured import decoded
+from query_api.projections.measured import PLACE, decoded
 from query_api.routers.nightscout import incoming
 from query_api.routers.nightscout.answers import SiteDeleted, SiteDocument, SiteEntry
 from query_api.routers.nightscout.filters import PARAMETERS, Wanted, wanted
@@ -100,11 +101,11 @@ async def current(uses: Uses, whom: Whom) -> Response:
 
 
 async def newest_of(uses: Services, whom: Person, wanted: Wanted) -> list[Sequence[Reading]]:
-    """The wanted readings, newest first, each with the one before it, where there is one.
+    """The wanted readings, newest first, each with those of the quarter of an hour before it.
 
     Raises `UnavailableError` while this replica has not read what Kafka holds.
     """
-    return await run_in_threadpool(pairs_of, rows_of(uses, whom, wanted), wanted)
+    return await run_in_threadpool(readings_of, rows_of(uses, whom, wanted), wanted)
 
 
 def rows_of(uses: Services, whom: Person, wanted: Wanted) -> list[bytes]:
@@ -112,23 +113,15 @@ def rows_of(uses: Services, whom: Person, wanted: Wanted) -> list[bytes]:
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
     rows = uses.read_model.readings.measured.rows(whom.subject_id, wanted.last)
-    # The one before the last, and one that turns out to be a few seconds too new.
-    return list(rows if wanted.device else itertools.islice(rows, wanted.count + 2))
+    # Those before the last, and one that turns out to be a few seconds too new.
+    return list(rows if wanted.device else itertools.islice(rows, wanted.count + 2 + LONGEST // PLACE))
 
 
-def pairs_of(rows: Iterable[bytes], wanted: Wanted) -> list[Sequence[Reading]]:
+def readings_of(rows: Iterable[bytes], wanted: Wanted) -> list[Sequence[Reading]]:
     """The readings of such rows, as `newest_of` gives them; thousands of them take long to decode."""
-    return list(_pairs(filter(wanted.takes, decoded(rows, wanted.last)), wanted))
-
-
-def _pairs(newest_first: Iterator[Reading], wanted: Wanted) -> Iterator[Sequence[Reading]]:
-    reading = next(newest_first, None)
-    for _ in range(wanted.count):
-        if reading is None or (wanted.first is not None and reading.time < wanted.first):
-            return
-        before = next(newest_first, None)
-        yield [reading] if before is None else [reading, before]
-        reading = before
+    found = itertools.islice(with_before(filter(wanted.takes, decoded(rows, wanted.last))), wanted.count)
+    first = wanted.first
+    return list(found if first is None else itertools.takewhile(lambda each: each[0].time >= first, found))
 
 
 def _wanted(request: Request) -> Wanted:
@@ -142,5 +135,5 @@ async def _answer(uses: Services, whom: Person, wanted: Wanted) -> Response:
     """Always whole: by a time alone nobody could tell that the newest reading was corrected meanwhile."""
     readings = await newest_of(uses, whom, wanted)
     headers = {"last-modified": http_time(readings[0][0].time)} if readings else {}
-    answer = await run_in_threadpool(lambda: orjson.dumps([entry_of(pair) for pair in readings]))
+    answer = await run_in_threadpool(lambda: orjson.dumps([entry_of(each) for each in readings]))
     return Response(answer, media_type="application/json", headers=headers)

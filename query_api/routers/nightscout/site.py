@@ -120,7 +120,7 @@ async def pebble(
         asked = wanted([("count", count)])
     except RejectedError as error:
         raise HTTPException(400, str(error)) from None
-    glucose = [_pebble(pair, units == "mmol") for pair in await newest_of(uses, whom, asked)]
+    glucose = [_pebble(each, units == "mmol") for each in await newest_of(uses, whom, asked)]
     now = milliseconds(datetime.datetime.now(datetime.UTC))
     return _json({"status": [{"now": now}], "bgs": glucose, "cals": []})
 

@@ -23,7 +23,7 @@ from query_api.projections.measured import arrivals
 from query_api.routers.nightscout import incoming
 from query_api.routers.nightscout.answers import SiteChangesFound, SiteFound, SiteTaken, SiteVersionFound
 from query_api.routers.nightscout.collections import statuses_of
-from query_api.routers.nightscout.entries import pairs_of, rows_of
+from query_api.routers.nightscout.entries import readings_of, rows_of
 from query_api.routers.nightscout.filters import COUNT, MOST, Wanted, wanted
 from query_api.routers.nightscout.outgoing import entry_of
 from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, Person, Uses, Whom, sent
@@ -174,7 +174,7 @@ async def entries(request: Request, uses: Uses, whom: Whom) -> Response:
     everything = Wanted(MOST, asked.first, asked.last, asked.glucose)
     readings = await _with_arrival(uses, whom, everything if oldest_first else asked)
     chosen = readings[::-1][: asked.count] if oldest_first else readings
-    return _found([_entry(pair, arrived) for arrived, pair in chosen])
+    return _found([_entry(newest_first, arrived) for arrived, newest_first in chosen])
 
 
 @router.get(
@@ -191,7 +191,7 @@ async def history(request: Request, uses: Uses, whom: Whom, since: Since) -> Res
     """
     most, readings = _wanted(request).count, await _with_arrival(uses, whom, Wanted(MOST))
     new = sorted((each for each in readings if each[0] > since), key=lambda each: (each[0], each[1][0].time))
-    found = [_entry(pair, arrived) for place, (arrived, pair) in enumerate(new)
+    found = [_entry(newest_first, arrived) for place, (arrived, newest_first) in enumerate(new)
              if place < most or arrived == new[most - 1][0]]  # fmt: skip
     return _found(found, {"etag": f'W/"{found[-1]["srvModified"]}"'} if found else None)
 
@@ -290,14 +290,14 @@ async def _with_arrival(uses: Services, whom: Person, wanted: Wanted) -> list[tu
 
     def read() -> list[tuple[int, Sequence[Reading]]]:
         known = arrivals(rows)
-        pairs = pairs_of(rows, wanted)
-        return [(known.get(pair[0].time) or incoming.milliseconds(pair[0].time), pair) for pair in pairs]
+        found = readings_of(rows, wanted)
+        return [(known.get(each[0].time) or incoming.milliseconds(each[0].time), each) for each in found]
 
     return await run_in_threadpool(read)
 
 
-def _entry(pair: Sequence[Reading], changed: int) -> dict[str, Any]:
-    entry = entry_of(pair)
+def _entry(newest_first: Sequence[Reading], changed: int) -> dict[str, Any]:
+    entry = entry_of(newest_first)
     own = {"identifier": _identifier(entry), "units": "mg/dl", "isValid": True, "app": "glucast"}
     return entry | own | {"srvCreated": changed, "srvModified": changed}
 
