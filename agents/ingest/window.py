@@ -14,8 +14,8 @@ from agents.core import fingerprint
 from agents.core.local_time import offset_text
 from agents.core.past_hours import HOURS_VERSION
 from agents.core.rolling_window import RollingWindow, place, slot_time
-from agents.core.slot_windows import Issue
 from agents.core.sampling import Sampling
+from agents.core.slot_windows import Issue
 from agents.ingest import glucose_days, subject_expiry, subject_reset, subject_sources
 from agents.work import Message, StepFunction, Work
 from schemas.arrival import TICK, TICK_KEY, Arrival
