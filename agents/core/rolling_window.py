@@ -2,9 +2,9 @@
 
 A reading belongs to the slot nearest to its time. Of several in a slot the one nearest to the slot's time holds it, of
 two as near the earlier one; of two at the same time with different values the one that came later, a correction.
-Where a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. So the
-slots do not depend on the order in which readings arrive, corrections aside. A window's values are told from the slots'
-readings by their own times; gaps to 15 minutes between two, and half a step more, are interpolated linearly.
+Where a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. Gaps to 15
+minutes between two readings' own times, and half a step more, are interpolated linearly. So the slots do not depend on
+the order in which readings arrive, corrections aside.
 
 Messages are delivered at least once, and what a message wrote or sent may survive while the rest of it did not. So a
 slot remembers the offset of its message, and what left a slot is kept with the offset of the message that displaced
@@ -271,7 +271,7 @@ class RollingWindow:
             wait = sources.spoken_wait(self.policy)
             reason = f"another device is preferred: this one is heard after {wait} without it"
             return Verdict("no_forecast", [], OTHER_DEVICE, reason)
-        last = slot + PAST_POINTS - 1 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
+        last = slot + PAST_POINTS - 2 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
         issues = []
         for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
             issue = window(now, end)

@@ -145,32 +145,6 @@ def test_gaps_up_to_15_minutes_are_interpolated(absent: int, expected: bool) -> 
         assert found.interpolated_points == list(range(46, 46 + absent))
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-    step=st.sampled_from([60, 180, 300, 307, 600, 900]),
-    phase=st.integers(-150, 150),
-    jitter=st.sampled_from([0, 20]),
-    slope=st.sampled_from([-0.6, 0.6]),
-    seed=st.integers(0, 10**6),
-)
-def test_a_window_falls_as_fast_as_its_glucose_whatever_the_sensors_step(
-    step: int, phase: int, jitter: int, slope: float, seed: int
-) -> None:
-    """After each reading: of a sensor of a minute the slot's nearest has often not come yet."""
-    chance = random.Random(seed)
-    rolling, checked = RollingWindow({}, LATE_SLOTS), 0
-    for offset in range(10 * 3600 // step):
-        seconds = phase + offset * step + chance.uniform(-jitter, jitter)
-        glucose = 320 + slope * (seconds / 60 - 300)
-        time = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=seconds)
-        for issue in rolling.accept(*place(time, glucose, offset))[0].issues:
-            line = [100 * (glucose - 5 * slope * back) for back in range(95, -1, -1)]
-            assert issue.past_centi[1:] == pytest.approx(line[1:], abs=100 * abs(slope) / 2 + 1)  # half a minute of it
-            assert issue.past_centi[0] == pytest.approx(line[0], abs=100 * abs(slope) * 5)  # or of the first there is
-            checked += 1
-    assert checked > 3
-
-
 def test_gap_and_warm_up_are_told_apart() -> None:
     rolling = RollingWindow({}, LATE_SLOTS)
     verdicts = [rolling.accept(slot, Held(0, 10000, slot, 0))[0] for slot in [*range(5), *range(12, 20)]]
