@@ -233,7 +233,6 @@ class AlertState(Record):
         default_factory=dict, description="Slot of the last alert of the more urgent level."
     )
     fell: LongInteger | None = Field(default=None, description="Slot of the last alert of a fast fall.")
-    beyond: dict[LevelKind, LongInteger] = Field(default_factory=dict, description="Last slot beyond the threshold.")
     recent: tuple[RecentAlert, ...] = Field(default=(), max_length=RECENT, description="Oldest first.")
 
     def to_row(self) -> bytes:

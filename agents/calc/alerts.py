@@ -90,18 +90,17 @@ def _snoozed(state: AlertState, snooze: Snooze, now_ms: int) -> AlertState:
 
 
 def _ruled(state: AlertState, settings: AlertSettings) -> AlertState:
-    """From now on by these settings: of a threshold that is another, nothing is known yet."""
+    """From now on by these settings: of a threshold that is another, no alert holds."""
     before = state.settings
-    beyond, episodes, ruled = dict(state.beyond), dict(state.episodes), dict(state.ruled)
+    episodes, ruled = dict(state.episodes), dict(state.ruled)
     for kind in THRESHOLD_MGDL:
         if settings.threshold_of(kind) != before.threshold_of(kind):
-            beyond.pop(kind, None)
             episodes.pop(kind, None)
         if state.slot is not None and (
             settings.preset != before.preset or getattr(settings, kind) != getattr(before, kind)
         ):
             ruled[kind] = state.slot
-    return state.model_copy(update={"settings": settings, "beyond": beyond, "episodes": episodes, "ruled": ruled})
+    return state.model_copy(update={"settings": settings, "episodes": episodes, "ruled": ruled})
 
 
 def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:

@@ -4,7 +4,8 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 
 * one alert an episode, which ends when the probability has fallen to half of the rule's (hysteresis), or when the hour
   that the alert spoke of is over;
-* nothing new while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
+* nothing new while glucose is beyond the threshold, nor for 15 minutes after: who is low knows. It is what the past of
+  this forecast tells: a wrong reading that was taken back since silences nothing;
 * who wants it said again hears it as long as the episode holds, low or not, and at the end of its hour, where no new
   alert comes then;
 * alerts of one direction share one cooldown, but that a more urgent one is held back by its own kind alone;
@@ -132,17 +133,11 @@ def judge(state: AlertState, seen: Seen) -> Judged:
     """What one forecast changes."""
     if not _is_newer(state, seen):
         return Judged(state, ())
-    beyond = dict(state.beyond)
-    for kind in THRESHOLD_MGDL:
-        where = np.flatnonzero(_beyond(kind, seen.past_mgdl, state.settings.threshold_of(kind)))
-        if where.size:
-            beyond[kind] = max(beyond.get(kind, 0), _slot(seen, int(where[-1])))
-        if kind in beyond and beyond[kind] < seen.slot - len(seen.past_mgdl):
-            del beyond[kind]
+    beyond = _last_beyond(state.settings, seen)
     recent, told = _outcomes(state, seen)
     found = state.model_copy(
         update={
-            "slot": seen.slot, "revision": seen.revision, "since": _since(state, seen), "beyond": beyond
+            "slot": seen.slot, "revision": seen.revision, "since": _since(state, seen)
         }
     )  # fmt: skip
     raised: list[RecentAlert] = []
@@ -199,6 +194,16 @@ def _is_newer(state: AlertState, seen: Seen) -> bool:
     if state.slot is None or seen.slot != state.slot:
         return state.slot is None or seen.slot > state.slot
     return seen.revision is not None and state.revision is not None and seen.revision > state.revision
+
+
+def _last_beyond(settings: AlertSettings, seen: Seen) -> dict[LevelKind, int]:
+    """The last slot beyond each threshold, where the past has one: it reaches back farther than any quiet after it."""
+    found: dict[LevelKind, int] = {}
+    for kind in THRESHOLD_MGDL:
+        where = np.flatnonzero(_beyond(kind, seen.past_mgdl, settings.threshold_of(kind)))
+        if where.size:
+            found[kind] = _slot(seen, int(where[-1]))
+    return found
 
 
 def _repeat(

@@ -385,3 +385,33 @@ def test_a_low_that_only_a_later_revision_shows_is_missed_once() -> None:
     last = [seen(114, past)._replace(revision=number) for number, past in enumerate([not_yet, low, low])]
     _, told = run(*before, *last, seen(115, [*low[1:], 62.0]))
     assert [each for each in places(told) if each[1] == "missed"] == [("low", "missed", 112)]
+
+
+def tail(*glucose: float) -> list[float]:
+    """A past that was steady until then."""
+    return [glucose[0]] * (96 - len(glucose)) + list(glucose)
+
+
+@pytest.mark.parametrize("taken_back", ["in its slot", "with the next reading"])
+def test_a_wrong_reading_that_was_taken_back_silences_nothing(taken_back: str) -> None:
+    """Nobody is low who was shown so by mistake: neither the low that comes then nor a fast fall is kept from them."""
+    wrong = seen(101, tail(95, 66))._replace(revision=2)
+    corrected = [seen(101, tail(95, 92), low=0.1)._replace(revision=3)] * (taken_back == "in its slot")
+    falls = [
+        seen(102, tail(95, 92, 86), low=0.35), seen(103, tail(95, 92, 86, 81), low=0.6),
+        seen(104, tail(95, 92, 86, 81, 75), low=0.9), seen(105, tail(95, 92, 86, 81, 75, 68), low=0.99),
+    ]  # fmt: skip
+    assert places(run(seen(100, tail(95)), wrong, *corrected, *falls)[1]) == [("low", "raised", 102)]
+    row = AlertState.from_json(b'{"slot":101,"since":100,"beyond":{"low":101}}')  # of a version that remembered it
+    assert [each.slot for each in judge(row, falls[0]).told] == [102]
+    wrong = seen(101, tail(190, 66))._replace(revision=2)
+    corrected = [seen(101, tail(190, 175))._replace(revision=3)] * (taken_back == "in its slot")
+    falls = [seen(102, tail(190, 175, 160)), seen(103, tail(190, 175, 160, 140))]
+    _, told = run(seen(100, tail(190)), wrong, *corrected, *falls)
+    assert places(told) == [("falling_fast", "raised", 103)]
+
+
+def test_a_reading_that_is_low_after_all_is_known_from_then_on() -> None:
+    """A correction may say that somebody was low, too; and what was low before is told of by the past."""
+    first, low = seen(101, tail(95, 92))._replace(revision=1), seen(101, tail(95, 66))._replace(revision=2)
+    assert run(first, low, seen(102, tail(95, 66, 72), low=0.9))[1] == []
