@@ -41,6 +41,8 @@ URGENT_FIRST: tuple[AlertKind, ...] = (
 """Where several hold, the first of these is what a short place shows."""
 RECENT = 12
 """So many alerts are remembered a subject: more than two hours of all kinds raise, so none goes undecided."""
+LATE_STEPS = 24
+"""So many 5-minute steps back it is remembered which forecasts came too late to tell anybody."""
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 Band = Annotated[
@@ -221,6 +223,9 @@ class AlertState(Record):
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
     revision: LongInteger | None = Field(
         default=None, description="Which forecast of that slot was judged last, by its place among the live ones."
+    )
+    late: tuple[LongInteger, ...] = Field(
+        default=(), max_length=LATE_STEPS, description="Of the last two hours: slots with a forecast too late to tell."
     )
     ruled: dict[LevelKind, LongInteger] = Field(
         default_factory=dict, description="Last slot that was judged by other rules than those of now."

@@ -199,15 +199,16 @@ def test_a_low_that_nobody_was_told_of_is_missed_once() -> None:
     assert places(told) == [("low", "missed", 120)]
 
 
-@pytest.mark.parametrize(("away", "told"), [(95, ["missed"]), (96, []), (103, []), (2000, [])])
+@pytest.mark.parametrize(("away", "told"), [(12, ["missed"]), (13, []), (96, []), (2000, [])])
 def test_no_low_is_missed_of_hours_without_forecasts(away: int, told: list[str]) -> None:
-    """After a gap of the sensor the first forecast has eight hours before it of which none could be made; those that
-    follow have them too."""
+    """After a gap of the sensor, or of readings that come newest first, the first forecast has hours before it of which
+    none were made; those that follow have them too."""
     state, _ = run(*(seen(slot) for slot in range(100, 130)))
     first = 129 + away
-    state, found = judge(state, seen(first, falling(first, first - 60)))
+    onset = first - 3
+    state, found = judge(state, seen(first, falling(first, onset)))
     assert [each.status for each in found] == told
-    state, found = judge(state, seen(first + 1, falling(first + 1, first - 60)))
+    state, found = judge(state, seen(first + 1, falling(first + 1, onset)))
     assert found == ()
     state, _ = judge(AlertState.from_json(state.to_row()), seen(first + 2))
     later = [judge(state, seen(slot, falling(slot, slot - 2))).told for slot in (first + 12, first + 14)]
@@ -415,3 +416,53 @@ def test_a_reading_that_is_low_after_all_is_known_from_then_on() -> None:
     """A correction may say that somebody was low, too; and what was low before is told of by the past."""
     first, low = seen(101, tail(95, 92))._replace(revision=1), seen(101, tail(95, 66))._replace(revision=2)
     assert run(first, low, seen(102, tail(95, 66, 72), low=0.9))[1] == []
+
+
+BATCH = 144
+"""The slot at which a phone that was away uploads what it has: the forecasts of more than 15 minutes ago come late."""
+
+
+@pytest.mark.parametrize(
+    ("away", "onset", "told"),
+    [
+        (120, 136, []),  # nobody could have been told
+        (120, 126, []),  # only in a part of the hour before
+        (128, 128, ["missed"]),  # it went away when the low began: the hour before was forecast in time
+        (139, 139, ["missed"]),  # known with a forecast that is of now again
+        (120, 154, ["missed"]),  # the last that came late is over an hour ago
+        (120, 152, []),
+    ],
+)
+def test_nothing_is_missed_of_what_was_forecast_too_late_to_tell(away: int, onset: int, told: list[str]) -> None:
+    lives = [
+        seen(slot, falling(slot, onset), fresh=slot < away or slot > BATCH - 4,
+             now_ms=max(slot, BATCH * (slot >= away)) * 300_000)
+        for slot in range(90, 160)
+    ]  # fmt: skip
+    state, _ = run(*lives[:30])
+    found = []
+    for one in lives[30:]:
+        state, new = judge(AlertState.from_json(state.to_row()), one)
+        found += [each.status for each in new]
+    assert found == told
+    assert len(state.late) <= 24
+
+
+def test_a_later_revision_that_comes_late_makes_no_slot_late() -> None:
+    quiet = [seen(slot)._replace(revision=slot) for slot in range(90, 120)]
+    again = seen(119, fresh=False)._replace(revision=120)
+    assert [each.status for each in run(*quiet, again, seen(122, falling(122, 120)))[1]] == ["missed"]
+
+
+@pytest.mark.parametrize(("begins", "ends", "told"), [(110, 200, ["missed"]), (0, 91, []), (0, 70, ["missed"])])
+def test_a_snooze_is_of_the_hour_before_a_low_that_is_known_late_too(begins: int, ends: int, told: list[str]) -> None:
+    """In slots: the low began at 100, and its readings came at 120; the phone was away from 100 on."""
+    state, _ = run(*(seen(slot, now_ms=slot * 300_000) for slot in range(80, 100)))
+    state = state.model_copy(
+        update={"snoozed_from_ms": {"low": begins * 300_000}, "snoozed_until_ms": {"low": ends * 300_000}}
+    )
+    found = []
+    for slot in (100, 101, 102):
+        state, new = judge(state, seen(slot, falling(slot, 100), fresh=False, now_ms=120 * 300_000))
+        found += [each.status for each in new]
+    assert found == told
