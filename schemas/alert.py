@@ -63,7 +63,7 @@ class Alert(Record):
     """
 
     record_version: Literal[1] = 1
-    alert_id: HexDigest = Field(description="Hash of subject, kind and the episode's first issue time.")
+    alert_id: HexDigest = Field(description="Hash of subject, kind and when the episode began.")
     status: AlertStatus
     kind: AlertKind
     subject_id: Name
