@@ -7,6 +7,7 @@ that are error codes and no glucose.
 
 import datetime
 import itertools
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -40,7 +41,7 @@ URGENT_FIRST: tuple[AlertKind, ...] = (
 )  # fmt: skip
 """Where several hold, the first of these is what a short place shows."""
 RECENT = 12
-"""So many alerts are remembered a subject: more than two hours of all kinds raise, so none goes undecided."""
+"""So many alerts are remembered a subject: more than two hours of all levels raise, so none goes undecided."""
 LATE_STEPS = 24
 """So many 5-minute steps back it is remembered which forecasts came too late to tell anybody."""
 
@@ -243,6 +244,15 @@ class AlertState(Record):
     def to_row(self) -> bytes:
         """Without what is as it always is."""
         return self.model_dump_json(exclude_defaults=True).encode()
+
+
+def remembered(alerts: Sequence[RecentAlert]) -> tuple[RecentAlert, ...]:
+    """As many as a row has room for, oldest first: the newest, and before them what is not decided yet. Errors of a
+    sensor that come and go every few minutes would leave nothing of an alert of a low."""
+    kept = list(alerts)
+    while len(kept) > RECENT:
+        kept.pop(next((place for place, each in enumerate(kept) if each.status != "raised"), 0))
+    return tuple(kept)
 
 
 def time_of_slot(slot: int) -> datetime.datetime:

@@ -39,7 +39,6 @@ from schemas.alert import (
     LATE_STEPS,
     MOST_REPEATS,
     OF_DIRECTION,
-    RECENT,
     THRESHOLD_MGDL,
     AlertSettings,
     AlertState,
@@ -49,6 +48,7 @@ from schemas.alert import (
     Preset,
     RecentAlert,
     level_of,
+    remembered,
 )
 from schemas.grid import HORIZON_STEPS, STEP_MINUTES, STEP_SECONDS, highest_within
 
@@ -185,7 +185,7 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             recent.append(alert)
     levels = found.model_copy(
         update={
-            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": tuple(recent[-RECENT:])
+            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": remembered(recent)
         }
     )  # fmt: skip
     after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)

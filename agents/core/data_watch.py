@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from agents.core.fast_fall import ended_of
 from agents.core.fingerprint import data_alert_id
 from agents.core.minutes import Minutes, band_of, in_band
-from schemas.alert import RECENT, AlertSettings, AlertState, Episode, RecentAlert
+from schemas.alert import AlertSettings, AlertState, Episode, RecentAlert, remembered
 from schemas.arrival import WatchState
 from schemas.grid import slot_of
 
@@ -140,7 +140,7 @@ def _raised(
     )
     update = {
         "episodes": {**alerts.episodes, kind: Episode(alert_id=alert.alert_id, slot=alert.slot)},
-        "recent": (*alerts.recent, alert)[-RECENT:],
+        "recent": remembered((*alerts.recent, alert)),
     }
     return alerts.model_copy(update=update), alert
 

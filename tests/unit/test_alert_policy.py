@@ -1,13 +1,18 @@
 """The policy of alerts: who is low knows, an episode makes one alert, and what became of each is told once."""
 
+import datetime
+
 import numpy as np
 import pytest
 
+from agents.core import data_watch
 from agents.core.alert_policy import Seen, judge, onsets
 from agents.core.minutes import band_of, in_band
-from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, LevelKind, RecentAlert, RuleChange
+from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, ErrorChange, LevelKind, RecentAlert, RuleChange
+from schemas.arrival import WatchState
 
 LEVEL = [150.0] * 96
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 NOBODY = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -446,6 +451,19 @@ def test_nothing_is_missed_of_what_was_forecast_too_late_to_tell(away: int, onse
         found += [each.status for each in new]
     assert found == told
     assert len(state.late) <= 24
+
+
+def test_errors_that_come_and_go_leave_no_alert_of_a_low_undecided_nor_the_low_missed() -> None:
+    state, _ = run(*(seen(slot) for slot in range(80, 100)), seen(100, low=0.9))
+    watch = WatchState()
+    state = state.model_copy(update={"settings": AlertSettings(sensor_error=ErrorChange(readings=1))})
+    for minute in range(0, 40, 2):
+        time = EPOCH + datetime.timedelta(minutes=500 + minute)
+        watch, state, raised = data_watch.failed(watch, state, "ada", time, 0)
+        watch, state, ended = data_watch.read(watch, state, time + datetime.timedelta(minutes=1))
+        assert [each.status for each in (*raised, *ended)] == ["raised", "ended"]
+    _, told = judge(state, seen(110, falling(110, 108)))
+    assert [(each.kind, each.status) for each in told] == [("low", "hit")]
 
 
 def test_a_later_revision_that_comes_late_makes_no_slot_late() -> None:
