@@ -274,7 +274,9 @@ class RollingWindow:
             reason = f"another device is preferred: this one is heard after {wait} without it"
             return Verdict("no_forecast", [], OTHER_DEVICE, reason)
         last = slot + PAST_POINTS - 2 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
-        plausible, withheld, reason = [], [], None
+        plausible: list[Issue] = []
+        withheld: list[Issue] = []
+        jump: str | None = None
         for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
             former, issue = window(before, end), window(now, end)
             if issue == former and end != slot:
@@ -283,7 +285,7 @@ class RollingWindow:
             if issue is not None and change is None:
                 plausible.append(issue)
                 continue
-            reason = change or reason
+            jump = change or jump
             if former is not None:
                 withheld.append(former)
         if plausible:
@@ -296,8 +298,8 @@ class RollingWindow:
                 for issue in plausible
             ]
             return Verdict("forecast_requested", whole, newest_heard=max(now), withheld=withheld)
-        if reason is not None:
-            return Verdict("no_forecast", [], "implausible_change", reason, withheld=withheld)
+        if jump is not None:
+            return Verdict("no_forecast", [], "implausible_change", jump, withheld=withheld)
         if slot < newest - self.late_slots:
             return _too_old(newest - slot)._replace(withheld=withheld)
         return _unready(now, slot)._replace(withheld=withheld)

@@ -15,7 +15,7 @@ from schemas.fan_chart import FanChart
 from schemas.grid import slot_of
 from schemas.reading import ReadingOutcome
 
-_LATER = "the glucose changes after it as no body does, or readings are too far apart there"
+_LATER = "the glucose changes after it as no body does, or readings that count are too far apart there"
 
 
 class Correction(NamedTuple):

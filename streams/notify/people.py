@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agents.core.directions import LONGEST, direction_of
+from agents.core.percent import percent_number
 from agents.core.withheld import withheld
 from schemas.alert import URGENT_FIRST, Alert
 from schemas.fan_chart import DISCLAIMER, FanChart
@@ -192,11 +193,11 @@ def _shown(glucose_mgdl: float, unit: Unit) -> float:
     return round(glucose_mgdl) if unit == "mg/dL" else round(glucose_mgdl / MGDL_PER_MMOLL, 1)
 
 
-def _low_percent(chart: FanChart, place: int) -> int:
+def _low_percent(chart: FanChart, place: int) -> float:
     """P(below 70 mg/dL at any time until then): of the path, or where a chart has none the highest of the steps'."""
     if chart.p_path is not None:
-        return round(100 * chart.p_path.below_70[(place + 1) // 3 - 1])
-    return round(100 * max(chart.p_below_70[: place + 1]))
+        return percent_number(chart.p_path.below_70[(place + 1) // 3 - 1])
+    return percent_number(max(chart.p_below_70[: place + 1]))
 
 
 def _rank(kind: str) -> int:
