@@ -13,16 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from query_api.read_model import Entry
+from query_api.routers.overview import _glance
 from query_api.routers.page import DASHBOARD
 from query_api.services import Services
 from query_api.subject_forecast import forecast_of
 from schemas.errors import NoForecastError
 from schemas.fan_chart_row import to_row
 from schemas.forecast import ForecastRequest
-from schemas.grid import PAST_POINTS, STEP, STEP_SECONDS
+from schemas.grid import PAST_POINTS, STEP, STEP_SECONDS, slot_of
 from schemas.reading import Reading, ReadingOutcome
 from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES
 from streams.notify.people import Person as Display
@@ -141,6 +143,8 @@ async def test_only_the_windows_behind_the_corrected_one_are_spoilt(anna: Person
     anna.charted(requests)
     with pytest.raises(NoForecastError, match="corrected: the glucose changes after it as no body does"):
         forecast_of(anna.uses, "anna")
+    glance = _glance(anna.uses, "anna")
+    assert (glance.forecast, glance.withheld_times) == (None, [NEWEST])
 
 
 async def test_what_takes_nothing_back_leaves_the_forecast(anna: Person) -> None:
@@ -156,6 +160,16 @@ async def test_a_correction_that_gets_its_forecast_holds_the_one_before_until_it
     assert anna.shown() == [100, 100, 100]
     anna.charted(requests)
     assert anna.shown() == [100, 100, 120]
+
+
+async def test_rows_of_before_are_read(anna: Person) -> None:
+    """They told the slot and the value of the reading first."""
+    store, end = anna.followed.model._store, slot_of(NEWEST)
+    store.stage(b"g/anna", orjson.dumps([[end, 30000, [end], NEWEST, "it jumps"]]))
+    with pytest.raises(NoForecastError, match="corrected: it jumps"):
+        forecast_of(anna.uses, "anna")
+    anna.charted(await anna.sends(110))
+    assert anna.shown() == [100, 100, 110]
 
 
 async def test_a_new_beginning_knows_no_corrections(anna: Person) -> None:
