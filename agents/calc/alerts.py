@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.calc.alert_rows import alerts_of, keep
 from agents.core.deletions import is_covered
+from agents.core.percent import chance_percent
 from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.alert import (
     DIRECTION,
@@ -196,7 +197,7 @@ def _reason(told: RecentAlert, level: LevelKind | None, chart: FanChart) -> str:
     trend = _trend(chart.past_mgdl)
     return (
         f"P({limit} within {told.horizon_minutes} min) is {'' if threshold == THRESHOLD_MGDL[level] else 'about '}"
-        f"{round(100 * (told.probability or 0.0))} %; "
+        f"{chance_percent(told.probability or 0.0)} %; "
         f"{_spoken(told.glucose_mgdl or 0.0)} now and {trend}"
     )
 
