@@ -32,7 +32,7 @@ def build(settings: History) -> StepFunction:
             forget_scores(work, command.series_key)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
             forget(work, command.series_key, command.up_to_ms, command.erases)
-            forget_watch(work, command.series_key)
+            forget_watch(work, command.series_key, command.up_to_ms)
         elif command.action in ("alerts", "snooze"):
             follow_settings(work, change(work, command))
         elif command.action == "delete":
