@@ -41,7 +41,8 @@ _DAY = struct.Struct("<I")
 _SUMS = struct.Struct("<H6I14H")
 _DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
 _FORECAST = struct.Struct("<BQ8sBf")  # steps before the newest, began, chart, open targets, readings
-_REVISION = struct.Struct("<Q")
+_REVISION = struct.Struct("<I")
+_REVISIONS = 1 << 32
 _CHANCES = struct.Struct(f"<{len(THRESHOLDS_MGDL)}H")
 NO_CHANCE = 0xFFFF
 NO_CHANCES = (NO_CHANCE,) * len(THRESHOLDS_MGDL)
@@ -137,8 +138,8 @@ class KnownForecast:
     """A forecast that may be scored yet, or come again. `targets` by step: those that are open, packed.
 
     `shifts`: as it was recalibrated when it came first, learnt from so many `readings`; all 0 if it was not. `chances`:
-    of crossing each threshold, ten-thousandths; NO_CHANCE of those that are not to be scored. Of forecasts for one slot
-    the later one is that of the higher `began_ms` and `revision`.
+    of crossing each threshold, ten-thousandths; NO_CHANCE of those that are not to be scored. `revision`: the lower 32
+    bits, which tell two of one millisecond apart.
     """
 
     slot: int
@@ -148,6 +149,12 @@ class KnownForecast:
     shifts: bytes = bytes(_SHIFTS.size)
     chances: tuple[int, ...] = NO_CHANCES
     revision: int = 0
+
+    def is_later_than(self, other: "KnownForecast") -> bool:
+        """Of two forecasts for one slot, whether this one is of the reading that came later."""
+        if self.began_ms != other.began_ms:
+            return self.began_ms > other.began_ms
+        return 0 < (self.revision - other.revision) % _REVISIONS < _REVISIONS // 2
 
 
 def packed_shifts(centi: Sequence[int]) -> bytes:
@@ -223,7 +230,7 @@ class ScoreState:
             which = sum(1 << place for place, step in enumerate(SCORED_STEPS) if step in known.targets)
             before = self.newest - known.slot
             parts += [_FORECAST.pack(before, known.began_ms, chart, which, known.readings)]
-            parts += [_REVISION.pack(known.revision), _CHANCES.pack(*known.chances), known.shifts]
+            parts += [_REVISION.pack(known.revision % _REVISIONS), _CHANCES.pack(*known.chances), known.shifts]
             parts += [known.targets[step] for step in SCORED_STEPS if step in known.targets]
         return b"".join(parts)
 

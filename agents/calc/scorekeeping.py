@@ -120,7 +120,7 @@ def _published(chart: FanChart, known: KnownForecast) -> FanChart:
 def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast) -> None:
     """Remember a chart; its targets that can still be decided are open, and those of the one that it replaces not."""
     rivals = [other for other in state.forecasts.values() if other.slot == known.slot]
-    if not any((other.began_ms, other.revision) > (known.began_ms, known.revision) for other in rivals):
+    if not any(other.is_later_than(known) for other in rivals):
         for other in rivals:
             other.targets, other.chances = {}, NO_CHANCES
         known.chances = _chances(chart)

@@ -154,10 +154,11 @@ def test_the_forecast_that_replaced_another_is_the_one_that_is_scored() -> None:
 
 def test_of_forecasts_of_one_millisecond_the_one_of_the_later_reading_is_scored() -> None:
     """They come by different lanes, so in any order."""
-    for order in ((10, 11), (11, 10)):
+    full = 2**32  # what a row has of them
+    for order in ((10, 11), (11, 10), (full - 1, full), (full, full - 1)):
         person = Person()
         for revision in order:
-            chart = chart_at(0, past=[120.0] * 96, level=100.0 + revision, version=0)
+            chart = chart_at(0, past=[120.0] * 96, level=100.0 + 11.0 * (revision == max(order)), version=0)
             person.show(chart.model_copy(update={"revision": revision}))
         person.show(chart_at(40, past=[130.0] * 96))
         assert {score.median_mgdl for record in person.scores for score in record.scores} == {111.0}, order
