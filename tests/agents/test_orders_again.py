@@ -119,6 +119,16 @@ async def test_the_marker_is_written_behind_what_it_stands_for() -> None:
     assert written.index("ada") < written.index("forgotten")
 
 
+async def test_who_was_heard_of_since_is_still_known_to_have_been() -> None:
+    """Or what came since would never go, however long the subject is silent."""
+    erase = CacheCommand(action="reset", command_id="r", up_to_ms=NOW_MS, series_key="ada", erases=True).to_json()
+    for days, seen in ((0, 0), (2, 1)):
+        bench = Workbench()
+        await change(bench, days * 1440, "alerts")
+        await bench.run(SERIES, erase, timestamp_ms=NOW_MS + 3 * 1440 * MINUTE_MS)
+        assert [key for key in bench.rows(SUBJECTS_TABLE) if key.startswith("ada/")] == ["ada/seen"] * seen
+
+
 ALERT = RecentAlert(alert_id="a" * 64, kind="low", status="raised", slot=1)
 STALE = RecentAlert(alert_id="b" * 64, kind="stale_data", status="raised", slot=2)
 
