@@ -99,8 +99,9 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
     """
     message = work.message
     marker = _marker(work, subject_id)
-    done: Done = "now" if marker is None or message.offset > marker.offset else "superseded"
-    if marker is not None and message.offset == marker.offset:
+    own = _Marker(message.offset, max(0, message.timestamp_ms), order == "erased")
+    done: Done = "now" if marker is None or own.offset >= marker.offset else "superseded"
+    if marker == own:  # and no other order at an offset that a Kafka which lost something gave out again
         done = "before"
     window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
     if done == "now":
@@ -114,7 +115,7 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
             work.delete(TABLE, subject_id)
             if order == "erased":
                 subject_expiry.forget(work, subject_id)
-        _mark(work, subject_id, _Marker(message.offset, max(0, message.timestamp_ms), order == "erased"))
+        _mark(work, subject_id, own)
     if done != "superseded":
         glucose_days.make_anew(work, subject_id, window, report_days, began_ms(work, subject_id))
     identity = fingerprint.order_id(order, subject_id, message.partition, message.offset)

@@ -13,9 +13,9 @@ from agents.work import Message, Work
 from schemas.alert import Alert, AlertSettings, AlertState, Episode, RecentAlert, RuleChange, Snooze
 from schemas.command import CacheCommand
 from schemas.glucose_day import GlucoseDay
-from schemas.reading import ERASE, RESET
+from schemas.reading import ERASE, RESET, ReadingOutcome
 from schemas.tables import ALERTS_TABLE, DAYS_TABLE, SOURCES_TABLE, SUBJECTS_TABLE
-from schemas.topics import ARRIVALS, CACHE_COMMANDS
+from schemas.topics import ARRIVALS, CACHE_COMMANDS, READING_OUTCOMES
 from streams import topology
 from streams.settings import Settings
 from tests.kit.forecasts import LIVE as FORECAST
@@ -104,6 +104,15 @@ async def test_again_an_order_repeats_what_a_crash_lost_of_it(header: str) -> No
     await deliver(bench, 1, 0, **order)
     (day,) = bench.rows(DAYS_TABLE).values()
     assert sum(1 for centi in GlucoseDay.from_bytes(day).centi if centi) == 1
+
+
+async def test_another_order_at_an_offset_that_was_given_out_again_is_done() -> None:
+    """By a Kafka that has lost the end of its log."""
+    bench = Workbench()
+    for minute, header in enumerate((RESET, ERASE)):
+        await deliver(bench, 2, minute, headers={header: b"1"})
+    sends = await bench.run(WINDOW, reading(-60), key=b"ada", offset=1, timestamp_ms=NOW_MS)
+    assert [ReadingOutcome.from_json(value).code for value in of(READING_OUTCOMES, sends)] == ["erased"]
 
 
 async def test_the_marker_is_written_behind_what_it_stands_for() -> None:
