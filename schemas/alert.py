@@ -212,6 +212,9 @@ class RecentAlert(Record):
     ended_slot: LongInteger | None = None
     first_crossing: tuple[float, ...] = Field(default=(), max_length=4)
     reason: str = Field(default="", description="Of the alert when it was raised, or of its being missed.")
+    began_ms: UnixMilliseconds = Field(
+        default=0, alias="epoch_ms", description="When what raised it began; 0 in a row of before."
+    )
 
 
 class AlertState(Record):
@@ -220,6 +223,7 @@ class AlertState(Record):
     version: Literal[1] = 1
     began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms")
     settings: AlertSettings = AlertSettings()
+    settings_ms: UnixMilliseconds = Field(default=0, description="When the settings were ordered last.")
     since: LongInteger | None = Field(default=None, description="First slot judged since forecasts come.")
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
     revision: LongInteger | None = Field(
@@ -228,11 +232,15 @@ class AlertState(Record):
     late: tuple[LongInteger, ...] = Field(
         default=(), max_length=LATE_STEPS, description="Of the last two hours: slots with a forecast too late to tell."
     )
+    judged_ms: UnixMilliseconds = Field(default=0, description="When that forecast began; 0 in a row of before.")
     ruled: dict[LevelKind, LongInteger] = Field(
         default_factory=dict, description="Last slot that was judged by other rules than those of now."
     )
     snoozed_until_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
     snoozed_from_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
+    snoozed_ms: dict[Snoozed, UnixMilliseconds] = Field(
+        default_factory=dict, description="When each snooze was ordered last."
+    )
     episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
     raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert of a level.")
     raised_urgent: dict[Direction, LongInteger] = Field(

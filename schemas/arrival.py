@@ -32,7 +32,9 @@ class WatchState(Record):
 
     version: Literal[1] = 1
     reading_time: Time | None = Field(default=None, description="Of the newest glucose.")
+    reading_came_ms: UnixMilliseconds = Field(default=0, description="When the last glucose came, whatever its time.")
     error_time: Time | None = Field(default=None, description="Of the newest error code.")
+    error_came_ms: UnixMilliseconds = Field(default=0, description="When the last error code came.")
     errors: int = Field(default=0, description="Error codes since the newest glucose.")
     due_ms: UnixMilliseconds | None = Field(default=None, description="When it is looked at again: its other key.")
     stale: bool = Field(default=False, description="An alert of stale_data holds.")

@@ -3,7 +3,8 @@
 A row is one byte of version and what follows, little endian: the state's head, 18 weights (float32) for each of
 SCORED_STEPS, the sums of each day, those of what alerts go by, and the forecasts of the last 90 minutes with those of
 their targets that are not decided. At most 14 days and MOST_FORECASTS, so a row is never larger than LARGEST_ROW
-whatever comes. Rows of version 1, which know neither the latter sums nor what was shown last, are read.
+whatever comes. Rows of version 2, which do not know which of two forecasts of one millisecond is the later one, are
+read, and those of version 1, which know neither the sums of what alerts go by nor what was shown last either.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ EVENT_STEPS = 6
 """Of P(beyond a threshold at any time) that of the next 30 minutes is scored: what alerts go by, unless somebody has
 other rules."""
 
-VERSION = 2
+VERSION = 3
 _LEVELS = len(QUANTILE_LEVELS)
 _HEAD = struct.Struct("<B8sIIIBB")  # version, model, newest, scored, unmeasured, days, open forecasts
 _MORE = struct.Struct(f"<B{SETTLED_STEPS}H")  # days of events, what was shown last
@@ -40,6 +41,8 @@ _DAY = struct.Struct("<I")
 _SUMS = struct.Struct("<H6I14H")
 _DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
 _FORECAST = struct.Struct("<BQ8sBf")  # steps before the newest, began, chart, open targets, readings
+_REVISION = struct.Struct("<I")
+_REVISIONS = 1 << 32
 _CHANCES = struct.Struct(f"<{len(THRESHOLDS_MGDL)}H")
 NO_CHANCE = 0xFFFF
 NO_CHANCES = (NO_CHANCE,) * len(THRESHOLDS_MGDL)
@@ -52,7 +55,7 @@ LARGEST_ROW = (
     + _MORE.size
     + _WEIGHTS.size
     + KEPT_DAYS * (2 * _DAY.size + _DAY_BYTES + _EVENT_DAY_BYTES)
-    + MOST_FORECASTS * (_FORECAST.size + _CHANCES.size + _SHIFTS.size)
+    + MOST_FORECASTS * (_FORECAST.size + _REVISION.size + _CHANCES.size + _SHIFTS.size)
     + sum(step + SETTLED_STEPS for step in SCORED_STEPS) * _TARGET.size
 )
 
@@ -135,7 +138,8 @@ class KnownForecast:
     """A forecast that may be scored yet, or come again. `targets` by step: those that are open, packed.
 
     `shifts`: as it was recalibrated when it came first, learnt from so many `readings`; all 0 if it was not. `chances`:
-    of crossing each threshold, ten-thousandths; NO_CHANCE of those that are not to be scored.
+    of crossing each threshold, ten-thousandths; NO_CHANCE of those that are not to be scored. `revision`: the lower 32
+    bits, which tell two of one millisecond apart.
     """
 
     slot: int
@@ -144,6 +148,13 @@ class KnownForecast:
     readings: float = 0.0
     shifts: bytes = bytes(_SHIFTS.size)
     chances: tuple[int, ...] = NO_CHANCES
+    revision: int = 0
+
+    def is_later_than(self, other: "KnownForecast") -> bool:
+        """Of two forecasts for one slot, whether this one is of the reading that came later."""
+        if self.began_ms != other.began_ms:
+            return self.began_ms > other.began_ms
+        return 0 < (self.revision - other.revision) % _REVISIONS < _REVISIONS // 2
 
 
 def packed_shifts(centi: Sequence[int]) -> bytes:
@@ -175,6 +186,11 @@ class ScoreState:
     forecasts: dict[bytes, KnownForecast] = dataclasses.field(default_factory=dict)
     events: dict[int, bytes] = dataclasses.field(default_factory=dict)
     shown: tuple[int, ...] = (0,) * SETTLED_STEPS
+
+    @property
+    def began_ms(self) -> int:
+        """When the newest of the forecasts that are to be scored yet began (Unix time); 0 where there is none."""
+        return max((known.began_ms for known in self.forecasts.values()), default=0)
 
     @property
     def readings(self) -> float:
@@ -214,7 +230,7 @@ class ScoreState:
             which = sum(1 << place for place, step in enumerate(SCORED_STEPS) if step in known.targets)
             before = self.newest - known.slot
             parts += [_FORECAST.pack(before, known.began_ms, chart, which, known.readings)]
-            parts += [_CHANCES.pack(*known.chances), known.shifts]
+            parts += [_REVISION.pack(known.revision % _REVISIONS), _CHANCES.pack(*known.chances), known.shifts]
             parts += [known.targets[step] for step in SCORED_STEPS if step in known.targets]
         return b"".join(parts)
 
@@ -231,7 +247,7 @@ class ScoreState:
     @classmethod
     def _read(cls, row: bytes) -> "ScoreState":
         version, model, newest, scored, unmeasured, days, forecasts = _HEAD.unpack_from(row)
-        if version not in (1, VERSION):
+        if version not in (1, 2, VERSION):
             raise MalformedRecordError(f"a row of scores of version {version}, this is version {VERSION}")
         at, event_days, shown = _HEAD.size, 0, (0,) * SETTLED_STEPS
         if version > 1:
@@ -248,6 +264,9 @@ class ScoreState:
             before, began_ms, chart, which, readings = _FORECAST.unpack_from(row, at)
             at += _FORECAST.size
             known = KnownForecast(newest - before, began_ms, {}, round(readings, 1))
+            if version > 2:
+                (known.revision,) = _REVISION.unpack_from(row, at)
+                at += _REVISION.size
             if version > 1:
                 known.chances = _CHANCES.unpack_from(row, at)
                 at += _CHANCES.size

@@ -23,7 +23,7 @@ def keep(work: Work, subject_id: str, state: AlertState, began_ms: int, told: Se
     """`began_ms`: Unix time at which what led to it began; a reset ends what began up to its own. `told`: now."""
     why = {each.alert_id: each for each in told if each.status in ("raised", "missed")}
     recent = [
-        each.model_copy(update={"first_crossing": found.first_crossing, "reason": found.reason})
+        each.model_copy(update={"first_crossing": found.first_crossing, "reason": found.reason, "began_ms": began_ms})
         if (found := why.get(each.alert_id))
         else each
         for each in state.recent

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.calc.alert_rows import alerts_of, keep
-from agents.core.deletions import is_covered
 from agents.core.percent import chance_percent
 from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.alert import (
@@ -58,6 +57,7 @@ def consider(work: Work, chart: FanChart, base: FanChart) -> None:
     state, told = alert_policy.judge(before, seen)
     if state is before:
         return
+    state = state.model_copy(update={"judged_ms": chart.began_ms})
     alerts = [_alert(each, chart, seen) for each in told]
     keep(work, chart.series_key, state, chart.began_ms, alerts)
     work.sends_first = work.sends_first or bool(alerts)  # the state says that they were sent
@@ -70,13 +70,14 @@ def change(work: Work, command: CacheCommand) -> str:
     """Settings or a snooze, and whose. Raises `MalformedRecordError` for a command that names no subject or change."""
     if command.series_key is None or (command.action == "snooze" and command.snooze is None):
         raise MalformedRecordError("a change of alerts names the subject as series_key, and what is to change")
-    state = alerts_of(work, command.series_key)
+    state, now_ms = alerts_of(work, command.series_key), max(0, work.message.timestamp_ms)
     if not state.recent and state.slot is None:  # else it began with the forecasts that were judged
-        state = state.model_copy(update={"began_ms": max(0, work.message.timestamp_ms)})
+        state = state.model_copy(update={"began_ms": now_ms})
     if command.snooze is not None and command.action == "snooze":
-        state = _snoozed(state, command.snooze, max(0, work.message.timestamp_ms))
+        state = _snoozed(state, command.snooze, now_ms)
     else:
-        state = _ruled(state, command.alert_settings or AlertSettings())
+        ruled = _ruled(state, command.alert_settings or AlertSettings())
+        state = ruled.model_copy(update={"settings_ms": now_ms})
     work.put(ALERTS_TABLE, command.series_key, state.to_row())
     return command.series_key
 
@@ -86,8 +87,8 @@ def _snoozed(state: AlertState, snooze: Snooze, now_ms: int) -> AlertState:
     direction, until = snooze.direction, state.snoozed_until_ms
     holds = until.get(direction, 0) > now_ms
     begins = state.snoozed_from_ms if holds else state.snoozed_from_ms | {direction: now_ms}
-    ends = until | {direction: snooze.until_ms}
-    return state.model_copy(update={"snoozed_until_ms": ends, "snoozed_from_ms": begins})
+    ends, ordered = until | {direction: snooze.until_ms}, state.snoozed_ms | {direction: now_ms}
+    return state.model_copy(update={"snoozed_until_ms": ends, "snoozed_from_ms": begins, "snoozed_ms": ordered})
 
 
 def _ruled(state: AlertState, settings: AlertSettings) -> AlertState:
@@ -105,20 +106,52 @@ def _ruled(state: AlertState, settings: AlertSettings) -> AlertState:
 
 
 def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:
-    """What was told of a subject goes with its forecasts; how it wants to be told stays, unless all is erased."""
+    """What was told of a subject goes with its forecasts; how it wants to be told stays, unless all is erased.
+
+    What began after `up_to_ms` stays in any case: the command may be read behind it, or again.
+    """
+    before = alerts_of(work, subject_id)
+    kept = _told_since(before, up_to_ms)
     if erases:
-        work.delete(ALERTS_TABLE, subject_id)
+        kept = _wanted_since(kept, up_to_ms)
+    if kept == before and not erases:
         return
-    state = alerts_of(work, subject_id)
-    if not (state.recent or state.slot is not None) or not is_covered(work, up_to_ms, state.began_ms):
-        return
-    kept = AlertState(
-        settings=state.settings, snoozed_until_ms=state.snoozed_until_ms, snoozed_from_ms=state.snoozed_from_ms
-    )
-    if kept == AlertState():
+    if kept.model_copy(update={"began_ms": 0, "settings_ms": 0, "snoozed_ms": {}}) == AlertState():
         work.delete(ALERTS_TABLE, subject_id)
-    else:
-        work.put(ALERTS_TABLE, subject_id, kept.model_copy(update={"began_ms": up_to_ms}).to_row())
+    elif kept != before:
+        work.put(ALERTS_TABLE, subject_id, kept.to_row())
+
+
+def _told_since(state: AlertState, up_to_ms: int) -> AlertState:
+    """Without what was told and judged by what began up to then: of alerts each, of forecasts all if the last did."""
+    recent = tuple(each for each in state.recent if (each.began_ms or state.began_ms) > up_to_ms)
+    is_judged = state.slot is not None and (state.judged_ms or state.began_ms) > up_to_ms
+    if recent == state.recent and (is_judged or state.slot is None):
+        return state
+    names = {each.alert_id for each in recent}
+    told: dict[str, Any] = {
+        "recent": recent,
+        "episodes": {kind: each for kind, each in state.episodes.items() if each.alert_id in names},
+    }
+    if is_judged:
+        return state.model_copy(update=told)
+    began_ms = max([up_to_ms, state.settings_ms, *state.snoozed_ms.values(), *(each.began_ms for each in recent)])
+    return AlertState(
+        settings=state.settings, settings_ms=state.settings_ms, snoozed_until_ms=state.snoozed_until_ms,
+        snoozed_from_ms=state.snoozed_from_ms, snoozed_ms=state.snoozed_ms,
+    ).model_copy(update={**told, "began_ms": began_ms})  # fmt: skip
+
+
+def _wanted_since(state: AlertState, up_to_ms: int) -> AlertState:
+    """Without the settings and snoozes that were ordered up to then; of a row that does not say when, all were."""
+    later = {direction for direction, ordered_ms in state.snoozed_ms.items() if ordered_ms > up_to_ms}
+    update: dict[str, Any] = {
+        name: {direction: ms for direction, ms in getattr(state, name).items() if direction in later}
+        for name in ("snoozed_until_ms", "snoozed_from_ms", "snoozed_ms")
+    }
+    if state.settings_ms <= up_to_ms:
+        update |= {"settings": AlertSettings(), "settings_ms": 0}
+    return state.model_copy(update=update)
 
 
 def _chances(base: FanChart, settings: AlertSettings) -> dict[LevelKind, tuple[float, ...]]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from agents.calc.alerts import consider
 from agents.calc.chart_rows import store
-from agents.core.deletions import is_deleted, of_subject
+from agents.core.deletions import begun, is_deleted, of_subject
 from agents.core.outcomes import end
 from agents.core.record_checks import check_names
 from agents.work import Message, Work
@@ -71,6 +71,8 @@ class Calc:
         elif forecast.replay_id is not None:
             work.send(REPLAYS, chart.series_key, _replayed(forecast, forecast.replay_id, chart).to_json())
         else:
+            if (began_ms := begun(work, chart.began_ms)) != chart.began_ms:
+                chart = chart.model_copy(update={"began_ms": began_ms})
             base = chart
             if chart.kind == "live":
                 chart = self._score(work, chart, self._recalibrate)

@@ -4,7 +4,7 @@ from agents.calc.alerts import change, forget
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
 from agents.calc.watch import follow_settings, forget_watch
-from agents.core.deletions import is_covered, mark_deleted, of_subject
+from agents.core.deletions import begun, mark_deleted, of_subject
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
@@ -21,7 +21,8 @@ def build(settings: History) -> StepFunction:
         if command.action == "restore":
             if command.chart is None:
                 raise MalformedRecordError("a restore carries a chart")
-            store(work, "interactive", command.chart, settings.subject_history_steps)
+            began = {"began_ms": begun(work, command.chart.began_ms)}
+            store(work, "interactive", command.chart.model_copy(update=began), settings.subject_history_steps)
         elif command.action == "flush":
             _remove(work, ALL_HANDLES, command.up_to_ms)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms)
@@ -29,10 +30,10 @@ def build(settings: History) -> StepFunction:
             if command.series_key is None:
                 raise MalformedRecordError("a reset names the subject as series_key")
             _remove(work, subject_prefix(command.series_key), command.up_to_ms)
-            forget_scores(work, command.series_key)
+            forget_scores(work, command.series_key, command.up_to_ms)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
             forget(work, command.series_key, command.up_to_ms, command.erases)
-            forget_watch(work, command.series_key)
+            forget_watch(work, command.series_key, command.up_to_ms)
         elif command.action in ("alerts", "snooze"):
             follow_settings(work, change(work, command))
         elif command.action == "delete":
@@ -52,5 +53,5 @@ def _remove(work: Work, prefix: str, up_to_ms: int) -> None:
                 began_ms = head_of(work.get(table, key) or b"").began_ms
             except MalformedRecordError:
                 began_ms = -1
-            if is_covered(work, up_to_ms, began_ms):
+            if began_ms <= up_to_ms:
                 work.delete(table, key)

@@ -43,10 +43,11 @@ def _measure(work: Work, target: TargetScore) -> None:
                 work.measure(FORECAST_INSIDE, *of, percent)
 
 
-def forget(work: Work, subject_id: str) -> None:
-    """Both rows go."""
-    work.delete(SCORES_TABLE, subject_id)
-    work.delete(SCORES_TABLE, trial_key(subject_id))
+def forget(work: Work, subject_id: str, up_to_ms: int) -> None:
+    """Both rows go, but one of forecasts that began since."""
+    for key in (subject_id, trial_key(subject_id)):
+        if _state(work, key).began_ms <= up_to_ms:
+            work.delete(SCORES_TABLE, key)
 
 
 def _row_for(work: Work, chart: FanChart) -> ScoreState | FanChart:

@@ -4,7 +4,8 @@ A live forecast brings the truth of those before it: its 96 points of the past a
 after its rejections. A target is decided by the first forecast issued SETTLED_STEPS or more after it, so once, and
 readings that come late, twice or corrected within that time count the same in any order. What is not measured in that
 forecast ends as unmeasured; what lies before its past, behind a gap of the sensor, is as the last forecast before the
-gap showed it. Of several forecasts for one time the last counts.
+gap showed it. Of several forecasts for one time the last counts: of
+readings that came in one millisecond that of the higher revision.
 """
 
 import dataclasses
@@ -66,7 +67,7 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
         return _published(chart, known), []
     state.model = model_name(chart)
     scores = _advance(state, chart, slot) if slot > state.newest else []
-    known = KnownForecast(slot, chart.began_ms, {})
+    known = KnownForecast(slot, chart.began_ms, {}, revision=chart.revision)
     readings = state.readings
     if recalibrate and readings > 0.0:
         shifts = recalibration.shifts(np.reshape(state.weights, _SHAPE))
@@ -119,7 +120,7 @@ def _published(chart: FanChart, known: KnownForecast) -> FanChart:
 def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast) -> None:
     """Remember a chart; its targets that can still be decided are open, and those of the one that it replaces not."""
     rivals = [other for other in state.forecasts.values() if other.slot == known.slot]
-    if not any(other.began_ms > known.began_ms for other in rivals):
+    if not any(other.is_later_than(known) for other in rivals):
         for other in rivals:
             other.targets, other.chances = {}, NO_CHANCES
         known.chances = _chances(chart)

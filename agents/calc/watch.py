@@ -41,8 +41,11 @@ def build(_: object) -> StepFunction:
         before, alerts = _watch(work, subject_id), alerts_of(work, subject_id)
         if arrival.what == "reading":
             found = data_watch.read(before, alerts, time)
+            came = {"reading_came_ms": max(before.reading_came_ms, arrival.came_ms)}
         else:
             found = data_watch.failed(before, alerts, subject_id, time, arrival.came_ms)
+            came = {"error_came_ms": max(before.error_came_ms, arrival.came_ms)}
+        found = found._replace(watch=found.watch.model_copy(update=came))
         _write(work, subject_id, before, alerts, found, arrival.came_ms)
 
     return step
@@ -54,12 +57,29 @@ def follow_settings(work: Work, subject_id: str) -> None:
     _write(work, subject_id, before, alerts, Watched(data_watch.filed_anew(before, alerts), alerts), alerts.began_ms)
 
 
-def forget_watch(work: Work, subject_id: str) -> None:
-    """Nothing is expected of a subject that begins anew, or is erased, until it is heard of again."""
-    due_ms = _watch(work, subject_id).due_ms
-    if due_ms is not None:
-        work.delete(WATCH_TABLE, _entry(due_ms, subject_id))
+def forget_watch(work: Work, subject_id: str, up_to_ms: int) -> None:
+    """Nothing is expected of a subject that began anew, or was erased, at that time, until it is heard of again.
+
+    It may have been already: arrivals and commands have no order between them, and a command may come again.
+    """
+    before, alerts = _watch(work, subject_id), alerts_of(work, subject_id)
+    after = _heard_since(before, up_to_ms)
+    if after.heard is not None:  # by the settings that are left
+        _write(work, subject_id, before, alerts, Watched(data_watch.filed_anew(after, alerts), alerts), up_to_ms)
+        return
+    if before.due_ms is not None:
+        work.delete(WATCH_TABLE, _entry(before.due_ms, subject_id))
     work.delete(WATCH_TABLE, subject_id)
+
+
+def _heard_since(watch: WatchState, up_to_ms: int) -> WatchState:
+    """Without what came up to then; of a row that does not say when, everything did."""
+    gone: dict[str, object] = {}
+    if watch.reading_came_ms <= up_to_ms:
+        gone |= {"reading_time": None, "reading_came_ms": 0}
+    if watch.error_came_ms <= up_to_ms:
+        gone |= {"error_time": None, "error_came_ms": 0, "errors": 0, "erroneous": False}
+    return watch.model_copy(update=gone)
 
 
 def _look(work: Work, now_ms: int) -> None:

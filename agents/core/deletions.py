@@ -6,9 +6,11 @@ second entry ``gone-since/<time>/<handle>`` keeps them in order of time, so that
 what the table holds.
 
 A marker never lies ahead of the message that leaves it: it would reject what is sent until then. One that does, of a
-version that did not look, gives way to the next for the same. Of a subject whose window was reset the marker is
-``gone/subject:<digest>``, so that no marker knows the name of who was erased; a flush of all handles does not touch
-subjects. Of the uploads of one owner it is ``gone/owner:<digest>``.
+version that did not look, gives way to the next for the same. Nor does a row say that it began ahead of the message
+that brings it (`begun`): so a command ends what began up to its own time and nothing else, whenever it is read.
+
+Of a subject whose window was reset the marker is ``gone/subject:<digest>``, so that no marker knows the name of who was
+erased; a flush of all handles does not touch subjects. Of the uploads of one owner it is ``gone/owner:<digest>``.
 """
 
 import json
@@ -47,14 +49,15 @@ def is_deleted(work: Work, table: str, handle: str, began_ms: int) -> bool:
     return began_ms <= max(flushed_ms, _time(work, table, _PREFIX + handle))
 
 
-def is_covered(work: Work, up_to_ms: int, began_ms: int) -> bool:
-    """Whether the command in work, which ends what began up to `up_to_ms`, ends what began at `began_ms`.
+def begun(work: Work, began_ms: int) -> int:
+    """When what the message in work brings began, for its row: `began_ms`, unless that lies ahead of the message.
 
-    A time that lies ahead of the command itself says nothing: what has it began before, because it is here. So what a
-    wrong clock stored can be deleted, and a command delivered again does not end what came after it.
+    It is here, so it began before, whatever a wrong clock said. This is known while the message is in work, and never
+    from a command that ends it: what lies ahead of one may as well have come after it, because what topics bring is
+    read in any order, and again.
     """
     latest_ms = work.message.timestamp_ms + CLOCKS_DIFFER_MS
-    return began_ms <= min(up_to_ms, latest_ms) or began_ms > latest_ms
+    return began_ms if began_ms <= latest_ms else work.message.timestamp_ms
 
 
 def mark_deleted(work: Work, table: str, up_to_ms: int, handle: str | None = None) -> None:

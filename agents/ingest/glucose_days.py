@@ -31,24 +31,33 @@ def remember(work: Work, subject_id: str, window: RollingWindow, slot: int, kept
 
 
 def make_anew(work: Work, subject_id: str, window: RollingWindow, kept_days: int, began_ms: int) -> None:
-    """Let the days have what the window has, and nothing else.
+    """Of before an order the days have nothing: what is left is of readings behind it, which is all the window has.
 
-    A day that began later keeps its beginning: so an order that is delivered again changes nothing.
+    Days that began behind it stay, long after their readings have left the window: an order may be delivered again.
+    Where nothing came behind it no day did, whatever their clocks say.
     """
-    began: dict[str, int] = {}
+    kept = set[str]()
     for key in list(work.keys(TABLE, days_prefix(subject_id))):
-        with contextlib.suppress(MalformedRecordError):  # it goes, whatever it says
-            began[key] = GlucoseDay.from_bytes(work.get(TABLE, key)).began_ms
-        work.delete(TABLE, key)
+        if window.slots and _began_ms(work, key) >= began_ms:
+            kept.add(key)
+        else:
+            work.delete(TABLE, key)
     for slot in sorted(window.slots):
-        day = day_key(subject_id, slot // STEPS_A_DAY)
-        _put(work, subject_id, window, slot, kept_days, max(began_ms, began.get(day, 0)))
+        if day_key(subject_id, slot // STEPS_A_DAY) not in kept:
+            _put(work, subject_id, window, slot, kept_days, began_ms)
 
 
 def forget(work: Work, subject_id: str) -> None:
     """All days of a subject go."""
     for key in list(work.keys(TABLE, days_prefix(subject_id))):
         work.delete(TABLE, key)
+
+
+def _began_ms(work: Work, key: str) -> int:
+    """Of a day that cannot be read, before everything."""
+    with contextlib.suppress(MalformedRecordError):
+        return GlucoseDay.from_bytes(work.get(TABLE, key)).began_ms
+    return -1
 
 
 def _known(work: Work, subject_id: str, slot: int) -> int:

@@ -4,7 +4,7 @@ Of a subject for whom settings or a snooze come, it is remembered that it was he
 commands of one subject come in one order, so what was on its way when somebody was erased leaves no name.
 """
 
-from agents.core.deletions import is_covered, mark_deleted, of_owner
+from agents.core.deletions import mark_deleted, of_owner
 from agents.ingest import subject_expiry
 from agents.ingest.handle import retract
 from agents.ingest.stored_series import Tail
@@ -39,7 +39,7 @@ def build(_: object) -> StepFunction:
         elif command.action in ("alerts", "snooze") and command.series_key is not None:
             subject_expiry.hear(work, command.series_key)
         elif command.action == "reset" and command.erases and command.series_key is not None:
-            subject_expiry.forget_unless_kept(work, command.series_key)
+            subject_expiry.forget_unless_kept(work, command.series_key, command.up_to_ms)
 
     return step
 
@@ -51,7 +51,7 @@ def _tails(work: Work) -> list[str]:
 def _order_deletes(work: Work, series_key: str, command: CacheCommand, owner: str) -> None:
     """A delete for each series of an owner in one tail: only here it is known which there are."""
     for series in Tail.from_bytes(work.get(TABLE, series_key)).series:
-        if series.owner == owner and is_covered(work, command.up_to_ms, series.began_ms):
+        if series.owner == owner and series.began_ms <= command.up_to_ms:
             delete = CacheCommand(
                 action="delete",
                 command_id=command.command_id,
@@ -68,7 +68,7 @@ def _forget(work: Work, series_key: str, handle: str | None, up_to_ms: int) -> N
     if row is None:
         return
     tail = Tail.from_bytes(row)
-    handles = {series.handle for series in tail.series if is_covered(work, up_to_ms, series.began_ms)}
+    handles = {series.handle for series in tail.series if series.began_ms <= up_to_ms}
     retract(work, tail, handles & {handle} if handle else handles, series_key)
     if tail.series:
         work.put(TABLE, series_key, tail.to_bytes())

@@ -55,8 +55,11 @@ def forget(work: Work, subject_id: str) -> None:
         work.delete(TABLE, _entry(known, subject_id))
 
 
-def forget_unless_kept(work: Work, subject_id: str) -> None:
-    """The same of somebody who was erased, unless there is something of them again, or still."""
+def forget_unless_kept(work: Work, subject_id: str, up_to_ms: int) -> None:
+    """The same of somebody who was erased then, unless there is something of them again, or still."""
+    known = _day(work, subject_id)
+    if known is not None and known > up_to_ms // DAY_MS:
+        return
     if work.get(TABLE, subject_id) is None and work.get(SOURCES_TABLE, subject_id) is None:
         forget(work, subject_id)
 

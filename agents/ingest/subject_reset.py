@@ -3,7 +3,8 @@
 An order is a message of ``cgm.readings``: the subject as its key, no value, the header `reset` or `erase`. Only there
 is each reading before or after it, by its offset, whoever reads it and however often. Readings before it are forgotten
 and stay so: one that is delivered again changes nothing. Those after it are what the window holds, also when the order
-itself is delivered again.
+itself is delivered again, be it days later, because the group was set back: that repeats what a crash may have lost of
+it, and ends nothing that began behind it.
 
 ``forgotten/<digest of the subject>`` in the table of the windows remembers the order, without the name: who has been
 erased is in no table. It goes with a later order, once no reading from before it can be left on the topic;
@@ -28,6 +29,8 @@ from schemas.tables import SUBJECTS_TABLE as TABLE
 from schemas.topics import CACHE_COMMANDS, DAY_MS, READING_OUTCOMES, READINGS, longest_kept_ms
 
 Order = Literal["reset", "erased"]
+Done = Literal["now", "before", "superseded"]
+"""Whether an order is carried out for the first time, is the last that was, or there has been a later one since."""
 
 _REASONS: dict[Order, str] = {
     "reset": "the subject was reset: a forecast needs 8 h of readings after it",
@@ -89,28 +92,32 @@ def began_ms(work: Work, subject_id: str) -> int:
     return max(work.message.timestamp_ms, 0 if marker is None else marker.time_ms + 1)
 
 
-def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report_days: int) -> bool:
+def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report_days: int) -> Done:
     """Forget the readings before this message, and have the forecasts that were made of them removed.
 
-    Whether it was not done before.
+    The marker is written behind all else that this table loses: where it lies, the rest was done.
     """
     message = work.message
     marker = _marker(work, subject_id)
-    is_new = marker is None or message.offset >= marker.offset
-    if is_new:
-        _mark(work, subject_id, _Marker(message.offset, max(0, message.timestamp_ms), order == "erased"))
-        window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
+    own = _Marker(message.offset, max(0, message.timestamp_ms), order == "erased")
+    done: Done = "now" if marker is None or own.offset >= marker.offset else "superseded"
+    if marker == own:  # and no other order at an offset that a Kafka which lost something gave out again
+        done = "before"
+    window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
+    if done == "now":
         window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > message.offset}
         window.displaced = [each for each in window.displaced if each.held.message_offset > message.offset]
         window.disagreements = [each for each in window.disagreements if each.by_offset > message.offset]
         window.hours = {}
-        glucose_days.make_anew(work, subject_id, window, report_days, began_ms(work, subject_id))
         if window.slots:
             work.put(TABLE, subject_id, window.to_bytes())
         else:
             work.delete(TABLE, subject_id)
             if order == "erased":
                 subject_expiry.forget(work, subject_id)
+        _mark(work, subject_id, own)
+    if done != "superseded":
+        glucose_days.make_anew(work, subject_id, window, report_days, began_ms(work, subject_id))
     identity = fingerprint.order_id(order, subject_id, message.partition, message.offset)
     outcome = ReadingOutcome(
         outcome_id=identity,
@@ -128,7 +135,7 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
         erases=order == "erased",
     )
     work.send(CACHE_COMMANDS, subject_id, command.to_json())
-    return is_new
+    return done
 
 
 def read_marker(key: str, row: bytes) -> tuple[str, int] | None:

@@ -98,12 +98,17 @@ async def carry_out(work: Work, subject_id: str, most_ahead_seconds: float) -> b
     return True
 
 
-def forget(work: Work, subject_id: str, erases: bool, offset: int) -> None:
-    """An order to begin anew lets the starts and devices of before it go, one to erase all of before it."""
+def forget(work: Work, subject_id: str, erases: bool, offset: int, done: subject_reset.Done) -> None:
+    """An order to begin anew lets the starts and devices of before it go, one to erase all of before it.
+
+    `done`: of the order; where it was done before, a row that was written since holds nothing of before.
+    """
     row = work.get(TABLE, subject_id)
-    if row is None:
+    if row is None or done == "superseded":
         return
     state = _state(work, subject_id)
+    if done == "before" and state.began_ms >= subject_reset.began_ms(work, subject_id):
+        return
     starts = tuple(each for each in state.starts if each.offset > offset)
     policies = tuple(each for each in state.policies if not erases or each.offset > offset)
     if policies or starts:

@@ -57,9 +57,8 @@ def build(settings: WindowSettings) -> StepFunction:
         if (order := subject_reset.order_of(message)) is not None:
             whose = subject_reset.subject_of(message)
             if not _rerouted(work, whose):
-                is_new = subject_reset.carry_out(work, order, whose, late_slots, settings.report_days)
-                if is_new:
-                    subject_sources.forget(work, whose, order == "erased", message.offset)
+                done = subject_reset.carry_out(work, order, whose, late_slots, settings.report_days)
+                subject_sources.forget(work, whose, order == "erased", message.offset, done)
             return
         if subject_sources.is_order(message):
             whose = subject_reset.subject_of(message)

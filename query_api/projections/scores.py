@@ -29,7 +29,7 @@ class Scores:
 
     def apply(self, key: str, value: bytes | None) -> Iterator[Notification]:
         state = ScoreState.from_bytes(value)
-        if state.forecasts and self._orders.erased(key.partition("/")[0], _began_ms(state)):
+        if state.forecasts and self._orders.erased(key.partition("/")[0], state.began_ms):
             self._store.stage(_key(key), None)
             return
         self._store.stage(_key(key), value)
@@ -40,7 +40,7 @@ class Scores:
         """Stage the end of scores of forecasts that began up to a Unix time: a row behind an order stays."""
         for key in (subject_id, trial_key(subject_id)):
             state = self._at(key)
-            if state is None or _began_ms(state) <= up_to_ms:
+            if state is None or state.began_ms <= up_to_ms:
                 self._store.stage(_key(key), None)
 
     def of(self, subject_id: str) -> ScoreState | None:
@@ -61,11 +61,6 @@ class Scores:
     def _at(self, key: str) -> ScoreState | None:
         row = self._store.get(_key(key))
         return None if row is None else ScoreState.from_bytes(row)
-
-
-def _began_ms(state: ScoreState) -> int:
-    """When the newest of the forecasts that are to be scored yet began; 0 where there is none."""
-    return max((known.began_ms for known in state.forecasts.values()), default=0)
 
 
 def _key(key: str) -> bytes:

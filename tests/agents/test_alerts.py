@@ -152,7 +152,7 @@ async def test_a_reset_takes_what_was_told_and_keeps_the_settings() -> None:
     assert AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"]).recent
     await command(bench, "reset", up_to_ms=BEGIN_MS + 50 * STEP_MS)
     assert AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"]) == AlertState(
-        settings=wanted, began_ms=BEGIN_MS + 50 * STEP_MS
+        settings=wanted, began_ms=BEGIN_MS + 50 * STEP_MS, settings_ms=BEGIN_MS + 50 * STEP_MS
     )
 
 

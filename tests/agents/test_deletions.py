@@ -7,8 +7,9 @@ import pytest
 from agents.work import CLOCKS_DIFFER_MS
 from schemas.command import CacheCommand
 from schemas.fan_chart import FanChart
+from schemas.fan_chart_row import head_of
 from schemas.outcome import RequestOutcome
-from schemas.tables import FAN_CHART_TABLES
+from schemas.tables import ALERTS_TABLE, FAN_CHART_TABLES, SCORES_TABLE
 from schemas.topics import FAN_CHARTS, REQUEST_OUTCOMES
 from tests.kit.forecasts import LIVE
 from tests.kit.workbench import NOW_MS, Workbench, built, of
@@ -16,6 +17,7 @@ from tests.kit.workbench import NOW_MS, Workbench, built, of
 CALC, COMMANDS = built("calc"), built("chart_commands")
 HANDLE = "e" * 64
 YEAR_MS = 365 * 86_400_000
+STORED = (*FAN_CHART_TABLES.values(), SCORES_TABLE, ALERTS_TABLE)
 SAMPLE = dataclasses.replace(
     LIVE, kind="sample", series_key="tail", subject_id=None, handle=HANDLE, index=-3, began_ms=NOW_MS
 )
@@ -23,6 +25,10 @@ SAMPLE = dataclasses.replace(
 
 def command(action: str, up_to_ms: int, **fields: object) -> bytes:
     return CacheCommand(action=action, command_id="c1", up_to_ms=up_to_ms, **fields).to_json()  # type: ignore[arg-type]
+
+
+def charts_of(bench: Workbench, table: str) -> dict[str, bytes]:
+    return {key: row for key, row in bench.rows(table).items() if not key.startswith("gone")}
 
 
 def charts(bench: Workbench) -> set[str]:
@@ -59,6 +65,32 @@ async def test_what_a_wrong_clock_stored_can_be_deleted(action: str) -> None:
     assert charts(bench)
     await bench.run(COMMANDS, command(action, NOW_MS, handle=HANDLE))
     assert charts(bench) == set()
+
+
+@pytest.mark.parametrize("action", ["delete", "flush", "reset"])
+async def test_read_late_or_again_a_command_takes_nothing_that_began_long_after_it(action: str) -> None:
+    """Forecasts and commands have no order between them, and clocks differ by ten minutes at most."""
+    value = command(action, NOW_MS, **({"series_key": "ada"} if action == "reset" else {"handle": HANDLE}))
+    for after_ms in (1, 11 * 60_000, 9 * 3_600_000):
+        bench = Workbench()
+        forecast = dataclasses.replace(LIVE if action == "reset" else SAMPLE, began_ms=NOW_MS + after_ms)
+        await bench.run(CALC, forecast.to_arrow(), timestamp_ms=NOW_MS + after_ms)
+        before = [(table, charts_of(bench, table)) for table in STORED]
+        assert any(rows for _, rows in before)
+        for time_ms in (NOW_MS, NOW_MS + 4 * 86_400_000):  # an order sends it anew when it is delivered again
+            await bench.run(COMMANDS, value, timestamp_ms=time_ms)
+            assert [(table, charts_of(bench, table)) for table in STORED] == before, after_ms
+
+
+async def test_what_says_that_it_began_in_the_future_began_with_its_message() -> None:
+    bench = Workbench()
+    await bench.run(CALC, dataclasses.replace(SAMPLE, began_ms=NOW_MS + YEAR_MS).to_arrow())
+    (chart,) = of(FAN_CHARTS, bench.sent)
+    restored = FanChart.from_json(chart).model_copy(update={"began_ms": NOW_MS + YEAR_MS, "handle": "f" * 64})
+    await bench.run(COMMANDS, command("restore", 0, chart=restored))
+    tables = FAN_CHART_TABLES.values()
+    rows = [row for table in tables for key, row in bench.rows(table).items() if not key.startswith("gone")]
+    assert [head_of(row).began_ms for row in rows] == [NOW_MS] * 2
 
 
 @pytest.mark.parametrize(("action", "marker"), [("delete", f"gone/{HANDLE}"), ("flush", "gone/*")])

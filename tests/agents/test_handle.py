@@ -1,5 +1,6 @@
 """handle, request and series_commands: what is stored, asked, reused, deleted, and whose it is."""
 
+import dataclasses
 import json
 
 import pytest
@@ -14,7 +15,7 @@ from schemas.forecast import ForecastRequest
 from schemas.outcome import RequestOutcome
 from schemas.series import Series
 from schemas.tables import SERIES_TABLE
-from schemas.topics import BACKFILL, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
+from schemas.topics import BACKFILL, CACHE_COMMANDS, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
 from schemas.upload import ProcessingWarnings, UploadOutcome
 from streams.settings import ModelSettings, Settings
 from tests.kit.workbench import NOW_MS, Workbench, built, of
@@ -328,3 +329,28 @@ async def test_who_is_retracted_is_told_before_the_row_forgets_whom_to_tell() ->
 async def test_a_delete_names_what() -> None:
     with pytest.raises(MalformedRecordError):
         await Workbench().run(FORGET, command_of("delete"))
+
+
+@pytest.mark.parametrize("action", ["delete", "flush", "flush_owner"])
+async def test_what_was_sent_again_after_its_deletion_stays_whatever_is_read_first(action: str) -> None:
+    """``cgm.series`` and ``cgm.cache-commands`` have no order between them, and a command may come again."""
+    minute, owner = 60_000, "e" * 64
+    plain = series_of(POINTS)
+    whose = {name: fingerprint.owned(getattr(plain, name), owner) for name in ("handle", "series_key")}
+    first = dataclasses.replace(plain, owner=owner, **whose)
+    again = dataclasses.replace(first, upload_id="2" * 64, began_ms=NOW_MS + 12 * minute)
+    if action == "flush_owner":
+        whose = {"owner": owner}
+    value = CacheCommand(action=action, command_id="d", up_to_ms=NOW_MS + minute, **whose).to_json()  # type: ignore[arg-type]
+    for order in ("command upload", "upload command", "command upload command"):
+        bench = Workbench()
+        await store(bench, first)
+        for what in order.split():
+            if what == "upload":
+                sends = await store(bench, again, offset=1, timestamp_ms=NOW_MS + 12 * minute)
+                assert [outcome.status for outcome in outcomes(sends)] == ["accepted"]
+                continue
+            for delete in of(CACHE_COMMANDS, await bench.run(FORGET, value, timestamp_ms=NOW_MS + minute)):
+                await bench.run(FORGET, delete, timestamp_ms=NOW_MS + minute)
+        (row,) = [row for key, row in bench.rows(SERIES_TABLE).items() if "/" not in key]
+        assert [series.began_ms for series in Tail.from_bytes(row).series] == [again.began_ms], order

@@ -302,6 +302,40 @@ async def test_of_who_begins_anew_or_is_erased_nothing_is_expected_and_nothing_c
     assert not [key for key in stream.watched() if "ada" in key]
 
 
+@pytest.mark.parametrize("erases", [False, True])
+async def test_who_was_heard_of_after_a_reset_is_watched_whatever_is_read_first(erases: bool) -> None:
+    """``cgm.arrivals`` and ``cgm.cache-commands`` have no order between them, and a command may come again."""
+    for order in ("reset reading", "reading reset", "reset reading reset"):
+        stream = Stream()
+        slow = AlertSettings(stale_data=StaleChange(minutes=240))
+        await stream.command("alerts", -20, alert_settings=slow if erases else AlertSettings())
+        for minute in (-10, -5):
+            await stream.reading(minute, 12)
+        for what in order.split():
+            if what == "reading":
+                await stream.reading(1)
+            else:
+                await stream.command("reset", 0, erases=erases)
+        assert await stream.tick(20) == []
+        (raised,) = await stream.tick(21)
+        assert (raised.kind, raised.issue_time, raised.last_reading_time) == ("stale_data", at(20), at(1)), order
+        await stream.command("reset", 0, erases=erases)
+        assert [(each.alert_id, each.status) for each in await stream.reading(60)] == [(raised.alert_id, "ended")]
+        assert (
+            WatchState.from_json(stream.bench.rows(WATCH_TABLE)["ada"]).error_time is None or order != "reading reset"
+        )
+
+
+async def test_a_reading_that_is_no_newer_than_one_of_before_the_reset_is_heard_of_too() -> None:
+    """A clock that was ahead, and is put right."""
+    stream = Stream()
+    await stream.reading(3, came=-1)
+    late = Arrival(what="reading", came_ms=NOW_MS + 60_000, subject_id="ada", time=at(1))
+    await stream.bench.run(WATCH, late.to_json())
+    await stream.command("reset", 0)
+    assert len(await stream.tick(23)) == 1
+
+
 async def test_a_tick_looks_at_so_many_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.calc.watch.MOST_A_TICK", 2)
     stream = Stream()

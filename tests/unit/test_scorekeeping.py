@@ -152,6 +152,18 @@ def test_the_forecast_that_replaced_another_is_the_one_that_is_scored() -> None:
     assert person.state.scored == 5
 
 
+def test_of_forecasts_of_one_millisecond_the_one_of_the_later_reading_is_scored() -> None:
+    """They come by different lanes, so in any order."""
+    full = 2**32  # what a row has of them
+    for order in ((10, 11), (11, 10), (full - 1, full), (full, full - 1)):
+        person = Person()
+        for revision in order:
+            chart = chart_at(0, past=[120.0] * 96, level=100.0 + 11.0 * (revision == max(order)), version=0)
+            person.show(chart.model_copy(update={"revision": revision}))
+        person.show(chart_at(40, past=[130.0] * 96))
+        assert {score.median_mgdl for record in person.scores for score in record.scores} == {111.0}, order
+
+
 def test_switched_off_the_chart_is_the_models_own() -> None:
     person = Person(recalibrate=False)
     for step in range(PAST_POINTS + 40):
@@ -253,23 +265,28 @@ def test_10_mmol_are_no_high_that_came_and_none_that_is_there(glucose_mgdl: floa
     assert sum(each.happened for each in highs) == 0
 
 
-def test_a_row_of_before_is_read_and_goes_on() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_row_of_before_is_read_and_goes_on(version: int) -> None:
     person = Person()
     for step in range(PAST_POINTS + 30):
         person.read(step)
     state = person.state
-    state.events, state.shown = {}, (0,) * SETTLED_STEPS
+    if version == 1:
+        state.events, state.shown = {}, (0,) * SETTLED_STEPS
     new = state.to_bytes()
     at = score_state._HEAD.size
-    old = b"\x01" + new[1:at]
+    old = bytes([version]) + new[1:at]
     rest = at + score_state._MORE.size
+    old += new[at:rest] * (version > 1)
     days = score_state._WEIGHTS.size + len(state.days) * (4 + score_state._DAY_BYTES)
+    days += len(state.events) * (4 + score_state._EVENT_DAY_BYTES)
     old, at = old + new[rest : rest + days], rest + days
     for known in state.forecasts.values():
         head, chances_size = score_state._FORECAST.size, score_state._CHANCES.size
         body = score_state._SHIFTS.size + len(known.targets) * score_state._TARGET.size
-        old += new[at : at + head] + new[at + head + chances_size : at + head + chances_size + body]
-        at += head + chances_size + body
+        old, at = old + new[at : at + head], at + head + score_state._REVISION.size
+        old, at = old + new[at : at + chances_size] * (version > 1), at + chances_size
+        old, at = old + new[at : at + body], at + body
     assert at == len(new)
     assert ScoreState.from_bytes(old) == state
     person.row = old
