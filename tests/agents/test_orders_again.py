@@ -170,7 +170,7 @@ async def test_an_order_that_is_read_behind_what_followed_it_takes_what_was_befo
     await change(bench, 11, "snooze", snooze=Snooze(direction="data", until_ms=NOW_MS + 2**40))
     state = AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"]).model_copy(
         update={
-            "slot": 2**31, "since": 2**31, "judged_ms": NOW_MS - 1, "recent": (ALERT,), "beyond": {"low": 2**31},
+            "slot": 2**31, "since": 2**31, "judged_ms": NOW_MS - 1, "recent": (ALERT,), "late": (2**31,),
             "episodes": {"low": Episode(alert_id=ALERT.alert_id, slot=1)}, "raised": {"low": 1},
         }
     )  # fmt: skip
@@ -186,7 +186,7 @@ async def test_an_order_that_is_read_behind_what_followed_it_takes_what_was_befo
         state = AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"])
         assert [each.alert_id for each in state.recent] == [STALE.alert_id]
         assert list(state.episodes) == ["stale_data"]
-        assert (state.slot, state.since, state.beyond, state.raised) == (None, None, {}, {})
+        assert (state.slot, state.since, state.late, state.raised) == (None, None, (), {})
         assert state.settings.low.threshold_mgdl == (80 if erases else 90)
         assert sorted(state.snoozed_until_ms) == (["data"] if erases else ["data", "low"])
         assert sorted(state.snoozed_from_ms) == sorted(state.snoozed_ms) == sorted(state.snoozed_until_ms)
