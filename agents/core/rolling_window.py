@@ -61,6 +61,8 @@ class Verdict(NamedTuple):
     """The newest slot, this reading's included."""
     newest_heard: int | None = None
     """The newest of those whose device is heard, where there is one: the present window ends there."""
+    withheld: Sequence[Issue] = ()
+    """The windows that it changes and that get no forecast: as they were before, oldest first."""
     expected: int | None = None
     """Where there is no forecast: the first last slot of one, if from now on a reading comes to each slot."""
     flags: tuple[Flag, ...] = ()
@@ -272,12 +274,20 @@ class RollingWindow:
             reason = f"another device is preferred: this one is heard after {wait} without it"
             return Verdict("no_forecast", [], OTHER_DEVICE, reason)
         last = slot + PAST_POINTS - 2 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
-        issues = []
+        plausible: list[Issue] = []
+        withheld: list[Issue] = []
+        jump: str | None = None
         for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
-            issue = window(now, end)
-            if issue and (end == slot or issue != window(before, end)):
-                issues.append(issue)
-        plausible = [issue for issue in issues if implausible_change(issue.past_centi) is None]
+            former, issue = window(before, end), window(now, end)
+            if issue == former and end != slot:
+                continue
+            change = None if issue is None else implausible_change(issue.past_centi)
+            if issue is not None and change is None:
+                plausible.append(issue)
+                continue
+            jump = change or jump
+            if former is not None:
+                withheld.append(former)
         if plausible:
             sums = self._sums(after, after[slot].message_offset, plausible[-1].slot)
             told = [each for each in self.disagreements if each.by_offset < after[slot].message_offset]
@@ -287,12 +297,12 @@ class RollingWindow:
                 self._of_sources(issue._replace(hours_centi=hours_before(sums, issue.slot)), now, told)
                 for issue in plausible
             ]
-            return Verdict("forecast_requested", whole, newest_heard=max(now))
-        if issues:
-            return Verdict("no_forecast", [], "implausible_change", implausible_change(issues[-1].past_centi))
+            return Verdict("forecast_requested", whole, newest_heard=max(now), withheld=withheld)
+        if jump is not None:
+            return Verdict("no_forecast", [], "implausible_change", jump, withheld=withheld)
         if slot < newest - self.late_slots:
-            return _too_old(newest - slot)
-        return _unready(now, slot)
+            return _too_old(newest - slot)._replace(withheld=withheld)
+        return _unready(now, slot)._replace(withheld=withheld)
 
     def _of_sources(self, issue: Issue, slots: Slots, disagreements: Sequence[Disagreement]) -> Issue:
         """The window with what its sources give reason to say."""
