@@ -3,10 +3,12 @@
 An event is lost to nobody: its offset is committed when its deliveries are records of ``cgm.webhook-deliveries``, which
 the broker has confirmed. So a webhook that hangs holds back no commit, and a process that is killed finds there what it
 still had to send. Partitions of all topics that have one number belong to one process, with the deliveries that came of
-them: whoever takes a number over reads the deliveries under it first.
+them: whoever takes a number over reads the deliveries under it first, and sends none of them before it has read what
+came while nobody had the number: that may have ended them.
 """
 
 import asyncio
+import dataclasses
 import datetime
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
@@ -27,6 +29,7 @@ from schemas.webhook import Delivery
 from streams.kafka.connection import new_consumer
 from streams.kafka.decoding import Undecodable
 from streams.kafka.fetched import positions
+from streams.kafka.log_ends import log_ends
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
 from streams.notify.events import LONGEST_HOLDS, began_at, event_of
@@ -46,6 +49,15 @@ TAIL = 500
 readings of a hundred people."""
 TIDY_SECONDS = 60.0
 _FORGOTTEN = ("erased", "reset")
+
+
+@dataclasses.dataclass(slots=True)
+class _Behind:
+    """A number that was taken over, until all is read that its topics held then."""
+
+    ends: dict[TopicPartition, int]
+    deliveries: list[Delivery]
+    """What may be sent afterwards."""
 
 
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -71,6 +83,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._seen: dict[TopicPartition, int] = {}
         """Up to which offset messages were shown: after a take-over they come once more."""
         self._ready: set[int] = set()
+        self._behind: dict[int, _Behind] = {}
         self._revocations = 0
         self.skipped = 0
         self.joined = False
@@ -106,10 +119,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             tidied = utc_now()
             while True:
                 async with asyncio.timeout(settings.stall_seconds):  # the supervisor starts one that hangs again
-                    batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS)
-                    await self._take_over(consumer)
-                    await self._read(consumer, batches)
-                    self._pass_markers(consumer, batches)
+                    await self._poll(consumer)
                 if utc_now() - tidied > datetime.timedelta(seconds=TIDY_SECONDS):
                     tidied = utc_now()
                     self._outbox.tidy(tidied)
@@ -117,11 +127,19 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer = None
             await consumer.stop()
 
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS)
+        await self._take_over(consumer)
+        await self._read(consumer, batches)
+        self._pass_markers(consumer, batches)
+        self._catch_up(consumer)
+
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called before others may read them: from here on nothing of them is sent."""
         self._revocations += 1
         for number in {partition.partition for partition in revoked}:
             self._ready.discard(number)
+            self._behind.pop(number, None)
             self._outbox.forget(number)
             self._show_anew(number)
 
@@ -146,15 +164,17 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             async for record in everything(self._settings, topic.name, only=new, last=TAIL):
                 with suppress(Exception):  # it is counted when it is read in its turn
                     self._show(record, now)
+        ends = await log_ends(consumer, [each for each in consumer.assignment() if each.partition in new])
         if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
             for number in new - self._ready:
                 self._show_anew(number)
             return
         for number, deliveries in kept.items():
             self._outbox.restore(number, deliveries, now)
+            of_number = {partition: end for partition, end in ends.items() if partition.partition == number}
+            self._behind[number] = _Behind(of_number, self._outbox.hold(number))
         self._ready |= new
         log.info("took partitions over", partitions=sorted(new), waiting=self._outbox.count())
-        self._released(self._outbox.webhooks())
 
     async def _read(
         self, consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord[Any, Any]]]
@@ -178,7 +198,22 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("offsets could not be committed", reason=type(error).__name__)
             return
         self._next.update(offsets)
-        self._released(self._outbox.release(delivery for _, delivery in made))
+        for number, delivery in made:  # it may have ended long ago, and that be read only later
+            if number in self._behind and delivery.status == "queued":
+                self._behind[number].deliveries.append(delivery)
+        self._released(self._outbox.release(each for number, each in made if number not in self._behind))
+
+    def _catch_up(self, consumer: AIOKafkaConsumer) -> None:
+        """Let go what waits under numbers of which all is read that their topics held when they were taken over."""
+        for number, behind in list(self._behind.items()):
+            if all(self._has_reached(consumer, partition, end) for partition, end in behind.ends.items()):
+                del self._behind[number]
+                self._released(self._outbox.release(behind.deliveries))
+
+    def _has_reached(self, consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> bool:
+        """Whether a topic is read so far, or as far as it goes: Kafka may have lost its end meanwhile."""
+        there_is = consumer.highwater(partition)
+        return self._next.get(partition, 0) >= (end if there_is is None else min(end, there_is))
 
     def _pass_markers(self, consumer: AIOKafkaConsumer, batches: Collection[TopicPartition]) -> None:
         """Where nothing came, all that lies before the reader is done: also what is no record, markers of transactions.
