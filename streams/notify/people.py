@@ -53,7 +53,8 @@ class Person:
             return False
         known = self.readings[0] if self.readings else None
         if known is not None and (reading.time < known.time or reading == known):
-            return self._corrected(outcome, reading.time, came_at)
+            is_corrected = self._corrected(outcome, reading.time, came_at)
+            return self._put_in_place(reading) or is_corrected
         self._corrected(outcome, reading.time, came_at)
         self.unforecast = reading.time if outcome.status == "no_forecast" else None
         is_correction = known is not None and reading.time == known.time
@@ -61,6 +62,14 @@ class Person:
         self.readings = (reading, *(each for each in before if reading.time - each.time <= LONGEST))
         self.reading_ends = (max(reading.time, came_at) if reading.simulated else reading.time) + PRESENT
         return True
+
+    def _put_in_place(self, reading: Reading) -> bool:
+        """Whether a reading from before the newest changes what the trend is told from."""
+        others = [each for each in self.readings if each.time != reading.time]
+        ordered = sorted((reading, *others), key=lambda each: each.time, reverse=True)
+        kept = tuple(each for each in ordered[: _MOST_BEFORE + 1] if ordered[0].time - each.time <= LONGEST)
+        is_new, self.readings = kept != self.readings, kept
+        return is_new
 
     def _corrected(self, outcome: ReadingOutcome, time: datetime.datetime, came_at: datetime.datetime) -> bool:
         """Whether an outcome ends, or may bring back, a forecast that its reading is one of the points of."""
@@ -75,7 +84,7 @@ class Person:
     def forecast(self, chart: FanChart) -> bool:
         """Whether a chart is newer, or made of more than the one before."""
         if self.chart is not None:
-            known, came = ((each.issue_time, each.began_ms) for each in (self.chart, chart))
+            known, came = ((each.issue_time, each.began_ms, each.revision) for each in (self.chart, chart))
             if came < known or (came == known and chart.chart_id == self.chart.chart_id):
                 return False
         counted = max(chart.issue_time, chart.computed_at) if chart.simulated else chart.issue_time
