@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.fan_chart import DISCLAIMER
-from schemas.record import HexDigest, LongInteger, Name, Record, Time, UnixMilliseconds
+from schemas.record import BEGAN, HexDigest, LongInteger, Name, Record, Time, UnixMilliseconds
 
 LevelKind = Literal["urgent_low", "low", "high", "urgent_high"]
 AlertKind = Literal["urgent_low", "low", "high", "urgent_high", "falling_fast", "stale_data", "sensor_error"]
@@ -90,15 +90,16 @@ class Alert(Record):
         default=None, description="Of stale_data and sensor_error: the last glucose before it, where one is known."
     )
     ended_time: Time | None = Field(default=None, description="Of ended: the reading that ended it.")
+    began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms", description=BEGAN)
     reason: str
     simulated: bool = False
     disclaimer: str = DISCLAIMER
 
     @property
     def event_id(self) -> str:
-        """Of this event of the alert: each status comes once, but that it is repeated."""
+        """Of this event of the alert: each status comes once, but that it is repeated, or comes anew after a reset."""
         again = f"/{self.issue_time.astimezone(datetime.UTC):%Y%m%dT%H%MZ}" if self.status == "repeated" else ""
-        return f"{self.alert_id}/{self.status}{again}"
+        return f"{self.alert_id}/{self.began_ms}/{self.status}{again}"
 
 
 class RuleChange(Record):

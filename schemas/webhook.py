@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from schemas.record import HexDigest, Record, SmallInteger, SubjectId, Time
+from schemas.record import HexDigest, LongInteger, Record, SmallInteger, SubjectId, Time
 
 Channel = Literal["webhook", "ntfy", "nightscout"]
 EventGroup = Literal["alert", "outcome", "forecast"]
@@ -32,7 +32,12 @@ class Webhook(Record):
         "one that had its name. Null in records of earlier versions.",
     )
     updated_at: Time = Field(description="Of the records of one webhook that of the latest counts.")
-    failing_since: Time | None = Field(default=None, description="No delivery has succeeded since; null while they do.")
+    failing_since: Time | None = Field(
+        default=None,
+        description="Attempts have failed since, with no break of half an hour in which nothing was tried; null once "
+        "one succeeds.",
+    )
+    failed_at: Time | None = Field(default=None, description="About when an attempt failed last: to five minutes.")
     disabled_at: Time | None = Field(default=None, description="Nothing is sent until somebody enables it again.")
     reason: str | None = Field(default=None, max_length=500, description="Why it fails or is disabled, for a person.")
 
@@ -60,6 +65,13 @@ class Delivery(Record):
         default=None,
         description="When what it tells came to be: an order to forget the subject ends what is of before. Null in "
         "records of earlier versions: `queued_at`, then.",
+    )
+    issue_time: Time | None = Field(
+        default=None,
+        description="Of a forecast: its last known point. Null of others and in earlier versions' records.",
+    )
+    revision: LongInteger | None = Field(
+        default=None, description="Of a forecast: of those of one issue time and beginning the highest is the latest."
     )
     updated_at: Time
     valid_until: Time = Field(description="It is not sent after that.")

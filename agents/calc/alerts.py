@@ -175,8 +175,8 @@ def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
         calibrated=None if level is None or told.probability is None else threshold == THRESHOLD_MGDL[level],
         horizon_minutes=told.horizon_minutes or None, glucose_mgdl=told.glucose_mgdl,
         issue_time=issue, onset_time=onset, lead_minutes=told.lead_minutes,
-        rate_mgdl_per_minute=told.rate_mgdl_per_minute, ended_time=ended, reason=_reason(told, level, chart),
-        simulated=chart.simulated, **own,
+        rate_mgdl_per_minute=told.rate_mgdl_per_minute, ended_time=ended, began_ms=chart.began_ms,
+        reason=_reason(told, level, chart), simulated=chart.simulated, **own,
     )  # fmt: skip
 
 

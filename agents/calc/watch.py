@@ -115,7 +115,8 @@ def _alert(told: RecentAlert, subject_id: str, before: WatchState, after: WatchS
     return Alert(
         alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=subject_id, threshold_mgdl=None,
         probability=None, horizon_minutes=None, glucose_mgdl=None, issue_time=time_of_slot(told.slot).astimezone(zone),
-        last_reading_time=before.reading_time, ended_time=ended, reason=_reason(told, before, after, now_ms),
+        last_reading_time=before.reading_time, ended_time=ended, began_ms=now_ms,
+        reason=_reason(told, before, after, now_ms),
     )  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def alert(number: int, good: bool) -> Alert:
     return Alert(
         alert_id=_hash("alert", number, good), status="raised", kind="low", subject_id=kept.series_key,
         threshold_mgdl=70.0, probability=0.5, horizon_minutes=30, first_crossing=(0.1, 0.2, 0.1, 0.1),
-        glucose_mgdl=94.0, issue_time=kept.issue_time, reason="a reason in words",
+        glucose_mgdl=94.0, issue_time=kept.issue_time, began_ms=kept.began_ms, reason="a reason in words",
     )  # fmt: skip
 
 

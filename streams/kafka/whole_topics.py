@@ -1,5 +1,6 @@
 """All that a topic holds now: for commands that look through it once."""
 
+import datetime
 from collections.abc import AsyncIterator, Collection
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -14,11 +15,15 @@ from streams.settings import Settings
 
 
 async def everything(
-    settings: Settings, topic: str, only: Collection[int] | None = None, last: int | None = None
+    settings: Settings,
+    topic: str,
+    only: Collection[int] | None = None,
+    last: int | None = None,
+    since: datetime.datetime | None = None,
 ) -> AsyncIterator[ConsumerRecord]:
     """What the topic holds now, partition by partition; no consumer group is joined.
 
-    `only`: of these partitions; `last`: the last so many offsets of each.
+    `only`: of these partitions; `last`: the last so many offsets of each; `since`: what came from then on.
     """
     count = await partitions_of(settings, topic)
     if count == 0:
@@ -30,10 +35,19 @@ async def everything(
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await log_ends(consumer, partitions)
+        begins = dict.fromkeys(partitions, 0)
         if last is not None:
             begins = await consumer.beginning_offsets(partitions)
+            begins = {partition: max(begins[partition], end - last) for partition, end in ends.items()}
+        if since is not None:
+            since_ms = int(since.timestamp() * 1000)
+            found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
             for partition, end in ends.items():
-                consumer.seek(partition, max(begins[partition], end - last))
+                first = found.get(partition)
+                begins[partition] = max(begins[partition], end if first is None else first.offset)
+        if last is not None or since is not None:
+            for partition, begin in begins.items():
+                consumer.seek(partition, begin)
         while any([await consumer.position(partition) < end for partition, end in ends.items()]):
             for partition, records in (await consumer.getmany(timeout_ms=500)).items():
                 for record in records:

@@ -10,7 +10,7 @@ came while nobody had the number: that may have ended them.
 import asyncio
 import dataclasses
 import datetime
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -48,7 +48,11 @@ TAIL = 500
 """So many of the last messages a partition are looked at for what is shown now: more than a quarter of an hour of
 readings of a hundred people."""
 TIDY_SECONDS = 60.0
+MOST_OUTCOMES = 50_000
+"""So many of the last outcomes a partition are looked through for orders: half a day of three hundred people."""
 _FORGOTTEN = ("erased", "reset")
+_FORGOTTEN_BYTES = [f'"{status}"'.encode() for status in _FORGOTTEN]
+"""In the JSON of their outcomes: most are of readings, and need not be read."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -160,6 +164,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
                 kept[record.partition].append(Delivery.from_json(_decoded(record.value)))
             except RejectedError:
                 self._skip(record)
+        orders = [order async for order in self._orders(new, now)]
         for topic in READ if self._people.wanted else ():
             async for record in everything(self._settings, topic.name, only=new, last=TAIL):
                 with suppress(Exception):  # it is counted when it is read in its turn
@@ -169,12 +174,29 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             for number in new - self._ready:
                 self._show_anew(number)
             return
+        for subject_id, up_to, number in orders:
+            self._outbox.order(subject_id, up_to, number)
         for number, deliveries in kept.items():
             self._outbox.restore(number, deliveries, now)
             of_number = {partition: end for partition, end in ends.items() if partition.partition == number}
             self._behind[number] = _Behind(of_number, self._outbox.hold(number))
         self._ready |= new
         log.info("took partitions over", partitions=sorted(new), waiting=self._outbox.count())
+
+    async def _orders(
+        self, numbers: Collection[int], now: datetime.datetime
+    ) -> AsyncIterator[tuple[str, datetime.datetime, int]]:
+        """Whom orders to forget were about that may end what is yet to be read, up to when, and the partition."""
+        since = now - LONGEST_HOLDS
+        async for record in everything(
+            self._settings, READING_OUTCOMES.name, only=numbers, last=MOST_OUTCOMES, since=since
+        ):
+            if not isinstance(record.value, bytes) or not any(each in record.value for each in _FORGOTTEN_BYTES):
+                continue
+            with suppress(RejectedError):  # it is counted when it is read in its turn
+                outcome = ReadingOutcome.from_json(record.value)
+                if outcome.status in _FORGOTTEN:
+                    yield outcome.subject_id, _ordered_at(outcome, record, now), record.partition
 
     async def _read(
         self, consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord[Any, Any]]]
@@ -271,7 +293,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         elif record.topic == ALERTS.name:
             alert = Alert.from_json(_decoded(record.value))
             whose = alert.subject_id
-            if not self._people.wants(whose) or self._people.is_over(whose, came_at):
+            if not self._people.wants(whose) or self._people.is_over(whose, began_at(alert, came_at)):
                 return
             new = self._people.of(whose, record.partition).tell(alert, came_at)
         else:

@@ -8,11 +8,12 @@ cannot come again after the delivery was made.
 import dataclasses
 import datetime
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from agents.core.fingerprint import delivery_id
 from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
-from streams.notify.events import LONGEST_HOLDS, NEWER, Event, why_ended
+from streams.notify.events import LONGEST_HOLDS, NEWER, Event, Place, place_of, why_ended
 from streams.notify.remembered import Remembered
 from streams.notify.webhook_file import Endpoint
 
@@ -21,6 +22,7 @@ KNOWN_FOR = datetime.timedelta(hours=1)
 TOO_LATE = "it no longer held when it could have been sent"
 REPLACED = "it was for another webhook, which had this name before"
 FULL = "too many deliveries wait for this webhook"
+SAID_AGAIN = "the alert was said again"
 _URGENCY: dict[EventGroup, int] = {"alert": 0, "outcome": 1, "forecast": 2}
 
 
@@ -46,6 +48,14 @@ class Waiting:
         return _URGENCY[self.group], self.delivery.attempts, self.delivery.queued_at
 
 
+class _Newest(NamedTuple):
+    """The newest forecast of a subject, until when it holds, and its partition."""
+
+    place: Place
+    until: datetime.datetime
+    partition: int
+
+
 def group_of(event_type: str) -> EventGroup:
     """Of the type of an event."""
     if event_type == "forecast.issued":
@@ -62,8 +72,7 @@ class Outbox:
         self._of: defaultdict[str, dict[str, Waiting]] = defaultdict(dict)
         """The same by what they are about: an event ends few of them, of however many that wait for who hangs."""
         self._known = Remembered(KNOWN_FOR)
-        self._newest: dict[str, tuple[datetime.datetime, int]] = {}
-        """Until when the newest forecast of each subject holds, and its partition."""
+        self._newest: dict[str, _Newest] = {}
         self._ordered: dict[str, tuple[datetime.datetime, int]] = {}
         """Up to when each subject was forgotten last, and its partition: topics are read side by side."""
 
@@ -79,8 +88,10 @@ class Outbox:
         for delivery in latest.values():
             if delivery.valid_until > now - KNOWN_FOR:
                 self._known.add(delivery.delivery_id, delivery.valid_until, partition)
-            if group_of(delivery.event_type) == "forecast":
-                self._is_outrun(delivery.subject_id, delivery.valid_until, partition)
+            if group_of(delivery.event_type) == "forecast" and not self._is_over(
+                delivery.subject_id, place_of(delivery).began_at
+            ):
+                self._is_outrun(delivery.subject_id, place_of(delivery), delivery.valid_until, partition)
             if delivery.status in WAITING and delivery.body is not None:
                 self._put(Waiting(delivery, partition, _about(delivery), held=False))
 
@@ -89,32 +100,31 @@ class Outbox:
         for item in [item for item in self._all() if item.partition == partition]:
             self._take(item)
         self._known.forget(partition)
-        self._newest = {key: newest for key, newest in self._newest.items() if newest[1] != partition}
+        self._newest = {key: newest for key, newest in self._newest.items() if newest.partition != partition}
         self._ordered = {key: ordered for key, ordered in self._ordered.items() if ordered[1] != partition}
 
     def plan(
         self, event: Event, partition: int, endpoints: Iterable[Endpoint], now: datetime.datetime
     ) -> list[Delivery]:
         """The records that an event makes: deliveries to be made, and those that it ends. Held until `release`."""
-        made = self._end_earlier(event, now)
-        began_at = event.began_at or event.came_at
-        ordered = self._ordered.get(event.subject_id)
-        if ordered is not None and began_at <= ordered[0]:
-            return made
+        if self._is_over(event.subject_id, event.began_at):
+            return []  # nor does it end what came after the order
+        to = [endpoint for endpoint in endpoints if _wants(endpoint, event)]
+        made = self._end_earlier(event, to, now)
         too_late = TOO_LATE if event.valid_until <= now else None
-        if event.group == "forecast" and self._is_outrun(event.about, event.valid_until, partition):
+        if event.place is not None and self._is_outrun(event.about, event.place, event.valid_until, partition):
             too_late = NEWER
-        for endpoint in endpoints:
-            if not _wants(endpoint, event):
-                continue
+        for endpoint in to:
             key = delivery_id(endpoint.name, event.event_id)
             if key in self._known:
                 continue
             self._known.add(key, event.valid_until, partition)
             delivery = Delivery(
                 delivery_id=key, webhook_id=endpoint.name, event_id=event.event_id, event_type=event.type,
-                subject_id=event.subject_id, status="queued", queued_at=now, began_at=began_at, updated_at=now,
-                valid_until=event.valid_until, body=event.body.decode(),
+                subject_id=event.subject_id, status="queued", queued_at=now, began_at=event.began_at,
+                issue_time=None if event.place is None else event.place.issue_time,
+                revision=None if event.place is None else event.place.revision,
+                updated_at=now, valid_until=event.valid_until, body=event.body.decode(),
             )  # fmt: skip
             if too_late is not None:
                 made.append(step_of(delivery, "expired", now, reason=too_late))
@@ -124,20 +134,30 @@ class Outbox:
             made += self._make_room(self._waiting[endpoint.name], now)
         return made
 
-    def _end_earlier(self, event: Event, now: datetime.datetime) -> list[Delivery]:
+    def _end_earlier(self, event: Event, to: Collection[Endpoint], now: datetime.datetime) -> list[Delivery]:
+        persons = {endpoint.name for endpoint in to if endpoint.channel == "ntfy"}
+
         def why(item: Waiting) -> str | None:
-            if event.group == "forecast" and delivery_id(item.delivery.webhook_id, event.event_id) in self._known:
+            waiting = item.delivery
+            if event.group != "outcome" and delivery_id(waiting.webhook_id, event.event_id) in self._known:
                 return None  # it was told, or waits itself: delivered again it takes nobody's place
-            return why_ended(item.delivery.event_type, item.delivery.valid_until, event)
+            if event.type == "alert.repeated" and waiting.webhook_id in persons and item.group == "alert":
+                return SAID_AGAIN if waiting.valid_until <= event.valid_until else None
+            return why_ended(waiting, event)
 
         return self._drop(list(self._of.get(event.about, {}).values()), why, "expired", now)
 
-    def _is_outrun(self, subject_id: str, valid_until: datetime.datetime, partition: int) -> bool:
-        """Whether a forecast is of an earlier time than one that came before it; else it is the newest from here on."""
+    def _is_over(self, subject_id: str, began_at: datetime.datetime) -> bool:
+        """Whether what began then was forgotten since."""
+        ordered = self._ordered.get(subject_id)
+        return ordered is not None and began_at <= ordered[0]
+
+    def _is_outrun(self, subject_id: str, place: Place, until: datetime.datetime, partition: int) -> bool:
+        """Whether a newer forecast came before it; else it is the newest from here on."""
         known = self._newest.get(subject_id)
-        if known is not None and valid_until < known[0]:
+        if known is not None and place < known.place:
             return True
-        self._newest[subject_id] = valid_until, partition
+        self._newest[subject_id] = _Newest(place, until, partition)
         return False
 
     def _make_room(self, of_webhook: dict[str, Waiting], now: datetime.datetime) -> list[Delivery]:
@@ -217,10 +237,17 @@ class Outbox:
         self, subject_id: str, up_to: datetime.datetime, partition: int, now: datetime.datetime
     ) -> list[Delivery]:
         """End all deliveries about a person that are of before an order; what is read behind it makes none."""
-        known = self._ordered.get(subject_id)
-        self._ordered[subject_id] = up_to if known is None else max(known[0], up_to), partition
+        self.order(subject_id, up_to, partition)
         about = [item for item in self._all() if item.delivery.subject_id == subject_id and item.began_at <= up_to]
         return self._drop(about, lambda _: FORGOTTEN, "dropped", now)
+
+    def order(self, subject_id: str, up_to: datetime.datetime, partition: int) -> None:
+        """Know of an order: what began before it and is read behind it is told to nobody, and is newer than nothing."""
+        known = self._ordered.get(subject_id)
+        self._ordered[subject_id] = up_to if known is None else max(known[0], up_to), partition
+        newest = self._newest.get(subject_id)
+        if newest is not None and newest.place.began_at <= up_to:
+            del self._newest[subject_id]
 
     def _drop(
         self,
@@ -263,7 +290,7 @@ class Outbox:
     def tidy(self, now: datetime.datetime) -> None:
         """Forget ids that cannot come again."""
         self._known.tidy(now)
-        self._newest = {key: newest for key, newest in self._newest.items() if newest[0] > now}
+        self._newest = {key: newest for key, newest in self._newest.items() if newest.until > now}
         self._ordered = {key: each for key, each in self._ordered.items() if each[0] > now - LONGEST_HOLDS}
 
 

@@ -97,6 +97,9 @@ class Person:
             self.alerts[alert.alert_id] = alert, alert_ends(alert, came_at)
             self.alerts_came[alert.alert_id] = came_at
             return True
+        held = self.alerts.get(alert.alert_id)
+        if held is not None and alert.began_ms < held[0].began_ms:
+            return False  # it became of the one before a reset, which has the same id
         return self.alerts.pop(alert.alert_id, None) is not None
 
     def next_end(self, now: datetime.datetime) -> datetime.datetime | None:

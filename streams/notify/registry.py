@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 
 from schemas.webhook import Webhook
-from streams.notify.schedule import has_failed_too_long
+from streams.notify.schedule import LONGEST_BREAK, NOTED_EVERY, has_failed_too_long
 from streams.notify.webhook_file import Endpoint
 
 Changes = dict[str, Webhook | None]
@@ -65,27 +65,33 @@ class Registry:
         state = self._states.get(name)
         if state is None or (state.failing_since is None and state.reason is None):
             return {}
-        return self._apply({name: _changed(state, now, failing_since=None, reason=None)})
+        return self._apply({name: _changed(state, now, failing_since=None, failed_at=None, reason=None)})
 
     def failed(self, name: str, reason: str, now: datetime.datetime) -> Changes:
-        """An attempt failed; after too long a time of it the webhook is disabled."""
+        """An attempt failed; after too long a time of it the webhook is disabled.
+
+        Two failures with nothing to send between them are no such time: what had failed was over, or ended.
+        """
         state = self._states.get(name)
         if state is None or state.disabled_at is not None:
             return {}
-        since = state.failing_since or now
+        since = _failing_since(state, now)
         if has_failed_too_long(since, now, self._disable_hours):
             return self.disabled(name, f"nothing could be delivered since {since:%Y-%m-%d %H:%M} UTC: {reason}", now)
-        if (state.failing_since, state.reason) == (since, reason):
+        is_known = (state.failing_since, state.reason) == (since, reason)
+        if is_known and state.failed_at is not None and now - state.failed_at < NOTED_EVERY:
             return {}
-        return self._apply({name: _changed(state, now, failing_since=since, reason=reason)})
+        return self._apply({name: _changed(state, now, failing_since=since, failed_at=now, reason=reason)})
 
     def disabled(self, name: str, reason: str, now: datetime.datetime) -> Changes:
         """Nothing is sent any more."""
         state = self._states.get(name)
         if state is None or state.disabled_at is not None:
             return {}
-        since = state.failing_since or now
-        return self._apply({name: _changed(state, now, failing_since=since, disabled_at=now, reason=reason)})
+        since = _failing_since(state, now)
+        return self._apply(
+            {name: _changed(state, now, failing_since=since, failed_at=now, disabled_at=now, reason=reason)}
+        )
 
     def _apply(self, changes: Changes) -> Changes:
         for name, state in changes.items():
@@ -94,6 +100,14 @@ class Registry:
             else:
                 self._states[name] = state
         return changes
+
+
+def _failing_since(state: Webhook, now: datetime.datetime) -> datetime.datetime:
+    """Since when attempts fail without a break, now that one did. An earlier version notes when the first did alone."""
+    last = state.failed_at or state.failing_since
+    if state.failing_since is None or last is None or now - last > LONGEST_BREAK:
+        return now
+    return state.failing_since
 
 
 def _changed(state: Webhook, now: datetime.datetime, **changes: object) -> Webhook:

@@ -13,6 +13,10 @@ LONGEST_PAUSE_SECONDS = 300.0
 LONGEST_ASKED_SECONDS = 900.0
 """So long a pause a receiver may ask for (``Retry-After``)."""
 JITTER = 0.2
+LONGEST_BREAK = datetime.timedelta(minutes=30)
+"""Longer than from one attempt to the next of what waits: after it nothing was tried, and failing begins anew."""
+NOTED_EVERY = datetime.timedelta(minutes=5)
+"""So often it is noted that a webhook still fails."""
 
 
 def pause_seconds(failures: int, chance: float, asked_seconds: float | None = None) -> float:

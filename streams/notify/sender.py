@@ -10,9 +10,11 @@ import aiohttp
 import orjson
 from standardwebhooks import Webhook as Signer
 
+from agents.core.local_time import spoken
 from schemas.fan_chart import DISCLAIMER
 from schemas.webhook import Delivery
 from streams.notify.addresses import Network, is_allowed, is_public, parsed
+from streams.notify.events import UNTIL_ENDED
 from streams.notify.schedule import asked_seconds
 from streams.notify.webhook_file import Endpoint
 
@@ -20,6 +22,8 @@ _GONE = "it answers 410: it wants nothing more"
 """Ever: the webhook is disabled (Standard Webhooks)."""
 _URGENT = {"urgent_low": "urgent", "falling_fast": "high", "low": "high", "urgent_high": "high"}
 """ntfy's priorities; default for all others."""
+_LATE = datetime.timedelta(minutes=5)
+"""From then on a message says how old it is: its text says "now"."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ def request_of(endpoint: Endpoint, delivery: Delivery, now: datetime.datetime) -
     text = delivery.body or ""
     secret = None if endpoint.secret is None else endpoint.secret.get_secret_value()
     if endpoint.channel == "ntfy":
-        return _for_ntfy(text, secret)
+        return _for_ntfy(delivery, now, secret)
     assert secret is not None  # noqa: S101  the file has been checked
     moment = now.astimezone(datetime.UTC)
     headers = {
@@ -136,22 +140,27 @@ def request_of(endpoint: Endpoint, delivery: Delivery, now: datetime.datetime) -
     return text.encode(), headers
 
 
-def _for_ntfy(text: str, token: str | None) -> tuple[bytes, Mapping[str, str]]:
-    """A message for a person: who, what, why. https://docs.ntfy.sh/publish/"""
-    event = orjson.loads(text)
+def _for_ntfy(delivery: Delivery, now: datetime.datetime, token: str | None) -> tuple[bytes, Mapping[str, str]]:
+    """A message for a person: who, what, why, and of when where that is not now. https://docs.ntfy.sh/publish/"""
+    event = orjson.loads(delivery.body or "")
     alert = event["data"]
     kind = str(alert["kind"])
     said = "" if event["type"] == "alert.raised" else f" ({alert['status']})"
     telling = event["type"] in ("alert.raised", "alert.repeated")
+    issued, began = datetime.datetime.fromisoformat(alert["issue_time"]), delivery.began_at or delivery.queued_at
+    is_of_issue_time = not alert["simulated"] and kind not in UNTIL_ENDED
+    age = now - (min(issued, began) if telling and is_of_issue_time else began)
+    ago = f"{spoken(int(age.total_seconds()) // 60)} ago" if age >= _LATE else ""
     headers = {
         "User-Agent": "glucast",
-        "Title": f"{alert['subject_id']}: {kind.replace('_', ' ')}{said}",
+        "Title": f"{alert['subject_id']}: {kind.replace('_', ' ')}{said}{ago and f', {ago}'}",
         "Priority": _URGENT.get(kind, "default") if telling else "low",
         "Tags": "warning" if telling else "information_source",
     }
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    return f"{alert['reason']}. {DISCLAIMER}".encode(), headers
+    at = f"At {issued:%H:%M}, " if telling and is_of_issue_time else ""
+    return f"{ago and f'{at}{ago}: '}{alert['reason']}. {DISCLAIMER}".encode(), headers
 
 
 def reason_of(status: int) -> str | None:

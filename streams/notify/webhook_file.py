@@ -80,6 +80,7 @@ class Endpoint(BaseModel):
             webhook_id=self.name, channel=self.channel, destination=self.destination, subject_id=self.subject_id,
             events=self.events, added_at=self.begins_at, since=self.added_at, updated_at=now,
             failing_since=known.failing_since if known and goes_on else None,
+            failed_at=known.failed_at if known and goes_on else None,
             disabled_at=known.disabled_at if known and goes_on else None,
             reason=known.reason if known and goes_on else None,
         )  # fmt: skip

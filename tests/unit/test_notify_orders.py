@@ -16,7 +16,7 @@ from schemas.webhook import FORGOTTEN, Delivery
 from streams.kafka.fetched import Position
 from streams.notify import intake as intake_module
 from streams.notify.events import event_of_alert
-from streams.notify.intake import READ, Intake
+from streams.notify.intake import READ, TAIL, Intake
 from streams.notify.mqtt import MqttPublisher
 from streams.notify.outbox import Outbox
 from streams.notify.people import People
@@ -27,7 +27,12 @@ from tests.kit.charts import fan_chart
 
 MINUTE = datetime.timedelta(minutes=1)
 HOUR = 60 * MINUTE
+TOLD = ("alert.raised", "queued")
 NO_READINGS = {"kind": "stale_data", "threshold_mgdl": None, "probability": None, "horizon_minutes": None}
+
+
+def ms(at: datetime.datetime) -> int:
+    return int(at.timestamp() * 1000)
 
 
 def reading(at: datetime.datetime, glucose: float = 62) -> ReadingOutcome:
@@ -47,6 +52,7 @@ class Topics:
             topic.name: [] for topic in (ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES)
         }
         self.outbox, self.people, self.shown = Outbox(10), People(["anna"]), list[tuple[str, bool]]()
+        self.made: list[Delivery] = []
         to = endpoint(added_at=NOW - 48 * HOUR)
         self.intake = Intake(
             Settings(), self.outbox, self.people, lambda: [to], self.publish, self.released,
@@ -70,9 +76,9 @@ class Topics:
         return {partition: len(self.held[partition.topic]) for partition in partitions}
 
     def add(self, topic: Topic, value: Record, at: datetime.datetime) -> Any:
-        offset, ms = len(self.held[topic.name]), int(at.timestamp() * 1000)
+        offset = len(self.held[topic.name])
         record = SimpleNamespace(
-            topic=topic.name, partition=0, offset=offset, key=b"anna", value=value.to_json(), timestamp=ms
+            topic=topic.name, partition=0, offset=offset, key=b"anna", value=value.to_json(), timestamp=ms(at)
         )
         self.held[topic.name].append(record)
         return record
@@ -81,8 +87,17 @@ class Topics:
         consumer = SimpleNamespace(assignment=lambda: {TopicPartition(ALERTS.name, 0)})
         asyncio.run(self.intake._take_over(consumer))
 
+    def restart(self) -> None:
+        """Another process has the partition, and then this one again: it finds what was made until now."""
+        asyncio.run(self.intake.on_partitions_revoked([TopicPartition(ALERTS.name, 0)]))
+        self.held[WEBHOOK_DELIVERIES.name].clear()
+        for each in self.made:
+            self.add(WEBHOOK_DELIVERIES, each, NOW)
+        self.take_over()
+
     def read(self, *records: Any) -> list[tuple[str, str, str | None]]:
         made = [each for record in records for each in self.intake.plan(record, NOW)]
+        self.made += made
         self.outbox.release(made)
         return [(each.event_type, each.status, each.reason) for each in made]
 
@@ -145,6 +160,62 @@ def test_a_webhook_is_told_of_what_came_after_a_reset_and_of_nothing_before(
     waits = topics.outbox.next("home")
     assert waits is not None
     assert waits.delivery.event_id == f"alert_{'9' * 64}_raised"
+
+
+@pytest.mark.parametrize("came", ["in its turn", "last", "before a restart"])
+def test_an_alert_that_is_raised_again_after_a_reset_is_told(topics: Topics, came: str) -> None:
+    """The readings came again, and the alert is of the same time: it had the same id, and was known to be told."""
+    at = [NOW - minutes * MINUTE for minutes in (6, 5, 4, 3)]
+    urgent = {"kind": "urgent_low", "threshold_mgdl": 54.0, "issue_time": at[0]}
+    before = topics.add(ALERTS, alert(**urgent, began_ms=ms(at[0])), at[0])
+    ordered = topics.add(READING_OUTCOMES, order(at[1]), at[1])
+    again = topics.add(ALERTS, alert(**urgent, began_ms=ms(at[2])), at[2])
+    late = topics.add(ALERTS, alert(**urgent | {"status": "false"}, began_ms=ms(at[0])), at[3])
+    topics.read(*([before, again, late, ordered] if came == "last" else [before, ordered, again]))
+    if came == "before a restart":
+        topics.restart()
+    topics.read(again, late)
+    assert topics.outbox.count() == 1, "it comes twice, and what became of the one before the reset does not end it"
+    assert [each.event_id for each in topics.made if (each.event_type, each.status) == TOLD] == [
+        f"alert_{'9' * 64}_raised_{ms(began)}" for began in (at[0], at[2])
+    ]
+    assert topics.state()["alert_kind"] == "urgent_low"
+
+
+def test_an_order_is_known_to_whoever_starts_again(topics: Topics) -> None:
+    """It was committed by the process before; what began before it is published only now."""
+    ordered = topics.add(READING_OUTCOMES, order(NOW - 4 * HOUR, "erased"), NOW - 4 * HOUR)
+    topics.read(ordered)
+    for place in range(TAIL):
+        at = NOW - 3 * HOUR + place * MINUTE / 10
+        topics.add(READING_OUTCOMES, reading(at).model_copy(update={"subject_id": "bert"}), at)
+    topics.restart()
+    began_ms = ms(NOW - 5 * HOUR)
+    before = [
+        topics.add(FAN_CHARTS, fan_chart(issue_time=NOW, began_ms=began_ms), NOW),
+        topics.add(ALERTS, alert(**NO_READINGS, began_ms=began_ms), NOW),
+    ]
+    assert topics.read(*before) == []
+    assert topics.read(topics.add(ALERTS, alert(**NO_READINGS), NOW)) == [("alert.raised", "queued", None)]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_after_a_reset_forecasts_of_an_earlier_time_are_told(topics: Topics, is_restarted: bool) -> None:
+    """They were older than what the reset had ended; and one that came late, of before it, ended a good one."""
+    at = [NOW - minutes * MINUTE for minutes in (4, 3, 2, 1)]
+    ended = topics.add(FAN_CHARTS, fan_chart(chart_id="1" * 64, issue_time=NOW, began_ms=ms(at[0])), at[0])
+    ordered = topics.add(READING_OUTCOMES, order(at[1]), at[1])
+    earlier = topics.add(
+        FAN_CHARTS, fan_chart(chart_id="2" * 64, issue_time=NOW - 5 * MINUTE, began_ms=ms(at[2])), at[2]
+    )
+    late = topics.add(FAN_CHARTS, fan_chart(chart_id="3" * 64, issue_time=NOW, began_ms=ms(at[0])), at[3])
+    told = [("forecast.issued", "queued", None)]
+    assert topics.read(ended, ordered) == [*told, ("forecast.issued", "dropped", FORGOTTEN)]
+    if is_restarted:
+        topics.restart()
+    assert topics.read(earlier) == told
+    assert topics.read(late) == []
+    assert topics.outbox.count() == 1
 
 
 def test_a_delivery_that_was_restored_is_ended_by_an_order_after_its_alert_alone() -> None:

@@ -9,12 +9,13 @@ import pytest
 from schemas.errors import MalformedRecordError
 from schemas.webhook import Delivery
 from streams.notify.events import NEWER, Event, event_of_alert, event_of_chart
-from streams.notify.outbox import FULL, TOO_LATE, Outbox
+from streams.notify.outbox import FULL, SAID_AGAIN, TOO_LATE, Outbox
 from streams.notify.webhook_file import Endpoint
 from tests.kit.alerts import NOW, alert, endpoint
 from tests.kit.charts import fan_chart
 
 MINUTE = datetime.timedelta(minutes=1)
+HOUR = 60 * MINUTE
 
 
 def told(at: datetime.datetime = NOW, **changes: Any) -> Event:
@@ -266,6 +267,55 @@ def test_whoever_takes_over_knows_the_newest_forecast() -> None:
     assert late.status == "queued"
 
 
+def test_an_alert_that_is_said_again_is_one_message_for_a_person() -> None:
+    """The older one went last, with its "now". A program gets both: it may listen to the first alone."""
+    outbox, to = Outbox(10), [endpoint(), endpoint("phone", channel="ntfy", events=["alert"], secret=None)]
+    planned(outbox, told(), to)
+    first = outbox.next("phone")
+    assert first is not None
+    outbox.tried(first, "failing", NOW, 502, "it answers 502")
+    later, again = NOW + 30 * MINUTE, told(at=NOW + 30 * MINUTE, status="repeated", issue_time=NOW + 30 * MINUTE)
+    made = planned(outbox, again, to, later)
+    assert [(each.webhook_id, each.status, each.reason) for each in made] == [
+        ("phone", "expired", SAID_AGAIN), ("home", "queued", None), ("phone", "queued", None),
+    ]  # fmt: skip
+    assert planned(outbox, again, to, later) == [], "delivered again it does not end itself"
+    assert waiting(outbox, "phone") == [again.event_id]
+    assert waiting(outbox) == [f"alert_{'9' * 64}_raised", again.event_id]
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"),
+    [
+        ({"simulated": True, "computed_at": NOW}, {"simulated": True, "computed_at": NOW + MINUTE, "at": NOW - HOUR}),
+        ({"began_ms": 2_000}, {"began_ms": 1_000}),
+        ({"began_ms": 2_000, "revision": 8}, {"began_ms": 2_000, "revision": 7}),
+    ],
+    ids=["of a later time", "of a later reading", "of a later revision"],
+)
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_forecasts_are_in_the_order_of_the_table(
+    newer: dict[str, Any], older: dict[str, Any], is_restored: bool
+) -> None:
+    """By until when they hold alone an older one ended the newer one."""
+    outbox, to = Outbox(10), [endpoint()]
+    old = forecast(2, **older)
+    made = planned(outbox, forecast(1, **newer), to)
+    if is_restored:
+        outbox = Outbox(10)
+        outbox.restore(0, [Delivery.from_json(each.to_json()) for each in made], NOW)
+    assert [(each.status, each.reason) for each in planned(outbox, old, to)] == [("expired", NEWER)]
+    assert [each.split("_")[1][-1] for each in waiting(outbox)] == ["1"]
+
+
+def test_a_delivery_of_an_earlier_version_is_ended_by_a_newer_forecast() -> None:
+    outbox = Outbox(10)
+    (queued,) = planned(Outbox(10), forecast(1), [endpoint()])
+    outbox.restore(0, [queued.model_copy(update={"issue_time": None, "revision": None, "began_at": None})], NOW)
+    made = planned(outbox, forecast(2, at=NOW + 5 * MINUTE), [endpoint()], NOW + 5 * MINUTE)
+    assert [each.status for each in made] == ["expired", "queued"]
+
+
 def test_a_simulated_forecast_goes_to_no_site() -> None:
     outbox = Outbox(10)
     site = endpoint("site", channel="nightscout", subject_id="anna", events=["forecast"], secret="s" * 12)
@@ -276,8 +326,12 @@ def test_a_simulated_forecast_goes_to_no_site() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"event_id": "nothing"}, {"valid_until": datetime.datetime.max.replace(tzinfo=datetime.UTC)}],
-    ids=["an id of no event", "the end of all time"],
+    [
+        {"event_id": "nothing"},
+        {"valid_until": datetime.datetime.max.replace(tzinfo=datetime.UTC)},
+        {"valid_until": datetime.datetime.min.replace(tzinfo=datetime.UTC), "event_type": "forecast.issued"},
+    ],
+    ids=["an id of no event", "the end of all time", "a forecast of its beginning"],
 )
 def test_a_record_that_no_process_of_ours_made_hinders_nobody_who_takes_over(changes: dict[str, Any]) -> None:
     (queued,) = planned(Outbox(10), told(), [endpoint()])

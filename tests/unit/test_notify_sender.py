@@ -20,6 +20,8 @@ from tests.kit.alerts import NOW, alert, endpoint
 from tests.kit.receiver import NETWORK, receiving
 
 LOCAL = networks_of([NETWORK])
+HOUR = datetime.timedelta(hours=1)
+ZONED = NOW.astimezone(datetime.timezone(HOUR))
 
 
 def delivery_of(to: Endpoint, **changes: object) -> Delivery:
@@ -104,3 +106,28 @@ async def test_ntfy_gets_a_message_for_a_person() -> None:
     assert got.headers["Authorization"] == "Bearer tk_s3cret"
     assert got.body.decode().endswith("62 %. Not a medical device; not for treatment decisions.")
     assert "webhook-signature" not in {name.lower() for name in got.headers}
+
+
+@pytest.mark.parametrize(
+    ("changes", "title", "text"),
+    [
+        ({}, "anna: low, 40 min ago", "At 13:00, 40 min ago: P(below"),
+        ({"began_ms": 0, "simulated": True, "issue_time": ZONED - 2 * HOUR}, "anna: low, 40 min ago", "40 min ago: P"),
+        (
+            {"status": "repeated", "issue_time": ZONED - HOUR / 2, "kind": "urgent_low"},
+            "anna: urgent low (repeated), 1 h 10 min ago",
+            "At 12:30, 1 h 10 min ago: P(below",
+        ),
+        ({"kind": "stale_data", "issue_time": ZONED - 3 * HOUR}, "anna: stale data, 40 min ago", "40 min ago: P(below"),
+        ({"status": "false"}, "anna: low (false), 40 min ago", "40 min ago: P(below"),
+    ],
+)
+def test_a_late_message_says_of_when_it_is(changes: dict[str, object], title: str, text: str) -> None:
+    """Its text says "now", and the server that it could not be sent to shows when it came there."""
+    to = endpoint("phone", channel="ntfy", events=["alert", "outcome"], secret=None)
+    delivery = delivery_of(to, **{"issue_time": ZONED} | changes)
+    body, headers = request_of(to, delivery, NOW + datetime.timedelta(minutes=40))
+    assert headers["Title"] == title
+    assert body.decode().startswith(text)
+    body, headers = request_of(to, delivery_of(to), NOW + datetime.timedelta(minutes=4))
+    assert (headers["Title"], body[:7]) == ("anna: low", b"P(below")

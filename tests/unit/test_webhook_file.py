@@ -123,7 +123,11 @@ def test_a_webhook_is_disabled_after_failing_all_day_and_begins_anew_when_it_is_
     first = registry.failed("home", "it answers 500", NOW)["home"]
     assert first is not None
     assert (first.failing_since, first.disabled_at) == (NOW, None)
-    assert registry.failed("home", "it answers 500", hours(1)) == {}
+    assert registry.failed("home", "it answers 500", hours(0.05)) == {}
+    for quarter in range(1, 96):  # no more than a quarter of an hour goes by between two attempts
+        assert all(
+            each and each.disabled_at is None for each in registry.failed("home", "no", hours(quarter / 4)).values()
+        )
     last = registry.failed("home", "it answers 500", hours(24))["home"]
     assert last is not None
     assert last.disabled_at == hours(24)
@@ -135,6 +139,20 @@ def test_a_webhook_is_disabled_after_failing_all_day_and_begins_anew_when_it_is_
     assert again is not None
     assert (again.failing_since, again.disabled_at, again.reason) == (None, None, None)
     assert len(registry.active()) == 1
+
+
+def test_single_failures_with_nothing_to_send_between_them_disable_nobody() -> None:
+    """The first one's alert ended by itself; the next is of an urgent low, and was dropped with the webhook."""
+    registry = Registry(24)
+    registry.load([endpoint()], NOW)
+    registry.failed("home", "it answers 502", NOW)
+    again = registry.failed("home", "it answers 502", hours(25))["home"]
+    assert again is not None
+    assert (again.failing_since, again.failed_at, again.disabled_at) == (hours(25), hours(25), None)
+    assert len(registry.active()) == 1
+    well = registry.succeeded("home", hours(26))["home"]
+    assert well is not None
+    assert (well.failing_since, well.failed_at, well.reason) == (None, None, None)
 
 
 def test_a_success_ends_the_failing() -> None:
@@ -161,7 +179,9 @@ def test_what_comes_back_of_ones_own_words_changes_nothing() -> None:
 
 def test_a_restart_goes_on_with_what_is_known_and_deletes_what_is_no_more() -> None:
     registry, one = Registry(24), endpoint()
-    failing = one.public(None, hours(-20)).model_copy(update={"failing_since": hours(-20), "reason": "it answers 500"})
+    failing = one.public(None, hours(-20)).model_copy(
+        update={"failing_since": hours(-20), "failed_at": hours(3.8), "reason": "it answers 500"}
+    )
     registry.follow("home", failing)
     registry.follow("gone", failing.model_copy(update={"webhook_id": "gone"}))
     assert registry.load([one], NOW) == {"gone": None}
