@@ -165,17 +165,20 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             except RejectedError:
                 self._skip(record)
         orders = [order async for order in self._orders(new, now)]
-        for topic in READ if self._people.wanted else ():
-            async for record in everything(self._settings, topic.name, only=new, last=TAIL):
-                with suppress(Exception):  # it is counted when it is read in its turn
-                    self._show(record, now)
+        shown = [
+            record
+            for topic in (READ if self._people.wanted else ())
+            async for record in everything(self._settings, topic.name, only=new, last=TAIL)
+        ]
         ends = await log_ends(consumer, [each for each in consumer.assignment() if each.partition in new])
         if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
-            for number in new - self._ready:
-                self._show_anew(number)
             return
         for subject_id, up_to, number in orders:
             self._outbox.order(subject_id, up_to, number)
+            self._people.erase(subject_id, up_to, number, now)
+        for record in shown:  # all at once: no display is to see an alert come and end again, nor who was erased
+            with suppress(Exception):  # it is counted when it is read in its turn
+                self._show(record, now)
         for number, deliveries in kept.items():
             self._outbox.restore(number, deliveries, now)
             of_number = {partition: end for partition, end in ends.items() if partition.partition == number}

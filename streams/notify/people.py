@@ -191,6 +191,18 @@ class People:
     def find(self, subject_id: str) -> Person | None:
         return self._persons.get(subject_id)
 
+    def is_shown(self, subject_id: str, now: datetime.datetime) -> bool:
+        """Whether anything is to be shown of a person; an alert also of one whose last reading is long ago.
+
+        Not of one who was forgotten, before a reading comes: calc may still have had an alert in hand of somebody who
+        was erased.
+        """
+        person = self._persons.get(subject_id)
+        if person is None or person.readings:
+            return person is not None
+        ordered = self._ordered.get(subject_id)
+        return (ordered is None or ordered[0] <= now - LONGEST_HOLDS) and bool(person.chart or person.alerts)
+
     def subjects(self) -> list[str]:
         return list(self._persons)
 

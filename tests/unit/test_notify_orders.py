@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -249,6 +250,53 @@ def test_a_device_whose_readings_began_again_is_not_taken_away(
     topics.read(topics.add(READING_OUTCOMES if reads_on else ALERTS, reading(NOW) if reads_on else alert(), NOW))
     publisher.changed("anna")
     assert bool(publisher._erased) is is_taken_away
+
+
+@pytest.mark.parametrize(
+    ("history", "is_shown"),
+    [
+        (["reading", "alert"], True),
+        (["reading", "alert", "over"], False),
+        (["reading", "alert", "erased"], False),
+        (["reading", "erased", "alert"], False),  # which calc still had in hand
+        (["refused"], False),
+    ],
+)
+def test_who_starts_again_shows_that_no_readings_come_however_long_ago_the_last_was(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch, history: list[str], is_shown: bool
+) -> None:
+    """More outcomes of others have come since than are looked at for readings."""
+    now = datetime.datetime.now(datetime.UTC)
+    monkeypatch.setattr(intake_module, "utc_now", lambda: now)
+    for minutes, what in zip((40, 20, 15), history, strict=False):
+        at = now - minutes * MINUTE
+        if what in ("alert", "over"):
+            no_readings = NO_READINGS | ({"status": "ended"} if what == "over" else {})
+            topics.add(ALERTS, alert(**no_readings, issue_time=at), at)
+        elif what == "erased":
+            topics.add(READING_OUTCOMES, order(at, what), at)
+        else:
+            topics.add(READING_OUTCOMES, reading(at), at)
+    for _ in range(TAIL):
+        topics.add(READING_OUTCOMES, reading(now).model_copy(update={"subject_id": "bert"}), now)
+    if history == ["refused"]:
+        topics.add(READING_OUTCOMES, reading(now).model_copy(update={"status": "rejected"}), now)
+    publisher = MqttPublisher(
+        NotifySettings(mqtt_host="localhost", mqtt_subjects=["anna"], mqtt_tls=False), topics.people, 0
+    )
+    published: dict[str, bytes] = {}
+
+    async def publish(topic: str, payload: bytes, *_: Any, **__: Any) -> None:
+        published[topic] = payload
+
+    topics.take_over()
+    asyncio.run(publisher._publish(SimpleNamespace(publish=publish), "anna"))  # type: ignore[arg-type]
+    if not is_shown:
+        assert published == {}, "nor is a device announced"
+        return
+    state = json.loads(published["glucast/anna/state"])
+    assert (state["alert"], state["alert_kind"], state["glucose"]) == ("ON", "stale_data", None)
+    assert len(published) == 10
 
 
 class Consumer:
