@@ -54,6 +54,10 @@ def raised(digit: str, **changes: object) -> Alert:
     return alert(alert_id=digit * 64, issue_time=now() - MINUTE, **changes)
 
 
+def order(at: datetime.datetime) -> ReadingOutcome:
+    return ReadingOutcome(outcome_id="b" * 64, subject_id="anna", status="reset", time=at)
+
+
 async def publish(settings: Settings, *records: tuple[Topic, Record | bytes], key: bytes = b"anna") -> None:
     producer = AIOKafkaProducer(**producer_options(settings))
     await producer.start()
@@ -99,10 +103,13 @@ async def test_who_hangs_or_fails_delays_nobody_and_a_kill_loses_nothing(setting
             await asyncio.to_thread(roles.wait_until_ready)
             await publish(settings, (topics.ALERTS, raised("1")), (topics.ALERTS, b"{no alert"))
             await publish(settings, (topics.ALERTS, raised("8", subject_id="bert")), key=b"bert")
+            await publish(settings, (topics.READING_OUTCOMES, order(now() - 60 * MINUTE)))
             await until_async(lambda: ids(good.accepted) == [event_id("1")] and bad.hanging, "one is told, one hangs")
             await until_async(partial(all_is_committed, settings), "all is committed while it hangs")
 
             role.kill()
+            before = int((now() - 120 * MINUTE).timestamp() * 1000)
+            await publish(settings, (topics.ALERTS, raised("7", began_ms=before)))
             await publish(settings, (topics.ALERTS, raised("2")), (topics.ALERTS, raised("3")))
             await publish(settings, (topics.ALERTS, raised("3", status="false")))
             bad.hangs, bad.statuses = False, [500]
@@ -111,6 +118,7 @@ async def test_who_hangs_or_fails_delays_nobody_and_a_kill_loses_nothing(setting
             wanted = {event_id("1"), event_id("2"), event_id("3", "false")}
             await until_async(lambda: set(ids(bad.accepted)) == wanted, "who failed is told all")
             await until_async(lambda: set(ids(good.accepted)) >= wanted, "and who did not")
+            assert not any("7" * 64 in each for each in ids(good.got)), "an order of before the kill is known"
             secrets = {each.name: each.secret for each in webhook_file.read(file)}
             for name, receiver in (("good", good), ("bad", bad)):
                 secret = secrets[name]
