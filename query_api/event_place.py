@@ -6,8 +6,9 @@ their order. So of one person, whose records lie in one partition of each topic:
 
     5f0c9a3b.2-1733-12-0-1745-1733-1733
 
-Offsets are Kafka's: any replica goes on where another one stopped, also after a restart, and none tells twice what lies
-before them. Replicas may tell records of different topics in different orders, which is why one number is not enough.
+Offsets are Kafka's: any replica goes on where another one stopped, once it has come there, also after a restart, and
+none tells twice what lies before them. Replicas may tell records of different topics in different orders, which is why
+one number is not enough.
 """
 
 import hashlib

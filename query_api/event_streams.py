@@ -73,7 +73,9 @@ class EventStreams:
     def stream(self, client: Client, last_event_id: str | None = None) -> AsyncIterator[bytes]:
         """What a client is sent, from the event on that it names as its last, else from now on.
 
-        Raises `OverloadedError` where too many follow already, `UnavailableError` while this replica is behind.
+        Raises `OverloadedError` where too many follow already, `UnavailableError` while this replica is behind, or has
+        not come to that event: it would pass by without a word what it learns only now, and its other routes do not
+        know of yet.
         """
         if self._too_many(client, self.clients + 1):
             raise OverloadedError("too many clients follow events already: close one, or try again")
@@ -87,7 +89,7 @@ class EventStreams:
         return clients > most or self._of_caller[client.caller] >= max(1, most // 2)
 
     def _place(self, subjects: Collection[str] | None, last_event_id: str | None) -> tuple[Place, bool]:
-        """Where to go on, and whether that is where the client stood."""
+        """Where to go on, and whether that is where the client stood. Raises `UnavailableError`."""
         partitions = self._settings.partitions
         own = range(partitions) if subjects is None else {partition_of(each.encode(), partitions) for each in subjects}
         known = Place.parse(last_event_id) if last_event_id else None
@@ -98,12 +100,17 @@ class EventStreams:
             and not known.any_exceeds(self._follower.known_end)
             and self._model.events.holds_all_since(known)
         ):
+            if known.any_exceeds(self._follower.reached):
+                raise UnavailableError("this replica has not come to that event yet; try again")
             return known, True
         return Place.at(self._model.event_tag, own, self._follower.reached), False
 
     async def _told(self, client: Client, place: Place, is_reset: bool) -> AsyncIterator[bytes]:
-        if self._too_many(client, self.clients + 1):  # others came between the answer's beginning and here
+        # Between the answer's beginning and here others may have come, or the table have been emptied.
+        if self._too_many(client, self.clients + 1) or place.any_exceeds(self._follower.reached):
             return
+        if not self._model.events.holds_all_since(place):  # or somebody been erased
+            place, is_reset = Place.at(place.tag, place.partitions, self._follower.reached), True
         with self._counted(client.caller), self._model.events.reading(place, client.subjects) as reader:
             yield format_sse_event(id=str(place), retry=RETRY_MILLISECONDS)
             if is_reset:

@@ -7,6 +7,7 @@ LoopFollow draws the cone between the lowest and the highest curve, and its alar
 import datetime
 from typing import Any, Literal
 
+from agents.core.fingerprint import device_status_id
 from agents.core.percent import chance_percent
 from schemas.fan_chart import DISCLAIMER, FanChart
 
@@ -31,7 +32,7 @@ def document_of(
         _curve(measured, levels[min(levels, key=lambda known: abs(known - level))]) for level in (0.5, lower, 1 - lower)
     )
     document = {
-        "_id": chart.chart_id[:24],
+        "_id": device_status_id(chart.chart_id, chart.began_ms),
         "device": DEVICE,
         "created_at": _utc(chart.computed_at),
         "mills": 1000 * int(chart.computed_at.timestamp()),

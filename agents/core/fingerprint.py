@@ -123,6 +123,14 @@ def delivery_id(webhook_id: str, event_id: str) -> str:
     return _digest("delivery", webhook_id, event_id)
 
 
+def device_status_id(chart_id: str, began_ms: int) -> str:
+    """Names what Nightscout is told of a chart: the same readings may be drawn anew after a reset, otherwise.
+
+    24 digits, as MongoDB's are.
+    """
+    return _digest("device-status", chart_id, began_ms)[:24]
+
+
 def upload_id(raw: bytes, timezone: str) -> str:
     """Names an upload: the file's bytes and the timezone they are read in."""
     digest = hashlib.sha256(b"glucast-upload-v1\n" + _text(timezone))

@@ -3,10 +3,12 @@
 An event is lost to nobody: its offset is committed when its deliveries are records of ``cgm.webhook-deliveries``, which
 the broker has confirmed. So a webhook that hangs holds back no commit, and a process that is killed finds there what it
 still had to send. Partitions of all topics that have one number belong to one process, with the deliveries that came of
-them: whoever takes a number over reads the deliveries under it first.
+them: whoever takes a number over reads the deliveries under it first, and sends none of them before it has read what
+came while nobody had the number: that may have ended them.
 """
 
 import asyncio
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
@@ -27,6 +29,7 @@ from schemas.webhook import Delivery
 from streams.kafka.connection import new_consumer
 from streams.kafka.decoding import Undecodable
 from streams.kafka.fetched import positions
+from streams.kafka.log_ends import log_ends
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
 from streams.notify.events import LONGEST_HOLDS, began_at, event_of
@@ -52,6 +55,15 @@ _FORGOTTEN_BYTES = [f'"{status}"'.encode() for status in _FORGOTTEN]
 """In the JSON of their outcomes: most are of readings, and need not be read."""
 
 
+@dataclasses.dataclass(slots=True)
+class _Behind:
+    """A number that was taken over, until all is read that its topics held then."""
+
+    ends: dict[TopicPartition, int]
+    deliveries: list[Delivery]
+    """What may be sent afterwards."""
+
+
 class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     """`run` never returns by itself. Raises what Kafka raises."""
 
@@ -75,6 +87,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._seen: dict[TopicPartition, int] = {}
         """Up to which offset messages were shown: after a take-over they come once more."""
         self._ready: set[int] = set()
+        self._behind: dict[int, _Behind] = {}
         self._revocations = 0
         self.skipped = 0
         self.joined = False
@@ -110,10 +123,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             tidied = utc_now()
             while True:
                 async with asyncio.timeout(settings.stall_seconds):  # the supervisor starts one that hangs again
-                    batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS)
-                    await self._take_over(consumer)
-                    await self._read(consumer, batches)
-                    self._pass_markers(consumer, batches)
+                    await self._poll(consumer)
                 if utc_now() - tidied > datetime.timedelta(seconds=TIDY_SECONDS):
                     tidied = utc_now()
                     self._outbox.tidy(tidied)
@@ -121,11 +131,19 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer = None
             await consumer.stop()
 
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        batches = await consumer.getmany(timeout_ms=POLL_MILLISECONDS)
+        await self._take_over(consumer)
+        await self._read(consumer, batches)
+        self._pass_markers(consumer, batches)
+        self._catch_up(consumer)
+
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called before others may read them: from here on nothing of them is sent."""
         self._revocations += 1
         for number in {partition.partition for partition in revoked}:
             self._ready.discard(number)
+            self._behind.pop(number, None)
             self._outbox.forget(number)
             self._show_anew(number)
 
@@ -147,21 +165,26 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             except RejectedError:
                 self._skip(record)
         orders = [order async for order in self._orders(new, now)]
-        for topic in READ if self._people.wanted else ():
-            async for record in everything(self._settings, topic.name, only=new, last=TAIL):
-                with suppress(Exception):  # it is counted when it is read in its turn
-                    self._show(record, now)
+        shown = [
+            record
+            for topic in (READ if self._people.wanted else ())
+            async for record in everything(self._settings, topic.name, only=new, last=TAIL)
+        ]
+        ends = await log_ends(consumer, [each for each in consumer.assignment() if each.partition in new])
         if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
-            for number in new - self._ready:
-                self._show_anew(number)
             return
         for subject_id, up_to, number in orders:
             self._outbox.order(subject_id, up_to, number)
+            self._people.erase(subject_id, up_to, number, now)
+        for record in shown:  # all at once: no display is to see an alert come and end again, nor who was erased
+            with suppress(Exception):  # it is counted when it is read in its turn
+                self._show(record, now)
         for number, deliveries in kept.items():
             self._outbox.restore(number, deliveries, now)
+            of_number = {partition: end for partition, end in ends.items() if partition.partition == number}
+            self._behind[number] = _Behind(of_number, self._outbox.hold(number))
         self._ready |= new
         log.info("took partitions over", partitions=sorted(new), waiting=self._outbox.count())
-        self._released(self._outbox.webhooks())
 
     async def _orders(
         self, numbers: Collection[int], now: datetime.datetime
@@ -200,7 +223,22 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("offsets could not be committed", reason=type(error).__name__)
             return
         self._next.update(offsets)
-        self._released(self._outbox.release(delivery for _, delivery in made))
+        for number, delivery in made:  # it may have ended long ago, and that be read only later
+            if number in self._behind and delivery.status == "queued":
+                self._behind[number].deliveries.append(delivery)
+        self._released(self._outbox.release(each for number, each in made if number not in self._behind))
+
+    def _catch_up(self, consumer: AIOKafkaConsumer) -> None:
+        """Let go what waits under numbers of which all is read that their topics held when they were taken over."""
+        for number, behind in list(self._behind.items()):
+            if all(self._has_reached(consumer, partition, end) for partition, end in behind.ends.items()):
+                del self._behind[number]
+                self._released(self._outbox.release(behind.deliveries))
+
+    def _has_reached(self, consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> bool:
+        """Whether a topic is read so far, or as far as it goes: Kafka may have lost its end meanwhile."""
+        there_is = consumer.highwater(partition)
+        return self._next.get(partition, 0) >= (end if there_is is None else min(end, there_is))
 
     def _pass_markers(self, consumer: AIOKafkaConsumer, batches: Collection[TopicPartition]) -> None:
         """Where nothing came, all that lies before the reader is done: also what is no record, markers of transactions.

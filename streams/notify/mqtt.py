@@ -140,13 +140,13 @@ class MqttPublisher:
 
     async def _publish(self, client: Client, subject_id: str) -> None:
         person = self._people.find(subject_id)
-        if person is None or not person.readings:  # without one nothing is shown: it may be of somebody who was erased
+        now = datetime.datetime.now(datetime.UTC)
+        if person is None or not self._people.is_shown(subject_id, now):
             return
         unit = self._settings.mqtt_unit
         if subject_id not in self._announced:
             await self._send(client, announcements(self._topics, subject_id, unit))
             self._announced.add(subject_id)
-        now = datetime.datetime.now(datetime.UTC)
         person.tidy(now)
         self._ends.pop(subject_id, None)
         if (end := person.next_end(now)) is not None:

@@ -3,7 +3,7 @@
 A caregiver's app takes the site's newest predictions for those of whatever doses the insulin. So the site is asked
 first, each time: where one of its newest documents is of a loop that is not glucast, nothing is sent there any more
 until somebody enables it again. What it answers tells as well whether a forecast has arrived already, although its
-answer did not; and its ``_id``, which the site keeps once, is the chart's.
+answer did not, by the document's ``_id``, which the site keeps once.
 
 The interface is that of cgm-remote-monitor: lib/api/devicestatus, lib/server/devicestatus.js, lib/authorization.
 """

@@ -177,6 +177,13 @@ class Outbox:
                 touched.add(delivery.webhook_id)
         return touched
 
+    def hold(self, partition: int) -> list[Delivery]:
+        """Keep back what waits under a partition, until `release` is given it."""
+        items = [item for item in self._all() if item.partition == partition]
+        for item in items:
+            item.held = True
+        return [item.delivery for item in items]
+
     def next(self, webhook_id: str) -> Waiting | None:
         """What is to be sent first: alerts before forecasts, what was tried least, the oldest."""
         ready = (item for item in self._waiting.get(webhook_id, {}).values() if not item.held)

@@ -56,7 +56,7 @@ class Person:
         known = self.readings[0] if self.readings else None
         before, self.withheld = self.withheld, withheld(self.withheld, outcome)
         if known is not None and (reading.time < known.time or reading == known):
-            return self.withheld != before
+            return self._put_in_place(reading) or self.withheld != before
         self.unforecast = reading.time if outcome.status == "no_forecast" else None
         is_correction = known is not None and reading.time == known.time
         others = self.readings[1:] if is_correction else self.readings[:_MOST_BEFORE]
@@ -64,10 +64,18 @@ class Person:
         self.reading_ends = (max(reading.time, came_at) if reading.simulated else reading.time) + PRESENT
         return True
 
+    def _put_in_place(self, reading: Reading) -> bool:
+        """Whether a reading from before the newest changes what the trend is told from."""
+        others = [each for each in self.readings if each.time != reading.time]
+        ordered = sorted((reading, *others), key=lambda each: each.time, reverse=True)
+        kept = tuple(each for each in ordered[: _MOST_BEFORE + 1] if ordered[0].time - each.time <= LONGEST)
+        is_new, self.readings = kept != self.readings, kept
+        return is_new
+
     def forecast(self, chart: FanChart) -> bool:
         """Whether a chart is newer, or made of more than the one before."""
         if self.chart is not None:
-            known, came = ((each.issue_time, each.began_ms) for each in (self.chart, chart))
+            known, came = ((each.issue_time, each.began_ms, each.revision) for each in (self.chart, chart))
             if came < known or (came == known and chart.chart_id == self.chart.chart_id):
                 return False
         counted = max(chart.issue_time, chart.computed_at) if chart.simulated else chart.issue_time
@@ -169,6 +177,18 @@ class People:
 
     def find(self, subject_id: str) -> Person | None:
         return self._persons.get(subject_id)
+
+    def is_shown(self, subject_id: str, now: datetime.datetime) -> bool:
+        """Whether anything is to be shown of a person; an alert also of one whose last reading is long ago.
+
+        Not of one who was forgotten, before a reading comes: calc may still have had an alert in hand of somebody who
+        was erased.
+        """
+        person = self._persons.get(subject_id)
+        if person is None or person.readings:
+            return person is not None
+        ordered = self._ordered.get(subject_id)
+        return (ordered is None or ordered[0] <= now - LONGEST_HOLDS) and bool(person.chart or person.alerts)
 
     def subjects(self) -> list[str]:
         return list(self._persons)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agents.core.fingerprint import device_status_id
 from deploy.bench.roles import Place, Roles
 from deploy.roles import variables
 from schemas import topics
@@ -62,7 +63,7 @@ async def test_each_forecast_is_pushed_once_through_a_kill_and_none_beside_anoth
             await until_async(lambda: site.asked > asked, "the site is asked what it has")
             await publish(settings, (topics.FAN_CHARTS, forecast("3", MINUTE / 2)))
             await until_async(lambda: len(site.ours) == 2, "the next one is pushed")
-            assert [each["_id"][0] for each in site.documents] == ["2", "3"]
+            assert [each["_id"] for each in site.documents] == [device_status_id(digit * 64, 0) for digit in "23"]
 
             loop = {"_id": "9", "device": "loop://iPhone", "loop": {}, "created_at": f"{now():%Y-%m-%dT%H:%M:%SZ}"}
             site.documents.append(loop)

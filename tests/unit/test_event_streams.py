@@ -114,21 +114,46 @@ async def test_a_restarted_replica_goes_on_and_another_one_too(followed: Followe
     followed.model = restarted.model  # the fixture closes it
 
 
-async def test_a_replica_that_lags_behind_does_not_tell_again_what_the_client_has(
+async def test_a_replica_that_lags_behind_a_client_resumes_it_once_it_has_come_there(
     followed: Followed, tmp_path: Path
 ) -> None:
+    """Before, its other routes know less than the client was told; what it learns then would be told to nobody."""
     stream = await opened(followed, "anna")
     for step in range(3):
         followed.apply(reading("anna", step))
-    last = (await some(stream, 3))[1].id
+    followed.apply(alerts("anna", 4))
+    _, read, _, alerted = [each.id for each in await some(stream, 4)]
     behind = Followed(tmp_path / "behind")
     behind.apply(reading("anna", 0))
     behind.follower._ends.update(followed.follower._next)
-    stream = behind.stream("anna", last=last)
-    await anext(stream)
-    behind.apply(reading("anna", 1), reading("anna", 2))
-    assert [each.data["reading"]["glucose"] for each in await some(stream, 1)] == [102]
+    for last in (read, alerted):
+        with pytest.raises(UnavailableError, match="not come to that event"):
+            behind.stream("anna", last=last)
+    assert (behind.streams.clients, behind.follower.caught_up) == (0, True)
+    behind.apply(reading("anna", 1))
+    stream = await opened(behind, "anna", last=read)
+    with pytest.raises(UnavailableError):
+        behind.stream("anna", last=alerted)
+    behind.apply(reading("anna", 2), alerts("anna", 4))
+    assert kinds(await some(stream, 2)) == ["reading", "alerts"], "nothing twice, and nothing passed by"
+    assert kinds(await now(behind, "anna", last=alerted)) == [""]
     behind.model.close()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_what_is_erased_while_an_answer_begins_is_told(followed: Followed, is_new: bool) -> None:
+    last = None if is_new else (await now(followed, "anna"))[0].id
+    followed.apply(reading("anna", 0), forecast("anna", 0))
+    stream = followed.stream("anna", last=last)
+    followed.apply(reading("anna", 1, status="erased", reading=None))
+    followed.apply(reading("anna", 2))
+    found = await some(stream, 1, seconds=5)
+    assert kinds(found) == ["reset"]
+    assert (await now(followed, "anna", last=found[-1].id))[1:] == []
+    stream = followed.stream("anna", last=None if is_new else found[-1].id)
+    followed.model.wipe()
+    followed.follower._next.clear()
+    assert await some(stream, 1, seconds=5) == []
 
 
 @pytest.mark.parametrize(

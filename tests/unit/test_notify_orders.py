@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
 from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES, Topic
 from schemas.webhook import FORGOTTEN, Delivery
+from streams.kafka.fetched import Position
 from streams.notify import intake as intake_module
 from streams.notify.events import event_of_alert
-from streams.notify.intake import TAIL, Intake
+from streams.notify.intake import READ, TAIL, Intake
 from streams.notify.mqtt import MqttPublisher
 from streams.notify.outbox import Outbox
 from streams.notify.people import People
@@ -58,6 +60,7 @@ class Topics:
             lambda whose, forget: self.shown.append((whose, forget)),
         )  # fmt: skip
         monkeypatch.setattr(intake_module, "everything", self.everything)
+        monkeypatch.setattr(intake_module, "log_ends", self.ends)
         monkeypatch.setattr(intake_module, "utc_now", lambda: NOW)
 
     async def publish(self, _: Any) -> None:
@@ -69,6 +72,9 @@ class Topics:
     async def everything(self, _: Settings, topic: str, **options: Any) -> AsyncIterator[Any]:
         for record in self.held[topic][-(options.get("last") or 1000) :]:
             yield record
+
+    async def ends(self, _: Any, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {partition: len(self.held[partition.topic]) for partition in partitions}
 
     def add(self, topic: Topic, value: Record, at: datetime.datetime) -> Any:
         offset = len(self.held[topic.name])
@@ -244,3 +250,120 @@ def test_a_device_whose_readings_began_again_is_not_taken_away(
     topics.read(topics.add(READING_OUTCOMES if reads_on else ALERTS, reading(NOW) if reads_on else alert(), NOW))
     publisher.changed("anna")
     assert bool(publisher._erased) is is_taken_away
+
+
+@pytest.mark.parametrize(
+    ("history", "is_shown"),
+    [
+        (["reading", "alert"], True),
+        (["reading", "alert", "over"], False),
+        (["reading", "alert", "erased"], False),
+        (["reading", "erased", "alert"], False),  # which calc still had in hand
+        (["refused"], False),
+    ],
+)
+def test_who_starts_again_shows_that_no_readings_come_however_long_ago_the_last_was(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch, history: list[str], is_shown: bool
+) -> None:
+    """More outcomes of others have come since than are looked at for readings."""
+    now = datetime.datetime.now(datetime.UTC)
+    monkeypatch.setattr(intake_module, "utc_now", lambda: now)
+    for minutes, what in zip((40, 20, 15), history, strict=False):
+        at = now - minutes * MINUTE
+        if what in ("alert", "over"):
+            no_readings = NO_READINGS | ({"status": "ended"} if what == "over" else {})
+            topics.add(ALERTS, alert(**no_readings, issue_time=at), at)
+        elif what == "erased":
+            topics.add(READING_OUTCOMES, order(at, what), at)
+        else:
+            topics.add(READING_OUTCOMES, reading(at), at)
+    for _ in range(TAIL):
+        topics.add(READING_OUTCOMES, reading(now).model_copy(update={"subject_id": "bert"}), now)
+    if history == ["refused"]:
+        topics.add(READING_OUTCOMES, reading(now).model_copy(update={"status": "rejected"}), now)
+    publisher = MqttPublisher(
+        NotifySettings(mqtt_host="localhost", mqtt_subjects=["anna"], mqtt_tls=False), topics.people, 0
+    )
+    published: dict[str, bytes] = {}
+
+    async def publish(topic: str, payload: bytes, *_: Any, **__: Any) -> None:
+        published[topic] = payload
+
+    topics.take_over()
+    asyncio.run(publisher._publish(SimpleNamespace(publish=publish), "anna"))  # type: ignore[arg-type]
+    if not is_shown:
+        assert published == {}, "nor is a device announced"
+        return
+    state = json.loads(published["glucast/anna/state"])
+    assert (state["alert"], state["alert_kind"], state["glucose"]) == ("ON", "stale_data", None)
+    assert len(published) == 10
+
+
+class Consumer:
+    """Hands out one list of records a poll, as one that has joined its group."""
+
+    def __init__(self, topics: Topics, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.topics, self.records, self.reached = topics, list[Any](), dict[TopicPartition, Position]()
+        self.lost_from: int | None = None
+        monkeypatch.setattr(intake_module, "positions", lambda _: self.reached)
+
+    def poll(self, *records: Any) -> list[str]:
+        """What may be sent afterwards."""
+        self.records = list(records)
+        asyncio.run(self.topics.intake._poll(self))  # type: ignore[arg-type]
+        waiting = self.topics.outbox._waiting.get("home", {})
+        return [item.delivery.event_type for item in waiting.values() if not item.held]
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition(topic.name, 0) for topic in READ}
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return self.lost_from
+
+    async def getmany(self, **_: Any) -> dict[TopicPartition, list[Any]]:
+        found: dict[TopicPartition, list[Any]] = {}
+        for record in self.records:
+            place = TopicPartition(record.topic, 0)
+            found.setdefault(place, []).append(record)
+            self.reached[place] = Position(record.offset + 1, -1)
+        return found
+
+    async def commit(self, _: Any) -> None:
+        """Nobody else is there."""
+
+
+RESUMED = {**NO_READINGS, "status": "ended", "reason": "the sensor is heard of again, after 31 min"}
+
+
+@pytest.mark.parametrize(
+    ("is_ended_by", "is_sent"),
+    [("its end", ["alert.ended"]), ("an erase", []), ("nothing", ["alert.raised"]), ("a lost end", ["alert.raised"])],
+)
+@pytest.mark.parametrize("was_queued", [True, False])
+def test_nothing_is_sent_before_what_ended_it_while_nobody_read(
+    monkeypatch: pytest.MonkeyPatch, was_queued: bool, is_ended_by: str, is_sent: list[str]
+) -> None:
+    """Raised 3 h ago; queued by the process that was stopped then, or read after the start like all that came since."""
+    topics = Topics(monkeypatch)
+    consumer = Consumer(topics, monkeypatch)
+    raised = topics.add(ALERTS, alert(**NO_READINGS, issue_time=NOW - 3 * HOUR), NOW - 3 * HOUR)
+    if was_queued:
+        before = Outbox(10)
+        (queued,) = before.plan(
+            event_of_alert(alert(**NO_READINGS, issue_time=NOW - 3 * HOUR), NOW - 3 * HOUR), 0,
+            [endpoint(added_at=NOW - 48 * HOUR)], NOW - 3 * HOUR,
+        )  # fmt: skip
+        topics.add(WEBHOOK_DELIVERIES, queued, NOW - 3 * HOUR)
+    chart = topics.add(FAN_CHARTS, fan_chart(subject_id="bert", issue_time=NOW - HOUR), NOW - HOUR)
+    end = [
+        *([topics.add(ALERTS, alert(**RESUMED), NOW - 2 * HOUR)] if is_ended_by == "its end" else []),
+        *([topics.add(READING_OUTCOMES, order(NOW - 2 * HOUR, "erased"), NOW)] if is_ended_by == "an erase" else []),
+    ]
+    if is_ended_by == "a lost end":
+        topics.held[ALERTS.name] += [raised] * 7  # so far the log went when it was taken over
+        consumer.lost_from = 1
+    assert consumer.poll(chart) == []
+    late = topics.add(ALERTS, alert(alert_id="8" * 64, issue_time=NOW), NOW)
+    assert consumer.poll(raised) == ([] if end else is_sent)
+    assert consumer.poll(*end) == is_sent
+    assert consumer.poll(late) == [*is_sent, "alert.raised"], "from here on nothing waits for what is not read yet"

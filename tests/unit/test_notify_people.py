@@ -105,11 +105,13 @@ def test_that_no_readings_come_is_shown_until_it_has_ended() -> None:
 
 def test_older_readings_and_charts_change_nothing() -> None:
     person = anna(outcome(5, 106))
-    assert not person.read(outcome(0, 300), NOW)
+    assert not person.read(outcome(-60, 300), NOW), "too long ago for the trend"
     assert not person.read(outcome(10, 300, status="rejected"), NOW)
     assert person.forecast(fan_chart(chart_id="1" * 64, issue_time=NOW, began_ms=2))
     assert not person.forecast(fan_chart(chart_id="2" * 64, issue_time=NOW - 5 * MINUTE))
     assert not person.forecast(fan_chart(chart_id="3" * 64, issue_time=NOW, began_ms=1))
+    assert person.forecast(fan_chart(chart_id="4" * 64, issue_time=NOW, began_ms=2, revision=11))
+    assert not person.forecast(fan_chart(chart_id="1" * 64, issue_time=NOW, began_ms=2, revision=10)), "read again"
     assert person.state(NOW + 5 * MINUTE, "mg/dL")["glucose"] == 106
 
 
@@ -123,6 +125,26 @@ def test_a_correction_of_the_newest_reading_is_what_is_shown() -> None:
     assert not person.read(outcome(0, 250, status="duplicate"), NOW)
     assert not person.read(outcome(0, 300).model_copy(update={"code": OTHER_DEVICE}), NOW)
     assert person.state(NOW + MINUTE, "mg/dL") == state
+
+
+def test_the_trend_is_told_from_the_readings_in_their_order_as_they_count_now() -> None:
+    """A correction of the one before the newest, and one that comes late, are where they belong."""
+    person = anna(outcome(-10, 100), outcome(-5, 100), outcome(0, 100))
+    assert person.read(outcome(-5, 130), NOW)
+    assert not person.read(outcome(-5, 130), NOW), "it is delivered again"
+    state = person.state(NOW + MINUTE, "mg/dL")
+    assert (state["glucose"], state["trend"], state["measured_at"]) == (100, "DoubleDown", NOW.isoformat())
+    for each in (outcome(-5, 60, status="rejected"), outcome(-5, 60).model_copy(update={"code": OTHER_DEVICE})):
+        assert not person.read(each, NOW)
+    assert person.state(NOW + MINUTE, "mg/dL") == state
+    late = anna(outcome(-10, 70), outcome(0, 100))
+    assert late.state(NOW, "mg/dL")["trend"] == "DoubleUp"
+    assert late.read(outcome(-5, 98), NOW)
+    assert late.state(NOW, "mg/dL")["trend"] == "Flat"
+    for step in range(40):
+        late.read(outcome(step / 2), NOW)
+        late.read(outcome(step / 2 - 4.75), NOW)
+    assert len(late.readings) <= 16
 
 
 def silent(minutes: float, glucose: float, code: str = "implausible_change") -> ReadingOutcome:
