@@ -114,7 +114,9 @@ async def serving(api: ScriptedApi) -> AsyncIterator[str]:
     app, port = FastAPI(openapi_url=None), HeldPort()
     app.include_router(page.router)
     app.add_route("/{path:path}", api.answer, methods=["GET", "PUT", "POST"])
-    server = uvicorn.Server(uvicorn.Config(app, port=port.number, log_level="error", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port.number, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    )
     task = asyncio.create_task(server.serve())
     await until_async(lambda: server.started, "the server listens")
     try:
@@ -179,12 +181,13 @@ def drawn(of: FanChart) -> dict[str, Any]:
 
 
 def history(api: ScriptedApi, subject: str, glucose: float) -> None:
-    """One forecast of it is kept, and its readings."""
+    """One forecast of it is kept, and readings about a quarter of an hour apart."""
     kept = chart(subject, glucose, now() - 12 * STEP)
     past = f"GET /subjects/{subject}/forecasts"
     fields: dict[str, Any] = document(kept, "mg/dL", curves=False)
     api.says(past, lambda *_: {"forecasts": [fields]})
     api.says(f"{past}/*", lambda *_: {"earlier": None, "later": None, "forecast": fields})
     api.says(f"{past}/*/plot", lambda *_: drawn(kept))
-    readings = [{"time": (kept.issue_time + (each - 24) * STEP).isoformat(), "glucose": glucose} for each in range(24)]
+    times = [kept.issue_time - 3 * each * STEP + each % 2 * datetime.timedelta(seconds=3) for each in range(8, 0, -1)]
+    readings = [{"time": time.isoformat(), "glucose": glucose} for time in times]
     api.says(f"GET /subjects/{subject}/readings", lambda *_: {"readings": readings})

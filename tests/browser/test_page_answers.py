@@ -123,6 +123,8 @@ async def test_the_past_of_one_person_is_not_shown_as_that_of_another() -> None:
     plotted = "document.querySelector('#then-plot .gtitle') !== null"
     async with serving(api) as url, window(f"{url}#subject=anna&tab=history") as tab:
         await tab.until(plotted)
+        curve = await tab.evaluate("document.querySelector('#strip path').getAttribute('d')")
+        assert (curve.count("M"), curve.count("L")) == (1, 3), "no gap is between readings that keep their step"
         await tab.evaluate(CAME)
         late, then = Gate(), chart("anna", 55, now() - 12 * STEP)
         asked = len(api.asked)
