@@ -6,9 +6,11 @@ Each forecast begins at the point that was its last known one and opens over its
 
 import datetime
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any
 
 from agents.core.glucose_summary import times_in_ranges
+from agents.core.percent import percent
 from query_api.day_view import DayView, held_by_bands
 from query_api.figure import band
 from query_api.plot_frame import foot, layout, time_axis, vertical_range
@@ -137,7 +139,7 @@ def _summary(view: DayView, style: Style) -> str:
 
 
 def _share(share: float) -> str:
-    return "&lt;1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+    return f"{escape(percent(share))} %"
 
 
 def _foot(view: DayView, style: Style) -> dict[str, Any]:

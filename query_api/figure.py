@@ -7,9 +7,11 @@ each target step carries the density of its glucose as one closed shape, nearer 
 
 import datetime
 from collections.abc import Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 from agents.core.density_curves import DensityCurve, epistemic_curves, predictive_curves
+from agents.core.percent import chance_percent
 from query_api.plot_frame import foot, layout, time_axis, vertical_range
 from query_api.style import TARGET_RANGE_MGDL, Style
 from schemas.fan_chart import FanChart
@@ -212,15 +214,9 @@ def _summary(chart: FanChart, style: Style) -> str:
     chance = "highest chance" if chart.p_path is None else "chance within the hour"
     target_low, target_high = TARGET_RANGE_MGDL
     return (
-        f"{text}  ·  {chance} below {style.text(target_low)}: {_percent(low)}, "
-        f"above {style.text(target_high)}: {_percent(high)}"
+        f"{text}  ·  {chance} below {style.text(target_low)}: {escape(chance_percent(low))} %, "
+        f"above {style.text(target_high)}: {escape(chance_percent(high))} %"
     )
-
-
-def _percent(probability: float) -> str:
-    if probability < 0.005:
-        return "&lt;1 %"
-    return "&gt;99 %" if probability > 0.995 else f"{100 * probability:.0f} %"
 
 
 def _clock(issue: datetime.datetime, minutes: int) -> str:

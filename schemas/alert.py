@@ -7,6 +7,7 @@ that are error codes and no glucose.
 
 import datetime
 import itertools
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -40,7 +41,9 @@ URGENT_FIRST: tuple[AlertKind, ...] = (
 )  # fmt: skip
 """Where several hold, the first of these is what a short place shows."""
 RECENT = 12
-"""So many alerts are remembered a subject: more than two hours of all kinds raise, so none goes undecided."""
+"""So many alerts are remembered a subject: more than two hours of all levels raise, so none goes undecided."""
+LATE_STEPS = 24
+"""So many 5-minute steps back it is remembered which forecasts came too late to tell anybody."""
 
 _CLOCK = r"([01]\d|2[0-3]):[0-5]\d"
 Band = Annotated[
@@ -61,7 +64,7 @@ class Alert(Record):
     """
 
     record_version: Literal[1] = 1
-    alert_id: HexDigest = Field(description="Hash of subject, kind and the episode's first issue time.")
+    alert_id: HexDigest = Field(description="Hash of subject, kind and when the episode began.")
     status: AlertStatus
     kind: AlertKind
     subject_id: Name
@@ -222,6 +225,9 @@ class AlertState(Record):
     revision: LongInteger | None = Field(
         default=None, description="Which forecast of that slot was judged last, by its place among the live ones."
     )
+    late: tuple[LongInteger, ...] = Field(
+        default=(), max_length=LATE_STEPS, description="Of the last two hours: slots with a forecast too late to tell."
+    )
     ruled: dict[LevelKind, LongInteger] = Field(
         default_factory=dict, description="Last slot that was judged by other rules than those of now."
     )
@@ -233,12 +239,20 @@ class AlertState(Record):
         default_factory=dict, description="Slot of the last alert of the more urgent level."
     )
     fell: LongInteger | None = Field(default=None, description="Slot of the last alert of a fast fall.")
-    beyond: dict[LevelKind, LongInteger] = Field(default_factory=dict, description="Last slot beyond the threshold.")
     recent: tuple[RecentAlert, ...] = Field(default=(), max_length=RECENT, description="Oldest first.")
 
     def to_row(self) -> bytes:
         """Without what is as it always is."""
         return self.model_dump_json(exclude_defaults=True).encode()
+
+
+def remembered(alerts: Sequence[RecentAlert]) -> tuple[RecentAlert, ...]:
+    """As many as a row has room for, oldest first: the newest, and before them what is not decided yet. Errors of a
+    sensor that come and go every few minutes would leave nothing of an alert of a low."""
+    kept = list(alerts)
+    while len(kept) > RECENT:
+        kept.pop(next((place for place, each in enumerate(kept) if each.status != "raised"), 0))
+    return tuple(kept)
 
 
 def time_of_slot(slot: int) -> datetime.datetime:

@@ -76,7 +76,8 @@ def _possible(reading: Reading) -> Reading:
 class ReadingOutcome(Record):
     """What became of one reading, on ``cgm.reading-outcomes``, keyed by `subject_id`. Every reading gets one.
 
-    ``forecast_requested``: accepted, and `issue_times` name the last known points of the forecasts it asked for.
+    ``forecast_requested``: accepted, and `issue_times` name the last known points of the forecasts it asked for. A
+    correction may leave others without one at the same time, those of `withheld_times`.
     ``no_forecast``: accepted, but `reason` says why there is none yet (warm-up, gap, later reading in the same slot).
     ``duplicate``: the same value at the same time was known. ``rejected``: not accepted, `reason` says why.
     ``reset``: no reading but the order to begin anew with this subject; `time` is when it came. ``erased``: the order
@@ -96,6 +97,11 @@ class ReadingOutcome(Record):
     reading_id: str | None = None
     time: Time | None = None
     issue_times: tuple[Time, ...] = ()
+    withheld_times: tuple[Time, ...] = Field(
+        default=(),
+        description="The last known points of windows that the reading changes and that get no forecast: what was "
+        "forecast of them before holds no more, until issue_times of a later outcome name them.",
+    )
     flags: tuple[ReadingFlag, ...] = Field(
         default=(),
         description="What is doubtful of an accepted reading. sources_disagree: another device says something else of "

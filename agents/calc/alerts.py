@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.calc.alert_rows import alerts_of, keep
 from agents.core.deletions import is_covered
+from agents.core.percent import chance_percent
 from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.alert import (
     DIRECTION,
@@ -90,18 +91,17 @@ def _snoozed(state: AlertState, snooze: Snooze, now_ms: int) -> AlertState:
 
 
 def _ruled(state: AlertState, settings: AlertSettings) -> AlertState:
-    """From now on by these settings: of a threshold that is another, nothing is known yet."""
+    """From now on by these settings: of a threshold that is another, no alert holds."""
     before = state.settings
-    beyond, episodes, ruled = dict(state.beyond), dict(state.episodes), dict(state.ruled)
+    episodes, ruled = dict(state.episodes), dict(state.ruled)
     for kind in THRESHOLD_MGDL:
         if settings.threshold_of(kind) != before.threshold_of(kind):
-            beyond.pop(kind, None)
             episodes.pop(kind, None)
         if state.slot is not None and (
             settings.preset != before.preset or getattr(settings, kind) != getattr(before, kind)
         ):
             ruled[kind] = state.slot
-    return state.model_copy(update={"settings": settings, "beyond": beyond, "episodes": episodes, "ruled": ruled})
+    return state.model_copy(update={"settings": settings, "episodes": episodes, "ruled": ruled})
 
 
 def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:
@@ -197,7 +197,7 @@ def _reason(told: RecentAlert, level: LevelKind | None, chart: FanChart) -> str:
     trend = _trend(chart.past_mgdl)
     return (
         f"P({limit} within {told.horizon_minutes} min) is {'' if threshold == THRESHOLD_MGDL[level] else 'about '}"
-        f"{round(100 * (told.probability or 0.0))} %; "
+        f"{chance_percent(told.probability or 0.0)} %; "
         f"{_spoken(told.glucose_mgdl or 0.0)} now and {trend}"
     )
 

@@ -4,7 +4,8 @@ A rule fires where P(crossing its threshold within its horizon) reaches its prob
 
 * one alert an episode, which ends when the probability has fallen to half of the rule's (hysteresis), or when the hour
   that the alert spoke of is over;
-* nothing new while glucose is beyond the threshold, nor for 15 minutes after: who is low knows;
+* nothing new while glucose is beyond the threshold, nor for 15 minutes after: who is low knows. It is what the past of
+  this forecast tells: a wrong reading that was taken back since silences nothing;
 * who wants it said again hears it as long as the episode holds, low or not, and at the end of its hour, where no new
   alert comes then;
 * alerts of one direction share one cooldown, but that a more urgent one is held back by its own kind alone;
@@ -18,7 +19,8 @@ A fast fall is an alert of its own (`agents.core.fast_fall`), judged after the l
 second alert. What became of an alert of a level is read from the past that later forecasts carry. A low is three points
 (15 minutes) below the threshold, at least two of them measured; it counts where it begins within the hour after the
 alert, and is known with the later of the third point and the second measured one. It was missed where somebody could
-have been told throughout the hour before and was not: the rule as it is, its band of the day, no snooze.
+have been told throughout the hour before and was not: forecasts of now, the rule as it is, its band of the day, no
+snooze.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ from agents.core.fingerprint import alert_id as id_of
 from agents.core.minutes import band_of, in_band
 from schemas.alert import (
     DIRECTION,
+    LATE_STEPS,
     MOST_REPEATS,
     OF_DIRECTION,
-    RECENT,
     THRESHOLD_MGDL,
     AlertSettings,
     AlertState,
@@ -46,6 +48,7 @@ from schemas.alert import (
     Preset,
     RecentAlert,
     level_of,
+    remembered,
 )
 from schemas.grid import HORIZON_STEPS, STEP_MINUTES, STEP_SECONDS, highest_within
 
@@ -132,17 +135,11 @@ def judge(state: AlertState, seen: Seen) -> Judged:
     """What one forecast changes."""
     if not _is_newer(state, seen):
         return Judged(state, ())
-    beyond = dict(state.beyond)
-    for kind in THRESHOLD_MGDL:
-        where = np.flatnonzero(_beyond(kind, seen.past_mgdl, state.settings.threshold_of(kind)))
-        if where.size:
-            beyond[kind] = max(beyond.get(kind, 0), _slot(seen, int(where[-1])))
-        if kind in beyond and beyond[kind] < seen.slot - len(seen.past_mgdl):
-            del beyond[kind]
+    beyond = _last_beyond(state.settings, seen)
     recent, told = _outcomes(state, seen)
     found = state.model_copy(
         update={
-            "slot": seen.slot, "revision": seen.revision, "since": _since(state, seen), "beyond": beyond
+            "slot": seen.slot, "revision": seen.revision, "since": _since(state, seen), "late": _late(state, seen)
         }
     )  # fmt: skip
     raised: list[RecentAlert] = []
@@ -188,7 +185,7 @@ def judge(state: AlertState, seen: Seen) -> Judged:
             recent.append(alert)
     levels = found.model_copy(
         update={
-            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": tuple(recent[-RECENT:])
+            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": remembered(recent)
         }
     )  # fmt: skip
     after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)
@@ -199,6 +196,16 @@ def _is_newer(state: AlertState, seen: Seen) -> bool:
     if state.slot is None or seen.slot != state.slot:
         return state.slot is None or seen.slot > state.slot
     return seen.revision is not None and state.revision is not None and seen.revision > state.revision
+
+
+def _last_beyond(settings: AlertSettings, seen: Seen) -> dict[LevelKind, int]:
+    """The last slot beyond each threshold, where the past has one: it reaches back farther than any quiet after it."""
+    found: dict[LevelKind, int] = {}
+    for kind in THRESHOLD_MGDL:
+        where = np.flatnonzero(_beyond(kind, seen.past_mgdl, settings.threshold_of(kind)))
+        if where.size:
+            found[kind] = _slot(seen, int(where[-1]))
+    return found
 
 
 def _repeat(
@@ -257,10 +264,18 @@ def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
 
 
 def _since(state: AlertState, seen: Seen) -> int:
-    """Since when a subject is watched: anew from a forecast whose past does not reach back to the one before it."""
-    if state.since is None or state.slot is None or state.slot < _slot(seen, 0):
+    """Since when a subject is watched: anew from a forecast that the hour of the one before does not reach. So it is
+    after a gap of the sensor, and where hours of readings come newest first: what lies between was never forecast."""
+    if state.since is None or state.slot is None or seen.slot - state.slot > HORIZON_STEPS:
         return seen.slot
     return state.since
+
+
+def _late(state: AlertState, seen: Seen) -> tuple[int, ...]:
+    """Slots whose forecast came too late to tell anybody, as far back as the next one may ask: a low is known at most
+    eight steps after it began, with its second reading, and counts by the hour before it."""
+    kept = tuple(slot for slot in state.late if slot > seen.slot - LATE_STEPS)
+    return kept if seen.fresh or seen.slot == state.slot else (*kept, seen.slot)
 
 
 def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Iterator[RecentAlert]:
@@ -271,7 +286,7 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
         rule = rule_of(state.settings, kind)
         if not rule.enabled:
             continue
-        watched = max(_since(state, seen), state.ruled.get(kind, -1) + 1)
+        watched, late = max(_since(state, seen), state.ruled.get(kind, -1) + 1), _late(state, seen)
         judged = min(state.slot, seen.slot - 1)  # an earlier forecast of this slot may not have known yet
         missed = {alert.onset_slot for alert in recent if alert.kind == kind and alert.status == "missed"}
         for onset, known, _ in onsets(kind, seen, state.settings.threshold_of(kind)):
@@ -279,6 +294,8 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
             said = [slot for alert in recent if alert.kind in warns for slot in (alert.slot, *alert.repeated)]
             told = any(0 < onset - slot <= HORIZON_STEPS for slot in said)
             if known is None or known <= judged or onset in missed or told or watched > onset - HORIZON_STEPS:
+                continue
+            if any(onset - HORIZON_STEPS <= slot < onset for slot in late):
                 continue
             if _was_snoozed(state, DIRECTION[kind], seen, onset) or not _was_in_band(rule, seen, onset):
                 continue
@@ -292,8 +309,9 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
 
 def _was_snoozed(state: AlertState, direction: Direction, seen: Seen, onset: int) -> bool:
     """Whether a snooze held at any time of the hour before an onset, which came as long before this forecast as its
-    slot lies before the forecast's. A snooze that began later, of who was low and knew it, is none of then."""
-    came_ms = seen.now_ms - (seen.slot - onset) * STEP_MS
+    slot lies before the forecast's; one that came late is counted from its own time. A snooze that began later, of who
+    was low and knew it, is none of then."""
+    came_ms = (seen.now_ms if seen.fresh else seen.slot * STEP_MS) - (seen.slot - onset) * STEP_MS
     begins, ends = state.snoozed_from_ms.get(direction, 0), state.snoozed_until_ms.get(direction, 0)
     return begins < came_ms and ends > came_ms - HORIZON_STEPS * STEP_MS
 

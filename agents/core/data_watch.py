@@ -5,8 +5,9 @@ and is urgent after 30). It is not told of a subject whose readings always come 
 a day nothing is expected any more. ``sensor_error``: three readings in a row are error codes, which is a quarter of an
 hour of a sensor that measures every five minutes; an error is heard of too, so the two never speak of the same thing.
 
-An alert is named by the last time that was heard of before it (stale), or by the error that was one too many: so what
-raises it again, after a crash, says the same under the same id. One alert an episode. It ends with the next reading, a
+An alert is named by the instant that was last heard of before it (stale), or of the error that was one too many: so
+what raises it again, after a crash, says the same under the same id, and what comes back within five minutes is another
+alert. One alert an episode. It ends with the next reading, a
 stale one also with an error code. Who snoozes ``data`` is told when that is over, if it still is so.
 """
 
@@ -14,9 +15,9 @@ import datetime
 from typing import Literal, NamedTuple
 
 from agents.core.fast_fall import ended_of
-from agents.core.fingerprint import alert_id as id_of
+from agents.core.fingerprint import data_alert_id
 from agents.core.minutes import Minutes, band_of, in_band
-from schemas.alert import RECENT, AlertSettings, AlertState, Episode, RecentAlert
+from schemas.alert import AlertSettings, AlertState, Episode, RecentAlert, remembered
 from schemas.arrival import WatchState
 from schemas.grid import slot_of
 
@@ -135,11 +136,11 @@ def _raised(
     alerts: AlertState, subject_id: str, kind: DataKind, named_by: datetime.datetime, issued: datetime.datetime
 ) -> tuple[AlertState, RecentAlert]:
     alert = RecentAlert(
-        alert_id=id_of(subject_id, kind, slot_of(named_by)), kind=kind, status="raised", slot=slot_of(issued)
+        alert_id=data_alert_id(subject_id, kind, named_by), kind=kind, status="raised", slot=slot_of(issued)
     )
     update = {
         "episodes": {**alerts.episodes, kind: Episode(alert_id=alert.alert_id, slot=alert.slot)},
-        "recent": (*alerts.recent, alert)[-RECENT:],
+        "recent": remembered((*alerts.recent, alert)),
     }
     return alerts.model_copy(update=update), alert
 

@@ -7,6 +7,7 @@ LoopFollow draws the cone between the lowest and the highest curve, and its alar
 import datetime
 from typing import Any, Literal
 
+from agents.core.percent import chance_percent
 from schemas.fan_chart import DISCLAIMER, FanChart
 
 Form = Literal["openaps", "loop"]
@@ -62,8 +63,7 @@ def _curve(measured: float, values: tuple[float, ...]) -> list[int]:
 
 
 def _reason(chart: FanChart, lower: float, low: int, high: int) -> str:
-    below = 100 * chart.within_hour[0]
-    chance = f"{'up to ' if chart.p_path is None else ''}{'<1' if below < 1 else f'{below:.0f}'}%"
+    chance = f"{'up to ' if chart.p_path is None else ''}{chance_percent(chart.within_hour[0])}%"
     return f"glucast {100 * (1 - 2 * lower):.0f}% {low}-{high} in 60 min, P(<70) {chance}. {DISCLAIMER}"
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from agents.core.fingerprint import alert_id as id_of
 from agents.core.minutes import Minutes, band_of, in_band
-from schemas.alert import RECENT, AlertSettings, AlertState, Episode, Preset, RecentAlert
+from schemas.alert import AlertSettings, AlertState, Episode, Preset, RecentAlert, remembered
 from schemas.grid import HORIZON_STEPS, STEP_MINUTES
 
 QUARTER_STEPS = 3
@@ -99,7 +99,7 @@ def judge(state: AlertState, seen: Seen, quiet: bool) -> tuple[AlertState, tuple
     )  # fmt: skip
     update = {
         "episodes": {**state.episodes, "falling_fast": Episode(alert_id=alert.alert_id, slot=seen.slot)},
-        "recent": (*state.recent, alert)[-RECENT:],
+        "recent": remembered((*state.recent, alert)),
         "fell": seen.slot,
     }
     return state.model_copy(update=update), (*told, alert)

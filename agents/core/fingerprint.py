@@ -110,6 +110,14 @@ def alert_id(subject_id: str, kind: str, slot: int) -> str:
     return _digest("alert", subject_id, kind, slot)
 
 
+def data_alert_id(subject_id: str, kind: str, time: datetime.datetime) -> str:
+    """Names an alert about data: whose, of what kind, and the instant (whatever its offset) that it is named by.
+
+    A slot would not do: what is over may come back within its five minutes.
+    """
+    return _digest("data-alert", subject_id, kind, _microseconds(time))
+
+
 def delivery_id(webhook_id: str, event_id: str) -> str:
     """Names a delivery: one event to one webhook."""
     return _digest("delivery", webhook_id, event_id)
@@ -137,8 +145,7 @@ def owned(identity: str, owner: str | None) -> str:
 
 def outcome_id(subject_id: str, time: datetime.datetime, glucose_mgdl: float) -> str:
     """Names what became of a reading: whose, the instant (whatever its offset) and the value in hundredths."""
-    microseconds = (time - _EPOCH) // datetime.timedelta(microseconds=1)
-    return _digest("outcome", subject_id, microseconds, f"{glucose_mgdl:.2f}")
+    return _digest("outcome", subject_id, _microseconds(time), f"{glucose_mgdl:.2f}")
 
 
 def malformed_outcome_id(subject_id: str, value: bytes) -> str:
@@ -157,6 +164,10 @@ def subject_digest(subject_id: str) -> str:
 
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def _microseconds(time: datetime.datetime) -> int:
+    return (time - _EPOCH) // datetime.timedelta(microseconds=1)
 
 
 def _digest(domain: str, *fields: str | int | None) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from agents.core.percent import percent
 from schemas.grid import STEP_MINUTES, STEPS_A_DAY, THRESHOLDS_MGDL, highest_within
 
 CONSENSUS_DAYS = 14
@@ -163,5 +164,6 @@ def why_not_representative(days: int, active_share: float) -> str | None:
     if days < CONSENSUS_DAYS:
         missing.append(f"they cover {days} of {CONSENSUS_DAYS} days")
     if active_share < CONSENSUS_SHARE:
-        missing.append(f"the sensor gave values {math.floor(100 * active_share)} % of the time, less than 70 %")
+        said = math.floor(100 * active_share) or percent(active_share)  # not rounded up to what is asked for
+        missing.append(f"the sensor gave values {said} % of the time, less than 70 %")
     return " and ".join(missing) or None

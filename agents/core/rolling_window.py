@@ -2,9 +2,9 @@
 
 A reading belongs to the slot nearest to its time. Of several in a slot the one nearest to the slot's time holds it, of
 two as near the earlier one; of two at the same time with different values the one that came later, a correction.
-Where a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. So the
-slots do not depend on the order in which readings arrive, corrections aside. A window's values are told from the slots'
-readings by their own times; gaps to 15 minutes between two, and half a step more, are interpolated linearly.
+Where a device is preferred it comes before all that: see `agents.core.sources`, also for where two disagree. Gaps to 15
+minutes between two readings' own times, and half a step more, are interpolated linearly. So the slots do not depend on
+the order in which readings arrive, corrections aside.
 
 Messages are delivered at least once, and what a message wrote or sent may survive while the rest of it did not. So a
 slot remembers the offset of its message, and what left a slot is kept with the offset of the message that displaced
@@ -61,6 +61,8 @@ class Verdict(NamedTuple):
     """The newest slot, this reading's included."""
     newest_heard: int | None = None
     """The newest of those whose device is heard, where there is one: the present window ends there."""
+    withheld: Sequence[Issue] = ()
+    """The windows that it changes and that get no forecast: as they were before, oldest first."""
     expected: int | None = None
     """Where there is no forecast: the first last slot of one, if from now on a reading comes to each slot."""
     flags: tuple[Flag, ...] = ()
@@ -271,13 +273,21 @@ class RollingWindow:
             wait = sources.spoken_wait(self.policy)
             reason = f"another device is preferred: this one is heard after {wait} without it"
             return Verdict("no_forecast", [], OTHER_DEVICE, reason)
-        last = slot + PAST_POINTS - 1 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
-        issues = []
+        last = slot + PAST_POINTS - 2 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
+        plausible: list[Issue] = []
+        withheld: list[Issue] = []
+        jump: str | None = None
         for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
-            issue = window(now, end)
-            if issue and (end == slot or issue != window(before, end)):
-                issues.append(issue)
-        plausible = [issue for issue in issues if implausible_change(issue.past_centi) is None]
+            former, issue = window(before, end), window(now, end)
+            if issue == former and end != slot:
+                continue
+            change = None if issue is None else implausible_change(issue.past_centi)
+            if issue is not None and change is None:
+                plausible.append(issue)
+                continue
+            jump = change or jump
+            if former is not None:
+                withheld.append(former)
         if plausible:
             sums = self._sums(after, after[slot].message_offset, plausible[-1].slot)
             told = [each for each in self.disagreements if each.by_offset < after[slot].message_offset]
@@ -287,12 +297,12 @@ class RollingWindow:
                 self._of_sources(issue._replace(hours_centi=hours_before(sums, issue.slot)), now, told)
                 for issue in plausible
             ]
-            return Verdict("forecast_requested", whole, newest_heard=max(now))
-        if issues:
-            return Verdict("no_forecast", [], "implausible_change", implausible_change(issues[-1].past_centi))
+            return Verdict("forecast_requested", whole, newest_heard=max(now), withheld=withheld)
+        if jump is not None:
+            return Verdict("no_forecast", [], "implausible_change", jump, withheld=withheld)
         if slot < newest - self.late_slots:
-            return _too_old(newest - slot)
-        return _unready(now, slot)
+            return _too_old(newest - slot)._replace(withheld=withheld)
+        return _unready(now, slot)._replace(withheld=withheld)
 
     def _of_sources(self, issue: Issue, slots: Slots, disagreements: Sequence[Disagreement]) -> Issue:
         """The window with what its sources give reason to say."""

@@ -1,7 +1,7 @@
-"""The windows that slots make: 96 values five minutes apart, up to a slot's reading.
+"""The windows that slots make: 96 values, those of the slots up to one that has a reading.
 
-Values are told from the slots' readings by their own times. Gaps to 15 minutes between two, and half a step more, are
-interpolated linearly; a longer one ends what is behind it.
+Gaps to 15 minutes between two readings' own times, and half a step more, are interpolated linearly; a longer one ends
+what is behind it.
 """
 
 import datetime
@@ -21,8 +21,6 @@ LONGEST_GAP = datetime.timedelta(seconds=(2 * FURTHEST_STEP + 1) * STEP_SECONDS 
 FURTHEST_SLOTS = FURTHEST_STEP + 1  # readings so far apart may lie in slots that are further apart
 
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_STEP_MICROSECONDS = STEP_SECONDS * 1_000_000
-_PUNCTUAL_MICROSECONDS = 30 * 1_000_000  # no sensor is punctual to the second
 
 
 class Issue(NamedTuple):
@@ -46,47 +44,25 @@ class Issue(NamedTuple):
 
 
 def window(slots: Slots, end: int) -> Issue | None:
-    """The 96 values up to the reading of the slot `end`; None where it has none or a gap breaks them.
-
-    They are five minutes apart, counted back from that reading's own time: what a sensor measures more often lies on
-    either side of its slot's time, and a step of three minutes taken for five would be a fall of half as much again.
-    """
+    """The 96 values up to the slot `end`; None where it has no reading or a gap breaks them."""
     last = slots.get(end)
     if last is None:
         return None
-    first, position = end - PAST_POINTS + 1, end
-    readings = [(sources.time_of(end, last), last.centi)]
-    while (older := before(slots, position)) is not None:
-        readings.append((sources.time_of(older, slots[older]), slots[older].centi))
-        if position <= first:  # one more, for a first value that lies between two
-            break
-        position = older
-    if position > first:
-        return None
+    values = [last.centi]
+    position, newer = end, last.centi
+    while len(values) < PAST_POINTS:
+        older = before(slots, position)
+        if older is None:
+            return None
+        step, held = position - older, slots[older]
+        for between in range(step - 1, 0, -1):
+            values.append(held.centi + (2 * (newer - held.centi) * between + step) // (2 * step))
+        values.append(held.centi)
+        position, newer = position - step, held.centi
+    past = values[PAST_POINTS - 1 :: -1]
+    first = end - PAST_POINTS + 1
     interpolated_points = [place for place in range(PAST_POINTS) if first + place not in slots]
-    end_seconds = end * STEP_SECONDS + last.zone_minutes * 60
-    return Issue(end, last.zone_minutes, end_seconds, _five_minutes_apart(readings), interpolated_points)
-
-
-def _five_minutes_apart(newest_first: Sequence[tuple[int, int]]) -> list[int]:
-    """Values, oldest first, at whole steps before the newest of readings (Unix microseconds, hundredths of mg/dL).
-
-    A reading's own where one is near enough, else on the line between two.
-    """
-    values = []
-    newer, older = newest_first[0], newest_first[0]
-    following = iter(newest_first[1:])
-    for step in range(PAST_POINTS):
-        time = newest_first[0][0] - step * _STEP_MICROSECONDS
-        while older[0] > time and (found := next(following, None)) is not None:
-            newer, older = older, found
-        apart, after = newer[0] - older[0], time - older[0]
-        nearest = older if 2 * after <= apart else newer
-        if after < 0 or abs(nearest[0] - time) <= _PUNCTUAL_MICROSECONDS:
-            values.append(nearest[1])
-        else:
-            values.append(older[1] + (2 * (newer[1] - older[1]) * after + apart) // (2 * apart))
-    return values[::-1]
+    return Issue(end, last.zone_minutes, end * STEP_SECONDS + last.zone_minutes * 60, past, interpolated_points)
 
 
 def next_end(slots: Slots) -> int:

@@ -116,6 +116,7 @@ def build(settings: WindowSettings) -> StepFunction:
             reading_id=reading.reading_id,
             time=reading.time,
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
+            withheld_times=tuple(slot_time(each.slot, each.zone_minutes) for each in verdict.withheld),
             flags=verdict.flags,
             reading=reading,
         )

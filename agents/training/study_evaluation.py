@@ -17,7 +17,6 @@ from typing import Any
 from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.engine import MlpEngine
-from agents.training.adaptation import adapted_error
 from agents.training.baselines import spread_around
 from agents.training.evaluate import SERVED_SAMPLES, served
 from agents.training.fit_mlp import MlpSchedule
@@ -35,7 +34,7 @@ STRIDE = 3
 SERVED = "glucast"
 WITHOUT_HOURS = "glucast, 8 hours alone"
 ANCHOR = "ridge, 96 lags"
-_LAYOUT = 4
+_LAYOUT = 5
 
 
 def evaluate_studies(
@@ -121,14 +120,13 @@ def _one_study(
         say(f"scoring {name}")
         named[name] = scored(held_out, served(engine, part))
     say("correcting each person's forecasts")
-    error = named[SERVED].error
     lows = {name: lows_seen(held_out, found) for name, found in named.items()}
     own = lows[SERVED]["precision"]
     return {
         "fingerprint": engine.fingerprint,
         "forecasters": {name: figures(held_out, found) for name, found in named.items()},
         "bootstrap_60": bootstrap(held_out, named, ANCHOR, baselines.seed),
-        "adapted": adaptation(error, adapted_error(held_out, error)),
+        "adapted": adaptation(held_out, named[SERVED]),
         "lows": lows,
         "lows_at_the_same_precision": {name: lows_seen(held_out, found, own) for name, found in named.items()},
     }

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from agents.core.fan_scores import mean_of
 from agents.core.predictive import crps, event_probabilities, quantiles, sensor_range
+from agents.training.adaptation import adapted_error
 from agents.training.metrics import Predictive
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
@@ -138,16 +139,18 @@ def summary(found: Scored, steps: slice, rows: Mask | slice = slice(None)) -> di
     }
 
 
-def adaptation(error: Array, corrected: Array) -> dict[str, dict[str, float]]:
-    """RMSE and MAE over all steps and at 60 minutes, of errors (N, 12) as served and after a person's correction."""
+def adaptation(data: Examples, found: Scored) -> dict[str, dict[str, float]]:
+    """RMSE (of the mean) and MAE (of the median) over all steps and at 60 minutes, as served and after a person's
+    correction: of each number by its own errors."""
     parts = {"all": slice(None), "60": slice(11, 12)}
+    corrected = adapted_error(data, found.mean_error), adapted_error(data, found.error)
     return {
         f"{name}, {side}": {
-            "rmse_mgdl": float(np.sqrt(_mean(values[:, steps] ** 2))),
-            "mae_mgdl": float(_mean(np.abs(values[:, steps]))),
+            "rmse_mgdl": float(np.sqrt(_mean(of_mean[:, steps] ** 2))),
+            "mae_mgdl": float(_mean(np.abs(of_median[:, steps]))),
         }
         for name, steps in parts.items()
-        for side, values in (("served", error), ("corrected", corrected))
+        for side, (of_mean, of_median) in (("served", (found.mean_error, found.error)), ("corrected", corrected))
     }
 
 

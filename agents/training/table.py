@@ -10,7 +10,7 @@ One Parquet file, one row a reading:
     mg_dl     number   20 to 600
 
 A reading holds its nearest 5-minute slot and gaps to 15 minutes are interpolated, as `agents.core.rolling_window` does;
-here all is counted in slots, there by the readings' own times: of a sensor that keeps its step that is the same.
+here a gap is counted in slots, three at most, there by the readings' own times.
 A window ends at a real reading, as each forecast of the stream does: behind a reading every interpolated point lies
 between two that were known by then, so no straight line tells the future, whatever the sensor's step. A target that
 would be interpolated is missing: it is neither trained on nor scored.

@@ -103,6 +103,10 @@ function soon(ask) {
   setTimeout(() => { asked.delete(ask); if (mine.again) soon(ask); }, TOGETHER_MILLISECONDS);
 }
 
+/** Whether a reading may end the forecast that is shown, or bring one back. @param {any} outcome */
+const mayChange = ({ status, withheld_times: withheld, issue_times: issued }) =>
+  status === "no_forecast" || withheld.length > 0 || (issued.length > 0 && !present.newestIssue());
+
 /** @param {import("./events.js").Told} told */
 function take({ kind, data }) {
   const mine = data.subject_id === state.subject;
@@ -110,7 +114,7 @@ function take({ kind, data }) {
     case "reading":
       people.heed(() => people.takeReading(data));
       if (!state.subject) choose(data.subject_id);
-      else if (mine && data.status === "no_forecast") soon(present.refresh);
+      else if (mine && mayChange(data)) soon(present.refresh);
       break;
     case "forecast":
       people.heed(() => people.takeForecast(data));

@@ -12,6 +12,7 @@ import {
  * @property {string} id
  * @property {Reading | null} reading with those of the quarter of an hour before it, the newest first
  * @property {{until: number, issued: number, low: number, high: number} | null} forecast
+ * @property {number[]} withheld last points of forecasts that hold no more
  * @property {string[]} holding
  * @property {Record<string, string>} holding_until
  */
@@ -86,6 +87,7 @@ function answered(body) {
         until: Date.parse(each.forecast.valid_until), issued: Date.parse(each.forecast.issue_time),
         low: each.forecast.p_below_70, high: each.forecast.p_above_180,
       },
+      withheld: each.withheld_times.map(Date.parse),
       holding: each.holding, holding_until: each.holding_until,
     });
   }
@@ -95,8 +97,8 @@ function answered(body) {
 
 /** @param {string} subject @returns {Person} */
 export function person(subject) {
-  const known = people.get(subject) || { id: subject, reading: null, forecast: null, holding: [], holding_until: {} };
-  return known;
+  const known = people.get(subject);
+  return known || { id: subject, reading: null, forecast: null, withheld: [], holding: [], holding_until: {} };
 }
 
 /** @param {string} subject @returns {Person} */
@@ -118,12 +120,10 @@ export function takeReading(outcome) {
   if (outcome.code === "other_device") return; // another one is preferred, and speaks
   const known = row.reading;
   const corrects = known !== null && known.time === reading.time; // of two readings of one time the later one counts
-  const behind = row.forecast ? reading.time - row.forecast.issued : 0;
-  // A newer reading without a forecast ends the one before, and so does a correction of what that was made of.
-  if (outcome.code === "implausible_change" && behind <= HALF_SLOT_MILLISECONDS) row.forecast = null;
+  const issued = outcome.issue_times.map(Date.parse);
+  row.withheld = [...row.withheld, ...outcome.withheld_times.map(Date.parse)].filter((end) => !issued.includes(end));
   if (!known || known.time < reading.time || (corrects && outcome.status !== "duplicate")) {
     const unforecast = outcome.status === "no_forecast";
-    if (unforecast && behind > HALF_SLOT_MILLISECONDS) row.forecast = null;
     if (!corrects || Math.abs(known.mgdl - reading.mgdl) >= 0.1) { // else it is the same once more
       const older = known ? (corrects ? known.before : [valueOf(known), ...known.before]) : [];
       const before = older.filter((each) => reading.time - each.time <= TREND_MILLISECONDS);
@@ -144,10 +144,18 @@ export function takeForecast(chart) {
   const row = kept(chart.subject_id);
   const issued = Date.parse(chart.issue_time);
   if (row.forecast && row.forecast.issued > issued) return;
-  if (row.reading?.unforecast && row.reading.time - issued > HALF_SLOT_MILLISECONDS) return;
   const counted = chart.simulated ? Math.max(issued, Date.parse(chart.computed_at)) : issued;
   row.forecast = { until: counted + 1000 * PRESENT_SECONDS, issued, ...riskOf(chart) };
   show();
+}
+
+/**
+ * The forecast, unless a newer reading got none, or one that it was made of was corrected and it was not made anew.
+ * @param {Person} row
+ */
+export function forecastOf({ forecast, reading, withheld }) {
+  if (!forecast || withheld.includes(forecast.issued)) return null;
+  return reading?.unforecast && reading.time - forecast.issued > HALF_SLOT_MILLISECONDS ? null : forecast;
 }
 
 /** @param {any} alerts */
@@ -225,8 +233,9 @@ export function when(row) {
 function riskWords(row) {
   const [alert] = holdingNow(row);
   if (alert) return { kind: side(alert), text: `Alert: ${KINDS[alert].toLowerCase()}` };
-  if (!row.forecast || row.forecast.until < now()) return { kind: "none", text: "no forecast" };
-  const { low, high } = row.forecast;
+  const forecast = forecastOf(row);
+  if (!forecast || forecast.until < now()) return { kind: "none", text: "no forecast" };
+  const { low, high } = forecast;
   if (low >= TOLD_CHANCE && low >= high) return { kind: "low", text: `low ${percent(low)}` };
   if (high >= TOLD_CHANCE) return { kind: "high", text: `high ${percent(high)}` };
   return { kind: "fine", text: "in range" };

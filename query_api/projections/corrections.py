@@ -1,9 +1,7 @@
 """Readings that changed windows of which no forecast was made anew: what was forecast of these before holds no more.
 
-g/<subject>   the last of them, in the order in which they came: slot, hundredths of mg/dL, the slots at which windows
-              wait for a forecast without what the reading took away, its time and why there is none
-
-A jump that no body makes spoils the windows that end with it and `LAST_STEPS` after it, so no others wait.
+g/<subject>   the last of them, in the order in which they came: the last slots of the windows that wait for a forecast
+              without what the reading took away, its time and why there is none
 """
 
 import datetime
@@ -11,37 +9,21 @@ from typing import NamedTuple
 
 import orjson
 
-from agents.core.fingerprint import to_centi
-from agents.core.plausibility import LAST_STEPS
-from agents.core.rolling_window import place
+from agents.core.withheld import withheld
 from query_api.store import Store
 from schemas.fan_chart import FanChart
 from schemas.grid import slot_of
-from schemas.reading import OTHER_DEVICE, ReadingOutcome
+from schemas.reading import ReadingOutcome
 
-KEPT = 16
-_BACK_SLOTS = 12
-"""Before the newest reading: forecasts of windows that ended longer ago are no present ones."""
-_UNKEPT = ("superseded", "too_old", OTHER_DEVICE)
-"""Codes of accepted readings that change no window that was forecast."""
-_LATER = "the glucose changes after it as no body does"
+_LATER = "the glucose changes after it as no body does, or readings that count are too far apart there"
 
 
 class Correction(NamedTuple):
     """A reading, and the last slots of the windows that it spoilt."""
 
-    slot: int
-    centi: int
     waiting: tuple[int, ...]
     time: datetime.datetime
     reason: str
-
-    def spoils(self, chart: FanChart) -> bool:
-        """Whether a chart is of a window as it was before the reading."""
-        end = slot_of(chart.issue_time)
-        if end not in self.waiting:
-            return False
-        return end == self.slot or to_centi(chart.past_mgdl[self.slot - end - 1]) != self.centi
 
 
 class Corrections:
@@ -50,21 +32,15 @@ class Corrections:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def note(self, outcome: ReadingOutcome, newest: datetime.datetime | None) -> None:
-        """Stage what an accepted reading changes. `newest`: the newest before it."""
-        if outcome.status not in ("forecast_requested", "no_forecast") or outcome.reading is None:
-            return
-        if outcome.code in _UNKEPT:
-            return
-        slot, held = place(outcome.reading.time, outcome.reading.glucose_mgdl, 0)
-        issued = {slot_of(time) for time in outcome.issue_times}
+    def note(self, outcome: ReadingOutcome) -> None:
+        """Stage what a reading changes."""
         known = self.of(outcome.subject_id)
-        found = [each._replace(waiting=tuple(end for end in each.waiting if end not in issued)) for each in known]
-        last = slot if newest is None else slot_of(newest)
-        waiting = tuple(end for end in range(slot, min(slot + LAST_STEPS, last) + 1) if end not in issued)
-        if newest is not None and waiting:
-            found.append(Correction(slot, held.centi, waiting, outcome.reading.time, outcome.reason or _LATER))
-        kept = [each for each in found if each.waiting and each.slot > max(slot, last) - _BACK_SLOTS][-KEPT:]
+        waiting = withheld((end for each in known for end in each.waiting), outcome)
+        new = {slot_of(time) for time in outcome.withheld_times} & waiting
+        found = [each._replace(waiting=tuple(end for end in each.waiting if end in waiting - new)) for each in known]
+        if new and outcome.time is not None:
+            found.append(Correction(tuple(sorted(new)), outcome.time, outcome.reason or _LATER))
+        kept = [each for each in found if each.waiting]
         if kept != known:
             self._store.stage(_row(outcome.subject_id), orjson.dumps([[*each] for each in kept]) if kept else None)
 
@@ -73,17 +49,19 @@ class Corrections:
         self._store.stage(_row(subject_id), None)
 
     def spoilt(self, subject_id: str, chart: FanChart) -> Correction | None:
-        """The latest reading that the chart does not know, and that left its window without a forecast."""
-        return next((each for each in reversed(self.of(subject_id)) if each.spoils(chart)), None)
+        """The reading that left the window of a chart without a forecast."""
+        end = slot_of(chart.issue_time)
+        return next((each for each in self.of(subject_id) if end in each.waiting), None)
 
     def of(self, subject_id: str) -> list[Correction]:
         """Those of a subject that are known, in the order in which they came."""
         row = self._store.get(_row(subject_id))
-        return [] if row is None else [_read(*each) for each in orjson.loads(row)]
+        return [] if row is None else [_read(*each[-3:]) for each in orjson.loads(row)]
 
 
-def _read(slot: int, centi: int, waiting: list[int], time: str, reason: str) -> Correction:
-    return Correction(slot, centi, tuple(waiting), datetime.datetime.fromisoformat(time), reason)
+def _read(waiting: list[int], time: str, reason: str) -> Correction:
+    """Rows of before told the slot and the value of the reading too."""
+    return Correction(tuple(waiting), datetime.datetime.fromisoformat(time), reason)
 
 
 def _row(subject_id: str) -> bytes:

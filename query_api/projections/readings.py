@@ -54,7 +54,7 @@ class Readings:
         newest = self.newest(outcome.subject_id)
         if outcome.reading is not None:
             self.measured.keep(outcome.reading, newest.time if newest else None, self.arrived_ms)
-        self.corrections.note(outcome, newest.time if newest else None)
+        self.corrections.note(outcome)
         counts = about_window and outcome.code != OTHER_DEVICE  # else the preferred device's forecast goes on to hold
         if counts and outcome.time and not (newest and newest.time and newest.time > outcome.time):
             self._store.stage(_newest_row(outcome.subject_id), value)

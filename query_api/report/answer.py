@@ -4,6 +4,7 @@ import datetime
 
 from pydantic import BaseModel, Field
 
+from agents.core.percent import percent_number
 from query_api.report.numbers import Report
 from query_api.style import Style
 from schemas.fan_chart import DISCLAIMER
@@ -88,7 +89,7 @@ def answer_of(report: Report, unit: Unit) -> ReportAnswer:
         sensor_active_percent=_percent(numbers.active_share),
         mean_glucose=style.number(numbers.mean_mgdl),
         sd=style.number(numbers.sd_mgdl),
-        cv_percent=_percent(numbers.cv),
+        cv_percent=round(100 * numbers.cv, 2),
         gmi_percent=round(numbers.gmi_percent, 2),
         ranges=RangeShares(**{name: _percent(share) for name, share in numbers.ranges._asdict().items()}),
         profile=[
@@ -117,4 +118,4 @@ def answer_of(report: Report, unit: Unit) -> ReportAnswer:
 
 
 def _percent(share: float) -> float:
-    return round(100 * share, 2)
+    return percent_number(share, 2)

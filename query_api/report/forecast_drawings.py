@@ -2,7 +2,9 @@
 
 import datetime
 from collections.abc import Sequence
+from html import escape
 
+from agents.core.percent import percent
 from query_api.day_view import DayView
 from query_api.figure import band
 from query_api.report.drawings import Frame, Place, axis_label, grid, path, svg
@@ -81,15 +83,15 @@ def coverage_drawing(cards: Sequence[HorizonCard], width: int = 720, row: int = 
     left, right, above = 150, 56, 20
     height = above + row * len(cards) * len(_LEVELS) + 8 * (len(cards) - 1) + 6
 
-    def x(percent: float) -> float:
-        share = (max(percent, _LOWEST_PERCENT) - _LOWEST_PERCENT) / (100 - _LOWEST_PERCENT)
+    def x(claim: float) -> float:
+        share = (max(claim, _LOWEST_PERCENT) - _LOWEST_PERCENT) / (100 - _LOWEST_PERCENT)
         return left + (width - left - right) * share
 
     parts = []
-    for percent in range(_LOWEST_PERCENT, 101, 10):
-        at = x(percent)
+    for claim in range(_LOWEST_PERCENT, 101, 10):
+        at = x(claim)
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{above - 4}" y2="{height - 4}"/>')
-        parts.append(f'<text x="{at:.1f}" y="11" text-anchor="middle">{percent} %</text>')
+        parts.append(f'<text x="{at:.1f}" y="11" text-anchor="middle">{claim} %</text>')
     y = float(above)
     for card in cards:
         parts.append(f'<text class="level-name" x="0" y="{y + row / 2 + 4:.1f}">{card.minutes_ahead} min ahead</text>')
@@ -105,7 +107,8 @@ def coverage_drawing(cards: Sequence[HorizonCard], width: int = 720, row: int = 
                 f'stroke="{LIGHT.ink}" stroke-width="2"/>'
             )
             parts.append(f'<circle cx="{x(held):.1f}" cy="{middle:.1f}" r="4.2" fill="rgb({LIGHT.fan_rgb})"/>')
-            parts.append(f'<text x="{width - right + 12}" y="{middle + 4:.1f}">{held:.0f} %</text>')
+            said = escape(percent(card.covered[level]))
+            parts.append(f'<text x="{width - right + 12}" y="{middle + 4:.1f}">{said} %</text>')
             y += row
         y += 8
     return svg(width, height, "Intervals: claimed and held", parts)

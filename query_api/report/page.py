@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agents.core.glucose_summary import STABLE_CV, TARGETS, times_in_ranges
 from agents.core.local_time import spoken
+from agents.core.percent import fine_percent
 from query_api.day_view import DayView, held_by_bands
 from query_api.report.drawings import COLOURS, days_top, profile_drawing, ranges_drawing, small_day_drawing
 from query_api.report.forecast_drawings import coverage_drawing, day_drawing
@@ -132,10 +133,8 @@ def _target(report: Report, name: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Whole percent, but for what rounds to none: then its first digit."""
-    if 0 < share < 0.0005:
-        return "&lt;0.1 %"
-    return f"{100 * share:.1f} %" if 0 < share < 0.0095 else f"{100 * share:.0f} %"
+    """As `fine_percent`, with the sign."""
+    return f"{escape(fine_percent(share))} %"
 
 
 def _numbers(report: Report, style: Style) -> str:

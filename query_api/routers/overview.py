@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from agents.core.directions import direction_of, with_before
+from agents.core.rolling_window import slot_time
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.routers.subjects import Uses
@@ -58,6 +59,9 @@ class Glance(BaseModel):
     subject_id: str
     reading: NewestReading | None
     forecast: Outlook | None = Field(description="None where no forecast holds now.")
+    withheld_times: list[datetime.datetime] = Field(
+        description="Last known points of windows whose forecasts hold no more, also where one comes late."
+    )
     holding: list[AlertKind] = Field(description=HOLDING)
     holding_until: dict[AlertKind, datetime.datetime] = Field(description=HOLDING_UNTIL)
 
@@ -106,6 +110,9 @@ def _glance(uses: Services, subject_id: str) -> Glance:
         subject_id=subject_id,
         reading=reading,
         forecast=_outlook(uses, subject_id),
+        withheld_times=[
+            slot_time(end, 0) for each in uses.read_model.readings.corrections.of(subject_id) for end in each.waiting
+        ],
         holding=list(holds),
         holding_until=known_ends(holds),
     )

@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from agents.core.directions import LONGEST, direction_of
+from agents.core.percent import percent_number
+from agents.core.withheld import withheld
 from schemas.alert import URGENT_FIRST, Alert
 from schemas.fan_chart import DISCLAIMER, FanChart
-from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP
+from schemas.grid import MGDL_PER_MMOLL, PRESENT, STEP, slot_of
 from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome, Unit
 from schemas.record import SUBJECT_PATTERN
 from streams.notify.events import LONGEST_HOLDS, TELLING, alert_ends
@@ -40,8 +42,8 @@ class Person:
     alerts_came: dict[str, datetime.datetime] = dataclasses.field(default_factory=dict)
     unforecast: datetime.datetime | None = None
     """The newest reading's time, if it got no forecast."""
-    taken_back: tuple[datetime.datetime, datetime.datetime] | None = None
-    """The time of a reading whose correction left no forecast, and when that came."""
+    withheld: frozenset[int] = frozenset()
+    """The last slots of windows whose forecasts hold no more."""
 
     def read(self, outcome: ReadingOutcome, came_at: datetime.datetime) -> bool:
         """Whether an outcome changes what is shown: by a newer reading, or by a correction.
@@ -52,25 +54,15 @@ class Person:
         if reading is None or outcome.status not in _ACCEPTED or outcome.code == OTHER_DEVICE:
             return False
         known = self.readings[0] if self.readings else None
+        before, self.withheld = self.withheld, withheld(self.withheld, outcome)
         if known is not None and (reading.time < known.time or reading == known):
-            return self._corrected(outcome, reading.time, came_at)
-        self._corrected(outcome, reading.time, came_at)
+            return self.withheld != before
         self.unforecast = reading.time if outcome.status == "no_forecast" else None
         is_correction = known is not None and reading.time == known.time
-        before = self.readings[1:] if is_correction else self.readings[:_MOST_BEFORE]
-        self.readings = (reading, *(each for each in before if reading.time - each.time <= LONGEST))
+        others = self.readings[1:] if is_correction else self.readings[:_MOST_BEFORE]
+        self.readings = (reading, *(each for each in others if reading.time - each.time <= LONGEST))
         self.reading_ends = (max(reading.time, came_at) if reading.simulated else reading.time) + PRESENT
         return True
-
-    def _corrected(self, outcome: ReadingOutcome, time: datetime.datetime, came_at: datetime.datetime) -> bool:
-        """Whether an outcome ends, or may bring back, a forecast that its reading is one of the points of."""
-        if outcome.code == "implausible_change":
-            self.taken_back = time, came_at
-            return True
-        if self.taken_back is not None and outcome.status == "forecast_requested" and time == self.taken_back[0]:
-            self.taken_back = None
-            return True
-        return False
 
     def forecast(self, chart: FanChart) -> bool:
         """Whether a chart is newer, or made of more than the one before."""
@@ -102,7 +94,7 @@ class Person:
 
     def forget(self, up_to: datetime.datetime) -> bool:
         """What is of before an order goes, all readings that were read with it; whether anything is left."""
-        self.readings, self.reading_ends, self.unforecast, self.taken_back = (), None, None, None
+        self.readings, self.reading_ends, self.unforecast, self.withheld = (), None, None, frozenset()
         if self.chart is not None and self.chart.began_ms <= up_to.timestamp() * 1000:
             self.chart = self.chart_ends = None
         self.alerts = {key: held for key, held in self.alerts.items() if self.alerts_came[key] > up_to}
@@ -131,18 +123,14 @@ class Person:
         }
 
     def _present_chart(self, now: datetime.datetime) -> FanChart | None:
-        """The forecast while it holds: as `query_api.present` has it, not once a newer reading got none."""
+        """The forecast while it holds: as `query_api.present` has it, not once a newer reading got none, nor one of
+        its own was corrected and it was not made anew."""
         chart = self.chart
         if chart is None or self.chart_ends is None or now >= self.chart_ends:
             return None
-        last = chart.issue_time + STEP / 2
-        if self.unforecast is not None and self.unforecast > last:
+        if self.unforecast is not None and self.unforecast > chart.issue_time + STEP / 2:
             return None
-        if self.taken_back is not None:
-            time, came_at = self.taken_back
-            if last - (PAST_POINTS + 1) * STEP < time <= last and chart.began_ms <= came_at.timestamp() * 1000:
-                return None
-        return chart
+        return None if slot_of(chart.issue_time) in self.withheld else chart
 
     def _holding(self, now: datetime.datetime) -> Alert | None:
         holding = [alert for alert, end in self.alerts.values() if now < end]
@@ -205,11 +193,11 @@ def _shown(glucose_mgdl: float, unit: Unit) -> float:
     return round(glucose_mgdl) if unit == "mg/dL" else round(glucose_mgdl / MGDL_PER_MMOLL, 1)
 
 
-def _low_percent(chart: FanChart, place: int) -> int:
+def _low_percent(chart: FanChart, place: int) -> float:
     """P(below 70 mg/dL at any time until then): of the path, or where a chart has none the highest of the steps'."""
     if chart.p_path is not None:
-        return round(100 * chart.p_path.below_70[(place + 1) // 3 - 1])
-    return round(100 * max(chart.p_below_70[: place + 1]))
+        return percent_number(chart.p_path.below_70[(place + 1) // 3 - 1])
+    return percent_number(max(chart.p_below_70[: place + 1]))
 
 
 def _rank(kind: str) -> int:

@@ -172,6 +172,29 @@ async def test_an_error_code_is_whole_and_below_what_sensors_show(glucose: float
     assert len([key for key in stream.watched() if key == "ada"]) == counts
 
 
+async def test_what_comes_back_within_five_minutes_is_another_alert() -> None:
+    """Under the id of the one that is over nobody hears of it: webhooks know that one already."""
+    stream = Stream()
+    quick = AlertSettings(sensor_error=ErrorChange(readings=2), stale_data=StaleChange(minutes=15))
+    await stream.command("alerts", alert_settings=quick)
+    told = []
+    for minute, glucose in enumerate((12, 12, 120, 12, 12, 120)):
+        told += await stream.reading(minute - 2, glucose)
+    assert [(each.kind, each.status) for each in told] == [("sensor_error", "raised"), ("sensor_error", "ended")] * 2
+    first, again = told[0].alert_id, told[2].alert_id
+    assert [each.alert_id for each in told] == [first, first, again, again]
+    assert first != again
+    await stream.reading(8)
+    (first,) = await stream.tick(23.1)
+    (over,) = await stream.reading(9, came=23.9)
+    before = {table: dict(stream.bench.rows(table)) for table in (WATCH_TABLE, ALERTS_TABLE)}
+    (again,) = await stream.tick(24.1)
+    assert first.alert_id == over.alert_id != again.alert_id
+    for table, rows in before.items():
+        stream.bench.tables.table(table).rows = rows
+    assert await stream.again(len(stream.log) - 1) == [again], "told, and then the worker died"
+
+
 async def test_settings_say_whether_and_when() -> None:
     stream = Stream()
     await stream.command("alerts", alert_settings=AlertSettings(stale_data=StaleChange(minutes=60)))

@@ -141,7 +141,7 @@ def reading(glucose: float, at: datetime.datetime | None = None, **more: Any) ->
 def glance(
     subject: str, of: NewestReading | None = None, holding: Sequence[str] = (), outlook: Outlook | None = None
 ) -> Glance:
-    fields = {"reading": of, "forecast": outlook, "holding": list(holding), "holding_until": {}}
+    fields = {"reading": of, "forecast": outlook, "withheld_times": [], "holding": list(holding), "holding_until": {}}
     return Glance.model_validate({"subject_id": subject} | fields)
 
 

@@ -107,6 +107,14 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
         assert await tab.evaluate(f"{measured}.length") == 1, "however long it is open"
         assert await tab.evaluate(f"{measured}[0].duration") > 0
 
+        await publish(client, "anna", (120,), lambda _: 160.0)
+        await tab.until(f"{text('sentence')}.includes(': 160 mg/dL')")
+        await publish(client, "anna", (119,), lambda _: 100.0)  # it has a forecast, and leaves none after it
+        await tab.until(f"{text('why')}.includes('corrected: the glucose changes after it')")
+        assert "no forecast" in await tab.evaluate("document.querySelector('[data-subject=anna]').textContent")
+        await publish(client, "anna", (119,), steady)
+        await tab.until(f"{PLOTTED} && !document.getElementById('plot').hidden")
+
         await first.aclose()
         await tab.until(f"{text('connection')}.startsWith('Not live since')")
         assert await tab.evaluate(PLOTTED), "what holds is still shown"

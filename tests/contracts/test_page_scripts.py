@@ -47,7 +47,7 @@ const people = await import(process.argv[1]);
 const at = (minutes) => new Date(Date.UTC(2026, 2, 1, 12, minutes)).toISOString();
 const overview = (reading) => {
   globalThis.fetch = async () => new Response(JSON.stringify({subjects: [{
-    subject_id: "anna", forecast: null, holding: [], holding_until: {}, reading: {
+    subject_id: "anna", forecast: null, withheld_times: [], holding: [], holding_until: {}, reading: {
       direction: "NONE", simulated: false, device: null, before: [], without_forecast: false, ...reading,
     },
   }], more: 0}));
@@ -55,17 +55,17 @@ const overview = (reading) => {
 };
 const minutely = (from, ...values) => values.forEach((glucose, minute) => read(from + minute, glucose));
 const read = (minutes, glucose, more = {}) => people.takeReading({
-  subject_id: "anna", status: "forecast_requested", ...more,
+  subject_id: "anna", status: "forecast_requested", issue_times: [], withheld_times: [], ...more,
   reading: { subject_id: "anna", time: at(minutes), glucose, unit: "mg/dL", simulated: false },
 });
 const forecast = (minutes) => people.takeForecast({
   subject_id: "anna", issue_time: at(minutes), simulated: false, p_path: null, p_below_70: [0.5], p_above_180: [0],
 });
-const none = (code) => ({ status: "no_forecast", code });
+const none = (code, ...ends) => ({ status: "no_forecast", code, withheld_times: ends.map(at) });
 const shown = [];
 const show = () => {
-  const { reading, forecast } = people.person("anna");
-  shown.push([reading.mgdl, reading.direction, forecast !== null]);
+  const person = people.person("anna");
+  shown.push([person.reading.mgdl, person.reading.direction, people.forecastOf(person) !== null]);
 };
 """
 """What the list of people stands on in a browser, and what it is told."""
@@ -76,9 +76,9 @@ const show = () => {
     [
         ("read(0, 118); read(5, 250); read(5, 112); show(); read(5, 112); read(5, 250, {status: 'duplicate'}); show()",
          [[112, "FortyFiveDown", False]] * 2),
-        ("read(0, 118); forecast(0); show(); read(0, 300, none('implausible_change')); show()",
+        ("read(0, 118); forecast(0); show(); read(0, 300, none('implausible_change', 0)); show()",
          [[118, "NONE", True], [300, "NONE", False]]),
-        ("read(0, 118); read(5, 119); forecast(5); read(0, 300, none('implausible_change')); show()",
+        ("read(0, 118); read(5, 119); forecast(5); read(0, 300, none('implausible_change', 0, 5)); show()",
          [[119, "Flat", False]]),
         ("read(0, 118); forecast(0); read(2, 119, none('superseded')); show()", [[119, "NONE", True]]),
         ("read(0, 118); read(5, 55, none('implausible_change')); forecast(0); show(); "

@@ -89,6 +89,46 @@ def test_what_is_delivered_again_issues_the_same_again(
     assert again == issued[-from_the_end:]
 
 
+def test_a_correction_names_the_windows_that_it_leaves_without_a_forecast_and_again_when_delivered_again() -> None:
+    """By steps of the day; the first of each is what it issues, the second what it leaves."""
+    step = datetime.timedelta(minutes=5)
+    first = place(START, 100.0, 0)[0]
+
+    def ends(offset: int, at: int, glucose: float, state: bytes | None) -> tuple[list[list[int]], bytes]:
+        rolling = RollingWindow.from_bytes(state, LATE_SLOTS)
+        verdict, _ = rolling.accept(*place(START + at * step, glucose, offset))
+        return [
+            [each.slot - first for each in found] for found in (verdict.issues, verdict.withheld)
+        ], rolling.to_bytes()
+
+    state, _ = play([(at, (START + at * step, 100.0)) for at in range(99)])
+    sent = [(99, 140.0), (100, 150.0), (99, 90.0), (100, 130.0), (98, 200.0), (98, 101.0), (105, 101.0), (101, 500.0)]
+    told = []
+    for offset, (at, glucose) in enumerate(sent, start=99):
+        found, state = ends(offset, at, glucose, state)
+        told.append(found)
+    assert told == [
+        [[99], []], [[100], []], [[99], [100]], [[100], []], [[], [98, 99, 100]], [[98, 99, 100], []], [[], []],
+        [[], []],
+    ]  # fmt: skip
+    for begin in range(len(sent)):
+        again = state
+        for offset, (at, glucose) in list(enumerate(sent, start=99))[begin:]:
+            found, again = ends(offset, at, glucose, again)
+            assert found == told[offset - 99]
+        assert again == state
+
+
+def test_a_reading_nearer_to_its_slot_may_leave_a_gap_and_no_forecast_behind_it() -> None:
+    minute = datetime.timedelta(minutes=1)
+    day = [(START + 5 * step * minute, 100.0) for step in range(99)] + [(START + 497 * minute, 100.0)]
+    state, _ = play(list(enumerate([*day, (START + 514 * minute, 100.0)])))
+    verdict, _ = RollingWindow.from_bytes(state, LATE_SLOTS).accept(*place(START + 495 * minute, 100.0, 101))
+    first = place(START, 100.0, 0)[0]
+    assert [each.slot - first for each in verdict.issues] == [99]
+    assert [each.slot - first for each in verdict.withheld] == [103]
+
+
 def test_late_reading_issues_only_the_windows_it_touches() -> None:
     day = readings(130, 1, 0.0)
     late = day.pop(120)
@@ -143,32 +183,6 @@ def test_gaps_up_to_15_minutes_are_interpolated(absent: int, expected: bool) -> 
     if found:
         assert found.past_centi == [10000 + 300 * slot for slot in range(4, 100)]
         assert found.interpolated_points == list(range(46, 46 + absent))
-
-
-@settings(max_examples=12, deadline=None)
-@given(
-    step=st.sampled_from([60, 180, 300, 307, 600, 900]),
-    phase=st.integers(-150, 150),
-    jitter=st.sampled_from([0, 20]),
-    slope=st.sampled_from([-0.6, 0.6]),
-    seed=st.integers(0, 10**6),
-)
-def test_a_window_falls_as_fast_as_its_glucose_whatever_the_sensors_step(
-    step: int, phase: int, jitter: int, slope: float, seed: int
-) -> None:
-    """After each reading: of a sensor of a minute the slot's nearest has often not come yet."""
-    chance = random.Random(seed)
-    rolling, checked = RollingWindow({}, LATE_SLOTS), 0
-    for offset in range(10 * 3600 // step):
-        seconds = phase + offset * step + chance.uniform(-jitter, jitter)
-        glucose = 320 + slope * (seconds / 60 - 300)
-        time = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=seconds)
-        for issue in rolling.accept(*place(time, glucose, offset))[0].issues:
-            line = [100 * (glucose - 5 * slope * back) for back in range(95, -1, -1)]
-            assert issue.past_centi[1:] == pytest.approx(line[1:], abs=100 * abs(slope) / 2 + 1)  # half a minute of it
-            assert issue.past_centi[0] == pytest.approx(line[0], abs=100 * abs(slope) * 5)  # or of the first there is
-            checked += 1
-    assert checked > 3
 
 
 def test_gap_and_warm_up_are_told_apart() -> None:

@@ -1,13 +1,18 @@
 """The policy of alerts: who is low knows, an episode makes one alert, and what became of each is told once."""
 
+import datetime
+
 import numpy as np
 import pytest
 
+from agents.core import data_watch
 from agents.core.alert_policy import Seen, judge, onsets
 from agents.core.minutes import band_of, in_band
-from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, LevelKind, RecentAlert, RuleChange
+from schemas.alert import OF_DIRECTION, AlertSettings, AlertState, ErrorChange, LevelKind, RecentAlert, RuleChange
+from schemas.arrival import WatchState
 
 LEVEL = [150.0] * 96
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 NOBODY = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -199,15 +204,16 @@ def test_a_low_that_nobody_was_told_of_is_missed_once() -> None:
     assert places(told) == [("low", "missed", 120)]
 
 
-@pytest.mark.parametrize(("away", "told"), [(95, ["missed"]), (96, []), (103, []), (2000, [])])
+@pytest.mark.parametrize(("away", "told"), [(12, ["missed"]), (13, []), (96, []), (2000, [])])
 def test_no_low_is_missed_of_hours_without_forecasts(away: int, told: list[str]) -> None:
-    """After a gap of the sensor the first forecast has eight hours before it of which none could be made; those that
-    follow have them too."""
+    """After a gap of the sensor, or of readings that come newest first, the first forecast has hours before it of which
+    none were made; those that follow have them too."""
     state, _ = run(*(seen(slot) for slot in range(100, 130)))
     first = 129 + away
-    state, found = judge(state, seen(first, falling(first, first - 60)))
+    onset = first - 3
+    state, found = judge(state, seen(first, falling(first, onset)))
     assert [each.status for each in found] == told
-    state, found = judge(state, seen(first + 1, falling(first + 1, first - 60)))
+    state, found = judge(state, seen(first + 1, falling(first + 1, onset)))
     assert found == ()
     state, _ = judge(AlertState.from_json(state.to_row()), seen(first + 2))
     later = [judge(state, seen(slot, falling(slot, slot - 2))).told for slot in (first + 12, first + 14)]
@@ -385,3 +391,96 @@ def test_a_low_that_only_a_later_revision_shows_is_missed_once() -> None:
     last = [seen(114, past)._replace(revision=number) for number, past in enumerate([not_yet, low, low])]
     _, told = run(*before, *last, seen(115, [*low[1:], 62.0]))
     assert [each for each in places(told) if each[1] == "missed"] == [("low", "missed", 112)]
+
+
+def tail(*glucose: float) -> list[float]:
+    """A past that was steady until then."""
+    return [glucose[0]] * (96 - len(glucose)) + list(glucose)
+
+
+@pytest.mark.parametrize("taken_back", ["in its slot", "with the next reading"])
+def test_a_wrong_reading_that_was_taken_back_silences_nothing(taken_back: str) -> None:
+    """Nobody is low who was shown so by mistake: neither the low that comes then nor a fast fall is kept from them."""
+    wrong = seen(101, tail(95, 66))._replace(revision=2)
+    corrected = [seen(101, tail(95, 92), low=0.1)._replace(revision=3)] * (taken_back == "in its slot")
+    falls = [
+        seen(102, tail(95, 92, 86), low=0.35), seen(103, tail(95, 92, 86, 81), low=0.6),
+        seen(104, tail(95, 92, 86, 81, 75), low=0.9), seen(105, tail(95, 92, 86, 81, 75, 68), low=0.99),
+    ]  # fmt: skip
+    assert places(run(seen(100, tail(95)), wrong, *corrected, *falls)[1]) == [("low", "raised", 102)]
+    row = AlertState.from_json(b'{"slot":101,"since":100,"beyond":{"low":101}}')  # of a version that remembered it
+    assert [each.slot for each in judge(row, falls[0]).told] == [102]
+    wrong = seen(101, tail(190, 66))._replace(revision=2)
+    corrected = [seen(101, tail(190, 175))._replace(revision=3)] * (taken_back == "in its slot")
+    falls = [seen(102, tail(190, 175, 160)), seen(103, tail(190, 175, 160, 140))]
+    _, told = run(seen(100, tail(190)), wrong, *corrected, *falls)
+    assert places(told) == [("falling_fast", "raised", 103)]
+
+
+def test_a_reading_that_is_low_after_all_is_known_from_then_on() -> None:
+    """A correction may say that somebody was low, too; and what was low before is told of by the past."""
+    first, low = seen(101, tail(95, 92))._replace(revision=1), seen(101, tail(95, 66))._replace(revision=2)
+    assert run(first, low, seen(102, tail(95, 66, 72), low=0.9))[1] == []
+
+
+BATCH = 144
+"""The slot at which a phone that was away uploads what it has: the forecasts of more than 15 minutes ago come late."""
+
+
+@pytest.mark.parametrize(
+    ("away", "onset", "told"),
+    [
+        (120, 136, []),  # nobody could have been told
+        (120, 126, []),  # only in a part of the hour before
+        (128, 128, ["missed"]),  # it went away when the low began: the hour before was forecast in time
+        (139, 139, ["missed"]),  # known with a forecast that is of now again
+        (120, 154, ["missed"]),  # the last that came late is over an hour ago
+        (120, 152, []),
+    ],
+)
+def test_nothing_is_missed_of_what_was_forecast_too_late_to_tell(away: int, onset: int, told: list[str]) -> None:
+    lives = [
+        seen(slot, falling(slot, onset), fresh=slot < away or slot > BATCH - 4,
+             now_ms=max(slot, BATCH * (slot >= away)) * 300_000)
+        for slot in range(90, 160)
+    ]  # fmt: skip
+    state, _ = run(*lives[:30])
+    found = []
+    for one in lives[30:]:
+        state, new = judge(AlertState.from_json(state.to_row()), one)
+        found += [each.status for each in new]
+    assert found == told
+    assert len(state.late) <= 24
+
+
+def test_errors_that_come_and_go_leave_no_alert_of_a_low_undecided_nor_the_low_missed() -> None:
+    state, _ = run(*(seen(slot) for slot in range(80, 100)), seen(100, low=0.9))
+    watch = WatchState()
+    state = state.model_copy(update={"settings": AlertSettings(sensor_error=ErrorChange(readings=1))})
+    for minute in range(0, 40, 2):
+        time = EPOCH + datetime.timedelta(minutes=500 + minute)
+        watch, state, raised = data_watch.failed(watch, state, "ada", time, 0)
+        watch, state, ended = data_watch.read(watch, state, time + datetime.timedelta(minutes=1))
+        assert [each.status for each in (*raised, *ended)] == ["raised", "ended"]
+    _, told = judge(state, seen(110, falling(110, 108)))
+    assert [(each.kind, each.status) for each in told] == [("low", "hit")]
+
+
+def test_a_later_revision_that_comes_late_makes_no_slot_late() -> None:
+    quiet = [seen(slot)._replace(revision=slot) for slot in range(90, 120)]
+    again = seen(119, fresh=False)._replace(revision=120)
+    assert [each.status for each in run(*quiet, again, seen(122, falling(122, 120)))[1]] == ["missed"]
+
+
+@pytest.mark.parametrize(("begins", "ends", "told"), [(110, 200, ["missed"]), (0, 91, []), (0, 70, ["missed"])])
+def test_a_snooze_is_of_the_hour_before_a_low_that_is_known_late_too(begins: int, ends: int, told: list[str]) -> None:
+    """In slots: the low began at 100, and its readings came at 120; the phone was away from 100 on."""
+    state, _ = run(*(seen(slot, now_ms=slot * 300_000) for slot in range(80, 100)))
+    state = state.model_copy(
+        update={"snoozed_from_ms": {"low": begins * 300_000}, "snoozed_until_ms": {"low": ends * 300_000}}
+    )
+    found = []
+    for slot in (100, 101, 102):
+        state, new = judge(state, seen(slot, falling(slot, 100), fresh=False, now_ms=120 * 300_000))
+        found += [each.status for each in new]
+    assert found == told

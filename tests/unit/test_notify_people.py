@@ -151,9 +151,10 @@ def test_a_newer_reading_that_got_no_forecast_ends_the_one_before(is_chart_last:
 def test_a_forecast_of_a_value_that_was_taken_back_is_not_shown(corrected: int, newest: int) -> None:
     person = anna(outcome(-5, 100), outcome(newest, 101))
     person.forecast(fan_chart(issue_time=NOW, began_ms=ms(NOW)))
-    assert person.read(silent(corrected, 300), NOW + MINUTE)
+    left = silent(corrected, 300).model_copy(update={"withheld_times": (NOW,)})
+    assert person.read(left, NOW + MINUTE)
     assert person.state(NOW + 2 * MINUTE, "mg/dL")["median_60"] is None
-    person.read(outcome(corrected, 102), NOW + 2 * MINUTE)
+    person.read(outcome(corrected, 102).model_copy(update={"issue_times": (NOW,)}), NOW + 2 * MINUTE)
     person.forecast(fan_chart(chart_id="2" * 64, issue_time=NOW, began_ms=ms(NOW + 2 * MINUTE)))
     assert person.state(NOW + 3 * MINUTE, "mg/dL")["median_60"] == 120
 

@@ -24,7 +24,7 @@ from agents.training.splits import Examples
 from agents.training.studies import cut, judged_by
 from agents.training.study_baselines import Baselines
 from agents.training.study_evaluation import evaluate_studies
-from agents.training.study_metrics import bootstrap, figures, lows_seen, regimes, scored
+from agents.training.study_metrics import adaptation, bootstrap, figures, lows_seen, regimes, scored
 from agents.training.table import Person, Pool, read_people
 from agents.training.train_mlp import at_risk, train_mlp
 from schemas.errors import ConfigurationError
@@ -218,6 +218,22 @@ def test_squared_errors_are_of_the_mean_of_a_fan_and_absolute_ones_of_its_median
     one = scored(part, Predictive(samples[:, :1], spread, fit_calibration(samples[:, :1], spread, truth)))
     assert np.array_equal(one.error, one.mean_error)
     assert one.error[0, 0] == pytest.approx(120.0 - truth[0, 0])
+
+
+def test_a_persons_correction_is_judged_by_the_same_numbers_as_all_else() -> None:
+    """RMSE is of the mean and MAE of the median, as served and corrected: else the report has two of each."""
+    data, _ = by_day(0.0, 3, "A/0")
+    rng = np.random.default_rng(0)
+    truth = (150.0 + rng.gamma(1.0, 20.0, data.future_mgdl.shape)).astype(np.float32)
+    data = dataclasses.replace(data, future_mgdl=truth)
+    samples, spread = np.full((len(truth), 2, 12), 150.0, np.float32), np.full((len(truth), 12), 20.0, np.float32)
+    found = scored(data, Predictive(samples, spread, fit_calibration(samples, spread, truth)))
+    own, one = figures(data, found), adaptation(data, found)
+    for part, served in (("all", own["all"]), ("60", own["at"]["60"])):
+        assert one[f"{part}, served"] == {key: served[key] for key in ("rmse_mgdl", "mae_mgdl")}
+    mean, median = (adapted_error(data, error)[:, 11] for error in (found.mean_error, found.error))
+    assert one["60, corrected"]["rmse_mgdl"] == pytest.approx(np.sqrt(np.mean(mean**2)))
+    assert one["60, corrected"]["mae_mgdl"] == pytest.approx(np.abs(median).mean())
 
 
 def test_a_baseline_is_trained_once_and_again_where_a_reading_differs(data: Path, tmp_path: Path) -> None:

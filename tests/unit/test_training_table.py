@@ -48,13 +48,11 @@ def person(count: int, step: int = 5, study: str = "study", subject: str = "one"
 
 def test_points_are_those_of_the_streams_window(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    minutes, at = [], -1.5
+    minutes, at = [], 0.0
     for _ in range(400):
         minutes.append(at)
-        if rng.random() < 0.1:
-            minutes.append(at + 1.5)  # another of its slot is nearer
-        at += float(rng.choice([5, 10, 15], p=[0.9, 0.05, 0.05]))
-    mgdl = np.round(120 + np.cumsum(rng.normal(0, 2, len(minutes))), 2).clip(40, 400).tolist()
+        at += float(rng.choice([5, 5, 5, 10, 15, 2.4, 4.6, 5.4], p=[0.4, 0.2, 0.1, 0.05, 0.05, 0.05, 0.05, 0.1]))
+    mgdl = np.round(120 + np.cumsum(rng.normal(0, 2, 400)), 2).clip(40, 400).tolist()
     (found,) = read_people(table(tmp_path / "t.parquet", readings(minutes, mgdl)))
     stream = RollingWindow({}, late_slots=0)
     compared = 0
