@@ -146,7 +146,7 @@ def _reason(told: RecentAlert, before: WatchState, after: WatchState, now_ms: in
             return "the sensor shows glucose again"
         between = _between(before.heard, after.heard)
         return f"the sensor is heard of again, after {spoken(between)}" if between else "the sensor is heard of again"
-    last = "" if before.reading_time is None else f"; the last glucose is of {before.reading_time:%H:%M}"
+    last = "" if before.reading_time is None else f"; the last glucose is of {_clock(before.reading_time)}"
     if told.kind == "sensor_error":
         return (
             f"{after.errors} readings in a row are error codes of the sensor and no glucose{last}: no forecast and no "
@@ -154,6 +154,11 @@ def _reason(told: RecentAlert, before: WatchState, after: WatchState, now_ms: in
         )
     waited = _between(before.heard, datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC))
     return f"nothing from the sensor for {spoken(waited)}{last}: no forecast and no alert of a low comes meanwhile"
+
+
+def _clock(time: datetime.datetime) -> str:
+    """On the reading's own clock, which it names: whoever reads it may have another."""
+    return f"{time:%Y-%m-%d %H:%M} UTC" + (time.isoformat(timespec="minutes")[16:] if time.utcoffset() else "")
 
 
 def _between(first: datetime.datetime | None, last: datetime.datetime | None) -> int:

@@ -2,7 +2,9 @@
 import { call, now, ofSubject, Problem, send } from "./api.js";
 import { byId, element, say, select, setText } from "./dom.js";
 import { person } from "./people.js";
-import { clock, glucose, holdingNow, KINDS, moment, percent, side, spread, unit, zone } from "./words.js";
+import {
+  clock, glucose, holdingNow, KINDS, moment, onThisClock, percent, PRESENT_SECONDS, side, spread, unit, zone,
+} from "./words.js";
 
 const DIRECTIONS = { low: "lows", high: "highs", data: "missing readings" };
 /** @typedef {keyof typeof DIRECTIONS} Direction */
@@ -29,7 +31,7 @@ const PRESETS = {
 
 const state = {
   subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false, shown: "",
-  told: 0,
+  told: 0, turn: 0, filled: /** @type {Map<string, string>} */ (new Map()),
 };
 
 export function begin() {
@@ -43,7 +45,8 @@ export function begin() {
 
 /** @param {string} subject */
 export function choose(subject) {
-  Object.assign(state, { subject, alerts: null, settings: null, changed: false, shown: "" });
+  Object.assign(state, { subject, alerts: null, settings: null, changed: false, shown: "", turn: state.turn + 1 });
+  byId("settings").hidden = true;  // until it is that person's
   byId("told").replaceChildren();
   byId("holding").hidden = true;
   byId("quiet").replaceChildren();
@@ -111,18 +114,28 @@ export function show() {
 
 /** @param {string} kind */
 function holdingWords(kind) {
-  const told = state.alerts.recent.find((/** @type {any} */ each) => each.kind === kind && each.status === "raised");
+  // The newest of it, whatever has become of it: an alert that was hit still holds, at its own threshold.
+  const told = state.alerts.recent.find(
+    (/** @type {any} */ each) => each.kind === kind && !["missed", "ended"].includes(each.status),
+  );
   const level = OF_KIND.find(([name]) => name === kind);
   if (!level) return told ? `${KINDS[kind]} since ${clock(told.issue_time)}.` : `${KINDS[kind]}.`;
   const reading = person(state.subject).reading;
-  const limit = told ? told.threshold_mgdl : level[1];
+  const limit = told ? told.threshold_mgdl : state.settings?.[kind].threshold_mgdl ?? level[1];
   const isBeyond = reading && (side(kind) === "low" ? reading.mgdl < limit : reading.mgdl > highestWithin(limit));
-  if (isBeyond) return `${KINDS[kind]}: glucose is ${beyond(kind)} ${glucose(limit)} ${unit()}.`;
-  const words = `${KINDS[kind]}: glucose may go ${beyond(kind)} ${glucose(limit)} ${unit()}`;
-  if (!told) return `${words}.`;
+  const where = `${beyond(kind)} ${glucose(limit)} ${unit()}`;
+  if (isBeyond) {
+    return isPresent(reading) ? `${KINDS[kind]}: glucose is ${where}.`
+      : `${KINDS[kind]}: glucose was ${where} at ${moment(reading.time)}.`;
+  }
+  const words = `${KINDS[kind]}: glucose may go ${where}`;
+  if (!told || told.status !== "raised") return `${words}.`;
   return `${words} within ${told.horizon_minutes} min of ${clock(told.issue_time)} (${percent(told.probability)}` +
     `${first(told) && `; ${first(told)}`}).`;
 }
+
+/** A simulated one has a clock of its own. @param {{time: number, simulated: boolean}} reading */
+const isPresent = (reading) => reading.simulated || now() - reading.time <= 1000 * PRESENT_SECONDS;
 
 /** As the server has it: 10.0 mmol/L are 180.16 mg/dL and not above 180. @param {number} limit */
 const highestWithin = (limit) => limit + 0.5;
@@ -145,7 +158,7 @@ function row(alert) {
 function chanceWords(alert) {
   const at = alert.glucose_mgdl === null ? "" : `at ${glucose(alert.glucose_mgdl)}`;
   if (alert.rate_mgdl_per_minute !== null) return `${at}: ${spread(alert.rate_mgdl_per_minute)} ${unit()} a minute`;
-  if (alert.threshold_mgdl === null) return [at, alert.reason].filter(Boolean).join(": ");
+  if (alert.threshold_mgdl === null) return [at, onThisClock(alert.reason)].filter(Boolean).join(": ");
   return `${at}: ${alert.calibrated === false ? "about " : ""}${percent(alert.probability)} ${beyond(alert.kind)} ${glucose(alert.threshold_mgdl)} ` +
     `within ${alert.horizon_minutes} min${first(alert) && `, ${first(alert)}`}`;
 }
@@ -173,26 +186,46 @@ function became(alert) {
 
 /** @param {Direction} direction @param {number} minutes */
 async function snooze(direction, minutes) {
+  const { subject } = state;
   try {
-    take(await send("POST", ofSubject(state.subject, "/alerts/snooze"), { direction, minutes }));
+    take(await send("POST", ofSubject(subject, "/alerts/snooze"), { direction, minutes }));
+    if (subject !== state.subject) return;
     say(minutes ? `No alerts of ${DIRECTIONS[direction]} for ${minutes} minutes.` : `Alerts of ${DIRECTIONS[direction]} come again.`);
   } catch (error) {
-    if (error instanceof Problem) say(error.message);
+    if (error instanceof Problem) refused(error, subject);
   }
 }
+
+/** Whoever has gone on to somebody else learns all the same what was not done. @param {Problem} problem @param {string} subject */
+const refused = (problem, subject) =>
+  say(subject === state.subject ? problem.message : `not done for ${subject}: ${problem.message}`);
 
 /** The form as the settings are. */
 function fill() {
   const { settings } = state;
   if (!settings) return;
-  select("preset").value = settings.preset;
-  select("cooldown").value = String(settings.cooldown_minutes);
-  select("repeat").value = settings.repeat_minutes === null ? "" : String(settings.repeat_minutes);
+  byId("settings").hidden = false;
+  pick("preset", settings.preset);
+  pick("cooldown", String(settings.cooldown_minutes));
+  pick("repeat", settings.repeat_minutes === null ? "" : String(settings.repeat_minutes), "every ");
   byId("rules").replaceChildren(
     ...OF_KIND.map(([kind, threshold]) => rule(kind, threshold, settings[kind])),
     ...Object.keys(OTHERS).map((kind) => other(kind, settings[kind])),
   );
+  state.filled = values();
   explain();
+}
+
+/** What the form says, by the names of its fields. @returns {Map<string, string>} */
+const values = () => new Map([...new FormData(/** @type {HTMLFormElement} */ (byId("settings")))].map(
+  ([name, value]) => [name, String(value)],
+));
+
+/** A list lacks some of the minutes that may be stored. @param {string} id @param {string} value @param {string} [before] */
+function pick(id, value, before = "") {
+  const list = select(id);
+  if (![...list.options].some((each) => each.value === value)) list.append(new Option(`${before}${value} min`, value));
+  list.value = value;
 }
 
 function explain() {
@@ -237,7 +270,7 @@ function other(kind, change) {
 
 /** @param {string} kind @param {number} threshold @param {any} change */
 function rule(kind, threshold, change) {
-  const probability = change.probability === null ? "" : String(Math.round(100 * change.probability));
+  const probability = change.probability === null ? "" : String(Number((100 * change.probability).toFixed(4)));
   const chances = ["10", "15", "20", "28", "40", "55", "70", "80", "90"];
   if (probability && !chances.includes(probability)) chances.push(probability);
   const own = change.threshold_mgdl === null ? "" : String(change.threshold_mgdl);
@@ -258,45 +291,47 @@ function rule(kind, threshold, change) {
   );
 }
 
-/** @param {Event} event */
-async function save(event) {
-  event.preventDefault();
-  const form = new FormData(/** @type {HTMLFormElement} */ (byId("settings")));
-  /** @param {string} name */
-  const field = (name) => String(form.get(name) || "");
-  const wanted = /** @type {Record<string, any>} */ ({
-    preset: field("preset"), cooldown_minutes: Number(field("cooldown")),
-    repeat_minutes: field("repeat") ? Number(field("repeat")) : null,
-  });
-  for (const [kind] of OF_KIND) {
-    const [on, from, within] = [field(`${kind}-alerts`), field(`${kind}-from`), field(`${kind}-within`)];
-    wanted[kind] = {
-      enabled: on ? on === "on" : null,
-      threshold_mgdl: Number(field(`${kind}-${beyond(kind)}`)) || null,
-      probability: from ? chanceOf(kind, Number(from)) : null,
-      horizon_minutes: within ? Number(within) : null,
-      active: field(`${kind}-when`) || null,
-    };
-  }
-  for (const [kind, { name, label }] of Object.entries(OTHERS)) {
-    const [on, chosen] = [field(`${kind}-alerts`), field(`${kind}-${label}`)];
-    wanted[kind] = {
-      ...state.settings[kind], enabled: on ? on === "on" : null, active: field(`${kind}-when`) || null,
-      [name]: chosen ? Number(chosen) : null,
-    };
-  }
-  try {
-    state.settings = await send("PUT", ofSubject(state.subject, "/alerts/settings"), wanted);
-    state.changed = false;
-    fill();
-    setText("saved", "Saved: it holds from the next forecast on.");
-  } catch (error) {
-    if (error instanceof Problem) say(error.message);
-  }
+/** Where a field's value is in the settings, and what its text means there. @typedef {[string, (text: string) => unknown]} Place */
+
+/** @type {Record<string, Place>} */
+const PLACES = {
+  preset: ["preset", String], cooldown: ["cooldown_minutes", Number], repeat: ["repeat_minutes", Number],
+};
+
+/** Of a field of one kind, by its name behind that of the kind. @type {Record<string, Place>} */
+const PLACES_OF_KIND = {
+  alerts: ["enabled", (text) => text === "on"], when: ["active", String], within: ["horizon_minutes", Number],
+  from: ["probability", (text) => Number(text) / 100], below: ["threshold_mgdl", Number], above: ["threshold_mgdl", Number],
+};
+
+/** The settings with a field's value; an empty one is none of one's own. @param {any} settings @param {string} field @param {string} text */
+function withField(settings, field, text) {
+  const [kind, name] = field.split("-");
+  const known = OTHERS[kind];
+  const [key, meant] = name === undefined ? PLACES[kind]
+    : known && name === known.label ? /** @type {Place} */ ([known.name, Number]) : PLACES_OF_KIND[name];
+  const value = { [key]: text ? meant(text) : null };
+  return name === undefined ? { ...settings, ...value } : { ...settings, [kind]: { ...settings[kind], ...value } };
 }
 
-/** What was not changed keeps its digits. @param {string} kind @param {number} whole */
-function chanceOf(kind, whole) {
-  const before = state.settings[kind].probability;
-  return before !== null && Math.round(100 * before) === whole ? before : whole / 100;
+/** What was changed here is changed in what is stored now: the rest may have been changed elsewhere meanwhile. @param {Event} event */
+async function save(event) {
+  event.preventDefault();
+  const { subject, turn, filled } = state;
+  const path = ofSubject(subject, "/alerts/settings");
+  const sent = values();
+  try {
+    let { body: wanted } = await call(path);
+    for (const [field, text] of sent) if (text !== filled.get(field)) wanted = withField(wanted, field, text);
+    const settings = await send("PUT", path, wanted);
+    if (turn !== state.turn) { refresh(); return; }  // the form is somebody else's, or one that was read before
+    state.settings = settings;
+    if ([...values()].every(([field, text]) => text === sent.get(field))) {
+      state.changed = false;
+      fill();
+    } else state.filled = sent;
+    setText("saved", "Saved: it holds from the next forecast on.");
+  } catch (error) {
+    if (error instanceof Problem) refused(error, subject);
+  }
 }

@@ -19,10 +19,21 @@ export class Problem extends Error {
 
 const KEPT_KEY = "glucast-key";
 const NO_ANSWER = "glucast does not answer: is it running, and is this device online?";
-let aheadMilliseconds = 0;
+/** The server's clock at its last answer, and what this device's two clocks showed then. */
+let answered = { server: Date.now(), wall: Date.now(), steady: performance.now() };
 
-/** The server's clock, as far as its last answer told: ages must not depend on how this device's clock is set. */
-export const now = () => Date.now() + aheadMilliseconds;
+/**
+ * The server's clock, as far as its last answer told: ages must not depend on how this device's clock is set. Of the
+ * time since then the longer one counts: a clock may be put back, and the steady one may stand while the device sleeps.
+ */
+export function now() {
+  const [wall, steady] = [Date.now(), performance.now()];
+  const [byWall, bySteady] = [wall - answered.wall, steady - answered.steady];
+  const server = answered.server + Math.max(byWall, bySteady);
+  // From there on both are good again, whatever comes next.
+  if (Math.abs(byWall - bySteady) > 2000) answered = { server, wall, steady };
+  return server;
+}
 
 /** @returns {Record<string, string>} */
 export function keyHeaders() {
@@ -42,8 +53,10 @@ export function keepKey() {
 /** @param {Response} response */
 export function noteClock(response) {
   const date = Date.parse(response.headers.get("date") || "");
+  if (Number.isNaN(date)) return;
   // The header tells whole seconds, and took a moment: less than two is no difference.
-  if (!Number.isNaN(date)) aheadMilliseconds = Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
+  const wall = Date.now();
+  answered = { server: Math.abs(date - wall) < 2000 ? wall : date, wall, steady: performance.now() };
 }
 
 /**

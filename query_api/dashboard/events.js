@@ -1,5 +1,5 @@
 // Follows Server-Sent Events. Not with EventSource, which cannot send a key, nor tell why it was refused.
-import { keyHeaders, noteClock, Problem, problemOf } from "./api.js";
+import { keyHeaders, noteClock, now, Problem, problemOf } from "./api.js";
 
 const RETRY_MILLISECONDS = 2000;
 const MOST_RETRY_MILLISECONDS = 30000;
@@ -16,17 +16,18 @@ const SILENT_MILLISECONDS = 45000;
  * Follow as long as the page is there. Comes back by itself after the last event that arrived, whatever has ended it.
  * @param {string} path
  * @param {(told: Told) => void} onEvent
- * @param {(problem: Problem | null) => void} onState null when the stream is open, else why it is not
+ * @param {(isResumed: boolean) => void} onOpen whether it goes on where it stood; else more may have come meanwhile
+ * @param {(problem: Problem, heard: number) => void} onLost why, and when something was last heard; 0: never yet
  */
-export async function follow(path, onEvent, onState) {
-  const place = { id: "", retry: RETRY_MILLISECONDS };
+export async function follow(path, onEvent, onOpen, onLost) {
+  const place = { id: "", retry: RETRY_MILLISECONDS, heard: 0 };
   let failures = 0;
   for (;;) {
     let wait = place.retry;
     try {
-      await readOnce(path, place, onEvent, () => { failures = 0; onState(null); });
+      await readOnce(path, place, onEvent, (isResumed) => { failures = 0; onOpen(isResumed); });
     } catch (error) {
-      onState(error instanceof Problem ? error : new Problem("no connection to glucast; trying again"));
+      onLost(error instanceof Problem ? error : new Problem("no connection to glucast; trying again"), place.heard);
       // A refused key stays refused: the next one begins anew. Else wait, longer each time.
       if (error instanceof Problem && (error.status === 401 || error.status === 403)) return;
       wait = Math.min(MOST_RETRY_MILLISECONDS, place.retry * 2 ** Math.min(failures, 4));
@@ -38,9 +39,9 @@ export async function follow(path, onEvent, onState) {
 
 /**
  * @param {string} path
- * @param {{id: string, retry: number}} place
+ * @param {{id: string, retry: number, heard: number}} place
  * @param {(told: Told) => void} onEvent
- * @param {() => void} onOpen
+ * @param {(isResumed: boolean) => void} onOpen
  */
 async function readOnce(path, place, onEvent, onOpen) {
   const silence = new AbortController();
@@ -52,7 +53,8 @@ async function readOnce(path, place, onEvent, onOpen) {
     const response = await fetch(path, { headers, signal: silence.signal, cache: "no-store" });
     noteClock(response);
     if (!response.ok || !response.body) throw await problemOf(response);
-    onOpen();
+    place.heard = now();
+    onOpen(place.id !== "");
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     let text = "";
@@ -61,6 +63,7 @@ async function readOnce(path, place, onEvent, onOpen) {
       if (done) return;
       clearTimeout(timer);
       timer = setTimeout(() => silence.abort(), SILENT_MILLISECONDS);
+      place.heard = now();
       text += decoder.decode(value, { stream: true });
       const blocks = text.split("\n\n");
       text = blocks.pop() || "";

@@ -5,6 +5,8 @@ import { byId, facts, input } from "./dom.js";
 import { clock, drawQuery, glucose, moment, spread, unit } from "./words.js";
 
 const WAIT_MILLISECONDS = 200;
+/** As the server has it for windows: half a step more than the three that readings may be apart. */
+const LONGEST_GAP_MILLISECONDS = 1050000;
 const TOLD_STEPS = [6, 12];
 const [WIDTH, HEIGHT] = [720, 110];
 const [LOWEST, HIGHEST] = [40, 300];
@@ -12,7 +14,7 @@ const [LOWEST, HIGHEST] = [40, 300];
 const state = {
   subject: "", first: 0, last: 0, at: 0, earlier: /** @type {string | null} */ (null),
   later: /** @type {string | null} */ (null), readings: /** @type {Array<[number, number]>} */ ([]), asked: 0,
-  timer: 0, follows: true,
+  timer: 0, follows: true, shown: 0,
 };
 
 export function begin() {
@@ -23,10 +25,21 @@ export function begin() {
 
 /** @param {string} subject */
 export function choose(subject) {
-  Object.assign(state, { subject, first: 0, last: 0, at: 0, readings: [], follows: true });
+  clearTimeout(state.timer);
+  const asked = state.asked + 1;  // what was asked for before is somebody else's
+  Object.assign(state, {
+    subject, first: 0, last: 0, at: 0, earlier: null, later: null, readings: [], follows: true, shown: 0, asked,
+  });
+  byId("history-body").hidden = true;
+  byId("history-empty").hidden = true;
+  byId("strip").replaceChildren();
+  empty();
+  byId("history-words").textContent = "";
+}
+
+function empty() {
   chart.clear("then-plot");
   facts("then-facts", []);
-  byId("history-words").textContent = "";
 }
 
 /** @param {string | null} time */
@@ -86,9 +99,12 @@ async function seek(time, wait = WAIT_MILLISECONDS) {
       byId(/** @type {string} */ (id)).toggleAttribute("disabled", !there);
     }
     byId("then-text").textContent = moment(found.body.forecast.issue_time);
+    state.shown = time;
     tell(found.body.forecast, plot.body);
   } catch (error) {
-    if (asked === state.asked && error instanceof Problem) byId("history-words").textContent = error.message;
+    if (asked !== state.asked || !(error instanceof Problem)) return;
+    byId("history-words").textContent = error.message;
+    if (state.shown !== time) empty();  // it is of another time than what stands above it
   }
 }
 
@@ -128,7 +144,7 @@ function strip() {
   let before = 0;
   for (const [time, value] of readings) {
     if (time < from || time > to) continue;
-    path += `${before && time - before <= 900000 ? "L" : "M"}${x(time)} ${y(value)}`;
+    path += `${before && time - before <= LONGEST_GAP_MILLISECONDS ? "L" : "M"}${x(time)} ${y(value)}`;
     before = time;
   }
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);

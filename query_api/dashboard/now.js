@@ -3,7 +3,7 @@ import { call, now, ofSubject, Problem } from "./api.js";
 import * as chart from "./chart.js";
 import { byId, element, facts, say } from "./dom.js";
 import { person, value, when } from "./people.js";
-import { age, clock, directionOf, drawQuery, glucose, moment, percent, riskOf, trend, unit } from "./words.js";
+import { age, clock, directionOf, drawQuery, glucose, moment, onThisClock, percent, riskOf, trend, unit } from "./words.js";
 
 /** From the event of a forecast to its drawing, as the page measures it: the last one alone is kept. */
 const MEASURE = "glucast-drawn";
@@ -18,6 +18,7 @@ export const newestIssue = () => (state.chart ? Date.parse(state.chart.issue_tim
 /** @param {string} subject */
 export function choose(subject) {
   state.subject = subject;
+  state.asked += 1;  // what was asked for before is somebody else's
   drop();
   byId("nothing").hidden = true;
   head();
@@ -52,7 +53,7 @@ export async function refresh() {
   try {
     const latest = await call(ofSubject(subject, "/forecast?or_reason=true"), { headers });
     if (asked !== state.asked) return;
-    const onlyOlder = state.tag && state.chart && latest.body?.chart_id === state.chart.chart_id;
+    const onlyOlder = state.tag && state.chart && latest.body && drawn(latest.body) === drawn(state.chart);
     if (onlyOlder) Object.assign(state, { tag: latest.tag, chart: latest.body });
     if (latest.unchanged || onlyOlder) { state.came = 0; say(""); tick(); return; }
     const plot = await call(ofSubject(subject, `/forecast/plot?${drawQuery()}`));
@@ -72,6 +73,9 @@ export async function refresh() {
   }
 }
 
+/** What is shown of a forecast but its age: one of the same readings may be drawn anew, with another fan. @param {any} chart */
+const drawn = (chart) => JSON.stringify({ ...chart, age_seconds: 0, valid_until: "", newest_reading_time: "" });
+
 /** @param {string} issueTime */
 function measure(issueTime) {
   if (!state.came) return;
@@ -86,11 +90,9 @@ function none(problem) {
   say("");
   byId("nothing").hidden = false;
   const at = problem.expectedAt;
-  // The interface says times in UTC, and the expected one behind the reason; here they are on the clock of who looks.
+  // The interface says the expected time behind the reason; here it has a sentence of its own.
   const reason = at ? problem.message.split("; with a reading every")[0] : problem.message;
-  byId("why").textContent = sentenceOf(
-    reason.replace(/(\d{4}-\d\d-\d\d) (\d\d:\d\d) UTC/g, (_, day, time) => moment(`${day}T${time}Z`)),
-  );
+  byId("why").textContent = sentenceOf(onThisClock(reason));
   byId("expected").textContent = at ? `Expected with the reading of ${moment(at)}, if readings go on as they do.` : "";
 }
 
@@ -118,7 +120,7 @@ function tell() {
   // Of the forecast's own last point and those before it, not of a reading that may be newer.
   const [before, last] = found.past_mgdl.slice(-2);
   const issued = Date.parse(found.issue_time);
-  const words = trend(directionOf({ mgdl: before, time: issued - 300000 }, { mgdl: last, time: issued }))[1];
+  const words = trend(directionOf({ mgdl: last, time: issued }, [{ mgdl: before, time: issued - 300000 }]))[1];
   byId("sentence").textContent =
     `At ${moment(issued)}: ${glucose(last)} ${unit()}, ${words}. In 30 minutes ${inMinutes(5)}, in an hour ${inMinutes(11)}. Within the hour: ` +
     `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`;

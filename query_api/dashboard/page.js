@@ -18,23 +18,22 @@ const TOGETHER_MILLISECONDS = 250;
 const SETTLED_MILLISECONDS = 3000;
 const TABS = ["now", "history", "alerts", "scores"];
 
-const state = { mode: "live", tab: "now", subject: "", isLoaded: false, lost: 0, why: "" };
+const state = { mode: "live", tab: "now", subject: "", isLoaded: false, loads: 0, lost: 0, why: "" };
 
 /** Everything that a tab shows is asked for when it is opened, and moved by events while it is. */
-const refresh = {
-  now: present.refresh, history: history.refresh, alerts: alerts.refresh, scores: scores.refresh,
-};
+const refresh = { history: history.refresh, scores: scores.refresh };
 
 function refreshTab() {
   present.refresh();
-  if (state.tab !== "now") refresh[/** @type {"history"} */ (state.tab)]();
-  else alerts.refresh();
+  alerts.refresh(); // what holds stands above all tabs
+  if (state.tab === "history" || state.tab === "scores") refresh[state.tab]();
 }
 
 /** @param {string} subject */
 function choose(subject) {
   if (!subject) return;
   state.subject = subject;
+  say(""); // of whom it may have been
   input("subject").value = subject;
   byId("chosen").hidden = false;
   for (const part of [present, history, alerts, scores, save]) part.choose(subject);
@@ -76,6 +75,8 @@ function keepPlace() {
 }
 
 async function loadAll() {
+  state.isLoaded = false;
+  state.loads += 1;
   try {
     const ids = await people.load();
     state.isLoaded = true;
@@ -84,6 +85,8 @@ async function loadAll() {
     if (!ids.length && state.mode === "live") say("No subject has readings yet: publish readings.");
   } catch (error) {
     if (error instanceof Problem) say(error.message);
+  } finally {
+    state.loads -= 1;
   }
 }
 
@@ -134,17 +137,22 @@ function take({ kind, data }) {
   present.head();
 }
 
-/** @param {import("./api.js").Problem | null} problem */
-function connected(problem) {
-  state.lost = problem ? state.lost || now() : 0;
-  state.why = problem ? problem.message : "";
-  byId("connection").hidden = !problem;
+/** Follow first, ask second: what comes between the two is then not missed. @param {boolean} isResumed */
+function connected(isResumed) {
+  state.lost = 0;
+  byId("connection").hidden = true;
+  if (isResumed && state.isLoaded) refreshTab();
+  else loadAll();
+}
+
+/** Where nobody can follow, what is stored is shown all the same. @param {Problem} problem @param {number} heard */
+function disconnected(problem, heard) {
+  state.lost ||= heard || now();
+  state.why = problem.message;
+  byId("connection").hidden = false;
   tellConnection();
-  if (problem && (problem.status === 401 || problem.status === 403)) say(problem.message);
-  // Follow first, ask second: what comes between the two is then not missed. Where nobody can follow, what is stored
-  // is shown all the same.
+  if (problem.status === 401 || problem.status === 403) say(problem.message);
   else if (!state.isLoaded) loadAll();
-  else if (!problem) refreshTab();
 }
 
 function tellConnection() {
@@ -153,6 +161,7 @@ function tellConnection() {
 
 function tick() {
   if (state.mode !== "live") return;
+  if (!state.isLoaded && !state.loads && !state.lost) loadAll(); // an answer that was refused
   people.show();
   present.tick();
   alerts.show();
@@ -203,6 +212,6 @@ for (const form of document.forms) form.addEventListener("submit", (event) => ev
 const place = new URLSearchParams(location.hash.slice(1));
 open(place.get("tab") || "now");
 if (place.get("subject")) choose(place.get("subject") || "");
-follow("/events", take, connected);
+follow("/events", take, connected, disconnected);
 setInterval(tick, TICK_MILLISECONDS);
 document.addEventListener("visibilitychange", tick); // while nobody looks, browsers let time pass without it

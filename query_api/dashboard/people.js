@@ -2,14 +2,15 @@
 import { call, now } from "./api.js";
 import { byId, element } from "./dom.js";
 import {
-  age, directionOf, glucose, holdingNow, KINDS, percent, PRESENT_SECONDS, riskOf, toMgdl, trend, unit, side,
+  age, directionOf, glucose, holdingNow, KINDS, percent, PRESENT_SECONDS, riskOf, side, toMgdl, trend, TREND_MILLISECONDS, unit,
 } from "./words.js";
 
 /**
  * @typedef {{mgdl: number, time: number, device: string}} Value
+ * @typedef {Value & {direction: string, simulated: boolean, before: Value[], unforecast: boolean}} Reading
  * @typedef {object} Person
  * @property {string} id
- * @property {Value & {direction: string, simulated: boolean, before?: Value | null, unforecast?: boolean} | null} reading
+ * @property {Reading | null} reading with those of the quarter of an hour before it, the newest first
  * @property {{until: number, issued: number, low: number, high: number} | null} forecast
  * @property {number[]} withheld last points of forecasts that hold no more
  * @property {string[]} holding
@@ -78,6 +79,9 @@ function answered(body) {
       reading: each.reading && {
         mgdl: each.reading.glucose_mgdl, time: Date.parse(each.reading.time), direction: each.reading.direction,
         simulated: each.reading.simulated, device: each.reading.device || "",
+        unforecast: each.reading.without_forecast,
+        before: each.reading.before.map((/** @type {any} */ one) => (
+          { mgdl: one.glucose_mgdl, time: Date.parse(one.time), device: each.reading.device || "" })),
       },
       forecast: each.forecast && {
         until: Date.parse(each.forecast.valid_until), issued: Date.parse(each.forecast.issue_time),
@@ -121,16 +125,19 @@ export function takeReading(outcome) {
   if (!known || known.time < reading.time || (corrects && outcome.status !== "duplicate")) {
     const unforecast = outcome.status === "no_forecast";
     if (!corrects || Math.abs(known.mgdl - reading.mgdl) >= 0.1) { // else it is the same once more
-      const last = (corrects ? known.before : known) || null;
-      const before = last && last.device === reading.device ? last : null;
-      const direction = came.direction || (before ? directionOf(before, reading) : "NONE");
-      row.reading = {
-        ...reading, direction, unforecast, before: last && { mgdl: last.mgdl, time: last.time, device: last.device },
-      };
+      const older = known ? (corrects ? known.before : [valueOf(known), ...known.before]) : [];
+      const before = older.filter((each) => reading.time - each.time <= TREND_MILLISECONDS);
+      row.reading = { ...reading, direction: came.direction || directionOf(reading, before), unforecast, before };
     }
+  } else if (outcome.status !== "duplicate" && known.time - reading.time <= TREND_MILLISECONDS) {
+    const others = known.before.filter((each) => each.time !== reading.time);
+    known.before = [...others, valueOf(reading)].sort((one, other) => other.time - one.time);
   }
   show();
 }
+
+/** @param {Value} reading @returns {Value} */
+const valueOf = ({ mgdl, time, device }) => ({ mgdl, time, device });
 
 /** @param {any} chart */
 export function takeForecast(chart) {

@@ -75,8 +75,8 @@ export const spread = (mgdl) => (unit() === "mmol/L" ? (mgdl / MGDL_PER_MMOLL).t
 /** @param {number} glucoseValue @param {string} ofUnit */
 export const toMgdl = (glucoseValue, ofUnit) => (ofUnit === "mmol/L" ? glucoseValue * MGDL_PER_MMOLL : glucoseValue);
 
-/** @param {number} chance */
-export const percent = (chance) => (chance < 0.005 ? "<1 %" : chance > 0.995 ? ">99 %" : `${Math.round(100 * chance)} %`);
+/** A share of nearly none is not none, and one of nearly all not all. @param {number} chance */
+export const percent = (chance) => (chance < 0.005 ? "<1 %" : chance >= 0.995 ? ">99 %" : `${Math.round(100 * chance)} %`);
 
 /** @param {string | number | Date} time */
 export const clock = (time) =>
@@ -90,6 +90,12 @@ export function moment(time) {
   if (day === today) return clock(date);
   return `${date.toLocaleDateString([], { weekday: "short", day: "numeric", month: "short", timeZone })}, ${clock(date)}`;
 }
+
+/** The interface says times in words with their clock; here they are on that of who looks. @param {string} words */
+export const onThisClock = (words) => words.replace(
+  /(\d{4}-\d\d-\d\d) (\d\d:\d\d) UTC([+-]\d\d:\d\d)?/g,
+  (_, day, time, offset) => moment(`${day}T${time}${offset || "Z"}`),
+);
 
 /** @param {string | number | Date} time */
 export function age(time) {
@@ -109,14 +115,26 @@ const TRENDS = {
 /** Arrow and words of a trend; both empty where it is not known. @param {string} direction @returns {[string, string]} */
 export const trend = (direction) => TRENDS[direction] || ["", ""];
 
+/** Readings further apart say nothing about the trend now. */
+export const TREND_MILLISECONDS = 900000;
+const STEP_MILLISECONDS = 300000;
+/** No sensor is punctual to the second. */
+const NEARLY_MILLISECONDS = 30000;
+
+/** @typedef {{mgdl: number, time: number, device?: string}} Value */
+
 /**
- * From two readings, as the server decides where the sensor does not say: mg/dL a minute.
- * @param {{mgdl: number, time: number}} before @param {{mgdl: number, time: number}} after
+ * As the server decides where the sensor does not say (agents/core/directions.py): of about five minutes, whatever the
+ * sensor's step, in mg/dL a minute.
+ * @param {Value} reading @param {Value[]} older those before it, the newest first
  */
-export function directionOf(before, after) {
-  const minutes = (after.time - before.time) / 60000;
-  if (minutes <= 0 || minutes > 15) return "NONE";
-  const rate = (after.mgdl - before.mgdl) / minutes;
+export function directionOf(reading, older) {
+  /** @param {Value} each */
+  const apart = (each) => reading.time - each.time;
+  const near = older.filter((each) => each.device === reading.device && apart(each) <= TREND_MILLISECONDS);
+  const before = near.find((each) => apart(each) >= STEP_MILLISECONDS - NEARLY_MILLISECONDS) || near.at(-1);
+  if (!before || apart(before) < STEP_MILLISECONDS / 2) return "NONE"; // less would make much of little
+  const rate = (reading.mgdl - before.mgdl) / (apart(before) / 60000);
   const steep = Math.abs(rate) >= 3 ? "Double" : Math.abs(rate) >= 2 ? "Single" : Math.abs(rate) >= 1 ? "FortyFive" : "";
   return steep ? steep + (rate > 0 ? "Up" : "Down") : "Flat";
 }

@@ -17,7 +17,7 @@ from query_api.told_alerts import HOLDING, HOLDING_UNTIL, holding, known_ends
 from schemas.alert import AlertKind
 from schemas.errors import NoForecastError, UnavailableError
 from schemas.fan_chart import DISCLAIMER
-from schemas.reading import Reading
+from schemas.reading import Reading, ReadingOutcome
 from schemas.sources import SourcePolicy
 
 router = APIRouter(tags=["subjects"])
@@ -25,12 +25,23 @@ router = APIRouter(tags=["subjects"])
 MOST_SUBJECTS = 100
 
 
+class EarlierReading(BaseModel):
+    time: datetime.datetime
+    glucose_mgdl: float
+
+
 class NewestReading(BaseModel):
     time: datetime.datetime
     glucose_mgdl: float = Field(description="mg/dL, as everything here.")
-    direction: str = Field(description="As Nightscout names trends: the sensor's own, else from the reading before.")
+    direction: str = Field(description="As Nightscout names trends: the sensor's own, else from those before.")
     simulated: bool
     device: str | None
+    before: list[EarlierReading] = Field(
+        description="Of its device in the quarter of an hour before it, the newest first: the trend is told from these."
+    )
+    without_forecast: bool = Field(
+        description="No forecast was made of it, and none of a reading before it is the present one."
+    )
 
 
 class Outlook(BaseModel):
@@ -88,6 +99,11 @@ def _glance(uses: Services, subject_id: str) -> Glance:
         reading = NewestReading(
             time=newest[0].time, glucose_mgdl=round(newest[0].glucose_mgdl, 1), direction=direction_of(newest),
             simulated=newest[0].simulated, device=newest[0].device,
+            before=[
+                EarlierReading(time=each.time, glucose_mgdl=round(each.glucose_mgdl, 1))
+                for each in newest[1:] if each.device == newest[0].device
+            ],
+            without_forecast=_is_without(uses.read_model.readings.newest(subject_id), newest[0].time),
         )  # fmt: skip
     holds = holding(uses.read_model.alerts.of(subject_id), uses.read_model.fan_charts.latest(subject_id))
     return Glance(
@@ -100,6 +116,10 @@ def _glance(uses: Services, subject_id: str) -> Glance:
         holding=list(holds),
         holding_until=known_ends(holds),
     )
+
+
+def _is_without(newest: ReadingOutcome | None, time: datetime.datetime) -> bool:
+    return newest is not None and newest.status == "no_forecast" and newest.time is not None and newest.time >= time
 
 
 def newest_heard(newest_first: Iterator[Reading], policy: SourcePolicy) -> Sequence[Reading]:

@@ -71,7 +71,9 @@ async def test_readings_that_stay_away_are_told_by_the_clock_once_and_until_they
     (raised,) = await stream.tick(25)
     assert (raised.kind, raised.status, raised.subject_id) == ("stale_data", "raised", "ada")
     assert (raised.issue_time, raised.last_reading_time, raised.glucose_mgdl) == (at(25), at(5), None)
-    assert raised.reason.startswith("nothing from the sensor for 20 min; the last glucose is of ")
+    assert raised.reason.startswith(
+        f"nothing from the sensor for 20 min; the last glucose is of {at(5):%Y-%m-%d %H:%M} UTC+02:00: no forecast"
+    )
     for minute in (26, 60, 2000):
         assert await stream.tick(minute) == []
     (ended,) = await stream.reading(2001)

@@ -1,5 +1,6 @@
 """What holds of every answer: tags, pages, types of problems, whose data lists show, what pages may read."""
 
+import datetime
 import itertools
 import re
 from collections.abc import AsyncIterator
@@ -14,11 +15,12 @@ from query_api.problem_types import PROBLEMS
 from query_api.problems import status_of
 from query_api.routers.docs import described
 from schemas.errors import GlucastError
+from schemas.reading import Reading
 from streams.settings import Settings
 from tests.kit.charts import STEP
 from tests.kit.keys import key_in, person_in
 from tests.kit.query import Client
-from tests.kit.told_api import now, told_api, told_forecast, told_reading
+from tests.kit.told_api import Told, now, told_api, told_forecast, told_reading
 
 FORECAST, PLOT = "/subjects/anna/forecast", "/subjects/anna/forecast/plot?format=json"
 
@@ -148,6 +150,26 @@ async def test_lists_show_a_key_its_own_people(tmp_path: Path) -> None:
         assert await seen(everybody) == (["ann", "anna", "eve"], ["ann", "anna", "eve"], 200)
         for path in ("/subjects", "/overview", "/models"):
             assert (await client.get(path, headers={"x-api-key": writer})).status_code == 403, path
+
+
+async def test_the_overview_tells_what_a_trend_is_made_of_and_that_the_newest_reading_got_no_forecast(
+    tmp_path: Path,
+) -> None:
+    def read(minutes: int, glucose: float, device: str | None, **fields: Any) -> Told:
+        time = now() + datetime.timedelta(minutes=minutes)
+        reading = Reading(subject_id="anna", time=time, glucose=glucose, unit="mg/dL", device=device)
+        return told_reading("anna", time, reading=reading, **fields)
+
+    told = [read(-15, 90, "arm"), read(-9, 91, "arm"), read(-4, 92, "leg"), read(-3, 93, "arm")]
+    none = read(-1, 94, "arm", status="no_forecast", code="implausible_change", reason="too fast")
+    async with told_api(Settings(partitions=2, api_keys_file=None), tmp_path, *told, none) as client:
+        (glance,) = (await client.get("/overview")).json()["subjects"]
+        newest = glance["reading"]
+        assert [each["glucose_mgdl"] for each in newest["before"]] == [93, 91, 90]
+        assert (newest["glucose_mgdl"], newest["without_forecast"]) == (94, True)
+    async with told_api(Settings(partitions=2, api_keys_file=None), tmp_path / "other", *told) as client:
+        (glance,) = (await client.get("/overview")).json()["subjects"]
+        assert not glance["reading"]["without_forecast"]
 
 
 # pages of other origins

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,15 @@ globalThis.Node = class {};
 globalThis.window = globalThis;
 const people = await import(process.argv[1]);
 const at = (minutes) => new Date(Date.UTC(2026, 2, 1, 12, minutes)).toISOString();
+const overview = (reading) => {
+  globalThis.fetch = async () => new Response(JSON.stringify({subjects: [{
+    subject_id: "anna", forecast: null, withheld_times: [], holding: [], holding_until: {}, reading: {
+      direction: "NONE", simulated: false, device: null, before: [], without_forecast: false, ...reading,
+    },
+  }], more: 0}));
+  return people.load();
+};
+const minutely = (from, ...values) => values.forEach((glucose, minute) => read(from + minute, glucose));
 const read = (minutes, glucose, more = {}) => people.takeReading({
   subject_id: "anna", status: "forecast_requested", issue_times: [], withheld_times: [], ...more,
   reading: { subject_id: "anna", time: at(minutes), glucose, unit: "mg/dL", simulated: false },
@@ -70,21 +80,64 @@ const show = () => {
          [[118, "NONE", True], [300, "NONE", False]]),
         ("read(0, 118); read(5, 119); forecast(5); read(0, 300, none('implausible_change', 0, 5)); show()",
          [[119, "Flat", False]]),
-        ("read(0, 118); forecast(0); read(2, 119, none('superseded')); show()", [[119, "Flat", True]]),
+        ("read(0, 118); forecast(0); read(2, 119, none('superseded')); show()", [[119, "NONE", True]]),
         ("read(0, 118); read(5, 55, none('implausible_change')); forecast(0); show(); "
          "read(10, 57); forecast(10); show()",
          [[55, "DoubleDown", False], [57, "Flat", True]]),
+        ("await overview({time: at(5), glucose_mgdl: 240, without_forecast: true}); forecast(0); show(); "
+         "read(10, 244); forecast(10); show()",
+         [[240, "NONE", False], [244, "Flat", True]]),
+        ("minutely(0, 120, 119, 121, 120, 118, 121, 119, 120, 119, 122); show(); minutely(10, 119, 112, 104); show()",
+         [[122, "Flat", False], [104, "DoubleDown", False]]),
+        ("minutely(0, 120, 123); show(); read(2, 126); show(); read(3, 129); show()",
+         [[123, "NONE", False], [126, "NONE", False], [129, "DoubleUp", False]]),
+        ("await overview({time: at(5), glucose_mgdl: 118, direction: 'Flat', before: [4, 3, 2, 1, 0].map((minute) => "
+         "({time: at(minute), glucose_mgdl: 118}))}); read(6, 108); show(); read(22, 100); show()",
+         [[108, "SingleDown", False], [100, "NONE", False]]),
+        ("read(0, 100); read(10, 120); read(5, 119); read(10, 121); show()", [[121, "Flat", False]]),
     ],
-    ids=["a correction", "of what was forecast", "of what it was made of", "beside it", "a late forecast"],
+    ids=["a correction", "of what was forecast", "of what it was made of", "beside it", "a late forecast",
+         "a late forecast after loading", "each minute", "too soon to tell", "each minute, loaded", "a late reading"],
 )  # fmt: skip
 def test_the_list_of_people_shows_what_counts_of_what_it_is_told(told: str, shown: list[list[object]]) -> None:
+    assert _said_by("people.js", f"{told}; console.log(JSON.stringify(shown));") == shown
+
+
+def test_a_share_of_nearly_all_is_not_all_and_one_of_nearly_none_not_none() -> None:
+    shares = [0, 0.0049, 0.005, 0.5, 0.9949, 0.995, 0.9962, 1]
+    said = _said_by("words.js", f"console.log(JSON.stringify({shares}.map(people.percent)))")
+    assert said == ["<1 %", "<1 %", "1 %", "50 %", "99 %", ">99 %", ">99 %", ">99 %"]
+
+
+CLOCKS = """
+const clocks = { wall: 0, steady: 0 };
+Date.now = () => clocks.wall;
+performance.now = () => clocks.steady;
+const told = (seconds) => people.noteClock({ headers: { get: () => new Date(1000 * seconds).toUTCString() } });
+const found = [];
+const pass = (wall, steady) => {
+  clocks.wall += 1000 * wall; clocks.steady += 1000 * steady; found.push(people.now() / 1000);
+};
+clocks.wall = 3600000; told(10); pass(60, 60);  // an hour ahead
+pass(-3600 + 2400, 2400);  // put right, and forty minutes on
+pass(7200, 1);  // asleep for two hours, in which the steady one stood
+told(20000); pass(5, 5);
+console.log(JSON.stringify(found));
+"""
+
+
+def test_time_goes_on_though_a_clock_is_put_back_and_though_another_stands() -> None:
+    assert _said_by("api.js", CLOCKS) == [70, 2470, 9670, 20005]
+
+
+def _said_by(module: str, script: str) -> Any:
+    """What a script writes, as JSON, that imports one of the page's as `people`."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("no Node")
-    script = f"{STUBS}\n{told}; console.log(JSON.stringify(shown));"
     ran = subprocess.run(
-        [node, "--input-type=module", "--eval", script, "--", DASHBOARD / "people.js"],
+        [node, "--input-type=module", "--eval", f"{STUBS}\n{script}", "--", DASHBOARD / module],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout) == shown
+    return json.loads(ran.stdout)

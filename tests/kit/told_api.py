@@ -65,10 +65,11 @@ def told_forecast(subject: str, time: datetime.datetime) -> Told:
     return CHART_CHANGELOGS["live"].name, subject, f"subject/{subject}/{slot}/m", chart.to_json()
 
 
-def told_reading(subject: str, time: datetime.datetime, glucose: float = 120) -> Told:
+def told_reading(subject: str, time: datetime.datetime, glucose: float = 120, **changes: Any) -> Told:
     """An accepted reading."""
-    outcome = ReadingOutcome(
-        outcome_id=f"{int(time.timestamp()):064x}", subject_id=subject, status="forecast_requested", time=time,
-        reading=Reading(subject_id=subject, time=time, glucose=glucose, unit="mg/dL"),
-    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "outcome_id": f"{int(time.timestamp()):064x}", "subject_id": subject, "status": "forecast_requested",
+        "time": time, "reading": Reading(subject_id=subject, time=time, glucose=glucose, unit="mg/dL"),
+    }  # fmt: skip
+    outcome = ReadingOutcome.model_validate(fields | changes)
     return topics.READING_OUTCOMES.name, subject, subject, outcome.to_json()
