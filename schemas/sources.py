@@ -32,8 +32,8 @@ class SourcePolicy(Record):
         default=15,
         ge=5,
         le=240,
-        description="Readings of other devices count once the preferred one is silent for longer than this. Beyond 15 "
-        "there is no forecast meanwhile.",
+        description="Readings of other devices count once the preferred one is silent for longer than this and half a "
+        "step of 5 minutes: no sensor is punctual. Beyond 15 there is no forecast meanwhile.",
     )
 
 

@@ -5,12 +5,14 @@ A fan chart lies at a place, under the model that made it: ``handle/<handle>/<in
 model is served; charts of others may lie beside its own and can never overwrite them.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from schemas.lanes import Lane
 
 SERIES_TABLE = "series"
 SUBJECTS_TABLE = "subjects"
+"""Of the ingest role: a subject's window under its id, and when it was heard of last."""
 SOURCES_TABLE = "sources"
 """Of the ingest role: a `schemas.sources.SourceState` under each subject's id."""
 DAYS_TABLE = "days"
@@ -104,3 +106,32 @@ def day_of(key: str) -> int:
 def subject_key(subject_id: str, slot: int, history_steps: int, model_fingerprint: str) -> ChartKey:
     """The row of a live forecast, in a ring: it takes the row of the one `history_steps` slots before it."""
     return ChartKey(_SUBJECT, subject_id, str(slot % history_steps), model_fingerprint[:MODEL_DIGITS])
+
+
+_ID = "{subject}"
+_ROWS: Mapping[str, tuple[str, ...]] = {
+    SERIES_TABLE: (),
+    SUBJECTS_TABLE: (_ID, f"{_ID}/seen", f"seen-on/*/{_ID}"),
+    SOURCES_TABLE: (_ID,),
+    DAYS_TABLE: (f"{_ID}/*",),
+    **dict.fromkeys(FAN_CHART_TABLES.values(), (f"{_SUBJECT}/{_ID}/*", f"{_SUBJECT}/{_ID}/*/*")),
+    SCORES_TABLE: (_ID, f"{_ID}/trial"),
+    ALERTS_TABLE: (_ID,),
+    WATCH_TABLE: (_ID, f"due/*/{_ID}"),
+}
+"""The keys of each table that name a subject. The others name nobody: handles, series, and markers of digests."""
+
+
+def subject_of_row(table: str, key: str) -> str | None:
+    """Whose row a key of a table is, by its place in that table's form; None for nobody's.
+
+    A subject may be called as any other part of a key. Raises KeyError for a table that is not listed here.
+    """
+    parts = key.split("/")
+    for form in _ROWS[table]:
+        wanted = form.split("/")
+        if len(wanted) == len(parts) and all(
+            each in ("*", _ID, part) for each, part in zip(wanted, parts, strict=True)
+        ):
+            return parts[wanted.index(_ID)]
+    return None

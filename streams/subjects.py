@@ -1,7 +1,8 @@
 """All that Kafka holds of one person, for the person: written to files, or erased.
 
 Where to look comes from the topology alone: every topic and changelog whose key may be a subject. A new one is covered
-without a change here; of a table whose rows are not known here the bytes themselves are written.
+without a change here; of a table whose rows are not known here the bytes themselves are written. Whose a row of a table
+is, `schemas.tables.subject_of_row` says.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from schemas.glucose_day import GlucoseDay
 from schemas.reading import ERASE, ReadingOutcome
 from schemas.score_state import SUMMED_STEPS, ScoreState
 from schemas.sources import SourceState
-from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, WATCH_TABLE, subject_prefix
+from schemas.tables import FAN_CHART_TABLES, SUBJECTS_TABLE, WATCH_TABLE, subject_of_row
 from schemas.topics import Topic, longest_kept_ms
 from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
@@ -47,7 +48,12 @@ from streams.settings import Settings
 MANIFEST = "manifest.json"
 ROWS_A_WRITE = 1000
 CONFIRMED_WITHIN_SECONDS = 30.0
-_TABLES = {topic.name for topic in topology.changelogs()}
+_TABLES = {
+    topics.changelog(topology.app_id(role), table).name: table
+    for role in topology.WORKER_ROLES
+    for table in topology.tables_of(role)
+}
+"""By the names of their changelogs."""
 _EPOCH = datetime.date(1970, 1, 1)
 
 
@@ -170,16 +176,22 @@ def _is_of(record: ConsumerRecord, topic: Topic, subject_id: str) -> bool:
     """By the key; and where the record is JSON by what it says: a reading may lie under a key that is not its own."""
     if isinstance(record.value, Undecodable):
         return False
-    key, name = record.key or b"", subject_id.encode()
-    if key == name or key.startswith((name + b"/", subject_prefix(subject_id).encode())):
-        return True
-    if topic.name in _TABLES and key.endswith(b"/" + name):  # entries in order of time
+    if named_by(record, topic) == subject_id:
         return True
     if topic.encoding != "json" or record.value is None:
         return False
     if topic == topics.DEAD_LETTERS:
         return _buries(record.value, subject_id)
-    return name in record.value and _field(record.value, "subject_id") == subject_id
+    return subject_id.encode() in record.value and _field(record.value, "subject_id") == subject_id
+
+
+def named_by(record: ConsumerRecord, topic: Topic) -> str | None:
+    """The subject that a record's key names; None for a key that is nobody's, or a webhook's."""
+    if record.key is None or topic.key == "webhook":
+        return None
+    key = record.key.decode(errors="replace")
+    table = _TABLES.get(topic.name)
+    return key if table is None else subject_of_row(table, key)
 
 
 def _buries(letter: bytes, subject_id: str) -> bool:
@@ -190,7 +202,7 @@ def _buries(letter: bytes, subject_id: str) -> bool:
             carried = base64.b64decode(text) if isinstance(text, str) else b""
         except ValueError:
             continue
-        if carried == subject_id.encode() or _field(carried, "subject_id") == subject_id:
+        if (field == "key_base64" and carried == subject_id.encode()) or _field(carried, "subject_id") == subject_id:
             return True
     return False
 

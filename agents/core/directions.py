@@ -8,6 +8,7 @@ import collections
 import datetime
 from collections.abc import Iterator, Sequence
 
+from agents.core.slot_windows import LONGEST_GAP
 from schemas.reading import Reading
 
 NUMBERS = {
@@ -23,8 +24,9 @@ NUMBERS = {
 }
 KNOWN = frozenset((*NUMBERS, "NONE", "TripleUp", "TripleDown"))
 UNKNOWN = "NOT COMPUTABLE"
-LONGEST = datetime.timedelta(minutes=15)
-"""Readings further apart say nothing about the trend now."""
+LONGEST = LONGEST_GAP
+"""Readings further apart say nothing about the trend now. What a window interpolates has one: no sensor of a
+quarter of an hour is punctual."""
 _STEP = datetime.timedelta(minutes=5)
 _NEARLY = datetime.timedelta(seconds=30)  # no sensor is punctual to the second
 _FROM = ((3, "Double"), (2, "Single"), (1, "FortyFive"))
@@ -37,7 +39,7 @@ def number(direction: str) -> int:
 
 
 def with_before(newest_first: Iterator[Reading]) -> Iterator[Sequence[Reading]]:
-    """Each reading with those of the quarter of an hour before it, which its trend is told from."""
+    """Each reading with those of the 17.5 minutes before it, which its trend is told from."""
     held: collections.deque[Reading] = collections.deque()
     for reading in newest_first:
         while held and held[0].time - reading.time > LONGEST:

@@ -273,7 +273,7 @@ class RollingWindow:
             wait = sources.spoken_wait(self.policy)
             reason = f"another device is preferred: this one is heard after {wait} without it"
             return Verdict("no_forecast", [], OTHER_DEVICE, reason)
-        last = slot + PAST_POINTS - 2 + FURTHEST_SLOTS + (self.policy.wait_slots if self.policy.preferred else 0)
+        last = slot + PAST_POINTS - 2 + FURTHEST_SLOTS + self.policy.reach_slots
         plausible: list[Issue] = []
         withheld: list[Issue] = []
         jump: str | None = None

@@ -4,8 +4,9 @@ A source is a device as its readings name it; 0 is a reading that names none. Wi
 the reading nearest to a slot's time holds it. With one:
 
 * a reading of the preferred device takes its slot from any other, and no other takes it back;
-* between two readings of the preferred device, and after its last, readings of others are heard only if those lie more
-  than the wait apart: then all of them, so that a policy makes no gap of its own with a wait of a quarter of an hour;
+* between two readings of the preferred device, and after its last, readings of others are heard only if those lie
+  further apart, by their own times, than the wait and half a step: no sensor is punctual. Then all of them, so that a
+  policy makes no gap of its own with a wait of a quarter of an hour;
 * what is not heard is remembered: it is heard as soon as the preferred device was silent for long enough.
 
 That is a rule of what the slots hold, not of the order in which readings came. A policy holds for readings that come
@@ -22,13 +23,14 @@ another app.
 """
 
 import bisect
+import datetime
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from agents.core.local_time import spoken, wall_clock
-from schemas.grid import CENTI, MGDL_PER_MMOLL, PAST_POINTS, STEP_SECONDS
+from schemas.grid import CENTI, MGDL_PER_MMOLL, PAST_POINTS, STEP, STEP_SECONDS
 
 UNNAMED = 0
 APART_CENTI, APART_SHARE = 20 * CENTI, 0.2
@@ -37,6 +39,7 @@ DISAGREEMENT_SLOTS = 12
 """So far back from its last point a forecast says that sources disagreed."""
 MOST_CHANGES = 8
 """Of a window, the newest: where sources take turns each reading is one."""
+_MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 class OfSource(Protocol):
@@ -54,10 +57,15 @@ H = TypeVar("H", bound=OfSource)
 
 
 class Policy(NamedTuple):
-    """The preferred source, UNNAMED for none, and for how many slots others wait for it."""
+    """The preferred source, UNNAMED for none, and for how many minutes others wait for it."""
 
     preferred: int = UNNAMED
-    wait_slots: int = 3
+    wait_minutes: int = 15
+
+    @property
+    def reach_slots(self) -> int:
+        """So many slots behind a reading, at most, it keeps another device quiet."""
+        return 0 if self.preferred == UNNAMED else 1 + longest_silence(self.wait_minutes) // STEP
 
 
 ANYBODY = Policy()
@@ -90,7 +98,7 @@ def heard(slots: dict[int, H], policy: Policy, wait: bool = True) -> dict[int, H
     if policy.preferred == UNNAMED:
         return slots
     own = sorted(slot for slot, held in slots.items() if held.source == policy.preferred)
-    newest = max(slots, default=0)
+    newest, longest = max(slots, default=0), longest_silence(policy.wait_minutes) // _MICROSECOND
 
     def counts(slot: int) -> bool:
         at = bisect.bisect_left(own, slot)
@@ -98,15 +106,24 @@ def heard(slots: dict[int, H], policy: Policy, wait: bool = True) -> dict[int, H
             return True
         if at == len(own) and not wait:
             return True
-        return (own[at] if at < len(own) else newest) - own[at - 1] > policy.wait_slots
+        end = own[at] if at < len(own) else newest
+        return time_of(end, slots[end]) - time_of(own[at - 1], slots[own[at - 1]]) > longest
 
     return {slot: held for slot, held in slots.items() if counts(slot)}
 
 
+def longest_silence(wait_minutes: int) -> datetime.timedelta:
+    """For how long nothing may come of the preferred device before others are heard: no sensor is punctual."""
+    return datetime.timedelta(minutes=wait_minutes) + STEP / 2
+
+
 def waits_until(slots: Mapping[int, OfSource], policy: Policy) -> int:
-    """The first slot in which others speak, if the preferred device stays silent."""
+    """The first slot in which others speak, if the preferred device stays silent and they go on like the newest."""
     last = max((slot for slot, held in slots.items() if held.source == policy.preferred), default=None)
-    return min(slots) if last is None else last + policy.wait_slots + 1
+    if last is None:
+        return min(slots)
+    quiet = time_of(last, slots[last]) + longest_silence(policy.wait_minutes) // _MICROSECOND
+    return (quiet - slots[max(slots)].shift_microseconds) // (STEP // _MICROSECOND) + 1
 
 
 def apart(one: OfSource, other: OfSource) -> int:
@@ -169,7 +186,8 @@ def warnings_of(
 
 def spoken_wait(policy: Policy) -> str:
     """How long others wait, for a person."""
-    return spoken(policy.wait_slots * STEP_SECONDS // 60)
+    minutes, seconds = divmod(longest_silence(policy.wait_minutes) // datetime.timedelta(seconds=1), 60)
+    return f"{spoken(minutes)} {seconds} s"
 
 
 def _spoken(centi: int) -> str:

@@ -38,8 +38,8 @@ def let_go(work: Work, kept_days: int) -> None:
     """Let go of some of those that were not heard of for more than so many days."""
     today = work.message.timestamp_ms // DAY_MS
     for entry in list(itertools.islice(work.keys(TABLE, _BY_DAY), MOST_AT_ONCE)):
-        day, silent = entry.removeprefix(_BY_DAY).split("/")
-        if int(day) >= today - kept_days:
+        day, _, silent = entry.removeprefix(_BY_DAY).partition("/")
+        if not silent or int(day) >= today - kept_days:  # behind all days lies when a subject of this name was heard of
             break
         if _day(work, silent) == int(day):
             _let_go(work, silent, kept_days)
@@ -98,7 +98,6 @@ def _day(work: Work, subject_id: str) -> int | None:
 
 
 def _key(subject_id: str) -> str:
-    """Begins with the subject, which holds no slash, so that it is exported with the rest."""
     return f"{subject_id}/seen"
 
 

@@ -154,8 +154,8 @@ def _mark(work: Work, subject_id: str, marker: _Marker) -> None:
     """Remember an order; orders that nothing needs any more go."""
     digest = fingerprint.subject_digest(subject_id)
     for entry in work.keys(TABLE, _BY_TIME):
-        time, of = entry.removeprefix(_BY_TIME).split("/")
-        if int(time) >= marker.time_ms - MARKERS_KEPT_MS:
+        time, _, of = entry.removeprefix(_BY_TIME).partition("/")
+        if not of or int(time) >= marker.time_ms - MARKERS_KEPT_MS:  # behind all times lies a subject of this name
             break
         work.delete(TABLE, entry)
         work.delete(TABLE, _MARKERS + of)

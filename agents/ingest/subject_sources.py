@@ -13,7 +13,7 @@ from agents.core.rolling_window import RollingWindow
 from agents.ingest import subject_reset
 from agents.work import Message, Work
 from schemas.errors import MalformedRecordError
-from schemas.grid import STEP_MINUTES, slot_of
+from schemas.grid import slot_of
 from schemas.reading import ReadingOutcome
 from schemas.sources import (
     FIRST_YEAR,
@@ -51,7 +51,7 @@ def guide(work: Work, subject_id: str, window: RollingWindow) -> SourceState:
     held = [each.policy for each in state.policies if each.offset < offset]
     if held:
         preferred, wait = held[-1].preferred_device, held[-1].wait_minutes
-        window.policy = sources.Policy(sources.source_of(preferred), -(-wait // STEP_MINUTES))
+        window.policy = sources.Policy(sources.source_of(preferred), wait)
     window.sessions = [_microseconds(each.time) for each in state.starts if each.offset < offset]
     return state
 

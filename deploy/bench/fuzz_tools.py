@@ -55,10 +55,11 @@ def export_of(record: Record, topic: Topic, settings: Settings) -> list[str]:
     """What is wrong with how a person's export tells the message: it holds whatever lies under the person's name."""
     if topic.key not in SUBJECT_KEYS or record.key is None:
         return []
-    whose = record.key.decode(errors="replace")
+    named = subjects.named_by(record, topic)
+    whose = record.key.decode(errors="replace") if named is None else named
     row = subjects.exported(record, topic, whose, settings)
     if row is None:
-        return [] if record.key != whose.encode() else ["an export leaves out what lies under the person's name"]
+        return [] if named is None else ["an export leaves out what lies under the person's name"]
     if row["record"] is not None:
         orjson.loads(row["record"])
     elif row["raw"] is None and record.value is not None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from agents.core.directions import direction_of, with_before
 from agents.core.rolling_window import slot_time
+from agents.core.sources import longest_silence
 from query_api.access import access
 from query_api.callers import key_of
 from query_api.routers.subjects import Uses
@@ -128,7 +129,7 @@ def newest_heard(newest_first: Iterator[Reading], policy: SourcePolicy) -> Seque
     newest = next(each_with_before, ())
     if not newest or policy.preferred_device in (None, newest[0].device):
         return newest
-    wait = datetime.timedelta(minutes=policy.wait_minutes)
+    wait = longest_silence(policy.wait_minutes)
     for older in each_with_before:
         if newest[0].time - older[0].time > wait:
             break

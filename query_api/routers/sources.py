@@ -28,7 +28,7 @@ class PolicyBody(SourcePolicy):
         default=15,
         ge=5,
         le=240,
-        description="Readings of other devices count once the preferred one is silent for longer.",
+        description="Readings of other devices count once the preferred one is silent for longer, by 2.5 minutes.",
     )
 
 

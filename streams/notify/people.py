@@ -23,7 +23,7 @@ from streams.notify.events import LONGEST_HOLDS, TELLING, alert_ends
 _ACCEPTED = ("forecast_requested", "no_forecast")
 _HALF_HOUR, _HOUR = 5, 11
 """Places in the horizon."""
-_MOST_BEFORE = 15
+_MOST_BEFORE = 17
 """Readings: of a minute each, the fastest that sensors are."""
 
 
@@ -33,7 +33,7 @@ class Person:
 
     partition: int
     readings: tuple[Reading, ...] = ()
-    """The newest and those of the quarter of an hour before it, the newest first."""
+    """The newest and those before it that its trend is told from, the newest first."""
     reading_ends: datetime.datetime | None = None
     chart: FanChart | None = None
     chart_ends: datetime.datetime | None = None

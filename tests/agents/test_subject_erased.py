@@ -9,6 +9,7 @@ import pytest
 from agents.ingest.subject_reset import MARKERS_KEPT_MS
 from schemas.outcome import RequestOutcome
 from schemas.reading import ReadingOutcome
+from schemas.tables import subject_of_row
 from schemas.topics import CACHE_COMMANDS, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, REQUEST_OUTCOMES
 from streams import topology
 from streams.settings import Settings
@@ -63,6 +64,7 @@ async def test_no_table_knows_the_name_any_more(earlier: list[dict[str, bytes]])
     bench = Workbench()
     await lived(bench)
     assert naming(bench), "the search finds nothing"
+    assert {subject_of_row(table, key) for table, key in naming(bench)} == {"ada"}, "an export has all of them"
     others = naming(bench, b"eve")
     for number, headers in enumerate(earlier):
         await erase(bench, 5 + number, headers, ahead_ms=1 + number)
@@ -100,6 +102,13 @@ async def test_a_reading_that_lay_in_another_partition_does_not_bring_a_subject_
     assert naming(bench) == []
     for forged in (b"", b"1", b"\xff", b"9" * 5000):
         assert await publish(bench, 0, 11, headers={"rerouted": forged}, timestamp_ms=NOW_MS + 21)
+
+
+async def test_who_is_called_as_the_order_of_markers_is_in_nobodys_way() -> None:
+    bench = Workbench()
+    await bench.run(WINDOW, reading(0, "forgotten-since"), key=b"forgotten-since", offset=1)
+    assert (await erase(bench, 2, ahead_ms=9)).status == "erased"
+    assert naming(bench, b"forgotten-since")
 
 
 async def test_who_is_published_again_begins_anew() -> None:

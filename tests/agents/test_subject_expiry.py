@@ -206,3 +206,10 @@ async def test_an_entry_of_an_earlier_day_lets_nobody_go_who_was_heard_of_since(
     assert forgotten(await tick(bench, KEPT + 1, 1)) == []
     assert f"seen-on/{day:07d}/ada" not in bench.rows(SUBJECTS_TABLE)
     assert known(bench) == {"ada"}
+
+
+async def test_who_is_called_as_the_order_of_days_goes_like_anybody() -> None:
+    bench = Workbench()
+    await heard(bench, "seen-on", 0, 0)
+    assert forgotten(await tick(bench, KEPT + 1, 1)) == ["seen-on"]
+    assert bench.rows(SUBJECTS_TABLE) == {}

@@ -117,7 +117,7 @@ def test_an_echo_is_the_entry_with_its_time_as_nightscout_writes_it() -> None:
     assert told["dateString"] == told["sysTime"]
 
 
-def reading(glucose: float, minutes: int = 0, **fields: Any) -> Reading:
+def reading(glucose: float, minutes: float = 0, **fields: Any) -> Reading:
     time = NOON + datetime.timedelta(minutes=minutes)
     return Reading(**{"subject_id": "anna", "time": time, "glucose": glucose, "unit": "mg/dL"} | fields)
 
@@ -147,7 +147,7 @@ def test_whole_numbers_are_whole_and_mmol_is_rounded() -> None:
         (-10, 5, "SingleDown"),
         (15, 5, "DoubleUp"),
         (-45, 15, "DoubleDown"),
-        (5, 16, "NOT COMPUTABLE"),
+        (5, 18, "NOT COMPUTABLE"),
     ],
 )
 def test_a_direction_that_nobody_sent_is_the_change_of_two_readings(
@@ -307,21 +307,23 @@ def test_two_devices_make_no_trend() -> None:
         ((3, 6, 9), 10, "SingleUp"),
         ((10,), 10, "SingleUp"),
         ((15,), 10, "SingleUp"),
+        ((15.5,), 10, "SingleUp"),  # a sensor of a quarter of an hour is seconds late
+        ((17.5,), 10, "SingleUp"),
         ((1, 2, 3), 10, "SingleUp"),  # a sensor that has only begun
         ((1, 2), None, "NOT COMPUTABLE"),
-        ((16,), None, "NOT COMPUTABLE"),
+        ((17.6,), None, "NOT COMPUTABLE"),
     ],
 )
 def test_the_change_is_of_five_minutes_whatever_the_step(
-    minutes_before: tuple[int, ...], change: float | None, direction: str
+    minutes_before: tuple[float, ...], change: float | None, direction: str
 ) -> None:
     found = [reading(180), *(reading(180 - 2 * minutes, -minutes) for minutes in minutes_before)]
     assert change_of(found) == (None if change is None else pytest.approx(change))
     assert direction_of(found) == direction
 
 
-def test_each_reading_goes_with_those_of_a_quarter_of_an_hour_before() -> None:
-    readings = [reading(100, -minutes) for minutes in (0, 5, 10, 15, 16, 40)]
+def test_each_reading_goes_with_those_before_it_that_its_trend_is_told_from() -> None:
+    readings = [reading(100, -minutes) for minutes in (0, 5, 10, 15, 18, 40)]
     found = [[NOON - each.time for each in one] for one in with_before(iter(readings))]
     minutes = [[int(each.total_seconds() // 60) for each in one] for one in found]
-    assert minutes == [[0, 5, 10, 15], [5, 10, 15, 16], [10, 15, 16], [15, 16], [16], [40]]
+    assert minutes == [[0, 5, 10, 15], [5, 10, 15, 18], [10, 15, 18], [15, 18], [18], [40]]

@@ -42,12 +42,14 @@ def test_the_forecast_of_the_preferred_device_holds_while_another_reports(tmp_pa
 
 def test_the_newest_value_is_of_the_preferred_device_where_it_spoke_within_the_wait() -> None:
     spoken = [sent(12, "leg"), sent(11, "leg"), sent(10, "arm"), sent(7, "leg"), sent(5, "arm")]
-    assert [each.time - ISSUE for each in newest_heard(iter(spoken), ARM)] == [10 * MINUTE, 7 * MINUTE]
-    assert [each.time - ISSUE for each in newest_heard(iter(spoken), SourcePolicy())] == [12 * MINUTE, 11 * MINUTE]
+    assert [each.time - ISSUE for each in newest_heard(iter(spoken), ARM)] == [10 * MINUTE, 7 * MINUTE, 5 * MINUTE]
+    assert [each.time - ISSUE for each in newest_heard(iter(spoken), SourcePolicy())][:2] == [12 * MINUTE, 11 * MINUTE]
     silent = [sent(40, "leg"), sent(35, "leg"), sent(10, "arm")]
     assert [each.time - ISSUE for each in newest_heard(iter(silent), ARM)] == [40 * MINUTE, 35 * MINUTE]
-    assert [each.device for each in newest_heard(iter([sent(40, "leg"), sent(10, "arm")]), ARM)] == ["leg", "arm"]
-    assert newest_heard(iter([]), ARM) == []
+    assert [each.device for each in newest_heard(iter([sent(40, "leg"), sent(10, "arm")]), ARM)] == ["leg"]
+    for wait, devices in ((17.5, ["arm"]), (17.51, ["leg"])):  # half a step more: no sensor is punctual
+        assert [each.device for each in newest_heard(iter([sent(wait, "leg"), sent(0, "arm")]), ARM)] == devices
+    assert not newest_heard(iter([]), ARM)
     assert len(newest_heard(iter([sent(0, None)]), ARM)) == 1
 
 

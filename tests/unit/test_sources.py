@@ -14,7 +14,7 @@ from agents.core.sources import Policy, source_of
 START = datetime.datetime(2026, 3, 1, 6, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=1)))
 MINUTE = datetime.timedelta(minutes=1)
 LATE_SLOTS = 24
-ARM = Policy(source_of("arm"), 3)
+ARM = Policy(source_of("arm"), 15)
 FIRST = place(START, 100.0, 0)[0]
 
 Sent = tuple[float, str | None, float]
@@ -94,13 +94,41 @@ def test_another_device_is_heard_once_the_preferred_one_is_silent_for_longer_tha
     assert person.take(offset + 1, (520, "leg", 125.0)).code == "other_device"
 
 
+def test_the_wait_is_of_the_readings_own_times_and_half_a_step_more_wherever_in_their_slots_they_lie() -> None:
+    for shift in (-149, 0, 149):
+        last = 475 + shift / 60
+        before = Person(ARM)
+        before.day([(5 * step + shift / 60, "arm", 110.0) for step in range(96)])
+        for silent, is_heard in ((17.5, False), (17.6, True), (19.9, True), (20.1, True)):
+            person = Person(ARM)
+            person.row = before.row
+            sent = [(last + silent - ago, "leg", 90.0) for ago in (10, 5, 0)]
+            *first, then = (person.take(96 + number, each) for number, each in enumerate(sent))
+            assert {verdict.code for verdict in first} == {"other_device"}
+            assert "is heard after 17 min 30 s without it" in (first[-1].reason or "")
+            assert (then.code != "other_device") == is_heard, (shift, silent)
+            if silent > 19:
+                assert {verdict.expected for verdict in first} == {place(START + sent[-1][0] * MINUTE, 90.0, 0)[0]}
+
+
+def test_a_sensor_of_a_quarter_of_an_hour_that_is_seconds_late_is_heard_alone() -> None:
+    for jitter in (0, 2, 20):
+        chance = random.Random(1)
+        arm = [(15 * step + 2.5 + chance.gauss(0, jitter) / 60, "arm", 100.0) for step in range(40)]
+        leg = steady("leg", range(1, 600, 5), 160.0)
+        verdicts = Person(ARM).day(sorted(arm + leg))
+        issues = [issue for verdict in verdicts for issue in verdict.issues]
+        assert len(issues) >= 6
+        assert {centi for issue in issues if issue.slot > FIRST + 97 for centi in issue.past_centi} == {10000}
+
+
 def test_a_device_that_never_spoke_keeps_nobody_quiet() -> None:
     person = Person(ARM)
     assert person.day(steady("leg", range(0, 480, 5)))[-1].status == "forecast_requested"
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), wait=st.sampled_from([1, 3, 12]), shuffle=st.randoms(use_true_random=False))
+@given(seed=st.integers(0, 10**6), wait=st.sampled_from([5, 15, 60]), shuffle=st.randoms(use_true_random=False))
 def test_who_is_heard_does_not_depend_on_the_order_of_arrival(seed: int, wait: int, shuffle: random.Random) -> None:
     chance = random.Random(seed)
     sent = [

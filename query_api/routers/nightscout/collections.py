@@ -198,9 +198,12 @@ def statuses_of(uses: Services, subject_id: str, asked: Wanted | None = None) ->
 
 
 def _measured_at(uses: Services, subject_id: str, slot: datetime.datetime) -> datetime.datetime | None:
-    """When the reading was measured that a window holds in this slot; of several the nearest, as windows do."""
-    near = itertools.takewhile(
-        lambda time: time >= slot - STEP / 2,
-        (reading.time for reading in uses.read_model.readings.measured.newest_first(subject_id, slot + STEP / 2)),
-    )
-    return min(near, key=lambda time: abs(time - slot), default=None)
+    """When the reading was measured that a window holds in this slot: of several as windows take them, the preferred
+    device's before others, then the nearest, then the earlier."""
+    model = uses.read_model
+    readings = model.readings.measured.newest_first(subject_id, slot + STEP / 2)
+    near = list(itertools.takewhile(lambda each: each.time >= slot - STEP / 2, readings))
+    preferred = model.sources.of(subject_id).policy.preferred_device
+    own = [each.time for each in near if preferred is not None and each.device == preferred]
+    times = own or [each.time for each in near]
+    return min(times, key=lambda time: (abs(time - slot), time), default=None)

@@ -101,7 +101,7 @@ async def current(uses: Uses, whom: Whom) -> Response:
 
 
 async def newest_of(uses: Services, whom: Person, wanted: Wanted) -> list[Sequence[Reading]]:
-    """The wanted readings, newest first, each with those of the quarter of an hour before it.
+    """The wanted readings, newest first, each with those before it that its trend is told from.
 
     Raises `UnavailableError` while this replica has not read what Kafka holds.
     """

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -18,11 +19,12 @@ from schemas.fan_chart import OUTER_LEVELS
 from schemas.fan_chart_row import to_row
 from schemas.glucose_day import GlucoseDay
 from schemas.grid import STEPS_A_DAY
-from schemas.reading import Reading, ReadingOutcome
+from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome
+from schemas.sources import DecidedPolicy, SourcePolicy, SourceState
 from schemas.tables import day_key
 from schemas.topics import READING_OUTCOMES
 from streams.settings import Settings
-from streams.topology import CHART_CHANGELOGS, DAYS_CHANGELOG
+from streams.topology import CHART_CHANGELOGS, DAYS_CHANGELOG, SOURCES_CHANGELOG
 from tests.kit.charts import fan_chart
 from tests.kit.keys import person_in
 from tests.kit.query import Client, standing
@@ -175,6 +177,31 @@ async def test_a_document_has_the_time_of_the_value_that_it_begins_with(site: Cl
         suggested = document["openaps"]["suggested"]
         assert (suggested["timestamp"], suggested["bg"]) == (text(measured), 131)
         assert suggested["timestamp"] <= document["created_at"], "a document of a time to come has no age"
+
+
+@pytest.mark.parametrize(("preferred", "place"), [(None, 1), ("arm", 0), ("leg", 1)])
+async def test_a_document_has_the_time_of_the_value_of_the_device_that_is_heard(
+    site: Client, preferred: str | None, place: int
+) -> None:
+    slot = slot_now() - STEP
+    sent = [
+        Reading(subject_id="anna", time=slot + seconds * SECOND, glucose=glucose, unit="mg/dL", device=device)
+        for seconds, device, glucose in ((-140, "arm", 131), (5, "leg", 150))
+    ]
+    told = []
+    for reading in sent:
+        if preferred == "arm" and reading.device != "arm":
+            judged = {"status": "no_forecast", "code": OTHER_DEVICE, "reason": "another device is preferred"}
+        else:
+            judged = {"issue_times": (slot,)}
+        outcome = ReadingOutcome.from_json(outcome_of(reading).value or b"").model_copy(update=judged)
+        told.append(dataclasses.replace(outcome_of(reading), value=outcome.to_json()))
+    decided = DecidedPolicy(offset=1, policy=SourcePolicy(preferred_device=preferred))
+    policy = Entry(SOURCES_CHANGELOG.name, 0, 0, b"anna", SourceState(policies=(decided,)).to_row())
+    site.services.read_model.apply([policy, *told, chart_at(slot, sent[place].glucose)], {})
+    (document,) = await documents(site)
+    suggested = document["openaps"]["suggested"]
+    assert (suggested["timestamp"], suggested["bg"]) == (text(sent[place].time), sent[place].glucose)
 
 
 async def test_a_document_is_never_of_a_time_to_come(site: Client) -> None:
