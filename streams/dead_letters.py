@@ -10,7 +10,6 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import MessageTooLargeError
 from schemas.event import cloud_event
 from schemas.topics import DEAD_LETTERS
-from streams.kafka.messages import moment_of
 
 INLINE_BYTES = 256 * 1024
 """A larger payload stays in its topic, where a replay finds it by partition and offset."""
@@ -87,7 +86,7 @@ def letter(message: Message, step: str, failure: Failure) -> DeadLetter:
         partition=message.partition,
         offset=message.offset,
         attempts=failure.attempts,
-        came_at=moment_of(message.timestamp_ms),
+        came_at=datetime.fromtimestamp(message.timestamp_ms / 1000, UTC),
         failed_at=datetime.now(UTC),
         key_base64=None if message.key is None else base64.b64encode(message.key).decode(),
         value_base64=None if carried is None else base64.b64encode(carried).decode(),
