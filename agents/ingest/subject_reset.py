@@ -109,6 +109,8 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
     done: Done = "now" if marker is None or offset >= marker.offset else "superseded"
     if marker == own:  # and no other order at an offset that a Kafka which lost something gave out again
         done = "before"
+    if marker is not None and message.first and done == "superseded" and (marker.erased or order == "reset"):
+        return done  # of a dead letter nobody is told, who would forget what came after the order that did as much
     window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
     if done == "now":
         window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > offset}
