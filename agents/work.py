@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
+from schemas.dead_letter import REPLAY_OF, Place
 from schemas.errors import MessageTooLargeError, UndeclaredEffectError
 from schemas.event import PublicRecord, cloud_event, traced
 from schemas.metrics import Metric
@@ -26,6 +27,28 @@ class Message:
     value: bytes | None
     headers: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     timestamp_ms: int = 0
+
+    @property
+    def first(self) -> Place | None:
+        """Of one that was sent again from a dead letter: where it lay first, and which step failed at it there.
+
+        Anybody may write the header. What it says counts in this partition alone, and never ahead of the message.
+        """
+        header = self.headers.get(REPLAY_OF)
+        place = None if header is None else Place.from_header(header)
+        if place is None or (place.topic, place.partition) != (self.topic, self.partition):
+            return None
+        return place._replace(offset=min(place.offset, self.offset), came_ms=min(place.came_ms, self.timestamp_ms))
+
+    @property
+    def first_offset(self) -> int:
+        """Its offset, by which what it says is before or after what others say: that of its letter, if it has one."""
+        return self.offset if self.first is None else self.first.offset
+
+    @property
+    def came_ms(self) -> int:
+        """Unix time at which it came first."""
+        return self.timestamp_ms if self.first is None else self.first.came_ms
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

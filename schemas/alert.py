@@ -224,7 +224,9 @@ class AlertState(Record):
     version: Literal[1] = 1
     began_ms: UnixMilliseconds = Field(default=0, alias="epoch_ms")
     settings: AlertSettings = AlertSettings()
-    settings_ms: UnixMilliseconds = Field(default=0, description="When the settings were ordered last.")
+    settings_ms: UnixMilliseconds = Field(
+        default=0, description="When the settings were ordered last; earlier ones change nothing."
+    )
     since: LongInteger | None = Field(default=None, description="First slot judged since forecasts come.")
     slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
     revision: LongInteger | None = Field(
@@ -240,7 +242,7 @@ class AlertState(Record):
     snoozed_until_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
     snoozed_from_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
     snoozed_ms: dict[Snoozed, UnixMilliseconds] = Field(
-        default_factory=dict, description="When each snooze was ordered last."
+        default_factory=dict, description="When each snooze was ordered last; earlier ones change nothing."
     )
     episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
     raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert of a level.")

@@ -86,6 +86,7 @@ def letter(message: Message, step: str, failure: Failure) -> DeadLetter:
         partition=message.partition,
         offset=message.offset,
         attempts=failure.attempts,
+        came_at=datetime.fromtimestamp(message.timestamp_ms / 1000, UTC),
         failed_at=datetime.now(UTC),
         key_base64=None if message.key is None else base64.b64encode(message.key).decode(),
         value_base64=None if carried is None else base64.b64encode(carried).decode(),

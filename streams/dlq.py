@@ -4,8 +4,8 @@ Anybody may write a letter there, so a replay sends only to what a step reads: n
 cluster, or a changelog.
 
 A replay is recorded beside the letter (the same letter with the header `replayed`), so that the next replay skips it.
-Should that record be lost, the message is processed twice, which changes nothing: every step's effects have
-deterministic ids.
+Should that record be lost, the message is processed twice. It says where it lay first (the header `replay-of`): only
+the step that failed takes it, and what came after its letter stays, however late or often it is sent.
 """
 
 import asyncio
@@ -14,15 +14,17 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from schemas.dead_letter import DeadLetter
+from agents.work import Message
+from schemas.dead_letter import REPLAY_OF, DeadLetter, Place
 from schemas.errors import ConfigurationError, RejectedError, UnavailableError, UndecodableError
 from schemas.topics import DEAD_LETTERS
 from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
-from streams.kafka.messages import moment_of
+from streams.kafka.messages import moment_of, of_record
 from streams.kafka.whole_topics import everything, started
 from streams.settings import Settings
 
@@ -91,11 +93,12 @@ async def _replay_one(settings: Settings, producer: AIOKafkaProducer, filed: Fil
     if refusal := refusal_of(settings, letter):
         return Replay(letter.letter_id, False, refusal)
     try:
-        key, value, headers = await _original(settings, letter)
+        original = await _original(settings, letter)
     except UnavailableError as error:
         return Replay(letter.letter_id, False, str(error))
     # To the same partition: commands are addressed by partition, and a key's partition has not changed.
-    await producer.send_and_wait(letter.topic, value, key, letter.partition, headers=headers)
+    headers = headers_of(letter, original)
+    await producer.send_and_wait(letter.topic, original.value, original.key, letter.partition, headers=headers)
     await producer.send_and_wait(
         DEAD_LETTERS.name, letter.to_json(), filed.key, headers=[(REPLAYED, str(int(time.time())).encode())]
     )
@@ -123,21 +126,47 @@ def _is_base64(text: str | None) -> bool:
     return True
 
 
-_Original = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+class Original(NamedTuple):
+    """A letter's message as it was, and when it came (Unix milliseconds)."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    came_ms: int
 
 
-def carried(letter: DeadLetter) -> _Original | None:
-    """Key, value and headers of the message as the letter has them; None where they were too large for it."""
+def headers_of(letter: DeadLetter, original: Original) -> list[tuple[str, bytes]]:
+    """Those of the message, and where it lay first: one that failed again was sent from a letter itself."""
+    message = Message(
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        key=original.key,
+        value=original.value,
+        headers=dict(original.headers),
+        timestamp_ms=original.came_ms,
+    )
+    place = message.first or Place(letter.topic, letter.partition, letter.offset, original.came_ms, letter.step)
+    kept = [(name, text) for name, text in original.headers if name != REPLAY_OF]
+    return [*kept, (REPLAY_OF, place.to_header())]
+
+
+def carried(letter: DeadLetter) -> Original | None:
+    """The message as the letter has it; None where it was too large for it.
+
+    A letter that does not say when its message came says when its step failed at it, which was soon after.
+    """
     key = base64.b64decode(letter.key_base64) if letter.key_base64 is not None else None
     headers = [(name, text.encode()) for name, text in letter.headers.items()]
+    came_ms = max(0, round((letter.came_at or letter.failed_at).timestamp() * 1000))
     if letter.value_base64 is not None:
-        return key, base64.b64decode(letter.value_base64), headers
+        return Original(key, base64.b64decode(letter.value_base64), headers, came_ms)
     if letter.value_bytes == 0 and key is not None:
-        return key, None, headers
+        return Original(key, None, headers, came_ms)
     return None
 
 
-async def _original(settings: Settings, letter: DeadLetter) -> _Original:
+async def _original(settings: Settings, letter: DeadLetter) -> Original:
     """As `carried`; fetched from its topic where the letter has them not."""
     if (found := carried(letter)) is not None:
         return found
@@ -154,7 +183,7 @@ async def _original(settings: Settings, letter: DeadLetter) -> _Original:
         await consumer.stop()
     if record.offset != letter.offset or not _is_the_one(letter, record.value):
         raise _gone(letter)
-    return record.key, record.value, list(record.headers)
+    return Original(record.key, record.value, list(record.headers), of_record(record).timestamp_ms)
 
 
 def _is_the_one(letter: DeadLetter, value: bytes | None) -> bool:

@@ -1,4 +1,4 @@
-"""What happens around every step, outermost first: measured, named in the log, buried, readable, tried again, sized.
+"""What happens around every step, outermost first: measured, named in the log, meant, buried, readable, tried, sized.
 
 A middleware gets the work and what follows; it may look at the work before and after, call what follows again, or turn
 what it raises into something else. `around` puts them in the order of this page, the same for every step and lane.
@@ -38,7 +38,7 @@ def around(
 ) -> StepFunction:
     """The step as it runs. It never raises, but for being cancelled or given back: how it ended is in the work."""
     return chained(
-        (Measured(metrics), Named(), Buried(), Readable(), TriedAgain(attempts, metrics), Sized(tables)),
+        (Measured(metrics), Named(), Meant(), Buried(), Readable(), TriedAgain(attempts, metrics), Sized(tables)),
         function,
     )
 
@@ -75,6 +75,15 @@ class Named:
         with structlog.contextvars.bound_contextvars(
             step=work.step.name, topic=message.topic, partition=message.partition, offset=message.offset
         ):
+            await following(work)
+
+
+class Meant:
+    """What is sent again from a dead letter is for the step that failed at it: the others that read it have done it."""
+
+    async def __call__(self, work: Work, following: StepFunction) -> None:
+        first = work.message.first
+        if first is None or first.step == work.step.name:
             await following(work)
 
 

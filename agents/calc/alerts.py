@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.calc.alert_rows import alerts_of, keep
+from agents.core.deletions import is_deleted, of_subject
 from agents.core.percent import chance_percent
 from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.alert import (
@@ -31,7 +32,7 @@ from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL, PAST_POINTS, PRESENT, STEP_MINUTES, STEP_SECONDS, slot_of
 from schemas.metrics import ALERTS_TOLD
-from schemas.tables import ALERTS_TABLE
+from schemas.tables import ALERTS_TABLE, DELETIONS_TABLE
 from schemas.topics import ALERTS, FORECASTS
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def consider(work: Work, chart: FanChart, base: FanChart) -> None:
     before = alerts_of(work, chart.series_key)
     seen = _seen(chart, work.message.timestamp_ms, _chances(base, before.settings))
     if work.message.topic == FORECASTS["live"].name:  # one order for all of a subject, the same when they come again
-        seen = seen._replace(revision=work.message.offset)
+        seen = seen._replace(revision=work.message.first_offset)
     state, told = alert_policy.judge(before, seen)
     if state is before:
         return
@@ -66,18 +67,30 @@ def consider(work: Work, chart: FanChart, base: FanChart) -> None:
         work.measure(ALERTS_TOLD, each.kind, each.status)
 
 
-def change(work: Work, command: CacheCommand) -> str:
-    """Settings or a snooze, and whose. Raises `MalformedRecordError` for a command that names no subject or change."""
+def change(work: Work, command: CacheCommand) -> str | None:
+    """Settings or a snooze, and whose; None of one that came before what holds, or that an erasure came after.
+
+    Raises `MalformedRecordError` for a command that names no subject or change.
+    """
     if command.series_key is None or (command.action == "snooze" and command.snooze is None):
         raise MalformedRecordError("a change of alerts names the subject as series_key, and what is to change")
-    state, now_ms = alerts_of(work, command.series_key), max(0, work.message.timestamp_ms)
+    message, came_ms = work.message, max(0, work.message.came_ms)
+    state = alerts_of(work, command.series_key)
+    snooze = command.snooze if command.action == "snooze" else None
+    last_ms = state.settings_ms if snooze is None else state.snoozed_ms.get(snooze.direction, 0)
+    if message.first is None:  # such come in their order, whatever the clocks of two brokers say
+        last_ms -= CLOCKS_DIFFER_MS
+    if came_ms < last_ms:
+        return None
+    whose = of_subject(command.series_key)
+    if message.first is not None and state == AlertState() and is_deleted(work, DELETIONS_TABLE, whose, came_ms):
+        return None  # erased since
     if not state.recent and state.slot is None:  # else it began with the forecasts that were judged
-        state = state.model_copy(update={"began_ms": now_ms})
-    if command.snooze is not None and command.action == "snooze":
-        state = _snoozed(state, command.snooze, now_ms)
+        state = state.model_copy(update={"began_ms": came_ms})
+    if snooze is not None:
+        state = _snoozed(state, snooze, came_ms)
     else:
-        ruled = _ruled(state, command.alert_settings or AlertSettings())
-        state = ruled.model_copy(update={"settings_ms": now_ms})
+        state = _ruled(state, command.alert_settings or AlertSettings(), came_ms)
     work.put(ALERTS_TABLE, command.series_key, state.to_row())
     return command.series_key
 
@@ -91,7 +104,7 @@ def _snoozed(state: AlertState, snooze: Snooze, now_ms: int) -> AlertState:
     return state.model_copy(update={"snoozed_until_ms": ends, "snoozed_from_ms": begins, "snoozed_ms": ordered})
 
 
-def _ruled(state: AlertState, settings: AlertSettings) -> AlertState:
+def _ruled(state: AlertState, settings: AlertSettings, now_ms: int) -> AlertState:
     """From now on by these settings: of a threshold that is another, no alert holds."""
     before = state.settings
     episodes, ruled = dict(state.episodes), dict(state.ruled)
@@ -102,7 +115,8 @@ def _ruled(state: AlertState, settings: AlertSettings) -> AlertState:
             settings.preset != before.preset or getattr(settings, kind) != getattr(before, kind)
         ):
             ruled[kind] = state.slot
-    return state.model_copy(update={"settings": settings, "episodes": episodes, "ruled": ruled})
+    ruled_by = {"settings": settings, "settings_ms": now_ms}
+    return state.model_copy(update={**ruled_by, "episodes": episodes, "ruled": ruled})
 
 
 def forget(work: Work, subject_id: str, up_to_ms: int, erases: bool) -> None:

@@ -35,7 +35,8 @@ def build(settings: History) -> StepFunction:
             forget(work, command.series_key, command.up_to_ms, command.erases)
             forget_watch(work, command.series_key, command.up_to_ms)
         elif command.action in ("alerts", "snooze"):
-            follow_settings(work, change(work, command))
+            if (changed := change(work, command)) is not None:
+                follow_settings(work, changed)
         elif command.action == "delete":
             if command.handle is None:
                 raise MalformedRecordError("a delete names a handle")

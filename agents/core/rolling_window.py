@@ -11,6 +11,9 @@ slot remembers the offset of its message, and what left a slot is kept with the 
 it, until that one can never be delivered again. At offset `o` those readings were known which came before `o` and were
 not displaced before `o`: a message delivered again is judged by them, and has exactly the effects it had.
 
+One that a dead letter sends again is a late reading like any other, judged by what is known when it comes. But it is
+held by the offset that it had first, so it takes no slot from what has corrected it since.
+
 That holds for as long as a message's offset is not committed. Where the group's offsets are set back, by an operator or
 because Kafka has lost something, what was displaced is gone: a message from before may find ``too_old``, ``gap`` or
 ``warming_up`` where there was a forecast.
@@ -123,38 +126,40 @@ class RollingWindow:
         unsettled = sum(offset >= committed for offset in offsets)
         return unsettled > MOST_UNSETTLED and message_offset > self._reached
 
-    def accept(self, slot: int, reading: Held, committed: int = 0) -> tuple[Verdict, bool]:
-        """What becomes of a reading, and whether the slots changed by it.
+    def accept(self, slot: int, reading: Held, committed: int = 0, at: int | None = None) -> tuple[Verdict, bool]:
+        """What becomes of a reading, and whether the row has to be written.
 
-        Messages of lower offsets than `committed` are never delivered again: what they displaced is let go.
+        Messages of lower offsets than `committed` are never delivered again: what they displaced is let go. `at` is the
+        offset of the message that brings it, if the reading came first with an earlier one.
         """
-        offset = reading.message_offset
-        known = self._known(offset)
-        verdict = self._judge(known, slot, reading)
+        at = reading.message_offset if at is None else at
+        known = self._known(at, slot, reading)
+        verdict = self._judge(known, slot, reading, at)
         after = known | {slot: reading} if verdict.kept else known
         if verdict.status == "no_forecast":
             verdict = verdict._replace(expected=self._expected(after))
-        disagreement = self._disagreement(known, slot, reading, verdict)
+        disagreement = self._disagreement(known, slot, reading, verdict, at)
         verdict = verdict._replace(flags=self._flags(after, slot, reading, verdict, disagreement))
         told = self._tell(disagreement, committed)
-        if not verdict.kept or (offset <= self._reached and self._has_seen(slot, reading)):
-            return verdict, told
+        if not verdict.kept or self._has_seen(slot, reading, at):
+            is_replay = at != reading.message_offset
+            return verdict, told or (is_replay and self.slots.get(slot) == reading)  # its day may not be written yet
         newest = max(self.slots, default=slot)
         leaving = [slot] if slot in self.slots else []
         if slot > newest:
             leaving += [other for other in self.slots if other < slot - self.capacity]
         self._settle(committed)
-        self.displaced += [Displaced(other, self.slots.pop(other), offset) for other in sorted(leaving)]
+        self.displaced += [Displaced(other, self.slots.pop(other), at) for other in sorted(leaving)]
         self.slots[slot] = reading
         return verdict, True
 
-    def _disagreement(self, known: Slots, slot: int, reading: Held, verdict: Verdict) -> Disagreement | None:
+    def _disagreement(self, known: Slots, slot: int, reading: Held, verdict: Verdict, at: int) -> Disagreement | None:
         """What a reading says against another source's in its slot, if it does."""
         holder = known.get(slot)
         if holder is None or holder.source == reading.source or verdict.status == "duplicate":
             return None
         centi = sources.apart(holder, reading)
-        return Disagreement(slot, reading.message_offset, centi) if centi else None
+        return Disagreement(slot, at, centi) if centi else None
 
     def _tell(self, new: Disagreement | None, committed: int) -> bool:
         """Remember a disagreement that is greater than its slot's others; whether there was one to remember."""
@@ -224,25 +229,35 @@ class RollingWindow:
         """The offset of the latest message that changed the slots: nothing can have displaced its reading."""
         return max((held.message_offset for held in self.slots.values()), default=-1)
 
-    def _known(self, offset: int) -> Slots:
-        """The slots as the message of this offset found them when it was delivered first."""
-        if offset > self._reached:
+    def _known(self, at: int, slot: int, reading: Held) -> Slots:
+        """The slots as the message of offset `at`, which brings the reading, found them when it was delivered first."""
+        if at > self._reached and at == reading.message_offset:
             return self.slots
-        known = {each.slot: each.held for each in self.displaced if each.held.message_offset < offset <= each.by_offset}
-        return known | {slot: held for slot, held in self.slots.items() if held.message_offset < offset}
+        own = (slot, reading)
+        known = {
+            each.slot: each.held
+            for each in self.displaced
+            if each.held.message_offset < at <= each.by_offset and each[:2] != own
+        }
+        return known | {
+            each: held for each, held in self.slots.items() if held.message_offset < at and (each, held) != own
+        }
 
-    def _has_seen(self, slot: int, reading: Held) -> bool:
-        """Whether later messages build on this one, or leave no place for it.
+    def _has_seen(self, slot: int, reading: Held, at: int) -> bool:
+        """Whether the slots hold it, later messages build on it, or leave no place for it.
 
         The latter only where offsets were set back, or its step failed when it was delivered first.
         """
-        offset = reading.message_offset
+        holder = self.slots.get(slot)
+        if holder == reading:
+            return True
+        if at > self._reached:
+            return False
         if any(each.slot == slot and each.held == reading for each in self.displaced):
             return True
-        holder = self.slots.get(slot)
-        return slot < max(self.slots) - self.capacity or (holder is not None and holder.message_offset >= offset)
+        return slot < max(self.slots) - self.capacity or (holder is not None and holder.message_offset >= at)
 
-    def _judge(self, known: Slots, slot: int, reading: Held) -> Verdict:
+    def _judge(self, known: Slots, slot: int, reading: Held, at: int) -> Verdict:
         """The verdict where `known` is all that came before."""
         newest = max(known, default=slot)
         if slot < newest - self.capacity:
@@ -257,16 +272,19 @@ class RollingWindow:
             if holder[0] != reading[0] and _nearness(holder) < _nearness(reading):
                 reason = "another reading is nearer to this 5-minute slot"
                 return Verdict("no_forecast", [], "superseded", reason, kept=False)
+            if holder[0] == reading[0] and holder.message_offset > reading.message_offset:
+                reason = "a later reading of the same time is known"
+                return Verdict("no_forecast", [], "superseded", reason, kept=False)
         after = known | {slot: reading}
         newest = max(newest, slot)
-        return self._forecasts(known, after, slot, newest)._replace(newest=newest)
+        return self._forecasts(known, after, slot, newest, at)._replace(newest=newest)
 
     def _is_taken_from(self, holder: Held, reading: Held) -> bool:
         """Whether a slot is the preferred device's, who has not got it."""
         preferred = self.policy.preferred
         return preferred != sources.UNNAMED and holder.source != preferred and reading.source == preferred
 
-    def _forecasts(self, known: Slots, after: Slots, slot: int, newest: int) -> Verdict:
+    def _forecasts(self, known: Slots, after: Slots, slot: int, newest: int, at: int) -> Verdict:
         """Which windows the reading of `slot` makes or changes, or why none."""
         before, now = sources.heard(known, self.policy), sources.heard(after, self.policy)
         if slot not in now:
@@ -289,9 +307,9 @@ class RollingWindow:
             if former is not None:
                 withheld.append(former)
         if plausible:
-            sums = self._sums(after, after[slot].message_offset, plausible[-1].slot)
-            told = [each for each in self.disagreements if each.by_offset < after[slot].message_offset]
-            if (own := self._disagreement(known, slot, after[slot], Verdict("forecast_requested", []))) is not None:
+            sums = self._sums(after, at, plausible[-1].slot)
+            told = [each for each in self.disagreements if each.by_offset < at]
+            if (own := self._disagreement(known, slot, after[slot], Verdict("forecast_requested", []), at)) is not None:
                 told.append(own)
             whole = [
                 self._of_sources(issue._replace(hours_centi=hours_before(sums, issue.slot)), now, told)

@@ -1,11 +1,12 @@
 """Cache commands in, the ingest side: stored series and the outcomes that point to them go.
 
 Of a subject for whom settings or a snooze come, it is remembered that it was heard of, and no longer once it is erased:
-commands of one subject come in one order, so what was on its way when somebody was erased leaves no name.
+commands of one subject come in one order, so what was on its way when somebody was erased leaves no name. Nor does one
+that a dead letter sends again.
 """
 
 from agents.core.deletions import mark_deleted, of_owner
-from agents.ingest import subject_expiry
+from agents.ingest import subject_expiry, subject_reset
 from agents.ingest.handle import retract
 from agents.ingest.stored_series import Tail
 from agents.work import StepFunction, Work
@@ -37,7 +38,10 @@ def build(_: object) -> StepFunction:
             _forget(work, command.series_key, command.handle, command.up_to_ms)
             mark_deleted(work, TABLE, command.up_to_ms, command.handle)
         elif command.action in ("alerts", "snooze") and command.series_key is not None:
-            subject_expiry.hear(work, command.series_key)
+            if work.message.first is None or not subject_reset.is_erased(
+                work, command.series_key, work.message.came_ms
+            ):
+                subject_expiry.hear(work, command.series_key)
         elif command.action == "reset" and command.erases and command.series_key is not None:
             subject_expiry.forget_unless_kept(work, command.series_key, command.up_to_ms)
 

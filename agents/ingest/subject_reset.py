@@ -80,16 +80,22 @@ def forgotten(work: Work, subject_id: str) -> tuple[str, str] | None:
     if marker is None:
         return None
     sent_on = work.message.headers.get(REROUTED)
-    if work.message.offset >= marker.offset and (sent_on is None or _milliseconds(sent_on) > marker.time_ms):
+    if work.message.first_offset >= marker.offset and (sent_on is None or _milliseconds(sent_on) > marker.time_ms):
         return None
     order: Order = "erased" if marker.erased else "reset"
     return order, _FORGOTTEN[order]
 
 
+def is_erased(work: Work, subject_id: str, came_ms: int) -> bool:
+    """Whether somebody was erased after something of them came at this time."""
+    marker = _marker(work, subject_id)
+    return marker is not None and marker.erased and came_ms <= marker.time_ms
+
+
 def began_ms(work: Work, subject_id: str) -> int:
     """When what begins with this message begins: by its time, and after the last order whatever that says."""
     marker = _marker(work, subject_id)
-    return max(work.message.timestamp_ms, 0 if marker is None else marker.time_ms + 1)
+    return max(work.message.came_ms, 0 if marker is None else marker.time_ms + 1)
 
 
 def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report_days: int) -> Done:
@@ -97,17 +103,19 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
 
     The marker is written behind all else that this table loses: where it lies, the rest was done.
     """
-    message = work.message
+    message, offset, came_ms = work.message, work.message.first_offset, work.message.came_ms
     marker = _marker(work, subject_id)
-    own = _Marker(message.offset, max(0, message.timestamp_ms), order == "erased")
-    done: Done = "now" if marker is None or own.offset >= marker.offset else "superseded"
+    own = _Marker(offset, max(0, came_ms), order == "erased")
+    done: Done = "now" if marker is None or offset >= marker.offset else "superseded"
     if marker == own:  # and no other order at an offset that a Kafka which lost something gave out again
         done = "before"
+    if marker is not None and message.first and done == "superseded" and (marker.erased or order == "reset"):
+        return done  # of a dead letter nobody is told, who would forget what came after the order that did as much
     window = RollingWindow.from_bytes(work.get(TABLE, subject_id), late_slots)
     if done == "now":
-        window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > message.offset}
-        window.displaced = [each for each in window.displaced if each.held.message_offset > message.offset]
-        window.disagreements = [each for each in window.disagreements if each.by_offset > message.offset]
+        window.slots = {slot: held for slot, held in window.slots.items() if held.message_offset > offset}
+        window.displaced = [each for each in window.displaced if each.held.message_offset > offset]
+        window.disagreements = [each for each in window.disagreements if each.by_offset > offset]
         window.hours = {}
         if window.slots:
             work.put(TABLE, subject_id, window.to_bytes())
@@ -118,19 +126,19 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
         _mark(work, subject_id, own)
     if done != "superseded":
         glucose_days.make_anew(work, subject_id, window, report_days, began_ms(work, subject_id))
-    identity = fingerprint.order_id(order, subject_id, message.partition, message.offset)
+    identity = fingerprint.order_id(order, subject_id, message.partition, offset)
     outcome = ReadingOutcome(
         outcome_id=identity,
         subject_id=subject_id,
         status=order,
         reason=_REASONS[order],
-        time=datetime.datetime.fromtimestamp(message.timestamp_ms / 1000, datetime.UTC),
+        time=datetime.datetime.fromtimestamp(came_ms / 1000, datetime.UTC),
     )
     work.publish(READING_OUTCOMES, subject_id, outcome)
     command = CacheCommand(
         action="reset",
         command_id=identity,
-        up_to_ms=message.timestamp_ms,
+        up_to_ms=came_ms,
         series_key=subject_id,
         erases=order == "erased",
     )

@@ -83,7 +83,7 @@ async def carry_out(work: Work, subject_id: str, most_ahead_seconds: float) -> b
         await work.settled()
     if wanted is not None:
         decided = {each.offset: each for each in state.policies}
-        decided[message.offset] = DecidedPolicy(offset=message.offset, policy=wanted)
+        decided[message.first_offset] = DecidedPolicy(offset=message.first_offset, policy=wanted)
         _put(work, subject_id, state, {"policies": _needed(sorted(decided.values(), key=_offset), work.committed)})
         return True
     assert time is not None  # noqa: S101  one of both is there
@@ -91,7 +91,7 @@ async def carry_out(work: Work, subject_id: str, most_ahead_seconds: float) -> b
     if ahead > most_ahead_seconds:
         _reject(work, subject_id, time, f"the sensor's start is {ahead:.0f} s ahead: check the clock of the device")
     elif slot_of(time) not in {slot_of(each.time) for each in state.starts}:
-        told = sorted((*state.starts, SensorStart(offset=message.offset, time=time)), key=_offset)
+        told = sorted((*state.starts, SensorStart(offset=message.first_offset, time=time)), key=_offset)
         settled = sorted((each for each in told if each.offset < work.committed), key=lambda each: each.time)
         kept = [each for each in told if each in settled[-MOST_STARTS:] or each.offset >= work.committed]
         _put(work, subject_id, state, {"starts": tuple(kept)})

@@ -73,7 +73,7 @@ class Unify:
                 status="rejected",
                 code=found.code,
                 reason=found.reason,
-                began_ms=message.timestamp_ms,
+                began_ms=message.came_ms,
                 timezone=timezone[:64],
                 owner=owner,
             )
@@ -91,7 +91,7 @@ class Unify:
             glucose_centi_mgdl=found.centi,
             interpolated_points=found.interpolated_points,
             warnings_json=found.warnings.to_json().decode(),
-            began_ms=message.timestamp_ms,
+            began_ms=message.came_ms,
             force=message.headers.get("force", b"") == b"1",
             owner=owner,
         )

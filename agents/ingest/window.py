@@ -58,7 +58,7 @@ def build(settings: WindowSettings) -> StepFunction:
             whose = subject_reset.subject_of(message)
             if not _rerouted(work, whose):
                 done = subject_reset.carry_out(work, order, whose, late_slots, settings.report_days)
-                subject_sources.forget(work, whose, order == "erased", message.offset, done)
+                subject_sources.forget(work, whose, order == "erased", message.first_offset, done)
             return
         if subject_sources.is_order(message):
             whose = subject_reset.subject_of(message)
@@ -97,8 +97,8 @@ def build(settings: WindowSettings) -> StepFunction:
         if window.must_settle(message.offset, work.committed):
             await work.settled()
         known_sources = subject_sources.guide(work, reading.subject_id, window)
-        slot, held = place(reading.time, reading.glucose_mgdl, message.offset, reading.device)
-        verdict, changed = window.accept(slot, held, work.committed)
+        slot, held = place(reading.time, reading.glucose_mgdl, message.first_offset, reading.device)
+        verdict, changed = window.accept(slot, held, work.committed, message.offset)
         if changed:
             work.put(TABLE, reading.subject_id, window.to_bytes())
             began_ms = subject_reset.began_ms(work, reading.subject_id)
@@ -209,7 +209,7 @@ def _rerouted(work: Work, subject_id: str) -> bool:
     message = work.message
     if REROUTED in message.headers or _is_at_home(work, subject_id):
         return False
-    work.send(READINGS, subject_id, message.value, {**message.headers, REROUTED: b"%d" % message.timestamp_ms})
+    work.send(READINGS, subject_id, message.value, {**message.headers, REROUTED: b"%d" % message.came_ms})
     return True
 
 

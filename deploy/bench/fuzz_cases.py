@@ -38,7 +38,8 @@ ODD_HEADERS: tuple[Mapping[str, bytes], ...] = (
     {}, {"timezone": b""}, {"timezone": b"\xff\xfe"}, {"timezone": b"Mars/Olympus"}, {"timezone": b"+14:00"},
     {"timezone": b"x" * 5000}, {"timezone": b"../../etc/passwd"}, {"timezone": b"UTC\0"}, {"force": b"1"},
     {"rerouted": b"1"}, {"sources": b"{}"}, {"sources": b"\xff"}, {"sensor-start": b"2026-03-01T11:00:00Z"},
-    {"sensor-start": b"now"}, {"h" * 2000: b"\xff" * 2000}, {f"h{number}": b"v" for number in range(100)},
+    {"replay-of": b"cgm.readings/0/0/0/window"}, {"replay-of": b"\xff/9"}, {"sensor-start": b"now"},
+    {"h" * 2000: b"\xff" * 2000}, {f"h{number}": b"v" for number in range(100)},
 )  # fmt: skip
 ODD_TIMES_MS: tuple[int, ...] = (0, -1, 1, 2**31, 253_402_300_799_999, 2**62, -(2**62))
 

@@ -257,8 +257,8 @@ def dead_letter(number: int, good: bool) -> DeadLetter:
     return DeadLetter(
         letter_id=f"{topics.SERIES.name}/{number % 4}/{number}/handle", step="handle", code="malformed",
         reason="the message's key is not the series key of its record", topic=topics.SERIES.name, partition=number % 4,
-        offset=number, attempts=1, failed_at=NOW + number * STEP, key_base64="YW5uYQ==", value_base64="e30=",
-        value_bytes=2, headers={"timezone": "UTC"},
+        offset=number, attempts=1, came_at=NOW, failed_at=NOW + number * STEP, key_base64="YW5uYQ==",
+        value_base64="e30=", value_bytes=2, headers={"timezone": "UTC"},
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def erase(
     typer.echo("topics keep records until they expire, at the latest:")
     for kept in remains(datetime.datetime.now(datetime.UTC)):
         typer.echo(f"  {kept.topic:<46} {kept.until:%Y-%m-%d %H:%M} UTC")
-    typer.echo("a reading that is published from now on begins anew, and so does a dead letter that is replayed")
+    typer.echo("a reading that is published from now on begins anew")
 
 
 @app.command("audit-name")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas import event, topics
+from schemas.dead_letter import REPLAY_OF
 from schemas.topics import Topic
 from schemas.upload import OWNER
 from streams import topology
@@ -151,6 +152,8 @@ def _headers(topic: Topic) -> Node:
             "sources": _text("Of a message without a value: a SourcePolicy in JSON for the subject in its key."),
             "sensor-start": _text("The same: when a sensor was started, RFC 3339."),
         }
+    if topic in (topics.UPLOADS, topics.READINGS):
+        properties[REPLAY_OF] = _text("Of one that a dead letter sends again: topic/partition/offset/ms/step.")
     if topic.public:
         properties[event.TRACEPARENT] = _text("W3C Trace Context; what is made of the message carries it on.")
     if topic.public and topic.record and topic is not topics.WEBHOOKS:  # a state, no event

@@ -14,6 +14,7 @@ from agents.calc.fan_chart import Ready, fan_chart, fan_charts
 from query_api.told_alerts import alerts_answer
 from schemas.alert import Alert, AlertSettings, AlertState, FallChange, RuleChange, Snooze
 from schemas.command import CacheCommand
+from schemas.dead_letter import REPLAY_OF
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart_row import from_row, to_row
 from schemas.tables import ALERTS_TABLE
@@ -214,3 +215,7 @@ async def test_a_slots_later_forecast_is_judged_again_and_a_repeat_of_it_never()
         )  # fmt: skip
         found.append([Alert.from_json(value).kind for value in of(ALERTS, sends)])
     assert found == [[], ["low"], [], [], []]
+    rows = dict(bench.rows(ALERTS_TABLE))
+    letter = {REPLAY_OF: f"{FORECASTS['live'].name}/0/0/{BEGIN_MS}/calc".encode()}
+    await bench.run(CALC, flat.to_arrow(), topic=FORECASTS["live"].name, timestamp_ms=at, offset=9, headers=letter)
+    assert bench.rows(ALERTS_TABLE) == rows, "a dead letter of the first is none of now"

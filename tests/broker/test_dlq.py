@@ -8,11 +8,12 @@ from aiokafka import AIOKafkaProducer
 from agents.work import Failure, Message
 from deploy.brokers.embedded import EmbeddedBroker
 from schemas import topics
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import REPLAY_OF, DeadLetter, Place
 from schemas.errors import ConfigurationError, TopicMismatchError
 from schemas.topics import Topic
 from streams import dead_letters, dlq, topology
 from streams.kafka.connection import producer_options
+from streams.kafka.messages import of_record
 from streams.kafka.provision import provision
 from streams.kafka.whole_topics import everything
 from streams.settings import Settings
@@ -189,11 +190,15 @@ async def test_a_message_is_replayed_as_it_was(
 ) -> None:
     topic = topics.UPLOADS
     sent = await producer.send_and_wait(topic.name, value, key, 1, headers=headers)
-    message = Message(topic=topic.name, partition=1, offset=sent.offset, key=key, value=value, headers=dict(headers))
+    message = Message(topic=topic.name, partition=1, offset=sent.offset, key=key, value=value, headers=dict(headers),
+                      timestamp_ms=sent.timestamp)  # fmt: skip
     letter_key, letter = dead_letters.message_of(message, "unify", Failure("failed", "no", 3))
     await producer.send_and_wait(topics.DEAD_LETTERS.name, letter, letter_key)
     assert [item.sent for item in await dlq.replay(settings, None)] == [True]
     records = [record async for record in everything(settings, topic.name)]
-    for record in records:
-        assert (record.partition, record.key, record.value, list(record.headers)) == (1, key, value, headers)
-    assert len(records) == 2
+    place = Place(topic.name, 1, sent.offset, records[0].timestamp, "unify")
+    for record, said in zip(records, ([], [(REPLAY_OF, place.to_header())]), strict=True):
+        assert (record.partition, record.key, record.value) == (1, key, value)
+        assert list(record.headers) == [*headers, *said]
+    again = of_record(records[1])
+    assert (again.first_offset, again.came_ms) == (sent.offset, records[0].timestamp)

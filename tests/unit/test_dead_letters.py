@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -57,6 +58,9 @@ def test_a_letter_carries_the_whole_message_under_its_key() -> None:
     assert base64.b64decode(letter.value_base64 or "") == b"file"
     assert (letter.value_bytes, letter.value_sha256, letter.headers) == (4, None, {"timezone": "UTC"})
     assert (letter.code, letter.reason, letter.attempts) == ("failed", "division by zero", 3)
+    assert letter_of(message(timestamp_ms=1_710_000_000_123))[1].came_at == datetime(
+        2024, 3, 9, 16, 0, 0, 123_000, tzinfo=UTC
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What happens around every step: each concern at its place, whichever step it is."""
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -113,6 +114,22 @@ async def test_a_step_is_named_in_the_log_while_it_runs_and_in_what_is_said_of_i
     assert "secret" not in str(ended.logged)
 
 
+@pytest.mark.parametrize(
+    ("header", "calls"),
+    [("cgm.readings/3/5/9/window", 1), ("cgm.readings/3/5/9/watch", 0), ("cgm.readings/2/5/9/watch", 1), ("watch", 1)],
+)
+async def test_what_a_letter_sends_again_is_for_the_step_that_failed(header: str, calls: int) -> None:
+    called = []
+
+    async def step(given: Work) -> None:
+        called.append(given.message.first_offset)
+
+    ended = Ended(step)
+    ended.work.message = dataclasses.replace(MESSAGE, headers={"replay-of": header.encode()})
+    await ended.reached()
+    assert (len(called), ended.counts, ended.work.sends) == (calls, {"processed": 1}, [])
+
+
 async def test_all_attempts_come_before_the_one_burial_which_is_counted_once() -> None:
     async def failing(given: Work) -> None:
         given.send(topics.READING_OUTCOMES, "anna", b"half of it")
@@ -212,4 +229,4 @@ def test_every_step_has_them_in_the_order_of_the_page(monkeypatch: pytest.Monkey
     given: list[str] = []
     monkeypatch.setattr(middlewares, "chained", lambda chain, _: given.extend(type(one).__name__ for one in chain))
     around(None, 3, Metrics().of_step("window"), {})  # type: ignore[arg-type]
-    assert given == ["Measured", "Named", "Buried", "Readable", "TriedAgain", "Sized"]
+    assert given == ["Measured", "Named", "Meant", "Buried", "Readable", "TriedAgain", "Sized"]
