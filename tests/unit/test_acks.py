@@ -175,6 +175,7 @@ class LossyPartition(RuleBasedStateMachine):
             self.ledger.unsure()
             return
         self.ledger.fetched(records)
+        self.ledger.reached(self.position)
         for offset in records:
             if data.draw(st.booleans(), label="dropped by Faust"):
                 continue
@@ -230,6 +231,7 @@ class LossyPartition(RuleBasedStateMachine):
             records = [offset for offset in self.log if offset >= self.position]
             self.ledger.fetched(records)
             self.position = records[-1] + 1 if records else self.position
+            self.ledger.reached(self.position)  # the consumer tells it of each fetch, of an empty one too
             for offset in records:
                 verdict = self.ledger.admit(offset)
                 assert verdict is not Verdict.REWIND
