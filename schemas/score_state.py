@@ -41,6 +41,7 @@ _DAY = struct.Struct("<I")
 _SUMS = struct.Struct("<H6I14H")
 _DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
 _FORECAST = struct.Struct("<BQ8sBf")  # steps before the newest, began, chart, open targets, readings
+_SINCE = struct.Struct("<Q")
 _REVISION = struct.Struct("<I")
 _REVISIONS = 1 << 32
 _CHANCES = struct.Struct(f"<{len(THRESHOLDS_MGDL)}H")
@@ -52,6 +53,7 @@ _SHIFTS = struct.Struct(f"<{_LEVELS * len(SCORED_STEPS)}h")
 _TARGET = struct.Struct(f"<{_LEVELS + 2}H")
 LARGEST_ROW = (
     _HEAD.size
+    + _SINCE.size
     + _MORE.size
     + _WEIGHTS.size
     + KEPT_DAYS * (2 * _DAY.size + _DAY_BYTES + _EVENT_DAY_BYTES)
@@ -186,6 +188,8 @@ class ScoreState:
     forecasts: dict[bytes, KnownForecast] = dataclasses.field(default_factory=dict)
     events: dict[int, bytes] = dataclasses.field(default_factory=dict)
     shown: tuple[int, ...] = (0,) * SETTLED_STEPS
+    since_ms: int = 0
+    """When the first of its forecasts began (Unix time); 0 of a row of before."""
 
     @property
     def began_ms(self) -> int:
@@ -221,6 +225,7 @@ class ScoreState:
         parts = [
             _HEAD.pack(VERSION, self.model, self.newest, self.scored, self.unmeasured, *counts),
             _MORE.pack(len(self.events), *self.shown),
+            _SINCE.pack(self.since_ms),
             _WEIGHTS.pack(*self.weights),
         ]
         for summed in (self.days, self.events):
@@ -253,7 +258,11 @@ class ScoreState:
         if version > 1:
             event_days, *last = _MORE.unpack_from(row, at)
             shown, at = tuple(last), at + _MORE.size
-        state = cls(model, newest, scored, unmeasured, _WEIGHTS.unpack_from(row, at), shown=shown)
+        since_ms = 0
+        if version > 2:
+            (since_ms,) = _SINCE.unpack_from(row, at)
+            at += _SINCE.size
+        state = cls(model, newest, scored, unmeasured, _WEIGHTS.unpack_from(row, at), shown=shown, since_ms=since_ms)
         at += _WEIGHTS.size
         for summed, count, size in ((state.days, days, _DAY_BYTES), (state.events, event_days, _EVENT_DAY_BYTES)):
             for _ in range(count):

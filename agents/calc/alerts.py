@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.calc.alert_rows import alerts_of, keep
-from agents.core.deletions import is_deleted, of_subject
+from agents.core.deletions import is_deleted, of_erased
 from agents.core.percent import chance_percent
 from agents.work import CLOCKS_DIFFER_MS, Work
 from schemas.alert import (
     DIRECTION,
+    OF_DIRECTION,
     THRESHOLD_MGDL,
     Alert,
     AlertSettings,
@@ -82,11 +83,11 @@ def change(work: Work, command: CacheCommand) -> str | None:
         last_ms -= CLOCKS_DIFFER_MS
     if came_ms < last_ms:
         return None
-    whose = of_subject(command.series_key)
-    if message.first is not None and state == AlertState() and is_deleted(work, DELETIONS_TABLE, whose, came_ms):
+    whose = of_erased(command.series_key)
+    if message.first is not None and is_deleted(work, DELETIONS_TABLE, whose, came_ms):
         return None  # erased since
     if not state.recent and state.slot is None:  # else it began with the forecasts that were judged
-        state = state.model_copy(update={"began_ms": came_ms})
+        state = state.model_copy(update={"began_ms": max(came_ms, state.began_ms)})
     if snooze is not None:
         state = _snoozed(state, snooze, came_ms)
     else:
@@ -147,7 +148,16 @@ def _told_since(state: AlertState, up_to_ms: int) -> AlertState:
         "recent": recent,
         "episodes": {kind: each for kind, each in state.episodes.items() if each.alert_id in names},
     }
-    if is_judged:
+    if is_judged:  # who was told of nothing is held back by nothing
+        slots = {
+            direction: {each.slot for each in recent if each.kind in kinds} for direction, kinds in OF_DIRECTION.items()
+        }
+        told |= {
+            name: {direction: slot for direction, slot in getattr(state, name).items() if slot in slots[direction]}
+            for name in ("raised", "raised_urgent")
+        }
+        falls = {each.slot for each in recent if each.kind == "falling_fast"}
+        told |= {"fell": state.fell if state.fell in falls else None, "since": state.slot}
         return state.model_copy(update=told)
     began_ms = max([up_to_ms, state.settings_ms, *state.snoozed_ms.values(), *(each.began_ms for each in recent)])
     return AlertState(
@@ -222,7 +232,7 @@ def _alert(told: RecentAlert, chart: FanChart, seen: Seen) -> Alert:
         calibrated=None if level is None or told.probability is None else threshold == THRESHOLD_MGDL[level],
         horizon_minutes=told.horizon_minutes or None, glucose_mgdl=told.glucose_mgdl,
         issue_time=issue, onset_time=onset, lead_minutes=told.lead_minutes,
-        rate_mgdl_per_minute=told.rate_mgdl_per_minute, ended_time=ended, began_ms=chart.began_ms,
+        rate_mgdl_per_minute=told.rate_mgdl_per_minute, ended_time=ended, began_ms=max(chart.began_ms, told.began_ms),
         reason=_reason(told, level, chart), simulated=chart.simulated, **own,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from agents.calc.alerts import change, forget
 from agents.calc.calc import History
 from agents.calc.chart_rows import store
 from agents.calc.watch import follow_settings, forget_watch
-from agents.core.deletions import begun, mark_deleted, of_subject
+from agents.core.deletions import begun, mark_deleted, of_erased, of_subject
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
@@ -32,6 +32,8 @@ def build(settings: History) -> StepFunction:
             _remove(work, subject_prefix(command.series_key), command.up_to_ms)
             forget_scores(work, command.series_key, command.up_to_ms)
             mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_subject(command.series_key))
+            if command.erases:
+                mark_deleted(work, DELETIONS_TABLE, command.up_to_ms, of_erased(command.series_key))
             forget(work, command.series_key, command.up_to_ms, command.erases)
             forget_watch(work, command.series_key, command.up_to_ms)
         elif command.action in ("alerts", "snooze"):

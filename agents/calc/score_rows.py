@@ -46,7 +46,7 @@ def _measure(work: Work, target: TargetScore) -> None:
 def forget(work: Work, subject_id: str, up_to_ms: int) -> None:
     """Both rows go, but one of forecasts that began since."""
     for key in (subject_id, trial_key(subject_id)):
-        if _state(work, key).began_ms <= up_to_ms:
+        if _state(work, key).since_ms <= up_to_ms:
             work.delete(SCORES_TABLE, key)
 
 

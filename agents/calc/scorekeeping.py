@@ -65,6 +65,8 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     slot, name = slot_of(chart.issue_time), chart_name(chart)
     if (known := state.forecasts.get(name)) is not None:
         return _published(chart, known), []
+    if not state.model.strip(b"\0"):
+        state.since_ms = chart.began_ms
     state.model = model_name(chart)
     scores = _advance(state, chart, slot) if slot > state.newest else []
     known = KnownForecast(slot, chart.began_ms, {}, revision=chart.revision)

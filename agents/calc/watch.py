@@ -65,7 +65,7 @@ def forget_watch(work: Work, subject_id: str, up_to_ms: int) -> None:
     before, alerts = _watch(work, subject_id), alerts_of(work, subject_id)
     after = _heard_since(before, up_to_ms)
     if after.heard is not None:  # by the settings that are left
-        _write(work, subject_id, before, alerts, Watched(data_watch.filed_anew(after, alerts), alerts), up_to_ms)
+        _write(work, subject_id, before, alerts, data_watch.told_of_nothing(after, alerts), up_to_ms)
         return
     if before.due_ms is not None:
         work.delete(WATCH_TABLE, _entry(before.due_ms, subject_id))
@@ -135,7 +135,7 @@ def _alert(told: RecentAlert, subject_id: str, before: WatchState, after: WatchS
     return Alert(
         alert_id=told.alert_id, status=told.status, kind=told.kind, subject_id=subject_id, threshold_mgdl=None,
         probability=None, horizon_minutes=None, glucose_mgdl=None, issue_time=time_of_slot(told.slot).astimezone(zone),
-        last_reading_time=before.reading_time, ended_time=ended, began_ms=now_ms,
+        last_reading_time=before.reading_time, ended_time=ended, began_ms=max(now_ms, told.began_ms),
         reason=_reason(told, before, after, now_ms),
     )  # fmt: skip
 

@@ -116,6 +116,14 @@ def filed_anew(watch: WatchState, alerts: AlertState) -> WatchState:
     return watch if watch.due_ms is None else _filed(Watched(watch, alerts)).watch
 
 
+def told_of_nothing(watch: WatchState, alerts: AlertState) -> Watched:
+    """What an order left: an alert that it took may be raised again."""
+    holds = {"stale": "stale_data" in alerts.episodes, "erroneous": "sensor_error" in alerts.episodes}
+    return _filed(
+        Watched(watch.model_copy(update={name: getattr(watch, name) and each for name, each in holds.items()}), alerts)
+    )
+
+
 def _filed(found: Watched) -> Watched:
     """Whoever was heard of is looked at once that is too long ago. A look that is filed for before finds out itself."""
     heard, filed_ms = found.watch.heard, found.watch.due_ms

@@ -22,7 +22,7 @@ from schemas.topics import FORECASTS, LANE_TOPICS, Topic, longest_kept_ms
 
 _PREFIX, _BY_TIME = "gone/", "gone-since/"
 EVERYTHING = f"{_PREFIX}*"
-_SUBJECT, _OWNER = "subject:", "owner:"
+_SUBJECT, _ERASED, _OWNER = "subject:", "erased:", "owner:"
 
 
 def _longest(topics: Iterable[Topic]) -> int:
@@ -38,6 +38,11 @@ def of_subject(subject_id: str) -> str:
     return _SUBJECT + subject_digest(subject_id)
 
 
+def of_erased(subject_id: str) -> str:
+    """The same for all that was ordered for a subject, which a reset leaves and an erasure ends."""
+    return _ERASED + subject_digest(subject_id)
+
+
 def of_owner(owner: str) -> str:
     """The same for all uploads of an owner (`fingerprint.owner_of`)."""
     return _OWNER + owner
@@ -45,7 +50,7 @@ def of_owner(owner: str) -> str:
 
 def is_deleted(work: Work, table: str, handle: str, began_ms: int) -> bool:
     """Whether what began at `began_ms` (Unix time) for this handle has been deleted since."""
-    flushed_ms = -1 if handle.startswith(_SUBJECT) else _time(work, table, EVERYTHING)
+    flushed_ms = -1 if handle.startswith((_SUBJECT, _ERASED)) else _time(work, table, EVERYTHING)
     return began_ms <= max(flushed_ms, _time(work, table, _PREFIX + handle))
 
 

@@ -126,6 +126,10 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
         _mark(work, subject_id, own)
     if done != "superseded":
         glucose_days.make_anew(work, subject_id, window, report_days, began_ms(work, subject_id))
+    if message.first is not None:
+        work.sends_first = True  # so where the marker lies, it was told
+        if done == "before":
+            return done
     identity = fingerprint.order_id(order, subject_id, message.partition, offset)
     outcome = ReadingOutcome(
         outcome_id=identity,

@@ -104,9 +104,14 @@ def forget(work: Work, subject_id: str, erases: bool, offset: int, done: subject
     `done`: of the order; where it was done before, a row that was written since holds nothing of before.
     """
     row = work.get(TABLE, subject_id)
-    if row is None or done == "superseded":
+    if row is None:
         return
     state = _state(work, subject_id)
+    if done == "superseded":  # a later reset has left the policies of before
+        later = tuple(each for each in state.policies if not erases or each.offset > offset)
+        if later != state.policies:
+            _put(work, subject_id, state, {"policies": later})
+        return
     if done == "before" and state.began_ms >= subject_reset.began_ms(work, subject_id):
         return
     starts = tuple(each for each in state.starts if each.offset > offset)
