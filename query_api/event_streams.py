@@ -106,8 +106,10 @@ class EventStreams:
         return Place.at(self._model.event_tag, own, self._follower.reached), False
 
     async def _told(self, client: Client, place: Place, is_reset: bool) -> AsyncIterator[bytes]:
-        # Between the answer's beginning and here others may have come, or the table have been emptied.
-        if self._too_many(client, self.clients + 1) or place.any_exceeds(self._follower.reached):
+        # Between the answer's beginning and here others may have come, or the table have been emptied: it is before
+        # it is read anew.
+        is_emptied = not self._follower.caught_up or place.any_exceeds(self._follower.reached)
+        if self._too_many(client, self.clients + 1) or is_emptied:
             return
         if not self._model.events.holds_all_since(place):  # or somebody been erased
             place, is_reset = Place.at(place.tag, place.partitions, self._follower.reached), True

@@ -274,7 +274,7 @@ class RollingWindow:
                 return Verdict("no_forecast", [], "superseded", reason, kept=False)
             if holder[0] == reading[0] and holder.message_offset > reading.message_offset:
                 reason = "a later reading of the same time is known"
-                return Verdict("no_forecast", [], "superseded", reason, kept=False)
+                return Verdict("duplicate", [], "superseded", reason, kept=False)
         after = known | {slot: reading}
         newest = max(newest, slot)
         return self._forecasts(known, after, slot, newest, at)._replace(newest=newest)
@@ -287,25 +287,28 @@ class RollingWindow:
     def _forecasts(self, known: Slots, after: Slots, slot: int, newest: int, at: int) -> Verdict:
         """Which windows the reading of `slot` makes or changes, or why none."""
         before, now = sources.heard(known, self.policy), sources.heard(after, self.policy)
-        if slot not in now:
-            wait = sources.spoken_wait(self.policy)
-            reason = f"another device is preferred: this one is heard after {wait} without it"
-            return Verdict("no_forecast", [], OTHER_DEVICE, reason)
+        first = slot - self.policy.reach_slots  # others that were heard from there on may not be any more
         last = slot + PAST_POINTS - 2 + FURTHEST_SLOTS + self.policy.reach_slots
         plausible: list[Issue] = []
         withheld: list[Issue] = []
         jump: str | None = None
-        for end in range(max(slot, newest - self.late_slots), min(last, newest) + 1):
+        for end in range(max(first, newest - self.late_slots), min(last, newest) + 1):
             former, issue = window(before, end), window(now, end)
             if issue == former and end != slot:
                 continue
             change = None if issue is None else implausible_change(issue.past_centi)
             if issue is not None and change is None:
-                plausible.append(issue)
+                if end >= slot:
+                    plausible.append(issue)
                 continue
-            jump = change or jump
+            if end >= slot:
+                jump = change or jump
             if former is not None:
                 withheld.append(former)
+        if slot not in now and not plausible:
+            wait = sources.spoken_wait(self.policy)
+            reason = f"another device is preferred: this one is heard after {wait} without it"
+            return Verdict("no_forecast", [], OTHER_DEVICE, reason, withheld=withheld)
         if plausible:
             sums = self._sums(after, at, plausible[-1].slot)
             told = [each for each in self.disagreements if each.by_offset < at]

@@ -117,7 +117,8 @@ def build(settings: WindowSettings) -> StepFunction:
             issue_times=tuple(slot_time(issue.slot, issue.zone_minutes) for issue in verdict.issues),
             withheld_times=tuple(slot_time(each.slot, each.zone_minutes) for each in verdict.withheld),
             flags=verdict.flags,
-            reading=reading,
+            # Of one time the reading that is told last counts, and one from a letter may have been corrected since.
+            reading=reading if verdict.kept or message.first is None else None,
         )
         work.publish(READING_OUTCOMES, reading.subject_id, outcome)
         if verdict.status != "duplicate" and slot == verdict.newest:

@@ -31,7 +31,7 @@ const PRESETS = {
 
 const state = {
   subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false, shown: "",
-  told: 0, turn: 0, filled: /** @type {Map<string, string>} */ (new Map()),
+  told: 0, saves: 0, asks: 0, turn: 0, filled: /** @type {Map<string, string>} */ (new Map()),
 };
 
 export function begin() {
@@ -57,17 +57,28 @@ export async function refresh() {
   const { subject } = state;
   if (!subject) return;
   try {
-    const before = state.told;
-    const [alerts, settings] = await Promise.all([
-      call(ofSubject(subject, "/alerts")), call(ofSubject(subject, "/alerts/settings")),
+    state.asks += 1;
+    const { told: before, saves } = state;
+    // What holds is shown also where the settings are refused.
+    await Promise.all([
+      call(ofSubject(subject, "/alerts")).then(({ body }) => { if (state.told === before) take(body); }),  // else the answer may be from before what was told
+      call(ofSubject(subject, "/alerts/settings")).then(({ body }) => {
+        if (subject !== state.subject || saves !== state.saves) return;
+        state.settings = body;
+        if (!state.changed) fill();
+      }),
     ]);
-    if (subject !== state.subject) return;
-    state.settings = settings.body;
-    if (!state.changed) fill();
-    if (state.told === before) take(alerts.body);  // else the answer may be from before what was told
   } catch (error) {
     if (error instanceof Problem && subject === state.subject) say(error.message);
+  } finally {
+    state.asks -= 1;
   }
+}
+
+/** Time passes: what was refused is asked for again. */
+export function tick() {
+  show();
+  if (state.subject && !state.asks && !(state.alerts && state.settings)) refresh();
 }
 
 /** @param {any} alerts that an event tells */
@@ -324,6 +335,7 @@ async function save(event) {
     let { body: wanted } = await call(path);
     for (const [field, text] of sent) if (text !== filled.get(field)) wanted = withField(wanted, field, text);
     const settings = await send("PUT", path, wanted);
+    state.saves += 1;  // an answer of before does not know it
     if (turn !== state.turn) { refresh(); return; }  // the form is somebody else's, or one that was read before
     state.settings = settings;
     if ([...values()].every(([field, text]) => text === sent.get(field))) {

@@ -21,6 +21,10 @@ const KEPT_KEY = "glucast-key";
 const NO_ANSWER = "glucast does not answer: is it running, and is this device online?";
 /** The server's clock at its last answer, and what this device's two clocks showed then. */
 let answered = { server: Date.now(), wall: Date.now(), steady: performance.now() };
+let isDoubted = false;
+
+/** Whether the clock was put forward, or the device slept: an answer tells which. */
+export const clockIsDoubted = () => isDoubted;
 
 /**
  * The server's clock, as far as its last answer told: ages must not depend on how this device's clock is set. Of the
@@ -30,6 +34,7 @@ export function now() {
   const [wall, steady] = [Date.now(), performance.now()];
   const [byWall, bySteady] = [wall - answered.wall, steady - answered.steady];
   const server = answered.server + Math.max(byWall, bySteady);
+  isDoubted ||= byWall - bySteady > 2000;
   // From there on both are good again, whatever comes next.
   if (Math.abs(byWall - bySteady) > 2000) answered = { server, wall, steady };
   return server;
@@ -56,6 +61,7 @@ export function noteClock(response) {
   if (Number.isNaN(date)) return;
   // The header tells whole seconds, and took a moment: less than two is no difference.
   const wall = Date.now();
+  isDoubted = false;
   answered = { server: Math.abs(date - wall) < 2000 ? wall : date, wall, steady: performance.now() };
 }
 

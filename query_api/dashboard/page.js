@@ -1,6 +1,6 @@
 // The page: who and what is shown, and what happens when an event comes or time passes.
 import * as alerts from "./alerts.js";
-import { keepKey, now, Problem, restoreKey } from "./api.js";
+import { clockIsDoubted, keepKey, now, Problem, restoreKey } from "./api.js";
 import { redraw } from "./chart.js";
 import { byId, input, say, setText } from "./dom.js";
 import { follow } from "./events.js";
@@ -104,7 +104,7 @@ function soon(ask) {
 }
 
 /** Whether a reading may end the forecast that is shown, or bring one back. @param {any} outcome */
-const mayChange = ({ status, withheld_times: withheld, issue_times: issued }) =>
+const mayChange = ({ status, withheld_times: withheld = [], issue_times: issued = [] }) =>
   status === "no_forecast" || withheld.length > 0 || (issued.length > 0 && !present.newestIssue());
 
 /** @param {import("./events.js").Told} told */
@@ -164,7 +164,8 @@ function tick() {
   if (!state.isLoaded && !state.loads && !state.lost) loadAll(); // an answer that was refused
   people.show();
   present.tick();
-  alerts.show();
+  alerts.tick();
+  if (clockIsDoubted()) refreshTab();
 }
 
 /** In another unit, or in other colours: the server draws. */

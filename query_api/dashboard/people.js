@@ -80,14 +80,14 @@ function answered(body) {
         mgdl: each.reading.glucose_mgdl, time: Date.parse(each.reading.time), direction: each.reading.direction,
         simulated: each.reading.simulated, device: each.reading.device || "",
         unforecast: each.reading.without_forecast,
-        before: each.reading.before.map((/** @type {any} */ one) => (
+        before: (each.reading.before || []).map((/** @type {any} */ one) => (
           { mgdl: one.glucose_mgdl, time: Date.parse(one.time), device: each.reading.device || "" })),
       },
       forecast: each.forecast && {
         until: Date.parse(each.forecast.valid_until), issued: Date.parse(each.forecast.issue_time),
         low: each.forecast.p_below_70, high: each.forecast.p_above_180,
       },
-      withheld: each.withheld_times.map(Date.parse),
+      withheld: (each.withheld_times || []).map(Date.parse),
       holding: each.holding, holding_until: each.holding_until,
     });
   }
@@ -117,11 +117,11 @@ export function takeReading(outcome) {
     mgdl: toMgdl(came.glucose, came.unit), time: Date.parse(came.time), simulated: came.simulated,
     device: came.device || "",
   };
-  if (outcome.code === "other_device") return; // another one is preferred, and speaks
   const known = row.reading;
   const corrects = known !== null && known.time === reading.time; // of two readings of one time the later one counts
   const issued = outcome.issue_times.map(Date.parse);
-  row.withheld = [...row.withheld, ...outcome.withheld_times.map(Date.parse)].filter((end) => !issued.includes(end));
+  row.withheld = [...row.withheld, ...(outcome.withheld_times || []).map(Date.parse)].filter((end) => !issued.includes(end));
+  if (outcome.code === "other_device") { show(); return; } // another one is preferred, and speaks
   if (!known || known.time < reading.time || (corrects && outcome.status !== "duplicate")) {
     const unforecast = outcome.status === "no_forecast";
     if (!corrects || Math.abs(known.mgdl - reading.mgdl) >= 0.1) { // else it is the same once more
@@ -131,7 +131,9 @@ export function takeReading(outcome) {
     }
   } else if (outcome.status !== "duplicate" && known.time - reading.time <= TREND_MILLISECONDS) {
     const others = known.before.filter((each) => each.time !== reading.time);
+    const isTold = known.direction === directionOf(known, known.before) || !trend(known.direction)[0]; // else it is the sensor's own word
     known.before = [...others, valueOf(reading)].sort((one, other) => other.time - one.time);
+    if (isTold) known.direction = directionOf(known, known.before);
   }
   show();
 }

@@ -1,7 +1,7 @@
 // How the forecasts of one person did against what was measured.
 import { call, ofSubject, Problem } from "./api.js";
 import { byId, element, facts, select } from "./dom.js";
-import { moment, percent, spread, unit } from "./words.js";
+import { moment, portion, spread, unit } from "./words.js";
 
 const CLAIMS = ["50", "80", "90", "95"];
 /** Fewer targets than these say little. */
@@ -81,8 +81,8 @@ const horizonsOf = (card, days) =>
 const row = (of, name) => element(
   "tr", {},
   element("th", { scope: "row" }, name),
-  ...[of.targets, spread(of.mae_mgdl), spread(of.rmse_mgdl), spread(of.crps_mgdl), percent(of.covered["90"]),
-    spread(of.width_90_mgdl), percent((of.clarke.A || 0) + (of.clarke.B || 0))].map((value) => element("td", {}, value)),
+  ...[of.targets, spread(of.mae_mgdl), spread(of.rmse_mgdl), spread(of.crps_mgdl), portion(of.covered["90"]),
+    spread(of.width_90_mgdl), portion((of.clarke.A || 0) + (of.clarke.B || 0))].map((value) => element("td", {}, value)),
 );
 
 /**
@@ -96,6 +96,6 @@ function bar(claim, share, onTrial) {
   mark.style.left = `${claim}%`;
   return element(
     "li", {}, element("span", { class: "claim" }, `${claim} % range`),
-    element("span", { class: "bar", "aria-hidden": "true" }, filled, mark), element("span", {}, `${percent(share)} inside${onTrial === undefined ? "" : `; on trial ${percent(onTrial)}`}`),
+    element("span", { class: "bar", "aria-hidden": "true" }, filled, mark), element("span", {}, `${portion(share)} inside${onTrial === undefined ? "" : `; on trial ${portion(onTrial)}`}`),
   );
 }

@@ -59,14 +59,19 @@ export function drawQuery() {
   return String(new URLSearchParams({ unit: unit(), theme: theme(), ...(timezone ? { timezone } : {}) }));
 }
 
+/** @param {number} number */
+function even(number) {
+  const floor = Math.floor(number);
+  return Math.abs(number - floor - 0.5) < 1e-9 ? floor + (floor % 2) : Math.round(number);
+}
+
 /**
  * In the chosen unit and with its digits. A half goes to the even neighbour, as in the plots, which the server draws.
  * @param {number} mgdl
  */
 export function glucose(mgdl) {
   if (unit() === "mmol/L") return (mgdl / MGDL_PER_MMOLL).toFixed(1);
-  const floor = Math.floor(mgdl);
-  return String(Math.abs(mgdl - floor - 0.5) < 1e-9 ? floor + (floor % 2) : Math.round(mgdl));
+  return String(even(mgdl));
 }
 
 /** A difference or a spread, with its digit. @param {number} mgdl */
@@ -76,7 +81,10 @@ export const spread = (mgdl) => (unit() === "mmol/L" ? (mgdl / MGDL_PER_MMOLL).t
 export const toMgdl = (glucoseValue, ofUnit) => (ofUnit === "mmol/L" ? glucoseValue * MGDL_PER_MMOLL : glucoseValue);
 
 /** A share of nearly none is not none, and one of nearly all not all. @param {number} chance */
-export const percent = (chance) => (chance < 0.005 ? "<1 %" : chance >= 0.995 ? ">99 %" : `${Math.round(100 * chance)} %`);
+export const percent = (chance) => (chance <= 0.005 ? "<1 %" : chance >= 0.995 ? ">99 %" : `${even(100 * chance)} %`);
+
+/** The same of what was counted, where none is none and all is all. @param {number} part */
+export const portion = (part) => (part === 0 || part === 1 ? `${100 * part} %` : percent(part));
 
 /** @param {string | number | Date} time */
 export const clock = (time) =>
@@ -115,8 +123,8 @@ const TRENDS = {
 /** Arrow and words of a trend; both empty where it is not known. @param {string} direction @returns {[string, string]} */
 export const trend = (direction) => TRENDS[direction] || ["", ""];
 
-/** Readings further apart say nothing about the trend now. */
-export const TREND_MILLISECONDS = 900000;
+/** Readings further apart say nothing about the trend now: as the server has it, half a step more than a quarter of an hour. */
+export const TREND_MILLISECONDS = 1050000;
 const STEP_MILLISECONDS = 300000;
 /** No sensor is punctual to the second. */
 const NEARLY_MILLISECONDS = 30000;

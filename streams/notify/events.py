@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import orjson
 
+from agents.work import CLOCKS_DIFFER_MS
 from schemas.alert import Alert
 from schemas.errors import MalformedRecordError, UndecodableError
 from schemas.fan_chart import FanChart
@@ -69,7 +70,7 @@ class Event:
     body: bytes
     """As it is sent: ``{"type": …, "timestamp": …, "data": the record}``."""
     began_at: datetime.datetime
-    """When the reading came that it is made of: an order to forget ends what began before. At the latest `came_at`."""
+    """When the reading came that it is made of: an order to forget ends what began before."""
     simulated: bool = False
     place: Place | None = None
     """Of forecasts."""
@@ -145,7 +146,7 @@ def event_of_chart(chart: FanChart, came_at: datetime.datetime) -> Event | None:
 
 def began_at(record: Alert | FanChart, came_at: datetime.datetime) -> datetime.datetime:
     """When the reading came that a record is made of; where the record does not say, when itself did."""
-    if not 0 < record.began_ms < came_at.timestamp() * 1000:
+    if not 0 < record.began_ms <= came_at.timestamp() * 1000 + CLOCKS_DIFFER_MS:
         return came_at
     return datetime.datetime.fromtimestamp(record.began_ms / 1000, datetime.UTC)
 

@@ -33,7 +33,7 @@ from streams.kafka.log_ends import log_ends
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
 from streams.notify.events import LONGEST_HOLDS, began_at, event_of
-from streams.notify.outbox import Outbox
+from streams.notify.outbox import Outbox, group_of
 from streams.notify.people import People
 from streams.notify.webhook_file import Endpoint
 from streams.settings import Settings
@@ -173,9 +173,10 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         ends = await log_ends(consumer, [each for each in consumer.assignment() if each.partition in new])
         if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
             return
-        for subject_id, up_to, number in orders:
-            self._outbox.order(subject_id, up_to, number)
-            self._people.erase(subject_id, up_to, number, now)
+        for outcome, record in orders:
+            up_to = _ordered_at(outcome, record, now)
+            self._outbox.order(outcome.subject_id, up_to, record.partition)
+            self._forget(outcome, record, now)
         for record in shown:  # all at once: no display is to see an alert come and end again, nor who was erased
             with suppress(Exception):  # it is counted when it is read in its turn
                 self._show(record, now)
@@ -188,8 +189,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _orders(
         self, numbers: Collection[int], now: datetime.datetime
-    ) -> AsyncIterator[tuple[str, datetime.datetime, int]]:
-        """Whom orders to forget were about that may end what is yet to be read, up to when, and the partition."""
+    ) -> AsyncIterator[tuple[ReadingOutcome, ConsumerRecord[Any, Any]]]:
+        """Orders to forget that may end what is yet to be read."""
         since = now - LONGEST_HOLDS
         async for record in everything(
             self._settings, READING_OUTCOMES.name, only=numbers, last=MOST_OUTCOMES, since=since
@@ -199,7 +200,11 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             with suppress(RejectedError):  # it is counted when it is read in its turn
                 outcome = ReadingOutcome.from_json(record.value)
                 if outcome.status in _FORGOTTEN:
-                    yield outcome.subject_id, _ordered_at(outcome, record, now), record.partition
+                    yield outcome, record
+
+    def _forget(self, outcome: ReadingOutcome, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> None:
+        up_to, erases = _ordered_at(outcome, record, now), outcome.status == "erased"
+        self._people.forget_subject(outcome.subject_id, up_to, record.partition, now, erases=erases)
 
     async def _read(
         self, consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord[Any, Any]]]
@@ -229,11 +234,17 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._released(self._outbox.release(each for number, each in made if number not in self._behind))
 
     def _catch_up(self, consumer: AIOKafkaConsumer) -> None:
-        """Let go what waits under numbers of which all is read that their topics held when they were taken over."""
+        """Let go what waits under numbers of which all is read, of what may end it, that they held when taken over."""
         for number, behind in list(self._behind.items()):
-            if all(self._has_reached(consumer, partition, end) for partition, end in behind.ends.items()):
+            late = {each.topic for each, end in behind.ends.items() if not self._has_reached(consumer, each, end)}
+            if not late:
                 del self._behind[number]
-                self._released(self._outbox.release(behind.deliveries))
+            ready: list[Delivery] = []
+            waits: list[Delivery] = []
+            for each in behind.deliveries:
+                (waits if late & _ended_by(each) else ready).append(each)
+            behind.deliveries = waits
+            self._released(self._outbox.release(ready))
 
     def _has_reached(self, consumer: AIOKafkaConsumer, partition: TopicPartition, end: int) -> bool:
         """Whether a topic is read so far, or as far as it goes: Kafka may have lost its end meanwhile."""
@@ -288,7 +299,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             outcome = ReadingOutcome.from_json(_decoded(record.value))
             whose = outcome.subject_id
             if outcome.status in _FORGOTTEN:
-                self._people.erase(whose, _ordered_at(outcome, record, now), record.partition, now)
+                self._forget(outcome, record, now)
                 if self._people.wants(whose):
                     self._shown(whose, True)
                 return
@@ -326,6 +337,11 @@ def _ordered_at(outcome: ReadingOutcome, record: ConsumerRecord[Any, Any], now: 
     """Up to when an order to forget counts: it came before its outcome did, whatever the clock that sent it said."""
     came_at = _came_at(record, now)
     return came_at if outcome.time is None else min(came_at, outcome.time)
+
+
+def _ended_by(delivery: Delivery) -> set[str]:
+    """The topics that may say that a delivery need not be sent any more: no forecast ends an alert."""
+    return {READING_OUTCOMES.name, FAN_CHARTS.name if group_of(delivery.event_type) == "forecast" else ALERTS.name}
 
 
 def _came_at(record: ConsumerRecord[Any, Any], now: datetime.datetime) -> datetime.datetime:

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from agents.core.directions import LONGEST, direction_of
 from agents.core.percent import percent_number
@@ -18,7 +18,7 @@ from schemas.fan_chart import DISCLAIMER, FanChart
 from schemas.grid import MGDL_PER_MMOLL, PRESENT, STEP, slot_of
 from schemas.reading import OTHER_DEVICE, Reading, ReadingOutcome, Unit
 from schemas.record import SUBJECT_PATTERN
-from streams.notify.events import LONGEST_HOLDS, TELLING, alert_ends
+from streams.notify.events import LONGEST_HOLDS, TELLING, alert_ends, began_at
 
 _ACCEPTED = ("forecast_requested", "no_forecast")
 _HALF_HOUR, _HOUR = 5, 11
@@ -39,7 +39,7 @@ class Person:
     chart_ends: datetime.datetime | None = None
     alerts: dict[str, tuple[Alert, datetime.datetime]] = dataclasses.field(default_factory=dict)
     """By alert id, with the time at which each is over."""
-    alerts_came: dict[str, datetime.datetime] = dataclasses.field(default_factory=dict)
+    alerts_began: dict[str, datetime.datetime] = dataclasses.field(default_factory=dict)
     unforecast: datetime.datetime | None = None
     """The newest reading's time, if it got no forecast."""
     withheld: frozenset[int] = frozenset()
@@ -51,10 +51,12 @@ class Person:
         Of two readings of one time the later one counts, as in the window that is forecast.
         """
         reading = outcome.reading
-        if reading is None or outcome.status not in _ACCEPTED or outcome.code == OTHER_DEVICE:
+        if reading is None or outcome.status not in _ACCEPTED:
             return False
         known = self.readings[0] if self.readings else None
         before, self.withheld = self.withheld, withheld(self.withheld, outcome)
+        if outcome.code == OTHER_DEVICE:
+            return self.withheld != before
         if known is not None and (reading.time < known.time or reading == known):
             return self._put_in_place(reading) or self.withheld != before
         self.unforecast = reading.time if outcome.status == "no_forecast" else None
@@ -86,10 +88,10 @@ class Person:
         """Whether an alert begins, goes on or ends."""
         if alert.status in TELLING:
             self.alerts[alert.alert_id] = alert, alert_ends(alert, came_at)
-            self.alerts_came[alert.alert_id] = came_at
+            self.alerts_began[alert.alert_id] = began_at(alert, came_at)
             return True
-        held = self.alerts.get(alert.alert_id)
-        if held is not None and alert.began_ms < held[0].began_ms:
+        began = self.alerts_began.get(alert.alert_id)
+        if began is not None and began_at(alert, came_at) < began:
             return False  # it became of the one before a reset, which has the same id
         return self.alerts.pop(alert.alert_id, None) is not None
 
@@ -101,14 +103,14 @@ class Person:
     def tidy(self, now: datetime.datetime) -> None:
         """Forget alerts that are over."""
         self.alerts = {key: held for key, held in self.alerts.items() if held[1] > now}
-        self.alerts_came = {key: came_at for key, came_at in self.alerts_came.items() if key in self.alerts}
+        self.alerts_began = {key: began for key, began in self.alerts_began.items() if key in self.alerts}
 
     def forget(self, up_to: datetime.datetime) -> bool:
         """What is of before an order goes, all readings that were read with it; whether anything is left."""
         self.readings, self.reading_ends, self.unforecast, self.withheld = (), None, None, frozenset()
         if self.chart is not None and self.chart.began_ms <= up_to.timestamp() * 1000:
             self.chart = self.chart_ends = None
-        self.alerts = {key: held for key, held in self.alerts.items() if self.alerts_came[key] > up_to}
+        self.alerts = {key: held for key, held in self.alerts.items() if self.alerts_began[key] > up_to}
         return bool(self.chart or self.alerts)
 
     def state(self, now: datetime.datetime, unit: Unit) -> dict[str, Any]:
@@ -148,6 +150,14 @@ class Person:
         return min(holding, key=lambda alert: _rank(alert.kind), default=None)
 
 
+class _Order(NamedTuple):
+    """To forget what is of up to a time; read under a partition."""
+
+    up_to: datetime.datetime
+    partition: int
+    erases: bool
+
+
 class People:
     """All persons whose records come to this process, by subject."""
 
@@ -155,8 +165,8 @@ class People:
         """`subjects`: whose; with ``*`` among them everybody's."""
         self._wanted = frozenset(subjects)
         self._persons: dict[str, Person] = {}
-        self._ordered: dict[str, tuple[datetime.datetime, int]] = {}
-        """Up to when each was forgotten last, and the partition: topics are read side by side."""
+        self._ordered: dict[str, _Order] = {}
+        """How each was forgotten last: topics are read side by side."""
 
     @property
     def wanted(self) -> bool:
@@ -181,22 +191,26 @@ class People:
     def is_shown(self, subject_id: str, now: datetime.datetime) -> bool:
         """Whether anything is to be shown of a person; an alert also of one whose last reading is long ago.
 
-        Not of one who was forgotten, before a reading comes: calc may still have had an alert in hand of somebody who
-        was erased.
+        Not of one who was erased, before a reading comes: calc may still have had an alert in hand.
         """
         person = self._persons.get(subject_id)
         if person is None or person.readings:
             return person is not None
         ordered = self._ordered.get(subject_id)
-        return (ordered is None or ordered[0] <= now - LONGEST_HOLDS) and bool(person.chart or person.alerts)
+        if ordered is not None and ordered.erases and ordered.up_to > now - LONGEST_HOLDS:
+            return False
+        return bool(person.chart or person.alerts)
 
     def subjects(self) -> list[str]:
         return list(self._persons)
 
-    def erase(self, subject_id: str, up_to: datetime.datetime, partition: int, now: datetime.datetime) -> None:
+    def forget_subject(
+        self, subject_id: str, up_to: datetime.datetime, partition: int, now: datetime.datetime, *, erases: bool
+    ) -> None:
         """Forget what is of before an order; what is read behind it is asked for by `is_over`."""
-        self._ordered = {key: each for key, each in self._ordered.items() if each[0] > now - LONGEST_HOLDS}
-        self._ordered[subject_id] = max(up_to, self._ordered.get(subject_id, (up_to, 0))[0]), partition
+        self._ordered = {key: each for key, each in self._ordered.items() if each.up_to > now - LONGEST_HOLDS}
+        known = self._ordered.get(subject_id, _Order(up_to, partition, erases))
+        self._ordered[subject_id] = _Order(max(up_to, known.up_to), partition, erases or known.erases)
         person = self._persons.get(subject_id)
         if person is not None and not person.forget(up_to):
             del self._persons[subject_id]
@@ -204,12 +218,12 @@ class People:
     def is_over(self, subject_id: str, began_at: datetime.datetime) -> bool:
         """Whether what began then was forgotten since."""
         ordered = self._ordered.get(subject_id)
-        return ordered is not None and began_at <= ordered[0]
+        return ordered is not None and began_at <= ordered.up_to
 
     def forget(self, partition: int) -> None:
         """Another process takes this partition over."""
         self._persons = {name: person for name, person in self._persons.items() if person.partition != partition}
-        self._ordered = {name: ordered for name, ordered in self._ordered.items() if ordered[1] != partition}
+        self._ordered = {name: ordered for name, ordered in self._ordered.items() if ordered.partition != partition}
 
 
 def _shown(glucose_mgdl: float, unit: Unit) -> float:

@@ -77,7 +77,7 @@ async def test_a_correction_outlives_what_it_corrected_in_whatever_order_letters
     assert await read(bench, again(wrong, 10, 2)) == ("no_forecast", "warming_up")
     assert await read(bench, again(wrong, 10, 2)) == ("no_forecast", "warming_up"), "delivered again"
     assert await read(bench, message(11, reading(0, 52), 3)) == ("no_forecast", "warming_up")
-    assert await read(bench, again(wrong, 12, 4)) == ("no_forecast", "superseded")
+    assert await read(bench, again(wrong, 12, 4)) == ("duplicate", "superseded")
     assert held(bench) == [52.0]
     for order in itertools.permutations([wrong, right, wrong, right]):
         bench = Workbench()

@@ -79,7 +79,7 @@ const show = () => {
         ("read(0, 118); forecast(0); show(); read(0, 300, none('implausible_change', 0)); show()",
          [[118, "NONE", True], [300, "NONE", False]]),
         ("read(0, 118); read(5, 119); forecast(5); read(0, 300, none('implausible_change', 0, 5)); show()",
-         [[119, "Flat", False]]),
+         [[119, "DoubleDown", False]]),
         ("read(0, 118); forecast(0); read(2, 119, none('superseded')); show()", [[119, "NONE", True]]),
         ("read(0, 118); read(5, 55, none('implausible_change')); forecast(0); show(); "
          "read(10, 57); forecast(10); show()",
@@ -92,12 +92,16 @@ const show = () => {
         ("minutely(0, 120, 123); show(); read(2, 126); show(); read(3, 129); show()",
          [[123, "NONE", False], [126, "NONE", False], [129, "DoubleUp", False]]),
         ("await overview({time: at(5), glucose_mgdl: 118, direction: 'Flat', before: [4, 3, 2, 1, 0].map((minute) => "
-         "({time: at(minute), glucose_mgdl: 118}))}); read(6, 108); show(); read(22, 100); show()",
+         "({time: at(minute), glucose_mgdl: 118}))}); read(6, 108); show(); read(24, 100); show()",
          [[108, "SingleDown", False], [100, "NONE", False]]),
         ("read(0, 100); read(10, 120); read(5, 119); read(10, 121); show()", [[121, "Flat", False]]),
+        ("read(0, 150); read(15.1, 118); show()", [[118, "SingleDown", False]]),
+        ("read(0, 130); read(5, 150); show(); read(0, 152); show()", [[150, "DoubleUp", False], [150, "Flat", False]]),
+        ("read(5, 100); show(); read(0, 118); show()", [[100, "NONE", False], [100, "DoubleDown", False]]),
     ],
     ids=["a correction", "of what was forecast", "of what it was made of", "beside it", "a late forecast",
-         "a late forecast after loading", "each minute", "too soon to tell", "each minute, loaded", "a late reading"],
+         "a late forecast after loading", "each minute", "too soon to tell", "each minute, loaded", "a late reading",
+         "each quarter of an hour", "a correction of the one before", "one before that comes late"],
 )  # fmt: skip
 def test_the_list_of_people_shows_what_counts_of_what_it_is_told(told: str, shown: list[list[object]]) -> None:
     assert _said_by("people.js", f"{told}; console.log(JSON.stringify(shown));") == shown
@@ -106,7 +110,7 @@ def test_the_list_of_people_shows_what_counts_of_what_it_is_told(told: str, show
 def test_a_share_of_nearly_all_is_not_all_and_one_of_nearly_none_not_none() -> None:
     shares = [0, 0.0049, 0.005, 0.5, 0.9949, 0.995, 0.9962, 1]
     said = _said_by("words.js", f"console.log(JSON.stringify({shares}.map(people.percent)))")
-    assert said == ["<1 %", "<1 %", "1 %", "50 %", "99 %", ">99 %", ">99 %", ">99 %"]
+    assert said == ["<1 %", "<1 %", "<1 %", "50 %", "99 %", ">99 %", ">99 %", ">99 %"]
 
 
 CLOCKS = """

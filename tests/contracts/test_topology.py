@@ -63,4 +63,4 @@ def test_where_a_step_looks_at_a_messages_time_the_broker_says_it() -> None:
     assert {topic.name for topic in judged} == {topic.name for topic in TOPICS if topic.stamped}
 
 
-TIMES = ("timestamp_ms", "mark_deleted", "subject_reset")
+TIMES = ("timestamp_ms", "message.came_ms", "mark_deleted", "subject_reset")

@@ -144,7 +144,7 @@ def test_the_trend_is_told_from_the_readings_in_their_order_as_they_count_now() 
     for step in range(40):
         late.read(outcome(step / 2), NOW)
         late.read(outcome(step / 2 - 4.75), NOW)
-    assert len(late.readings) <= 16
+    assert len(late.readings) <= 18
 
 
 def silent(minutes: float, glucose: float, code: str = "implausible_change") -> ReadingOutcome:
