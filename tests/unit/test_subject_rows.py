@@ -24,6 +24,7 @@ from streams import subjects, topology
 from streams.settings import Settings
 from tests.kit.alerts import NOW, endpoint
 
+SETTINGS = Settings()
 DAY, SLOT = 20_786, 77
 MODEL = "d" * 64
 CHARTS = FAN_CHART_TABLES["live"]
@@ -51,7 +52,7 @@ def record_of(topic: Topic, key: str, value: bytes = b"1") -> ConsumerRecord:
 
 
 def exported_to(topic: Topic, record: ConsumerRecord, *names: str) -> list[str]:
-    return [name for name in names if subjects.exported(record, topic, name, Settings()) is not None]
+    return [name for name in names if subjects.exported(record, topic, name, SETTINGS) is not None]
 
 
 def changelog_of(table: str) -> Topic:
