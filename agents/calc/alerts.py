@@ -19,6 +19,7 @@ from schemas.alert import (
     OF_DIRECTION,
     THRESHOLD_MGDL,
     Alert,
+    AlertKind,
     AlertSettings,
     AlertState,
     LevelKind,
@@ -148,22 +149,26 @@ def _told_since(state: AlertState, up_to_ms: int) -> AlertState:
         "recent": recent,
         "episodes": {kind: each for kind, each in state.episodes.items() if each.alert_id in names},
     }
-    if is_judged:  # who was told of nothing is held back by nothing
-        slots = {
-            direction: {each.slot for each in recent if each.kind in kinds} for direction, kinds in OF_DIRECTION.items()
-        }
-        told |= {
-            name: {direction: slot for direction, slot in getattr(state, name).items() if slot in slots[direction]}
-            for name in ("raised", "raised_urgent")
-        }
-        falls = {each.slot for each in recent if each.kind == "falling_fast"}
-        told |= {"fell": state.fell if state.fell in falls else None, "since": state.slot}
-        return state.model_copy(update=told)
+    if is_judged:
+        return state.model_copy(update={**told, **_cooldowns(state, recent), "since": state.slot})
     began_ms = max([up_to_ms, state.settings_ms, *state.snoozed_ms.values(), *(each.began_ms for each in recent)])
     return AlertState(
         settings=state.settings, settings_ms=state.settings_ms, snoozed_until_ms=state.snoozed_until_ms,
         snoozed_from_ms=state.snoozed_from_ms, snoozed_ms=state.snoozed_ms,
     ).model_copy(update={**told, "began_ms": began_ms})  # fmt: skip
+
+
+def _cooldowns(state: AlertState, recent: Sequence[RecentAlert]) -> dict[str, Any]:
+    """Those of alerts that are left: who was told of nothing is held back by nothing."""
+
+    def left(slot: int | None, *kinds: AlertKind) -> bool:
+        return any(each.slot == slot and each.kind in kinds for each in recent)
+
+    raised, urgent = (
+        {direction: slot for direction, slot in last.items() if left(slot, *OF_DIRECTION[direction])}
+        for last in (state.raised, state.raised_urgent)
+    )
+    return {"raised": raised, "raised_urgent": urgent, "fell": state.fell if left(state.fell, "falling_fast") else None}
 
 
 def _wanted_since(state: AlertState, up_to_ms: int) -> AlertState:

@@ -65,7 +65,7 @@ def forget_watch(work: Work, subject_id: str, up_to_ms: int) -> None:
     before, alerts = _watch(work, subject_id), alerts_of(work, subject_id)
     after = _heard_since(before, up_to_ms)
     if after.heard is not None:  # by the settings that are left
-        _write(work, subject_id, before, alerts, data_watch.told_of_nothing(after, alerts), up_to_ms)
+        _write(work, subject_id, before, alerts, data_watch.marked_anew(after, alerts), up_to_ms)
         return
     if before.due_ms is not None:
         work.delete(WATCH_TABLE, _entry(before.due_ms, subject_id))

@@ -116,12 +116,11 @@ def filed_anew(watch: WatchState, alerts: AlertState) -> WatchState:
     return watch if watch.due_ms is None else _filed(Watched(watch, alerts)).watch
 
 
-def told_of_nothing(watch: WatchState, alerts: AlertState) -> Watched:
-    """What an order left: an alert that it took may be raised again."""
-    holds = {"stale": "stale_data" in alerts.episodes, "erroneous": "sensor_error" in alerts.episodes}
-    return _filed(
-        Watched(watch.model_copy(update={name: getattr(watch, name) and each for name, each in holds.items()}), alerts)
-    )
+def marked_anew(watch: WatchState, alerts: AlertState) -> Watched:
+    """By the alerts that an order left: one that it took is told of no more, and may be raised again."""
+    stale = watch.stale and "stale_data" in alerts.episodes
+    erroneous = watch.erroneous and "sensor_error" in alerts.episodes
+    return _filed(Watched(watch.model_copy(update={"stale": stale, "erroneous": erroneous}), alerts))
 
 
 def _filed(found: Watched) -> Watched:

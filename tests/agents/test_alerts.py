@@ -157,6 +157,29 @@ async def test_a_reset_takes_what_was_told_and_keeps_the_settings() -> None:
     )
 
 
+@pytest.mark.parametrize("order", ["reset forecast", "forecast reset"])
+async def test_an_alert_that_a_reset_took_holds_none_back_whatever_calc_reads_first(order: str) -> None:
+    """The cooldown of one that nobody saw any more kept the next quiet: a low was told of late, or not at all."""
+    bench = Workbench()
+    assert [each.kind for each in await told(bench, *range(17))] == ["low"]
+    again = []
+    for what in order.split():
+        if what == "reset":
+            await command(bench, "reset", up_to_ms=BEGIN_MS + 16 * STEP_MS)
+        else:
+            again += await told(bench, 17)
+    again += await told(bench, 18)
+    assert [(each.kind, each.status) for each in again] == [("low", "raised")]
+
+
+async def test_what_became_of_an_alert_is_of_the_alert_whatever_the_clock_of_a_broker_says() -> None:
+    """A display takes an outcome of before the alert for that of another one, and went on to show it."""
+    bench = Workbench()
+    (raised,) = await told(bench, *range(17))
+    behind = [each for place in range(17, 36) for each in await told(bench, place, began_ms=raised.began_ms - 30_000)]
+    assert [(each.status, each.began_ms) for each in behind] == [("hit", raised.began_ms)]
+
+
 @pytest.mark.parametrize("paper", ["README.md", "ARCHITECTURE.md"])
 def test_the_alerts_in_the_papers_are_alerts(paper: str) -> None:
     text = Path(paper).read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from schemas.command import CacheCommand
 from schemas.dead_letter import REPLAY_OF, DeadLetter, Place
 from schemas.glucose_day import slot_of_row
 from schemas.grid import STEPS_A_DAY
-from schemas.reading import ERASE, REROUTED, ReadingOutcome
+from schemas.reading import ERASE, REROUTED, RESET, ReadingOutcome
 from schemas.series import Series
 from schemas.sources import POLICY, SENSOR_START, SourcePolicy, SourceState
 from schemas.tables import ALERTS_TABLE, DAYS_TABLE, SOURCES_TABLE, SUBJECTS_TABLE, day_key
@@ -134,6 +134,29 @@ async def test_an_order_of_a_letter_takes_nothing_that_came_after_it() -> None:
         assert any("ada" in key for key in bench.rows(DAYS_TABLE))
 
 
+async def test_an_order_that_is_replayed_twice_is_told_once() -> None:
+    """Readers forget a subject by what is told: its readings of since were gone from API and displays."""
+    bench, failed = Workbench(), message(3, None, headers={RESET: b"1"})
+    assert await deliver(bench, WINDOW, again(failed, 4, 1))
+    await deliver(bench, WINDOW, message(5, reading(5, 120), 5))
+    assert await deliver(bench, WINDOW, again(failed, 100, 300)) == []
+    assert held(bench) == [120.0]
+    work = await Workbench().tables.run(*WINDOW, again(failed, 4, 1))
+    assert work.sends_first, "a crash that kept the marker alone would leave it untold"
+
+
+async def test_an_erasure_that_is_replayed_after_a_reset_takes_the_preferred_device_of_before() -> None:
+    """The reset had left it, and it stayed for good."""
+    bench = Workbench()
+    bench.tables.committed = 0
+    g6, g7 = ({POLICY: SourcePolicy(preferred_device=name).to_json()} for name in ("G6", "G7"))
+    for offset, headers in ((2, g6), (5, {RESET: b"1"}), (6, g7)):
+        await deliver(bench, WINDOW, message(offset, None, offset, headers=headers))
+    await deliver(bench, WINDOW, again(message(4, None, 4, headers={ERASE: b"1"}), 50, 60))
+    state = SourceState.from_json(bench.rows(SOURCES_TABLE)["ada"])
+    assert [each.policy.preferred_device for each in state.policies] == ["G7"]
+
+
 @pytest.mark.parametrize("place", [Place("cgm.readings", 0, 3, NOW_MS, "window"), None], ids=["at home", "elsewhere"])
 async def test_a_letter_of_before_an_erasure_brings_nobody_back(place: Place | None) -> None:
     bench = Workbench()
@@ -225,12 +248,28 @@ async def test_settings_of_before_an_erasure_stay_erased_and_others_outlive_a_re
             assert alert_state(bench).settings.low.threshold_mgdl == 60
 
 
+@pytest.mark.parametrize("erases", [True, False])
+async def test_settings_of_before_an_erasure_do_not_come_back_to_who_began_anew(erases: bool) -> None:
+    """Replayed, they held for who had another setting or snooze by then; and of a reset, the first ones were lost."""
+    bench, topic = Workbench(), CACHE_COMMANDS.name
+    reset = CacheCommand(action="reset", command_id="r", up_to_ms=NOW_MS + 1, series_key="ada", erases=erases)
+    await deliver(bench, COMMANDS, message(4, reset.to_json(), 1, topic))
+    if erases:
+        snooze = Snooze(direction="high", until_ms=NOW_MS + 10**9)
+        await deliver(bench, COMMANDS, message(5, alerts(snooze=snooze), 10, topic))
+    failed = message(3, alerts(RuleChange(threshold_mgdl=65)), 0, topic)
+    await deliver(bench, COMMANDS, again(failed, 6, 20, "chart_commands"))
+    assert alert_state(bench).settings.low.threshold_mgdl == (None if erases else 65)
+
+
 async def test_settings_come_in_their_order_whatever_the_clocks_of_brokers_say() -> None:
     bench = Workbench()
     for offset, minutes in ((1, 5), (2, 0)):
         given = message(offset, alerts(RuleChange(threshold_mgdl=60 + offset)), minutes, CACHE_COMMANDS.name)
         await deliver(bench, COMMANDS, given)
-    assert alert_state(bench).settings.low.threshold_mgdl == 62
+    state = alert_state(bench)
+    assert state.settings.low.threshold_mgdl == 62
+    assert state.began_ms == NOW_MS + 5 * MINUTE_MS, "by an earlier time a reader that knows an erasure would hide it"
     await deliver(bench, COMMANDS, message(0, alerts(RuleChange(threshold_mgdl=90)), -60, CACHE_COMMANDS.name))
     assert alert_state(bench).settings.low.threshold_mgdl == 62, "all read again: what was of an hour ago"
 

@@ -117,3 +117,17 @@ async def test_a_reset_forgets_both() -> None:
     await both(bench, range(100, 140))
     await bench.run(COMMANDS, command_of("reset", NOW_MS + 1000, series_key="ada"))
     assert bench.rows(SCORES_TABLE) == {}
+
+
+async def test_a_reset_takes_scores_of_before_it_also_where_a_forecast_of_after_it_was_read_first() -> None:
+    """The fan of who was erased would go on to be fitted by the readings of before."""
+    bench = Workbench()
+    await both(bench, range(100, 140))
+    assert row(bench, "ada").scored
+    for model, serves in ((OLD, True), (NEW, False)):
+        began = dataclasses.replace(
+            Forecast.from_arrow(forecast_by(model, 140, serves=serves)), began_ms=NOW_MS + 60_000
+        )
+        await bench.run(CALC, began.to_arrow(), timestamp_ms=NOW_MS + 60_000)
+    await bench.run(COMMANDS, command_of("reset", NOW_MS + 1000, series_key="ada"))
+    assert [(row(bench, key).scored, row(bench, key).readings) for key in ("ada", trial_key("ada"))] == [(0, 0.0)] * 2

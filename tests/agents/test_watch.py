@@ -12,6 +12,7 @@ from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.tables import ALERTS_TABLE, WATCH_TABLE
 from schemas.topics import ALERTS, ARRIVALS
+from streams.notify.people import Person
 from streams.settings import Settings
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
@@ -101,6 +102,14 @@ async def test_old_readings_and_simulated_ones_make_nobody_wait() -> None:
     await stream.reading(5, came=25)
     assert await stream.tick(29) == []
     assert [alert.last_reading_time for alert in await stream.tick(30)] == [at(10)]
+
+
+async def test_an_end_whose_brokers_clock_is_behind_ends_what_is_shown() -> None:
+    """A display took it for the end of an alert before that one, and went on to say that no readings come."""
+    stream, person = Stream(), Person(partition=0)
+    await stream.reading(0)
+    told = [*await stream.tick(20.2), *await stream.reading(19.8)]
+    assert [(each.status, person.tell(each, NOW)) for each in told] == [("raised", True), ("ended", True)]
 
 
 @pytest.mark.parametrize("lost", ["writes", "nothing"])
@@ -326,6 +335,17 @@ async def test_who_was_heard_of_after_a_reset_is_watched_whatever_is_read_first(
         assert (
             WatchState.from_json(stream.bench.rows(WATCH_TABLE)["ada"]).error_time is None or order != "reading reset"
         )
+
+
+@pytest.mark.parametrize("order", ["reset error", "error reset"])
+async def test_errors_that_go_on_after_a_reset_are_told_anew_whatever_is_read_first(order: str) -> None:
+    stream = Stream()
+    for minute in (-15, -10, -5):
+        await stream.reading(minute, 12)
+    for what in order.split():
+        await (stream.command("reset", 0) if what == "reset" else stream.reading(5, 12))
+    told = [each.kind for minute in (10, 15, 20) for each in await stream.reading(minute, 12)]
+    assert told == ["sensor_error"]
 
 
 async def test_a_reading_that_is_no_newer_than_one_of_before_the_reset_is_heard_of_too() -> None:
