@@ -334,6 +334,15 @@ async def test_a_table_that_is_built_anew_ends_all_streams(followed: Followed) -
     assert kinds(await now(followed, "anna", last=last)) == ["", "reset"]
 
 
+async def test_a_table_that_was_emptied_before_a_stream_began_tells_nothing(followed: Followed) -> None:
+    """From where the log no longer goes it would pass by what comes."""
+    followed.apply(reading("anna", 0))
+    stream = followed.stream("anna")
+    followed.model.wipe()
+    followed.follower._has_caught_up = False  # it still says where it was, until it begins anew
+    assert await some(stream, 1) == []
+
+
 async def test_what_the_disk_refused_is_told_once_it_is_there(followed: Followed) -> None:
     stream = await opened(followed, "anna")
     large = reading("anna", 0, reason="x" * (1 << 20))

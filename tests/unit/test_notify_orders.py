@@ -134,6 +134,7 @@ def test_what_came_before_an_order_is_shown_by_no_display(topics: Topics, is_ord
     began_ms = int((NOW - 3 * MINUTE).timestamp() * 1000)
     before = [
         topics.add(ALERTS, alert(issue_time=NOW - 3 * MINUTE), NOW - 3 * MINUTE),
+        topics.add(ALERTS, alert(alert_id="8" * 64, issue_time=NOW - 3 * MINUTE, began_ms=began_ms), NOW),
         topics.add(FAN_CHARTS, fan_chart(issue_time=NOW - 3 * MINUTE, began_ms=began_ms), NOW),
     ]
     topics.read(topics.add(READING_OUTCOMES, reading(NOW - 3 * MINUTE), NOW - 3 * MINUTE))
@@ -238,6 +239,16 @@ def test_an_order_of_a_clock_that_is_ahead_ends_nothing_that_comes_after_it(topi
     assert topics.outbox.count() == 1
 
 
+def test_what_a_clock_that_is_behind_stamps_is_of_when_its_reading_came(topics: Topics) -> None:
+    """The order and the reading have the broker's time, and what is made of them that of who makes it."""
+    topics.read(topics.add(READING_OUTCOMES, order(NOW - 4 * MINUTE), NOW - 4 * MINUTE))
+    began_ms, stamped = ms(NOW - 3 * MINUTE), NOW - 6 * MINUTE
+    topics.read(topics.add(ALERTS, alert(began_ms=began_ms), stamped))
+    topics.read(topics.add(FAN_CHARTS, fan_chart(issue_time=NOW - 3 * MINUTE, began_ms=began_ms), stamped))
+    assert (topics.state()["alert"], topics.state()["median_60"]) == ("ON", 120)
+    assert topics.outbox.count() == 2
+
+
 @pytest.mark.parametrize(("reads_on", "is_taken_away"), [(True, False), (False, True)])
 def test_a_device_whose_readings_began_again_is_not_taken_away(
     topics: Topics, reads_on: bool, is_taken_away: bool
@@ -259,6 +270,7 @@ def test_a_device_whose_readings_began_again_is_not_taken_away(
         (["reading", "alert", "over"], False),
         (["reading", "alert", "erased"], False),
         (["reading", "erased", "alert"], False),  # which calc still had in hand
+        (["reading", "reset", "alert"], True),
         (["refused"], False),
     ],
 )
@@ -273,7 +285,7 @@ def test_who_starts_again_shows_that_no_readings_come_however_long_ago_the_last_
         if what in ("alert", "over"):
             no_readings = NO_READINGS | ({"status": "ended"} if what == "over" else {})
             topics.add(ALERTS, alert(**no_readings, issue_time=at), at)
-        elif what == "erased":
+        elif what in ("erased", "reset"):
             topics.add(READING_OUTCOMES, order(at, what), at)
         else:
             topics.add(READING_OUTCOMES, reading(at), at)
@@ -367,3 +379,16 @@ def test_nothing_is_sent_before_what_ended_it_while_nobody_read(
     assert consumer.poll(raised) == ([] if end else is_sent)
     assert consumer.poll(*end) == is_sent
     assert consumer.poll(late) == [*is_sent, "alert.raised"], "from here on nothing waits for what is not read yet"
+
+
+def test_an_alert_waits_for_no_forecasts_that_came_while_nobody_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end none; a forecast waits, for a newer one may."""
+    topics = Topics(monkeypatch)
+    consumer = Consumer(topics, monkeypatch)
+    charts = [
+        topics.add(FAN_CHARTS, fan_chart(chart_id=digit * 64, issue_time=NOW - minutes * MINUTE), NOW)
+        for digit, minutes in (("1", 5), ("2", 0))
+    ]
+    raised = topics.add(ALERTS, alert(), NOW)
+    assert consumer.poll(charts[0], raised) == ["alert.raised"]
+    assert consumer.poll(charts[1]) == ["alert.raised", "forecast.issued"]

@@ -103,6 +103,20 @@ def test_that_no_readings_come_is_shown_until_it_has_ended() -> None:
     assert person.state(NOW + 181 * MINUTE, "mg/dL")["alert"] == "OFF"
 
 
+@pytest.mark.parametrize(
+    ("raised_ms", "ended_ms", "has_ended"),
+    [(ms(NOW), 0, True), (ms(NOW), ms(NOW - MINUTE), False)],
+    ids=["of one that does not say when it began", "of before a reset"],
+)
+def test_an_alert_is_ended_by_what_began_no_earlier(raised_ms: int, ended_ms: int, has_ended: bool) -> None:
+    """Of a rolling upgrade one process may raise an alert and another end it."""
+    person = anna(outcome())
+    none = {"kind": "stale_data", "threshold_mgdl": None, "probability": None, "horizon_minutes": None}
+    person.tell(alert(**none, began_ms=raised_ms), NOW + MINUTE)
+    assert person.tell(alert(**none, began_ms=ended_ms, status="ended"), NOW + 5 * MINUTE) == has_ended
+    assert person.state(NOW + 60 * MINUTE, "mg/dL")["alert"] == ("OFF" if has_ended else "ON")
+
+
 def test_older_readings_and_charts_change_nothing() -> None:
     person = anna(outcome(5, 106))
     assert not person.read(outcome(-60, 300), NOW), "too long ago for the trend"
@@ -179,6 +193,17 @@ def test_a_forecast_of_a_value_that_was_taken_back_is_not_shown(corrected: int, 
     person.read(outcome(corrected, 102).model_copy(update={"issue_times": (NOW,)}), NOW + 2 * MINUTE)
     person.forecast(fan_chart(chart_id="2" * 64, issue_time=NOW, began_ms=ms(NOW + 2 * MINUTE)))
     assert person.state(NOW + 3 * MINUTE, "mg/dL")["median_60"] == 120
+
+
+def test_a_reading_of_the_other_device_ends_a_forecast_and_is_not_shown() -> None:
+    """It takes back what its device had said before, in a window in which that one was heard."""
+    person = anna(outcome(-5, 100), outcome(0, 101))
+    person.forecast(fan_chart(issue_time=NOW, began_ms=ms(NOW)))
+    left = silent(-10, 300, code=OTHER_DEVICE).model_copy(update={"withheld_times": (NOW,)})
+    assert person.read(left, NOW + MINUTE)
+    state = person.state(NOW + 2 * MINUTE, "mg/dL")
+    assert (state["glucose"], state["trend"], state["median_60"]) == (101, "Flat", None)
+    assert not person.read(left, NOW + 3 * MINUTE), "it is delivered again"
 
 
 def test_a_reading_beside_the_one_that_was_forecast_leaves_the_forecast() -> None:
