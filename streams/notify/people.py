@@ -90,8 +90,8 @@ class Person:
             self.alerts[alert.alert_id] = alert, alert_ends(alert, came_at)
             self.alerts_began[alert.alert_id] = began_at(alert, came_at)
             return True
-        began = self.alerts_began.get(alert.alert_id)
-        if began is not None and began_at(alert, came_at) < began:
+        held = self.alerts.get(alert.alert_id)
+        if held is not None and 0 < alert.began_ms < held[0].began_ms:
             return False  # it became of the one before a reset, which has the same id
         return self.alerts.pop(alert.alert_id, None) is not None
 
@@ -151,11 +151,11 @@ class Person:
 
 
 class _Order(NamedTuple):
-    """To forget what is of up to a time; read under a partition."""
+    """To forget what is of up to a time; read under a partition. `erased_at`: up to when all was erased, if it was."""
 
     up_to: datetime.datetime
     partition: int
-    erases: bool
+    erased_at: datetime.datetime | None
 
 
 class People:
@@ -197,7 +197,8 @@ class People:
         if person is None or person.readings:
             return person is not None
         ordered = self._ordered.get(subject_id)
-        if ordered is not None and ordered.erases and ordered.up_to > now - LONGEST_HOLDS:
+        erased_at = None if ordered is None else ordered.erased_at
+        if erased_at is not None and erased_at > now - LONGEST_HOLDS:
             return False
         return bool(person.chart or person.alerts)
 
@@ -209,8 +210,9 @@ class People:
     ) -> None:
         """Forget what is of before an order; what is read behind it is asked for by `is_over`."""
         self._ordered = {key: each for key, each in self._ordered.items() if each.up_to > now - LONGEST_HOLDS}
-        known = self._ordered.get(subject_id, _Order(up_to, partition, erases))
-        self._ordered[subject_id] = _Order(max(up_to, known.up_to), partition, erases or known.erases)
+        known = self._ordered.get(subject_id, _Order(up_to, partition, None))
+        erased_at = max(up_to, known.erased_at or up_to) if erases else known.erased_at
+        self._ordered[subject_id] = _Order(max(up_to, known.up_to), partition, erased_at)
         person = self._persons.get(subject_id)
         if person is not None and not person.forget(up_to):
             del self._persons[subject_id]

@@ -117,6 +117,15 @@ def test_an_alert_is_ended_by_what_began_no_earlier(raised_ms: int, ended_ms: in
     assert person.state(NOW + 60 * MINUTE, "mg/dL")["alert"] == ("OFF" if has_ended else "ON")
 
 
+def test_who_was_erased_is_shown_half_a_day_later_whatever_was_reset_since() -> None:
+    people, hour = People(["*"]), 60 * MINUTE
+    for ago, erases in ((11, True), (1, False)):
+        people.forget_subject("anna", NOW - ago * hour, 0, NOW - ago * hour, erases=erases)
+    people.of("anna", 0).tell(alert(kind="sensor_error", threshold_mgdl=None, probability=None), NOW)
+    assert not people.is_shown("anna", NOW), "calc may still have had it in hand"
+    assert people.is_shown("anna", NOW + 2 * hour)
+
+
 def test_older_readings_and_charts_change_nothing() -> None:
     person = anna(outcome(5, 106))
     assert not person.read(outcome(-60, 300), NOW), "too long ago for the trend"
