@@ -108,6 +108,23 @@ async def test_a_replay_is_a_late_reading_and_delivered_again_it_has_its_effects
     assert slot_of_row(bench.rows(DAYS_TABLE)[day], (NOW_MS // 300_000 + 49) % STEPS_A_DAY) == 12_000
 
 
+async def test_a_letter_that_takes_no_slot_is_told_without_its_value() -> None:
+    """Whoever keeps readings by their times would take back with it what has corrected it since."""
+    for later in (reading(0, 52), reading(850, 52)):  # of the same time, and when that is too long ago to be kept
+        bench, lost = Workbench(), message(3, reading(0, 250))
+        await deliver(bench, WINDOW, message(5, later, 851))
+        told = []
+        for given in (
+            again(lost, 10, 852),
+            message(11, reading(850, 52), 853),
+            again(message(4, reading(855, 60)), 12, 856),
+        ):
+            (value,) = of(READING_OUTCOMES, await deliver(bench, WINDOW, given))
+            told.append(ReadingOutcome.from_json(value))
+        assert told[0].code in ("superseded", "too_old")
+        assert [each.reading and each.reading.glucose for each in told] == [None, 52, 60]
+
+
 async def test_the_nearer_of_two_readings_takes_its_slot_also_from_a_letter() -> None:
     bench = Workbench()
     assert await read(bench, message(5, reading(1.5, 100), 2)) == ("no_forecast", "warming_up")

@@ -84,6 +84,7 @@ async def test_what_was_asked_for_one_person_is_neither_shown_nor_stored_for_ano
         early = AlertSettings(preset="early", low=RuleChange(threshold_mgdl=90))
         api.says("PUT /subjects/anna/alerts/settings", saved.behind(early))
         api.says("POST /subjects/anna/alerts/snooze", quiet.behind(alerts("anna")))
+        api.says("GET /subjects/ben/alerts", lambda *_: alerts("ben", holding=["high"]))
         api.says("GET /subjects/ben/alerts/settings", lambda *_: refused(429, "rate_limited", TOO_MANY))
         await change(tab, "low-below", "90")
         await tab.evaluate(SAVE)
@@ -94,9 +95,12 @@ async def test_what_was_asked_for_one_person_is_neither_shown_nor_stored_for_ano
         await until_async(lambda: api.count("GET /subjects/ben/alerts/settings"), "asked for")
         await tab.until("!document.getElementById('nothing').hidden")
         assert await tab.evaluate("document.getElementById('settings').hidden"), "the form is still Anna's"
+        await tab.until("!document.getElementById('holding').hidden")  # though the settings are refused
         api.says("GET /subjects/ben/alerts/settings", lambda *_: AlertSettings(preset="quiet"))
+        quietly = f"{value('preset')} === 'quiet' && !document.getElementById('settings').hidden"
+        await tab.until(quietly)  # asked for again
         await choose(tab, "ben", "alerts")
-        await tab.until(f"{value('preset')} === 'quiet' && !document.getElementById('settings').hidden")
+        await tab.until(quietly)
         saved.opened.set()
         quiet.opened.set()
         await tab.until("window.came.length === 3")  # the settings before they are saved, and both answers
@@ -203,6 +207,23 @@ async def test_the_form_changes_what_was_touched_and_keeps_what_it_cannot_show()
         await tab.until(f"{text('saved')}.startsWith('Saved')")
         assert await tab.evaluate(f"[{value('preset')}, {value('cooldown')}]") == ["early", "120"]
         assert not await tab.evaluate("document.getElementById('unsaved').hidden")
+
+        # What was asked before it was saved, and is answered after, does not know it.
+        slow, late = Gate(), Gate()
+        api.says("PUT /subjects/_/alerts/settings", slow.behind(stored.model_copy(update={"cooldown_minutes": 120})))
+        await tab.evaluate(CAME)
+        puts = api.count("PUT /subjects/anna/alerts/settings")
+        await tab.evaluate(SAVE)
+        await until_async(lambda: api.count("PUT /subjects/anna/alerts/settings") > puts, "it is saved")
+        api.says("GET /subjects/_/alerts/settings", late.behind(stored))
+        gets = api.count("GET /subjects/anna/alerts/settings")
+        await tab.evaluate("document.getElementById('tab-alerts').click()")
+        await until_async(lambda: api.count("GET /subjects/anna/alerts/settings") > gets, "it is asked for")
+        slow.opened.set()
+        await tab.until("document.getElementById('unsaved').hidden")
+        late.opened.set()
+        await tab.until("window.came.length === 3")  # the settings before they are saved, and both answers
+        assert await tab.evaluate(value("cooldown")) == "120"
         assert await tab.complaints() == []
 
 
@@ -246,6 +267,16 @@ async def test_what_holds_is_said_above_every_tab_with_its_own_threshold_and_onl
         )
         assert clock in (await tab.evaluate(text("told"))).split("the last glucose is of ")[1]
         assert "UTC" not in await tab.evaluate(text("told"))
+
+        # The device's clock is put forward by an hour: whether that has passed, glucast tells.
+        until = {"low": now() + 10 * STEP}
+        api.says("GET /subjects/dora/alerts", lambda *_: alerts("dora", holding=["low"], holding_until=until))
+        await choose(tab, "dora", "alerts")
+        await tab.until(f"{words}.startsWith('Low')")
+        asked = api.count("GET /subjects/dora/alerts")
+        await tab.evaluate("((now) => { Date.now = () => now() + 3600000; })(Date.now)")
+        await until_async(lambda: api.count("GET /subjects/dora/alerts") > asked, "it is asked for again")
+        await tab.until(f"!document.getElementById('holding').hidden && {words}.startsWith('Low')")
 
 
 async def test_all_is_asked_for_again_when_events_begin_anew_and_a_forecast_that_is_drawn_anew_is_shown() -> None:

@@ -26,6 +26,7 @@ from schemas.fan_chart_row import to_row
 from schemas.forecast import ForecastRequest
 from schemas.grid import PAST_POINTS, STEP, STEP_SECONDS, slot_of
 from schemas.reading import Reading, ReadingOutcome
+from schemas.sources import POLICY, SourcePolicy
 from schemas.topics import BACKFILL, LIVE, READING_OUTCOMES
 from streams.notify.people import Person as Display
 from streams.settings import Settings
@@ -53,10 +54,12 @@ class Person:
         fields = {"settings": Settings(), "follower": self.followed.follower, "read_model": self.followed.model}
         self.uses = cast("Services", types.SimpleNamespace(**fields))
 
-    async def sends(self, glucose: float, steps_ago: int = 0, seconds: int = 0) -> Sequence[ForecastRequest]:
+    async def sends(
+        self, glucose: float, steps_ago: int = 0, seconds: int = 0, device: str | None = None
+    ) -> Sequence[ForecastRequest]:
         """One reading; what is to be forecast then."""
         time = NEWEST - steps_ago * STEP + datetime.timedelta(seconds=seconds)
-        reading = Reading(subject_id="anna", time=time, glucose=glucose, unit="mg/dL")
+        reading = Reading(subject_id="anna", time=time, glucose=glucose, unit="mg/dL", device=device)
         sends = await self.bench.run(
             WINDOW, reading.to_json(), key=b"anna", topic="cgm.readings", offset=self.offset, timestamp_ms=NOW_MS
         )
@@ -178,6 +181,22 @@ async def test_a_new_beginning_knows_no_corrections(anna: Person) -> None:
     order = ReadingOutcome(outcome_id="a" * 64, subject_id="anna", status="erased", time=NOW)
     anna.followed.model.apply([Entry(READING_OUTCOMES.name, 0, 0, b"anna", order.to_json())], {})
     assert [key for key, _ in anna.followed.model._store.scan(b"g/")] == []
+
+
+async def test_what_another_device_was_heard_to_say_ends_where_it_is_not_heard_any_more(tmp_path: Path) -> None:
+    """Its nearer reading takes the slot of the one that was heard, and came too soon after the preferred device's."""
+    person = Person(tmp_path)
+    headers = {POLICY: SourcePolicy(preferred_device="arm").to_json()}
+    await person.bench.run(WINDOW, None, key=b"anna", topic="cgm.readings", headers=headers, timestamp_ms=NOW_MS)
+    for steps_ago in range(PAST_POINTS + 7, 3, -3):
+        await person.sends(100, steps_ago, 149, "arm")
+    for steps_ago in (3, 2, 1):
+        assert not await person.sends(100, steps_ago, 0, "leg")
+    person.charted(await person.sends(100, 0, 120, "leg"))
+    assert person.showing() == {"API": True, "display": True}
+    assert not await person.sends(100, 0, -30, "leg")
+    assert person.showing() == {"API": False, "display": False}
+    assert listed(person.told) == [True, False]
 
 
 CHOSEN = ((100, 0), (100, 1), (90, 1), (140, 1), (150, 0), (300, 0), (300, 2), (110, 0), (40, 3), (100, 2), (95, 3))

@@ -111,6 +111,18 @@ def test_the_wait_is_of_the_readings_own_times_and_half_a_step_more_wherever_in_
                 assert {verdict.expected for verdict in first} == {place(START + sent[-1][0] * MINUTE, 90.0, 0)[0]}
 
 
+def test_a_reading_that_ends_what_was_heard_of_another_device_takes_its_forecasts_back() -> None:
+    """It is nearer to its five minutes than the one that was heard, and came too soon to be heard itself."""
+    person = Person(ARM)
+    arm = [(5 * step + 149 / 60, "arm", 100.0) for step in range(-96, 1)]
+    *_, heard = person.day([*arm, *steady("leg", range(5, 20, 5)), (22, "leg", 120.0)])
+    assert [issue.slot - FIRST for issue in heard.issues] == [4]
+    late = person.take(101, (19.5, "leg", 120.0))
+    assert (late.status, late.code, late.issues) == ("no_forecast", "other_device", [])
+    assert [issue.slot - FIRST for issue in late.withheld] == [1, 2, 3, 4]
+    assert max(person.heard()) == 0
+
+
 def test_a_sensor_of_a_quarter_of_an_hour_that_is_seconds_late_is_heard_alone() -> None:
     for jitter in (0, 2, 20):
         chance = random.Random(1)
