@@ -29,8 +29,11 @@ const PRESETS = {
   early: "Earliest: of lows 2.2 to 2.9 false alerts a day; highs too.",
 };
 
+/** Another key is needed, or another person. */
+const FOR_GOOD = [401, 403, 404];
+
 const state = {
-  subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false, shown: "",
+  subject: "", alerts: /** @type {any} */ (null), settings: /** @type {any} */ (null), changed: false, refused: false, shown: "",
   told: 0, saves: 0, asks: 0, turn: 0, filled: /** @type {Map<string, string>} */ (new Map()),
 };
 
@@ -45,7 +48,7 @@ export function begin() {
 
 /** @param {string} subject */
 export function choose(subject) {
-  Object.assign(state, { subject, alerts: null, settings: null, changed: false, shown: "", turn: state.turn + 1 });
+  Object.assign(state, { subject, alerts: null, settings: null, changed: false, refused: false, shown: "", turn: state.turn + 1 });
   byId("settings").hidden = true;  // until it is that person's
   byId("told").replaceChildren();
   byId("holding").hidden = true;
@@ -56,29 +59,31 @@ export function choose(subject) {
 export async function refresh() {
   const { subject } = state;
   if (!subject) return;
-  try {
-    state.asks += 1;
-    const { told: before, saves } = state;
-    // What holds is shown also where the settings are refused.
-    await Promise.all([
-      call(ofSubject(subject, "/alerts")).then(({ body }) => { if (state.told === before) take(body); }),  // else the answer may be from before what was told
-      call(ofSubject(subject, "/alerts/settings")).then(({ body }) => {
-        if (subject !== state.subject || saves !== state.saves) return;
-        state.settings = body;
-        if (!state.changed) fill();
-      }),
-    ]);
-  } catch (error) {
-    if (error instanceof Problem && subject === state.subject) say(error.message);
-  } finally {
-    state.asks -= 1;
+  const { told: before, saves } = state;
+  state.asks += 1;
+  // What holds is shown also where the settings are refused.
+  const answers = await Promise.allSettled([
+    call(ofSubject(subject, "/alerts")).then(({ body }) => {
+      if (state.told === before) take(body);  // else the answer may be from before what was told
+    }),
+    call(ofSubject(subject, "/alerts/settings")).then(({ body }) => {
+      if (subject !== state.subject || saves !== state.saves) return;
+      state.settings = body;
+      if (!state.changed) fill();
+    }),
+  ]);
+  state.asks -= 1;
+  for (const answer of answers) {
+    if (answer.status === "fulfilled" || !(answer.reason instanceof Problem) || subject !== state.subject) continue;
+    say(answer.reason.message);
+    state.refused ||= FOR_GOOD.includes(answer.reason.status);
   }
 }
 
-/** Time passes: what was refused is asked for again. */
+/** Time passes: what was refused for now is asked for again. */
 export function tick() {
   show();
-  if (state.subject && !state.asks && !(state.alerts && state.settings)) refresh();
+  if (state.subject && !state.asks && !state.refused && !(state.alerts && state.settings)) refresh();
 }
 
 /** @param {any} alerts that an event tells */

@@ -58,10 +58,10 @@ export function keepKey() {
 /** @param {Response} response */
 export function noteClock(response) {
   const date = Date.parse(response.headers.get("date") || "");
+  isDoubted = false;  // no answer tells more
   if (Number.isNaN(date)) return;
   // The header tells whole seconds, and took a moment: less than two is no difference.
   const wall = Date.now();
-  isDoubted = false;
   answered = { server: Math.abs(date - wall) < 2000 ? wall : date, wall, steady: performance.now() };
 }
 
