@@ -253,7 +253,10 @@ class _Run:
         await load
         await self._revived_until_done(uploading)
         if self._person is not None:
-            clients.pop().cancel()
+            self._person.stop()
+            publishing = clients.pop()
+            await asyncio.wait([publishing], timeout=WATCHED_SECONDS)
+            publishing.cancel()
         await self._settled()
         for client in clients:
             client.cancel()
@@ -376,6 +379,8 @@ def print_report(report: FaultReport, say: Callable[[str], None] = print) -> Non
     for found in (report.audit, report.heard, report.uploads):
         for line in found.lines() if found is not None else ():
             say(line)
+    if report.audit.published != report.sent:
+        say(f"{report.sent} readings were sent, {report.audit.published} are there")
     for seen in report.seen:
         if seen.is_late:
             say(f"LATE: {seen.late_line()}")

@@ -89,11 +89,21 @@ class Person:
         self.accepted: list[float] = []
         self.fresh: list[float] = []
         self.refusals: Counter[str] = Counter()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Publish nothing new: `run` ends once the reading under way was taken, for it may arrive in any case."""
+        self._is_stopping = True
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until stopped or cancelled."""
         async with httpx.AsyncClient(base_url=f"{self._url}/subjects/{PERSON}", timeout=15) as client:
-            await asyncio.gather(self._publish(client), self._ask(client))
+            asking = asyncio.create_task(self._ask(client))
+            try:
+                await self._publish(client)
+            finally:
+                asking.cancel()
+                await asyncio.wait([asking])
 
     async def _publish(self, client: httpx.AsyncClient) -> None:
         number = 0
@@ -106,6 +116,8 @@ class Person:
                 self._sent.update((key_of(reading), began) for reading in readings)
                 self.accepted.append(time.time())
                 number += count
+                if self._is_stopping:
+                    return
             await asyncio.sleep(max(0.0, began + 1 - time.time()))
 
     async def _ask(self, client: httpx.AsyncClient) -> None:

@@ -1,11 +1,14 @@
 """The bench of faults: which acts there are, and how it counts what clients saw."""
 
+import asyncio
 import dataclasses
+import datetime
 import math
 import signal
 from collections.abc import Iterator
 
 import pytest
+from aiohttp import web
 from typer.testing import CliRunner
 
 from deploy.bench import faults
@@ -22,10 +25,11 @@ from deploy.bench.faults import (
 )
 from deploy.bench.faults_acts import act_of
 from deploy.bench.faults_audit import Audit
-from deploy.bench.faults_watch import Watch, longest_pause
+from deploy.bench.faults_watch import Person, Watch, longest_pause
 from deploy.cli.bench import app
 from schemas.errors import ConfigurationError
 from streams.settings import Settings
+from tests.kit.listening import listening
 
 
 def test_every_default_act_is_known() -> None:
@@ -125,3 +129,27 @@ def test_the_command_ends_with_one_where_an_act_was_late(
     done = CliRunner().invoke(app, ["faults", "--acts", "machine", "--back-seconds", "12", "--role-back-seconds", "25"])
     assert done.exit_code == code, done.output
     assert (asked[0].acts, asked[0].back_seconds, asked[0].role_back_seconds) == (MACHINE_ACTS, 12, 25)
+
+
+async def test_what_a_person_had_under_way_when_the_load_ends_counts_as_sent() -> None:
+    """It may arrive whatever became of its answer, and then more is there than was sent."""
+    got: set[str] = set()
+    arrived, gate, statuses = asyncio.Event(), asyncio.Event(), [503, 202]
+
+    async def take(request: web.Request) -> web.Response:
+        got.update(each["time"] for each in await request.json())
+        arrived.set()
+        await gate.wait()
+        return web.json_response({}, status=statuses.pop(0))
+
+    app = web.Application()
+    app.router.add_post("/subjects/{subject}/readings", take)
+    async with listening(app) as url:
+        person = Person(url, sent := {})
+        run = asyncio.create_task(person.run())
+        await arrived.wait()
+        person.stop()
+        gate.set()
+        await asyncio.wait_for(run, 60)
+    assert not statuses, "what was refused is sent again"
+    assert {moment for _, moment in sent} == {int(datetime.datetime.fromisoformat(each).timestamp()) for each in got}
