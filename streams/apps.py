@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+import rocksdict
 from faust.types import TP
 
 from agents.work import Helped, Message, StepFunction
@@ -27,6 +28,7 @@ from streams.guard import Guard
 from streams.kafka import patience
 from streams.kafka.connection import BATCH_BYTES, tls_context
 from streams.kafka.consumer import StrictApp
+from streams.kafka.databases import share_cache
 from streams.kafka.delivery import Fatal
 from streams.kafka.tables import ConfirmedTable
 from streams.lanes import Lanes
@@ -68,8 +70,10 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     """The App of ingest or calc: an agent a step behind its guard, tables shared by the role's steps."""
     settings = host.settings
     app = new_app(topology.app_id(role), role, host)
+    cache = rocksdict.Cache(settings.block_cache_bytes)
     tables = {
-        name: ConfirmedTable(app, faust_table(app, name, settings), role, name) for name in topology.tables_of(role)
+        name: ConfirmedTable(app, faust_table(app, name, settings, cache), role, name)
+        for name in topology.tables_of(role)
     }
     for table in tables.values():
         app.keep(table)
@@ -157,20 +161,18 @@ def topic_of(app: Any, topics: Sequence[Topic], settings: Settings) -> Any:
     )
 
 
-def faust_table(app: Any, name: str, settings: Settings) -> Any:
+def faust_table(app: Any, name: str, settings: Settings, cache: rocksdict.Cache) -> Any:
     """A Faust table of raw bytes in RocksDB."""
-    return app.Table(
+    table = app.Table(
         name,
         partitions=settings.partitions,
         key_type=bytes,
         value_type=bytes,
         # Faust's store takes entries out of this dictionary: never share it between tables.
-        options={
-            "driver": "rocksdict",
-            "block_cache_size": settings.block_cache_bytes,
-            "write_buffer_size": settings.write_buffer_bytes,
-        },
+        options={"driver": "rocksdict"},
     )
+    share_cache(table, cache, settings.write_buffer_bytes)
+    return table
 
 
 def new_app(app_id: str, name: str, host: Host) -> StrictApp:

@@ -161,9 +161,9 @@ class Settings(BaseSettings):
     )
 
     # tables
-    block_cache_bytes: int = Field(4 * MIB, ge=MIB, description="RocksDB block cache a table and partition.")
+    block_cache_bytes: int = Field(8 * MIB, ge=MIB, description="RocksDB block cache of a process.")
     write_buffer_bytes: int = Field(
-        2 * MIB, ge=MIB, description="RocksDB memory a table and partition before it writes; twice."
+        MIB, ge=MIB, description="RocksDB memory a table and partition before it writes; thrice."
     )
     subject_history_steps: int = Field(288, ge=12, description="Forecasts kept a subject (288 are one day).")
     subject_kept_days: int = Field(

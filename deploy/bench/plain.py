@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import faust
+import rocksdict
 import structlog
 
 from agents.work import StepFunction, Work
@@ -47,7 +48,8 @@ def plain_app(role: WorkerRole, host: Host) -> faust.App:
     """The same steps over stock Faust, with the same settings."""
     options = apps.app_options(role, host)
     app = faust.App(topology.app_id(role), broker_session_timeout=host.settings.session_timeout_seconds, **options)
-    tables = {name: PlainTable(apps.faust_table(app, name, host.settings)) for name in topology.tables_of(role)}
+    cache = rocksdict.Cache(host.settings.block_cache_bytes)
+    tables = {name: PlainTable(apps.faust_table(app, name, host.settings, cache)) for name in topology.tables_of(role)}
     for step in topology.steps_of(role):
         agent = _agent(app, step, apps.load_step(step, host.settings), tables, host)
         app.agent(apps.topic_of(app, step.reads, host.settings), name=step.name)(agent)
