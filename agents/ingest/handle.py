@@ -47,9 +47,9 @@ def build(settings: HandleSettings) -> StepFunction:
         tail = Tail.from_bytes(work.get(TABLE, series.series_key))
         whose = () if series.owner is None else (of_owner(series.owner),)
         if any(is_deleted(work, TABLE, each, series.began_ms) for each in (series.handle, *whose)):
-            _forgotten(work, series)
+            _forgotten(work, tail, series)
             return
-        stored = _store(tail, series)
+        stored, pushed_out = _store(tail, series)
         asks = series.force or (
             stored.served_by is None and stored.asked.get(recipe, work.message.offset) == work.message.offset
         )
@@ -59,6 +59,9 @@ def build(settings: HandleSettings) -> StepFunction:
         outcome = stored.outcome(series.upload_id, series.series_key)
         work.publish(UPLOAD_OUTCOMES, series.upload_id, outcome)
         ask(work, stored, series, [index for index in indexes if index not in FIRST_SAMPLES], BACKFILL)
+        for upload_id in pushed_out:  # the series does not know of them any more: nothing else would ever end them
+            work.send(UPLOAD_OUTCOMES, upload_id, None)
+            work.sends_first = True
         if asks:
             stored.asked.setdefault(recipe, work.message.offset)
         _evict(work, tail, series.series_key)
@@ -84,15 +87,14 @@ def _identity(model: ModelChoice) -> str:
     return checkpoint_fingerprint(model.checkpoint)
 
 
-def _store(tail: Tail, series: Series) -> StoredSeries:
-    """The stored series of this content, as new or as it was, now with this upload."""
+def _store(tail: Tail, series: Series) -> tuple[StoredSeries, list[str]]:
+    """The stored series of this content, as new or as it was, now with this upload; and the uploads that it loses."""
     stored = next((known for known in tail.series if known.handle == series.handle), None)
     if stored is None:
         stored = StoredSeries.of(series)
         stored.served_by = tail.longer_than(stored)
         tail.series.append(stored)
-    stored.came_again(series)
-    return stored
+    return stored, stored.came_again(series)
 
 
 def _evict(work: Work, tail: Tail, series_key: str) -> None:
@@ -114,8 +116,12 @@ def retract(work: Work, tail: Tail, handles: set[str], series_key: str) -> None:
             work.publish(UPLOAD_OUTCOMES, upload_id, series.outcome(upload_id, series_key))
 
 
-def _forgotten(work: Work, series: Series) -> None:
-    """The upload was deleted on its way: tell who waits, then leave nothing to be found."""
+def _forgotten(work: Work, tail: Tail, series: Series) -> None:
+    """The upload was deleted on its way: tell who waits, then leave nothing to be found, unless it was sent again."""
+    again = next((known for known in tail.series if series.upload_id in known.upload_ids), None)
+    if again is not None:
+        work.publish(UPLOAD_OUTCOMES, series.upload_id, again.outcome(series.upload_id, series.series_key))
+        return
     outcome = UploadOutcome(
         upload_id=series.upload_id,
         status="rejected",

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from agents.core import fingerprint
 from agents.core.past_hours import add, hours_before
-from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, Tail
+from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, MOST_UPLOADS, Tail
 from agents.work import Message
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import MalformedRecordError, RejectedError
@@ -18,6 +19,7 @@ from schemas.tables import SERIES_TABLE
 from schemas.topics import BACKFILL, CACHE_COMMANDS, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
 from schemas.upload import ProcessingWarnings, UploadOutcome
 from streams.settings import ModelSettings, Settings
+from tests.kit.followed import Followed
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 HANDLE, REQUEST, FORGET = map(built, ("handle", "request", "series_commands"))
@@ -205,6 +207,28 @@ async def test_too_many_series_of_one_tail_push_the_oldest_out() -> None:
     assert [send.key for send in sends if send.value is None] == [f"{0:064x}".encode()]
 
 
+async def test_an_upload_that_newer_ones_push_out_ends_with_them_and_outlives_no_delete(tmp_path: Path) -> None:
+    """Exports of one evening differ in their dates: with the 33rd the handle could never be deleted again."""
+    bench, series = Workbench(), series_of(POINTS)
+    for number in range(MOST_UPLOADS):
+        await store(bench, series_of(POINTS, upload=number), offset=number)
+    one_more = Message(
+        topic="t", key=series.series_key.encode(), value=series_of(POINTS, upload=99).to_arrow(), offset=MOST_UPLOADS
+    )
+    work = await bench.tables.run(*HANDLE, one_more)
+    assert [(send.topic, send.key) for send in work.sends if send.value is None] == [
+        (UPLOAD_OUTCOMES, f"{0:064x}".encode())
+    ]
+    assert work.sends_first, "delivered again, it would push out nobody"
+    bench.tables.apply(work)
+    bench.sent += work.sends
+    await bench.run(FORGET, command_of("delete", series))
+    api = Followed(tmp_path / "table")
+    told = [send for send in bench.sent if send.topic == UPLOAD_OUTCOMES and send.key is not None]
+    api.apply(*((send.topic.name, "anna", send.key.decode(), send.value) for send in told))
+    assert api.model.uploads.handles() == []
+
+
 @pytest.mark.parametrize("value", [None, b"", b"poison", b"\xff" * 200])
 async def test_poison_is_a_dead_letter(value: bytes | None) -> None:
     for step in (HANDLE, REQUEST, FORGET):
@@ -297,6 +321,9 @@ async def test_what_is_forgotten_is_gone_and_stays_gone(action: str) -> None:
     assert series.series_key not in bench.rows(SERIES_TABLE)
     fresh = await store(bench, series_of(POINTS, began_ms=NOW_MS + 1), offset=10)
     assert len(requests(fresh)) == 122
+    late = await store(bench, series, offset=11)  # a dead letter that is replayed, or a log that is read anew
+    assert [(outcome.status, outcome.handle) for outcome in outcomes(late)] == [("accepted", series.handle)]
+    assert all(send.value is not None for send in late), "the same file was sent again since: that one stays"
 
 
 async def test_what_came_after_the_command_stays() -> None:
