@@ -3,16 +3,18 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from agents.core import fingerprint
 from agents.core.deletions import is_deleted, of_owner
 from agents.core.record_checks import check_series
 from agents.core.sampling import Sampling
 from agents.ingest.stored_series import MOST_ENTRIES, StoredSeries, Tail
 from agents.work import StepFunction, Work
+from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.grid import FIRST_SAMPLES
 from schemas.series import Series
 from schemas.tables import SERIES_TABLE as TABLE
-from schemas.topics import BACKFILL, INTERACTIVE, UPLOAD_OUTCOMES, Topic
+from schemas.topics import BACKFILL, CACHE_COMMANDS, INTERACTIVE, UPLOAD_OUTCOMES, Topic
 from schemas.upload import UploadOutcome
 
 
@@ -98,10 +100,21 @@ def _store(tail: Tail, series: Series) -> tuple[StoredSeries, list[str]]:
 
 
 def _evict(work: Work, tail: Tail, series_key: str) -> None:
-    """Forget the oldest of too many series of one tail, and say so to whoever looks their uploads up."""
+    """Forget the oldest of too many series of one tail, and say so to whoever looks their uploads up, or has forecasts
+    of them: nobody could ask for these to be deleted any more."""
     oldest_first = sorted(tail.series, key=lambda series: (series.began_ms, series.handle))
     surplus = oldest_first[: max(0, len(tail.series) - MOST_ENTRIES)]
     retract(work, tail, {series.handle for series in surplus}, series_key)
+    for series in surplus:
+        command_id = fingerprint.order_id("evicted", series.handle, work.message.partition, work.message.offset)
+        delete = CacheCommand(
+            action="delete",
+            command_id=command_id,
+            up_to_ms=series.began_ms,  # sent again, it begins behind that
+            series_key=series_key,
+            handle=series.handle,
+        )
+        work.send(CACHE_COMMANDS, series_key, delete.to_json())
 
 
 def retract(work: Work, tail: Tail, handles: set[str], series_key: str) -> None:

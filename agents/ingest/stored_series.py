@@ -23,10 +23,9 @@ from schemas.grid import (
     WINDOW_POINTS,
 )
 from schemas.series import Series
-from schemas.upload import ProcessingWarnings, UploadOutcome
+from schemas.upload import MOST_UPLOADS, ProcessingWarnings, UploadOutcome
 
 MOST_ENTRIES = 8
-MOST_UPLOADS = 32
 BETWEEN = "IMPUTATION: The last known point lies between two readings, of which this forecast has seen the later one"
 _VERSION = 1
 _LOWEST, _HIGHEST = round(LOWEST_MGDL * CENTI), round(HIGHEST_MGDL * CENTI)

@@ -8,7 +8,7 @@ import pytest
 
 from agents.core import fingerprint
 from agents.core.past_hours import add, hours_before
-from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, MOST_UPLOADS, Tail
+from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, Tail
 from agents.work import Message
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import MalformedRecordError, RejectedError
@@ -17,7 +17,7 @@ from schemas.outcome import RequestOutcome
 from schemas.series import Series
 from schemas.tables import SERIES_TABLE
 from schemas.topics import BACKFILL, CACHE_COMMANDS, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
-from schemas.upload import ProcessingWarnings, UploadOutcome
+from schemas.upload import MOST_UPLOADS, ProcessingWarnings, UploadOutcome
 from streams.settings import ModelSettings, Settings
 from tests.kit.followed import Followed
 from tests.kit.workbench import NOW_MS, Workbench, built, of
@@ -205,6 +205,11 @@ async def test_too_many_series_of_one_tail_push_the_oldest_out() -> None:
         sends = await store(bench, series, offset=number)
     assert len(Tail.from_bytes(bench.rows(SERIES_TABLE)[key]).series) == MOST_ENTRIES
     assert [send.key for send in sends if send.value is None] == [f"{0:064x}".encode()]
+    (value,) = of(CACHE_COMMANDS, sends)  # its forecasts would stay for ever: nobody knows its handle any more
+    delete, first = CacheCommand.from_json(value), series_of([9000, *POINTS[-150:]], upload=0, began_ms=NOW_MS + 99)
+    assert (delete.action, delete.series_key, delete.handle, delete.up_to_ms) == ("delete", key, first.handle, NOW_MS)
+    await store(bench, first, offset=99)
+    assert await bench.run(FORGET, value) == [], "sent again before that is read, it stays"
 
 
 async def test_an_upload_that_newer_ones_push_out_ends_with_them_and_outlives_no_delete(tmp_path: Path) -> None:
@@ -351,6 +356,20 @@ async def test_who_is_retracted_is_told_before_the_row_forgets_whom_to_tell() ->
     work = await bench.tables.run(*FORGET, Message(topic="t", key=None, value=command_of("delete", series)))
     assert [(send.key, send.value) for send in work.sends] == [(series.upload_id.encode(), None)]
     assert work.sends_first
+
+
+async def test_a_delete_ends_the_uploads_that_an_earlier_version_lost_unless_they_were_sent_again() -> None:
+    bench, series = Workbench(), series_of(POINTS)
+    await store(bench, series)
+    names = {"series_key": series.series_key, "handle": series.handle}
+    known = tuple(f"{number:064x}" for number in (1, 2, 3))
+    command = CacheCommand(action="delete", command_id="c1", up_to_ms=NOW_MS, upload_ids=known, **names)
+    sends = await bench.run(FORGET, command.to_json())
+    assert [(send.topic, send.key, send.value) for send in sends] == [
+        (UPLOAD_OUTCOMES, each.encode(), None) for each in known
+    ]
+    await store(bench, series_of(POINTS, began_ms=NOW_MS + 1), offset=1)
+    assert await bench.run(FORGET, command.to_json()) == []
 
 
 async def test_a_delete_names_what() -> None:
