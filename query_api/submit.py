@@ -29,13 +29,13 @@ from query_api.read_model import ReadModel
 from query_api.shared_computations import SharedComputations
 from schemas import errors, topics
 from schemas.alert import AlertSettings, AlertState, Snooze, Snoozed
-from schemas.command import CacheCommand, ForecastDemand
+from schemas.command import MOST_UPLOADS_ENDED, CacheCommand, ForecastDemand
 from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
 from schemas.outcome import RequestOutcome
 from schemas.reading import ERASE, RESET, ReadingOutcome, ReadingStatus
 from schemas.sources import POLICY, SENSOR_START, SourcePolicy, SourceState
-from schemas.upload import OWNER, UploadOutcome
+from schemas.upload import MOST_UPLOADS, OWNER, UploadOutcome
 from streams.settings import Settings
 
 T = TypeVar("T")
@@ -277,6 +277,9 @@ class Submit:
                     owner=owner,
                 )
                 await self._publisher.send(topics.CACHE_COMMANDS, None, command.to_json(), partition=partition)
+            for stored in before:
+                if len(stored.upload_ids) > MOST_UPLOADS:  # of an earlier version, which has forgotten the others
+                    await self._command(stored)
             while any(self._still_there(stored, up_to_ms) for stored in before):
                 await self._until(subscription.next(), "flush")
         return len(before)
@@ -336,6 +339,7 @@ class Submit:
             up_to_ms=max(int(time.time() * 1000), stored.outcome.began_ms),
             series_key=stored.series_key,
             handle=stored.handle,
+            upload_ids=stored.upload_ids[-MOST_UPLOADS_ENDED:],
         )
         await self._publisher.send(topics.CACHE_COMMANDS, stored.series_key, command.to_json())
 

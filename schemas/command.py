@@ -9,6 +9,9 @@ from schemas.fan_chart import FanChart
 from schemas.lanes import Lane
 from schemas.record import HexDigest, Name, Record, SmallInteger, UnixMilliseconds
 
+MOST_UPLOADS_ENDED = 512
+"""With one delete."""
+
 
 class ForecastDemand(Record):
     """Forecasts of stored windows, on ``cgm.forecast-demands``, keyed by `series_key`."""
@@ -41,6 +44,11 @@ class CacheCommand(Record):
     )
     series_key: Name | None = None
     handle: HexDigest | None = None
+    upload_ids: tuple[HexDigest, ...] = Field(
+        default=(),
+        max_length=MOST_UPLOADS_ENDED,
+        description="delete: what gave the handle. It ends too, though the worker may not know of it.",
+    )
     owner: HexDigest | None = Field(default=None, description="flush_owner: whose uploads end.")
     chart: FanChart | None = Field(default=None, description="restore: one fan chart to be stored again.")
     alert_settings: AlertSettings | None = Field(default=None, description="alerts: from now on; none: the defaults.")

@@ -8,6 +8,8 @@ from schemas.record import BEGAN, HexDigest, Record, SmallInteger, UnixMilliseco
 
 OWNER = "owner"
 """Header of a file on ``cgm.uploads``: whose it is (`fingerprint.owner_of`); without it the file is everybody's."""
+MOST_UPLOADS = 32
+"""Files that are known to have given one handle; the oldest go first."""
 
 
 class ProcessingWarnings(Record):

@@ -5,6 +5,8 @@ commands of one subject come in one order, so what was on its way when somebody 
 that a dead letter sends again.
 """
 
+from collections.abc import Sequence
+
 from agents.core.deletions import mark_deleted, of_owner
 from agents.ingest import subject_expiry, subject_reset
 from agents.ingest.handle import retract
@@ -13,7 +15,7 @@ from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.tables import SERIES_TABLE as TABLE
-from schemas.topics import CACHE_COMMANDS
+from schemas.topics import CACHE_COMMANDS, UPLOAD_OUTCOMES
 
 
 def build(_: object) -> StepFunction:
@@ -36,6 +38,7 @@ def build(_: object) -> StepFunction:
             if command.series_key is None or command.handle is None:
                 raise MalformedRecordError("a delete names series_key and handle")
             _forget(work, command.series_key, command.handle, command.up_to_ms)
+            _end_others(work, command.series_key, command.handle, command.upload_ids)
             mark_deleted(work, TABLE, command.up_to_ms, command.handle)
         elif command.action in ("alerts", "snooze") and command.series_key is not None:
             if work.message.first is None or not subject_reset.is_erased(
@@ -64,6 +67,16 @@ def _order_deletes(work: Work, series_key: str, command: CacheCommand, owner: st
                 handle=series.handle,
             )
             work.send(CACHE_COMMANDS, series_key, delete.to_json())
+
+
+def _end_others(work: Work, series_key: str, handle: str, upload_ids: Sequence[str]) -> None:
+    """Of a handle that has gone, the uploads that its row did not name: earlier versions lost some of many."""
+    if any(series.handle == handle for series in Tail.from_bytes(work.get(TABLE, series_key)).series):
+        return  # sent again since
+    told = {send.key for send in work.sends}
+    for upload_id in upload_ids:
+        if upload_id.encode() not in told:
+            work.send(UPLOAD_OUTCOMES, upload_id, None)
 
 
 def _forget(work: Work, series_key: str, handle: str | None, up_to_ms: int) -> None:

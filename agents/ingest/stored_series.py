@@ -23,10 +23,9 @@ from schemas.grid import (
     WINDOW_POINTS,
 )
 from schemas.series import Series
-from schemas.upload import ProcessingWarnings, UploadOutcome
+from schemas.upload import MOST_UPLOADS, ProcessingWarnings, UploadOutcome
 
 MOST_ENTRIES = 8
-MOST_UPLOADS = 32
 BETWEEN = "IMPUTATION: The last known point lies between two readings, of which this forecast has seen the later one"
 _VERSION = 1
 _LOWEST, _HIGHEST = round(LOWEST_MGDL * CENTI), round(HIGHEST_MGDL * CENTI)
@@ -67,15 +66,16 @@ class StoredSeries:
             owner=series.owner,
         )
 
-    def came_again(self, series: Series) -> None:
-        """A file gave these points: the first, the same once more, or another."""
+    def came_again(self, series: Series) -> list[str]:
+        """A file gave these points: the first, the same once more, or another. Returns what it pushes out."""
         self.began_ms = max(self.began_ms, series.began_ms)
-        if series.upload_id not in self.upload_ids:
-            self.upload_ids = [*self.upload_ids, series.upload_id][-MOST_UPLOADS:]
+        known = self.upload_ids if series.upload_id in self.upload_ids else [*self.upload_ids, series.upload_id]
+        self.upload_ids, pushed_out = known[-MOST_UPLOADS:], known[:-MOST_UPLOADS]
         found = {**self.own_warnings, series.upload_id: _warnings_of(series)}
         self.own_warnings = {
             upload: found[upload] for upload in self.upload_ids if found.get(upload, self.warnings) != self.warnings
         }
+        return pushed_out
 
     @property
     def end_seconds(self) -> int:

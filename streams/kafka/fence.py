@@ -1,20 +1,26 @@
 """Holds effects back while the group may have given this worker's partitions to another one."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 
+def since_boot() -> float:
+    """Seconds, those too in which the machine slept: a monotonic clock stands still then, and the group does not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
 class Fence:
     """Open while the group has answered within the session timeout.
 
-    A process that was paused (SIGSTOP, a frozen virtual machine) or cut off goes on with its old partitions when it
+    A process that was paused (SIGSTOP, a machine that slept) or cut off goes on with its old partitions when it
     wakes up, and would write stale table state after the new owner did. So nothing leaves before the group has
     confirmed again that this worker is a member.
     """
 
-    def __init__(self, session_timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, session_timeout_seconds: float, clock: Callable[[], float] = since_boot) -> None:
         self._session_timeout_seconds = session_timeout_seconds
         self._clock = clock
         self._proof = clock()

@@ -24,7 +24,7 @@ from schemas.alert import Alert
 from schemas.errors import MalformedRecordError, RejectedError
 from schemas.fan_chart import FanChart
 from schemas.reading import ReadingOutcome
-from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES
+from schemas.topics import ALERTS, FAN_CHARTS, READING_OUTCOMES, WEBHOOK_DELIVERIES, Topic
 from schemas.webhook import Delivery
 from streams.kafka.connection import new_consumer
 from streams.kafka.decoding import Undecodable
@@ -33,7 +33,7 @@ from streams.kafka.log_ends import log_ends
 from streams.kafka.whole_topics import everything
 from streams.notify.courier import Steps, utc_now
 from streams.notify.events import LONGEST_HOLDS, began_at, event_of
-from streams.notify.outbox import Outbox, group_of
+from streams.notify.outbox import LastSteps, Outbox, group_of
 from streams.notify.people import People
 from streams.notify.webhook_file import Endpoint
 from streams.settings import Settings
@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 READ = (ALERTS, FAN_CHARTS, READING_OUTCOMES)
 GROUP = app_id("notify")
 POLL_MILLISECONDS = 200
+LONGEST_POLL_MILLISECONDS = 24 * 3600 * 1000
+"""A take-over lies between two polls, and takes as long as there is to read; `run` ends one that hangs."""
 TAIL = 500
 """So many of the last messages a partition are looked at for what is shown now: more than a quarter of an hour of
 readings of a hundred people."""
@@ -89,6 +91,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         self._ready: set[int] = set()
         self._behind: dict[int, _Behind] = {}
         self._revocations = 0
+        self._patience: asyncio.Timeout | None = None
         self.skipped = 0
         self.joined = False
 
@@ -115,6 +118,7 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             heartbeat_interval_ms=int(settings.heartbeat_seconds * 1000),
             rebalance_timeout_ms=int(settings.rebalance_timeout_seconds * 1000),
             max_poll_records=settings.max_poll_records,
+            max_poll_interval_ms=LONGEST_POLL_MILLISECONDS,
         )
         consumer.subscribe([topic.name for topic in READ], listener=self)
         try:
@@ -122,7 +126,8 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             self._consumer = consumer
             tidied = utc_now()
             while True:
-                async with asyncio.timeout(settings.stall_seconds):  # the supervisor starts one that hangs again
+                # The supervisor starts one that hangs again.
+                async with asyncio.timeout(settings.stall_seconds) as self._patience:
                     await self._poll(consumer)
                 if utc_now() - tidied > datetime.timedelta(seconds=TIDY_SECONDS):
                     tidied = utc_now()
@@ -158,17 +163,17 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
         if not new:
             return
         now, revocations = utc_now(), self._revocations
-        kept: dict[int, list[Delivery]] = {number: [] for number in new}
-        async for record in everything(self._settings, WEBHOOK_DELIVERIES.name, only=new):
+        last = {number: LastSteps(now) for number in new}
+        async for record in self._held(WEBHOOK_DELIVERIES, only=new):
             try:
-                kept[record.partition].append(Delivery.from_json(_decoded(record.value)))
+                last[record.partition].add(Delivery.from_json(_decoded(record.value)))
             except RejectedError:
                 self._skip(record)
         orders = [order async for order in self._orders(new, now)]
         shown = [
             record
             for topic in (READ if self._people.wanted else ())
-            async for record in everything(self._settings, topic.name, only=new, last=TAIL)
+            async for record in self._held(topic, only=new, last=TAIL)
         ]
         ends = await log_ends(consumer, [each for each in consumer.assignment() if each.partition in new])
         if self._revocations != revocations:  # others may have had them meanwhile: what was read is of yesterday
@@ -177,11 +182,13 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
             up_to = _ordered_at(outcome, record, now)
             self._outbox.order(outcome.subject_id, up_to, record.partition)
             self._forget(outcome, record, now)
+            if outcome.status == "erased" and self._people.wants(outcome.subject_id):
+                self._shown(outcome.subject_id, True)  # what is shown may be of long after the order
         for record in shown:  # all at once: no display is to see an alert come and end again, nor who was erased
             with suppress(Exception):  # it is counted when it is read in its turn
                 self._show(record, now)
-        for number, deliveries in kept.items():
-            self._outbox.restore(number, deliveries, now)
+        for number, steps in last.items():
+            self._outbox.restore(number, steps.left(), now)
             of_number = {partition: end for partition, end in ends.items() if partition.partition == number}
             self._behind[number] = _Behind(of_number, self._outbox.hold(number))
         self._ready |= new
@@ -192,15 +199,24 @@ class Intake(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> AsyncIterator[tuple[ReadingOutcome, ConsumerRecord[Any, Any]]]:
         """Orders to forget that may end what is yet to be read."""
         since = now - LONGEST_HOLDS
-        async for record in everything(
-            self._settings, READING_OUTCOMES.name, only=numbers, last=MOST_OUTCOMES, since=since
-        ):
+        async for record in self._held(READING_OUTCOMES, only=numbers, last=MOST_OUTCOMES, since=since):
             if not isinstance(record.value, bytes) or not any(each in record.value for each in _FORGOTTEN_BYTES):
                 continue
             with suppress(RejectedError):  # it is counted when it is read in its turn
                 outcome = ReadingOutcome.from_json(record.value)
                 if outcome.status in _FORGOTTEN:
                     yield outcome, record
+
+    async def _held(self, topic: Topic, **which: Any) -> AsyncIterator[ConsumerRecord[Any, Any]]:
+        """As `everything`. However long it takes: what is read is progress."""
+        clock, stall_seconds = asyncio.get_running_loop().time, self._settings.stall_seconds
+        async for record in everything(self._settings, topic.name, **which):
+            patience = self._patience
+            if patience is not None and not patience.expired():
+                ends, wanted = patience.when(), clock() + stall_seconds
+                if ends is not None and wanted - ends > stall_seconds / 10:
+                    patience.reschedule(wanted)
+            yield record
 
     def _forget(self, outcome: ReadingOutcome, record: ConsumerRecord[Any, Any], now: datetime.datetime) -> None:
         up_to, erases = _ordered_at(outcome, record, now), outcome.status == "erased"

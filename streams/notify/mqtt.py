@@ -41,7 +41,9 @@ class MqttPublisher:
         self._identifier = f"glucast-notify-{ordinal}-{random.randrange(1 << 32):08x}"
         self._changed: dict[str, None] = {}
         self._erased: dict[str, None] = {}
-        self._announced: set[str] = set()
+        self._announced: dict[str, int] = {}
+        """Of whom the device was made known, and as which person: one who comes back from another process is another,
+        for that one has made it known as its own."""
         self._ends: dict[str, datetime.datetime] = {}
         """When what was published of a person holds no longer."""
         self._wake = asyncio.Event()
@@ -95,7 +97,8 @@ class MqttPublisher:
     async def _serve(self, client: Client) -> None:
         """While connected. On the way out it says that it goes: a will is for those who cannot."""
         await client.publish(self._topics.availability, ONLINE, CONFIRMED, retain=True)
-        await client.subscribe(self._topics.birth, CONFIRMED)
+        for topic in (self._topics.birth, self._topics.availability):
+            await client.subscribe(topic, CONFIRMED)
         self._announce_all()
         self.connected = True
         listening = asyncio.create_task(self._listen(client))
@@ -118,8 +121,11 @@ class MqttPublisher:
 
     async def _listen(self, client: Client) -> None:
         async for message in client.messages:
-            if message.payload == ONLINE.encode():  # Home Assistant has started: it knows no state yet
-                self._announce_all()
+            if str(message.topic) != self._topics.availability:
+                if message.payload == ONLINE.encode():  # Home Assistant has started: it knows no state yet
+                    self._announce_all()
+            elif message.payload == OFFLINE.encode():  # of the process before, whose connection was gone without a word
+                await client.publish(self._topics.availability, ONLINE, CONFIRMED, retain=True)
         raise MqttError("the broker sends nothing more")
 
     async def _publish_changes(self, client: Client) -> None:
@@ -128,7 +134,7 @@ class MqttPublisher:
             for subject_id in list(self._erased):
                 await self._send(client, removals(self._topics, subject_id, self._settings.mqtt_unit))
                 self._erased.pop(subject_id, None)
-                self._announced.discard(subject_id)
+                self._announced.pop(subject_id, None)
             for subject_id in list(self._changed):
                 self._changed.pop(subject_id, None)
                 try:
@@ -144,9 +150,9 @@ class MqttPublisher:
         if person is None or not self._people.is_shown(subject_id, now):
             return
         unit = self._settings.mqtt_unit
-        if subject_id not in self._announced:
+        if self._announced.get(subject_id) != person.number:
             await self._send(client, announcements(self._topics, subject_id, unit))
-            self._announced.add(subject_id)
+            self._announced[subject_id] = person.number
         person.tidy(now)
         self._ends.pop(subject_id, None)
         if (end := person.next_end(now)) is not None:

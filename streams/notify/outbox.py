@@ -14,7 +14,7 @@ from typing import NamedTuple
 from agents.core.fingerprint import delivery_id
 from schemas.webhook import FORGOTTEN, WAITING, Delivery, DeliveryStatus, EventGroup
 from streams.notify.events import LONGEST_HOLDS, NEWER, Event, Place, place_of, why_ended
-from streams.notify.remembered import Remembered
+from streams.notify.remembered import Remembered, number_of
 from streams.notify.webhook_file import Endpoint
 
 KNOWN_FOR = datetime.timedelta(hours=1)
@@ -56,6 +56,38 @@ class _Newest(NamedTuple):
     partition: int
 
 
+class LastSteps:
+    """The last step of each delivery of a partition, by all its records in their order.
+
+    Of what has ended and cannot come again no more is kept than a number: a topic holds two days of forecasts, of which
+    those of the last hour matter.
+    """
+
+    def __init__(self, now: datetime.datetime) -> None:
+        self._long_ago = now - KNOWN_FOR
+        self._steps: dict[str, Delivery] = {}
+        self._over: set[int] = set()
+
+    def add(self, record: Delivery) -> None:
+        """The next record."""
+        key = record.delivery_id
+        before = self._steps.get(key)
+        if number_of(key) in self._over or (before is not None and before.status not in WAITING):
+            return  # what has ended does not begin again, whatever a process that was cut off adds
+        if record.status in WAITING:
+            body = record.body or (before.body if before is not None else None)
+            self._steps[key] = record if body == record.body else record.model_copy(update={"body": body})
+        elif record.valid_until > self._long_ago:
+            self._steps[key] = record.model_copy(update={"body": None})
+        else:
+            self._steps.pop(key, None)
+            self._over.add(number_of(key))
+
+    def left(self) -> list[Delivery]:
+        """Those that wait, with their bodies, and those that have ended of late."""
+        return list(self._steps.values())
+
+
 def group_of(event_type: str) -> EventGroup:
     """Of the type of an event."""
     if event_type == "forecast.issued":
@@ -78,14 +110,10 @@ class Outbox:
 
     def restore(self, partition: int, records: Iterable[Delivery], now: datetime.datetime) -> None:
         """Take a partition over: all records of it, in their order."""
-        latest: dict[str, Delivery] = {}
+        last = LastSteps(now)
         for record in records:
-            before = latest.get(record.delivery_id)
-            if before is not None and before.status not in WAITING:
-                continue  # what has ended does not begin again, whatever a process that was cut off adds
-            body = record.body or (before.body if before is not None else None)
-            latest[record.delivery_id] = record.model_copy(update={"body": body if record.status in WAITING else None})
-        for delivery in latest.values():
+            last.add(record)
+        for delivery in last.left():
             if delivery.valid_until > now - KNOWN_FOR:
                 self._known.add(delivery.delivery_id, delivery.valid_until, partition)
             if group_of(delivery.event_type) == "forecast" and not self._is_over(

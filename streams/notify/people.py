@@ -6,6 +6,7 @@ what became of it, of a level or a fast fall for its hour at most.
 
 import dataclasses
 import datetime
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -44,6 +45,8 @@ class Person:
     """The newest reading's time, if it got no forecast."""
     withheld: frozenset[int] = frozenset()
     """The last slots of windows whose forecasts hold no more."""
+    number: int = dataclasses.field(default_factory=itertools.count().__next__, compare=False)
+    """Of no other person that this process has known, nor of this one before it was forgotten."""
 
     def read(self, outcome: ReadingOutcome, came_at: datetime.datetime) -> bool:
         """Whether an outcome changes what is shown: by a newer reading, or by a correction.

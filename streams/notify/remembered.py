@@ -23,10 +23,10 @@ class Remembered:
     def add(self, key: str, end: datetime.datetime, partition: int) -> None:
         """Remember the id of a delivery whose event ends then."""
         minute = int(end.timestamp() + self._kept_for.total_seconds()) // _MINUTE
-        self._by_minute[partition, minute].add(_number(key))
+        self._by_minute[partition, minute].add(number_of(key))
 
     def __contains__(self, key: str) -> bool:
-        number = _number(key)
+        number = number_of(key)
         return any(number in numbers for numbers in self._by_minute.values())
 
     def forget(self, partition: int) -> None:
@@ -44,5 +44,6 @@ class Remembered:
         return sum(map(len, self._by_minute.values()))
 
 
-def _number(key: str) -> int:
+def number_of(key: str) -> int:
+    """Of an id in hexadecimal: a number that is as good as the whole of it, and takes less room."""
     return int(key[:_DIGITS], 16)

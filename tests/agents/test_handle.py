@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,9 @@ from schemas.outcome import RequestOutcome
 from schemas.series import Series
 from schemas.tables import SERIES_TABLE
 from schemas.topics import BACKFILL, CACHE_COMMANDS, INTERACTIVE, LIVE, REQUEST_OUTCOMES, UPLOAD_OUTCOMES
-from schemas.upload import ProcessingWarnings, UploadOutcome
+from schemas.upload import MOST_UPLOADS, ProcessingWarnings, UploadOutcome
 from streams.settings import ModelSettings, Settings
+from tests.kit.followed import Followed
 from tests.kit.workbench import NOW_MS, Workbench, built, of
 
 HANDLE, REQUEST, FORGET = map(built, ("handle", "request", "series_commands"))
@@ -203,6 +205,33 @@ async def test_too_many_series_of_one_tail_push_the_oldest_out() -> None:
         sends = await store(bench, series, offset=number)
     assert len(Tail.from_bytes(bench.rows(SERIES_TABLE)[key]).series) == MOST_ENTRIES
     assert [send.key for send in sends if send.value is None] == [f"{0:064x}".encode()]
+    (value,) = of(CACHE_COMMANDS, sends)  # its forecasts would stay for ever: nobody knows its handle any more
+    delete, first = CacheCommand.from_json(value), series_of([9000, *POINTS[-150:]], upload=0, began_ms=NOW_MS + 99)
+    assert (delete.action, delete.series_key, delete.handle, delete.up_to_ms) == ("delete", key, first.handle, NOW_MS)
+    await store(bench, first, offset=99)
+    assert await bench.run(FORGET, value) == [], "sent again before that is read, it stays"
+
+
+async def test_an_upload_that_newer_ones_push_out_ends_with_them_and_outlives_no_delete(tmp_path: Path) -> None:
+    """Exports of one evening differ in their dates: with the 33rd the handle could never be deleted again."""
+    bench, series = Workbench(), series_of(POINTS)
+    for number in range(MOST_UPLOADS):
+        await store(bench, series_of(POINTS, upload=number), offset=number)
+    one_more = Message(
+        topic="t", key=series.series_key.encode(), value=series_of(POINTS, upload=99).to_arrow(), offset=MOST_UPLOADS
+    )
+    work = await bench.tables.run(*HANDLE, one_more)
+    assert [(send.topic, send.key) for send in work.sends if send.value is None] == [
+        (UPLOAD_OUTCOMES, f"{0:064x}".encode())
+    ]
+    assert work.sends_first, "delivered again, it would push out nobody"
+    bench.tables.apply(work)
+    bench.sent += work.sends
+    await bench.run(FORGET, command_of("delete", series))
+    api = Followed(tmp_path / "table")
+    told = [send for send in bench.sent if send.topic == UPLOAD_OUTCOMES and send.key is not None]
+    api.apply(*((send.topic.name, "anna", send.key.decode(), send.value) for send in told))
+    assert api.model.uploads.handles() == []
 
 
 @pytest.mark.parametrize("value", [None, b"", b"poison", b"\xff" * 200])
@@ -297,6 +326,9 @@ async def test_what_is_forgotten_is_gone_and_stays_gone(action: str) -> None:
     assert series.series_key not in bench.rows(SERIES_TABLE)
     fresh = await store(bench, series_of(POINTS, began_ms=NOW_MS + 1), offset=10)
     assert len(requests(fresh)) == 122
+    late = await store(bench, series, offset=11)  # a dead letter that is replayed, or a log that is read anew
+    assert [(outcome.status, outcome.handle) for outcome in outcomes(late)] == [("accepted", series.handle)]
+    assert all(send.value is not None for send in late), "the same file was sent again since: that one stays"
 
 
 async def test_what_came_after_the_command_stays() -> None:
@@ -324,6 +356,20 @@ async def test_who_is_retracted_is_told_before_the_row_forgets_whom_to_tell() ->
     work = await bench.tables.run(*FORGET, Message(topic="t", key=None, value=command_of("delete", series)))
     assert [(send.key, send.value) for send in work.sends] == [(series.upload_id.encode(), None)]
     assert work.sends_first
+
+
+async def test_a_delete_ends_the_uploads_that_an_earlier_version_lost_unless_they_were_sent_again() -> None:
+    bench, series = Workbench(), series_of(POINTS)
+    await store(bench, series)
+    names = {"series_key": series.series_key, "handle": series.handle}
+    known = tuple(f"{number:064x}" for number in (1, 2, 3))
+    command = CacheCommand(action="delete", command_id="c1", up_to_ms=NOW_MS, upload_ids=known, **names)
+    sends = await bench.run(FORGET, command.to_json())
+    assert [(send.topic, send.key, send.value) for send in sends] == [
+        (UPLOAD_OUTCOMES, each.encode(), None) for each in known
+    ]
+    await store(bench, series_of(POINTS, began_ms=NOW_MS + 1), offset=1)
+    assert await bench.run(FORGET, command.to_json()) == []
 
 
 async def test_a_delete_names_what() -> None:

@@ -1,6 +1,7 @@
 """Liveness is progress; the fence and the log filters."""
 
 import logging
+import time
 
 import pytest
 from faust.types import TP
@@ -46,6 +47,13 @@ def test_the_fence_closes_after_a_session_timeout_without_proof() -> None:
     assert fence.closed
     fence.prove()
     assert not fence.closed
+
+
+def test_the_fence_is_closed_when_the_machine_has_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monotonic clock stands still meanwhile; the group has given the partitions away."""
+    fence, slept = Fence(10), time.clock_gettime(time.CLOCK_BOOTTIME) + 3600
+    monkeypatch.setattr(time, "clock_gettime", lambda _: slept)
+    assert fence.closed
 
 
 async def test_a_heartbeat_proves_what_was_so_when_it_was_sent() -> None:

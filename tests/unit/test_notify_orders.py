@@ -4,11 +4,13 @@ import asyncio
 import datetime
 import json
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiomqtt import MqttError
 
 from schemas.reading import Reading, ReadingOutcome
 from schemas.record import Record
@@ -105,6 +107,11 @@ class Topics:
     def state(self) -> dict[str, Any]:
         person = self.people.find("anna")
         return {} if person is None else person.state(NOW, "mg/dL")
+
+
+def _publisher(topics: Topics) -> MqttPublisher:
+    settings = NotifySettings(mqtt_host="localhost", mqtt_subjects=["anna"], mqtt_tls=False)
+    return MqttPublisher(settings, topics.people, 0)
 
 
 @pytest.fixture
@@ -254,9 +261,7 @@ def test_a_device_whose_readings_began_again_is_not_taken_away(
     topics: Topics, reads_on: bool, is_taken_away: bool
 ) -> None:
     """Home Assistant would lose it at each start, as long as the order is among what is looked at."""
-    publisher = MqttPublisher(
-        NotifySettings(mqtt_host="localhost", mqtt_subjects=["anna"], mqtt_tls=False), topics.people, 0
-    )
+    publisher = _publisher(topics)
     publisher.erased("anna")
     topics.read(topics.add(READING_OUTCOMES if reads_on else ALERTS, reading(NOW) if reads_on else alert(), NOW))
     publisher.changed("anna")
@@ -293,9 +298,7 @@ def test_who_starts_again_shows_that_no_readings_come_however_long_ago_the_last_
         topics.add(READING_OUTCOMES, reading(now).model_copy(update={"subject_id": "bert"}), now)
     if history == ["refused"]:
         topics.add(READING_OUTCOMES, reading(now).model_copy(update={"status": "rejected"}), now)
-    publisher = MqttPublisher(
-        NotifySettings(mqtt_host="localhost", mqtt_subjects=["anna"], mqtt_tls=False), topics.people, 0
-    )
+    publisher = _publisher(topics)
     published: dict[str, bytes] = {}
 
     async def publish(topic: str, payload: bytes, *_: Any, **__: Any) -> None:
@@ -309,6 +312,50 @@ def test_who_starts_again_shows_that_no_readings_come_however_long_ago_the_last_
     state = json.loads(published["glucast/anna/state"])
     assert (state["alert"], state["alert_kind"], state["glucose"]) == ("ON", "stale_data", None)
     assert len(published) == 10
+
+
+def test_a_device_that_another_process_had_meanwhile_is_made_known_again(topics: Topics) -> None:
+    """That one has made it known as its own: when it goes, Home Assistant takes the device for unavailable."""
+    publisher, published = _publisher(topics), list[str]()
+
+    async def publish(topic: str, *_: Any, **__: Any) -> None:
+        published.append(topic)
+
+    def told() -> int:
+        """How many messages."""
+        published.clear()
+        asyncio.run(publisher._publish(SimpleNamespace(publish=publish), "anna"))  # type: ignore[arg-type]
+        return len(published)
+
+    topics.read(topics.add(READING_OUTCOMES, reading(NOW), NOW))
+    assert (told(), told()) == (10, 1)
+    topics.restart()
+    assert (told(), told()) == (10, 1)
+
+
+def test_the_last_will_of_a_process_before_makes_nothing_unavailable(topics: Topics) -> None:
+    """A host that has lost its network: the broker gives up the old connection when the new one is there already."""
+    publisher, published = _publisher(topics), list[tuple[str, str]]()
+
+    async def publish(topic: str, payload: str, *_: Any, **__: Any) -> None:
+        published.append((topic, payload))
+
+    async def messages() -> AsyncIterator[Any]:
+        for payload in (b"online", b"offline", b"online"):
+            yield SimpleNamespace(topic="glucast/notify-0/availability", payload=payload)
+
+    client: Any = SimpleNamespace(messages=messages(), publish=publish)
+    with pytest.raises(MqttError):
+        asyncio.run(publisher._listen(client))
+    assert published == [("glucast/notify-0/availability", "online")]
+
+
+def test_who_was_erased_while_nobody_read_is_taken_away_however_much_came_since(topics: Topics) -> None:
+    topics.add(READING_OUTCOMES, order(NOW - HOUR, "erased"), NOW - HOUR)
+    for _ in range(TAIL):
+        topics.add(READING_OUTCOMES, reading(NOW).model_copy(update={"subject_id": "bert"}), NOW)
+    topics.take_over()
+    assert topics.shown == [("anna", True)]
 
 
 class Consumer:
@@ -333,6 +380,7 @@ class Consumer:
         return self.lost_from
 
     async def getmany(self, **_: Any) -> dict[TopicPartition, list[Any]]:
+        await asyncio.sleep(0)
         found: dict[TopicPartition, list[Any]] = {}
         for record in self.records:
             place = TopicPartition(record.topic, 0)
@@ -342,6 +390,15 @@ class Consumer:
 
     async def commit(self, _: Any) -> None:
         """Nobody else is there."""
+
+    async def start(self) -> None:
+        """It has joined already."""
+
+    async def stop(self) -> None:
+        """Nobody is told."""
+
+    def subscribe(self, *_: Any, **__: Any) -> None:
+        """To what it reads."""
 
 
 RESUMED = {**NO_READINGS, "status": "ended", "reason": "the sensor is heard of again, after 31 min"}
@@ -392,3 +449,38 @@ def test_an_alert_waits_for_no_forecasts_that_came_while_nobody_read(monkeypatch
     raised = topics.add(ALERTS, alert(), NOW)
     assert consumer.poll(charts[0], raised) == ["alert.raised"]
     assert consumer.poll(charts[1]) == ["alert.raised", "forecast.issued"]
+
+
+def test_who_takes_over_may_read_for_longer_than_nothing_may_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two days of forecasts lie on the topic: with a limit on all of it, it would start again and again."""
+    topics = Topics(monkeypatch)
+    consumer = Consumer(topics, monkeypatch)
+    before = Outbox(10)
+    (queued,) = before.plan(event_of_alert(alert(issue_time=NOW), NOW), 0, [endpoint(added_at=NOW - HOUR)], NOW)
+    for _ in range(6):
+        topics.add(WEBHOOK_DELIVERIES, queued, NOW)
+    here, passed = topics.everything, 0.0
+
+    async def slowly(settings: Settings, topic: str, **options: Any) -> AsyncIterator[Any]:
+        nonlocal passed
+        async for record in here(settings, topic, **options):
+            passed += 0.9 * settings.stall_seconds
+            await asyncio.sleep(0)
+            yield record
+
+    monkeypatch.setattr(intake_module, "everything", slowly)
+    monkeypatch.setattr(intake_module, "new_consumer", lambda *_, **__: consumer)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        clock = loop.time
+        monkeypatch.setattr(loop, "time", lambda: clock() + passed)
+        reading = asyncio.create_task(topics.intake.run())
+        while not reading.done() and not topics.outbox.count():  # noqa: ASYNC110 - a question to the outbox
+            await asyncio.sleep(0)
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+
+    asyncio.run(run())
+    assert topics.outbox.count() == 1

@@ -9,7 +9,7 @@ import pytest
 from schemas.errors import MalformedRecordError
 from schemas.webhook import Delivery
 from streams.notify.events import NEWER, Event, event_of_alert, event_of_chart
-from streams.notify.outbox import FULL, SAID_AGAIN, TOO_LATE, Outbox
+from streams.notify.outbox import FULL, SAID_AGAIN, TOO_LATE, LastSteps, Outbox
 from streams.notify.webhook_file import Endpoint
 from tests.kit.alerts import NOW, alert, endpoint
 from tests.kit.charts import fan_chart
@@ -184,6 +184,19 @@ def test_its_records_make_it_again(history: str, waits: int) -> None:
     if item is not None:
         assert item.delivery.body == records[0].body
         assert item.delivery.attempts == records[-1].attempts
+
+
+def test_of_what_is_over_for_long_whoever_takes_over_keeps_nothing() -> None:
+    """A topic holds two days of forecasts: a hundred times what may still be told, or come again."""
+    last = LastSteps(NOW + 3 * HOUR)
+    *steps, late = records_of("qfdf")
+    for each in steps:
+        last.add(each)
+    assert last.left() == []
+    last.add(late)
+    assert last.left() == [], "what has ended does not begin again"
+    last.add(steps[0].model_copy(update={"delivery_id": "f" * 64}))
+    assert [each.body for each in last.left()] == [steps[0].body], "it waits, and is yet to be told as expired"
 
 
 def test_an_alert_that_was_restored_is_ended_like_any_other() -> None:
