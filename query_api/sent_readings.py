@@ -52,6 +52,8 @@ def reading_of(subject_id: str, item: Any, key: Key | None = None) -> Reading:
     try:
         # Strictly: a number in quotes or a truth value may be anything.
         return Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
+    except orjson.JSONEncodeError:
+        raise RejectedError("a reading is nested too deep") from None
     except ValidationError as error:
         reasons = [
             f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]

@@ -104,3 +104,38 @@ def test_a_fhir_bundle_has_the_same_clock_and_device(key: Key) -> None:
     (answered,), (reading,) = _read(orjson.dumps(bundle), "anna", key)
     assert answered == reading
     assert reading.time.isoformat() == "2026-01-01T09:00:00+01:00"
+
+
+DEEP = b"[" * 1000 + b"]" * 1000
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"status": []},
+        {"status": {}},
+        {"code": {"coding": [{"system": fhir.LOINC, "code": []}, {"system": fhir.LOINC, "code": {}}]}},
+        {"identifier": [{"value": "DEEP"}]},
+        {"device": {"display": "DEEP"}},
+        {"subject": {"reference": "DEEP"}, "status": "unknown"},
+    ],
+    ids=lambda odd: next(iter(odd)),
+)
+def test_an_odd_entry_of_a_bundle_harms_no_other(odd: dict[str, Any]) -> None:
+    """They were an error of the server's own, for the whole Bundle and however often it was sent again."""
+    observation = {
+        "resourceType": "Observation", "status": "final",
+        "code": {"coding": [{"system": fhir.LOINC, "code": fhir.MASS}]},
+        "effectiveDateTime": "2026-01-01T08:00:00Z",
+        "valueQuantity": {"value": 118, "unit": "mg/dl", "system": fhir.UCUM, "code": "mg/dL"},
+    }  # fmt: skip
+    entries = [{"resource": observation}, {"resource": observation | odd}, {"resource": observation}]
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    results, published = _read(orjson.dumps(bundle).replace(b'"DEEP"', DEEP), "anna", None)
+    assert [isinstance(each, RejectedError) for each in results] == [False, True, False]
+    assert len(published) == 2
+
+
+def test_a_reading_that_is_nested_too_deep_is_refused_and_raises_nothing_else() -> None:
+    with pytest.raises(RejectedError, match="nested too deep"):
+        reading_of("anna", sent("2026-01-01T08:00:00Z", more=orjson.loads(DEEP)))
