@@ -115,6 +115,30 @@ async def test_a_correction_that_is_taken_back_is_told_too(kind: Kind, tmp_path:
     assert there.values[len(MEASURED) - 1 :] == [value, value + 40, value]
 
 
+async def test_the_hour_that_clocks_show_twice_is_two_hours(tmp_path: Path) -> None:
+    """What was the same an hour before, by the clock and by its value, had been sent already."""
+    place = ZoneInfo("Europe/Vienna")
+    first = datetime.datetime(2026, 10, 25, 0, 30, tzinfo=datetime.UTC)
+    measured = [
+        Reading(subject_id="anna", time=(first + step * STEP).astimezone(place), glucose=100 + step % 3, unit="mg/dL")
+        for step in range(20)
+    ]
+
+    class Told:
+        async def readings(self, since: datetime.datetime) -> list[Reading]:
+            return measured[: self.count]
+
+        count = 12
+
+    there, told = Bridged("librelinkup", tmp_path), Told()
+    pull = Pull(1, there.person(), told, Bookmarks(tmp_path / "b.json"), there.kafka.publish)
+    await pull.once()
+    told.count = 20
+    await pull.once()
+    await pull.once()
+    assert [each.time.timestamp() for each in there.kafka.readings] == [each.time.timestamp() for each in measured]
+
+
 @kinds
 async def test_a_bridge_that_was_away_goes_on_where_it_stood(kind: Kind, tmp_path: Path) -> None:
     there = Bridged(kind, tmp_path)
