@@ -28,18 +28,21 @@ class Keys:
         self._checked = time.monotonic()
 
     def find(self, offered: Iterable[str]) -> Key | None:
-        """The key that one of these texts is, or whose SHA-1 it is; None where none is known, or it has expired.
+        """The key that these texts name, the first that is one or the SHA-1 of one. None where none is known or it has
+        expired, and where several people have the same: what one of them sends must not become another's.
 
         Every digest is compared with every text, in constant time.
         """
         self._reload()
-        wanted = [bytes.fromhex(digest) for text in offered for digest in _digests(text)]
-        found = None
-        for key, digest in self._keys:
-            for each in wanted:
-                if hmac.compare_digest(digest, each):
-                    found = key
-        return None if found is None or found.has_expired(datetime.datetime.now(datetime.UTC)) else found
+        now = datetime.datetime.now(datetime.UTC)
+        for keys in [self._keys_of(text) for text in offered]:
+            if valid := [key for key in keys if not key.has_expired(now)]:
+                return None if len(_people(keys)) > 1 else valid[-1]
+        return None
+
+    def _keys_of(self, text: str) -> list[Key]:
+        wanted = [bytes.fromhex(digest) for digest in _digests(text)]
+        return [key for key, digest in self._keys if sum(hmac.compare_digest(digest, each) for each in wanted)]
 
     def holds(self, key: Key) -> bool:
         """Whether a key that was found before still is in the file, unchanged, and has not expired."""
@@ -71,7 +74,20 @@ class Keys:
 
 
 def _known(path: Path) -> list[tuple[Key, bytes]]:
-    return [(key, bytes.fromhex(key.digest)) for key in read(path)]
+    keys = read(path)
+    of_secret: dict[str, list[Key]] = {}
+    for key in keys:
+        of_secret.setdefault(key.digest, []).append(key)
+    for shared in of_secret.values():
+        if len(_people(shared)) > 1:
+            log.error("keys of different people have one secret, and none of them is taken: give each its own",
+                      names=[key.name for key in shared])  # fmt: skip
+    return [(key, bytes.fromhex(key.digest)) for key in keys]
+
+
+def _people(keys: Iterable[Key]) -> set[frozenset[str]]:
+    """For whom they are; those for everybody are left out."""
+    return {frozenset(key.subjects) for key in keys if key.subjects}
 
 
 def _tell(before: list[tuple[Key, bytes]], after: list[tuple[Key, bytes]]) -> None:

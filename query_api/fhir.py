@@ -28,7 +28,7 @@ _PROFILES = {
 _SPELT = {"mg/dL": "mg/dl", "mmol/L": "mmol/l"}
 """As the profiles write the units for people; the code of UCUM stands beside it."""
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
-_HOLDING = frozenset({"final", "amended", "corrected"})
+_HOLDING = ("amended", "corrected", "final")
 """States of an Observation whose value counts."""
 _ACCEPTED, _REFUSED = HTTPStatus.ACCEPTED, HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -98,7 +98,7 @@ def entries_of(bundle: Any, most: int) -> list[Any]:
         raise RejectedError("each entry of the Bundle is an object")
     if len(entries) > most:
         raise RejectedError(f"{len(entries)} entries in one Bundle; send at most {most}")
-    people = {str(subject) for entry in entries if (subject := _subject(entry)) is not None}
+    people = {subject for entry in entries if (subject := _subject(entry)) is not None}
     if len(people) > 1:
         raise RejectedError("the Bundle is about more than one subject: send one Bundle for each")
     return entries
@@ -109,14 +109,15 @@ def _resource(entry: Any) -> Resource:
     return resource if isinstance(resource, dict) else {}
 
 
-def _subject(entry: Any) -> object:
+def _subject(entry: Any) -> str | None:
     """Who an entry says that it is about, in whichever of FHIR's ways; None where it does not say."""
     subject = _resource(entry).get("subject")
     if not isinstance(subject, dict):
         return None
     identifier = subject.get("identifier")
     named = identifier.get("value") if isinstance(identifier, dict) else None
-    return subject.get("reference") or named
+    found = subject.get("reference") or named
+    return None if found is None or isinstance(found, dict | list) else str(found)
 
 
 def sent_reading(entry: Any) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def sent_reading(entry: Any) -> dict[str, Any]:
             f"not kept: only sensor readings are, Observations of LOINC {MASS} (mg/dL) or {MOLES} (mmol/L)"
         )
     if resource.get("status") not in _HOLDING:
-        raise RejectedError(f"status: one of {', '.join(sorted(_HOLDING))}")
+        raise RejectedError(f"status: one of {', '.join(_HOLDING)}")
     quantity = resource.get("valueQuantity")
     quantity = quantity if isinstance(quantity, dict) else {}
     if quantity.get("code") != _UNITS[code] or quantity.get("system") != UCUM:
@@ -149,7 +150,7 @@ def _code(resource: Resource) -> str | None:
     if resource.get("resourceType") != "Observation" or not isinstance(codings, list):
         return None
     known = [each.get("code") for each in codings if isinstance(each, dict) and each.get("system") == LOINC]
-    return next((each for each in known if each in _UNITS), None)
+    return next((each for each in known if isinstance(each, str) and each in _UNITS), None)
 
 
 def _identifier(resource: Resource) -> object:

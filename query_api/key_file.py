@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -151,21 +152,25 @@ def _key(number: int, line: str) -> Key | None:
 
 
 def add(path: Path, key: Key) -> None:
-    """Append a key; makes the file where there is none. Raises `ConfigurationError` for a name that is taken."""
+    """Append a key; makes the file where there is none. Raises `ConfigurationError` where name or secret is taken."""
     with alone(path, _WHAT):
-        if path.exists() and any(known.name == key.name for known in read(path)):
+        known = read(path) if path.exists() else []
+        if any(each.name == key.name for each in known):
             raise ConfigurationError(
                 f"there is a key named {key.name} already: rotate or revoke it, or take another name"
             )
+        _check_own(key.digest, known)
         write(path, [*lines_of(path), _line(key)], _WHAT)
 
 
 def replace(path: Path, name: str, digest: str) -> Key:
     """A new secret for the key of this name; the old one is nothing any more. Raises `ConfigurationError`."""
     with alone(path, _WHAT):
-        found = [key for key in read(path) if key.name == name]
+        known = read(path)
+        found = [key for key in known if key.name == name]
         if not found:
             raise ConfigurationError(_unknown(name))
+        _check_own(digest, [key for key in known if key.name != name])
         key = found[-1].model_copy(update={"digest": digest})
         write(path, [*_without(path, name), _line(key)], _WHAT)
     return key
@@ -177,6 +182,15 @@ def remove(path: Path, name: str) -> None:
         if all(key.name != name for key in read(path)):
             raise ConfigurationError(_unknown(name))
         write(path, _without(path, name), _WHAT)
+
+
+def _check_own(digest: str, others: Iterable[Key]) -> None:
+    """Who calls is known by the secret alone. Raises `ConfigurationError` for that of another key."""
+    if taken := [key.name for key in others if key.digest == digest]:
+        raise ConfigurationError(
+            f"the key named {taken[0]} has this secret already, and by it one is taken for the other: take another "
+            "secret, or revoke that key first"
+        )
 
 
 def _unknown(name: str) -> str:

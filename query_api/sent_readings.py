@@ -17,6 +17,8 @@ from schemas.grid import HIGHEST_MGDL, LOWEST_SENSOR_MGDL
 from schemas.reading import Reading
 
 LONGEST_TIME = 64
+_NONE, _LATE, _AHEAD = (datetime.timedelta(minutes=minutes) for minutes in (0, 30, 10))
+"""So long after it was measured a reading comes that is told as it is measured, or before, by a clock that is ahead."""
 
 
 def judged(subject_id: str, item: Any, key: Key | None = None) -> tuple[Reading | None, RejectedError | None]:
@@ -52,6 +54,8 @@ def reading_of(subject_id: str, item: Any, key: Key | None = None) -> Reading:
     try:
         # Strictly: a number in quotes or a truth value may be anything.
         return Reading.model_validate_json(orjson.dumps({**item, "subject_id": subject_id}), strict=True)
+    except orjson.JSONEncodeError:
+        raise RejectedError("a reading is nested too deep") from None
     except ValidationError as error:
         reasons = [
             f"{'.'.join(map(str, it['loc'])) or 'reading'}: {it['msg']}" for it in error.errors(include_input=False)[:3]
@@ -78,7 +82,23 @@ def _on_clock(text: str, timezone: str) -> str:
     try:
         time = datetime.datetime.fromisoformat(text.upper())  # it knows no small t and z
         if time.tzinfo is None:
-            return time.replace(tzinfo=zone(timezone)).isoformat()
+            return as_it_is_told(time, zone(timezone)).isoformat()
         return time.astimezone(zone(timezone)).isoformat() if text[-1] in "Zz" else text
     except (ValueError, OverflowError):
         return text
+
+
+def as_it_is_told(shown: datetime.datetime, place: datetime.tzinfo) -> datetime.datetime:
+    """When a clock showed this that tells no offset, of somebody who tells it now.
+
+    In the hour that clocks show twice it is the second pass where that is about now, else the first. Taken for the
+    first, all of the second would stand in the place of what was measured an hour before, and nothing would be of now.
+    """
+    first, second = (shown.replace(tzinfo=place, fold=fold) for fold in (0, 1))
+    if (first.utcoffset() or _NONE) <= (second.utcoffset() or _NONE):  # shown once, or skipped
+        return first
+    return second if -_AHEAD <= _now() - second <= _LATE else first
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

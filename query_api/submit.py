@@ -214,10 +214,12 @@ class Submit:
     async def erase_subject(self, subject_id: str) -> None:
         """Forget a subject altogether, with what was uploaded as theirs; this replica has when it returns.
 
-        Raises `UnavailableError`.
+        Raises `UnavailableError`: what was ordered goes on, so both are before anybody waits for one of them.
         """
+        holder = holder_for((subject_id,))
+        await self._order_flush(holder, self._model.uploads.handles(holder))
         await self._order(subject_id, ERASE, "erased")
-        await self.flush(holder_for((subject_id,)))
+        await self.flush(holder)
 
     async def source_policy(self, subject_id: str, wanted: SourcePolicy) -> SourceState:
         """Which of a subject's devices speaks from now on. Raises `UnavailableError`."""
@@ -265,24 +267,28 @@ class Submit:
         """Delete all handles that they hold; returns how many there were. Raises `UnavailableError`."""
         await self._follower.catch_up()
         before = self._model.uploads.handles(holder)
-        now_ms = int(time.time() * 1000)
-        owners = [None] if holder.owner is None else sorted(holder.owners)
-        up_to_ms = max([now_ms, *(stored.outcome.began_ms for stored in before)])
         with self._model.subscriptions.subscribe(*(handle_key(stored.handle) for stored in before)) as subscription:
-            for partition, owner in itertools.product(range(self._settings.partitions), owners):
-                command = CacheCommand(
-                    action="flush" if owner is None else "flush_owner",
-                    command_id=secrets.token_hex(16),
-                    up_to_ms=up_to_ms,
-                    owner=owner,
-                )
-                await self._publisher.send(topics.CACHE_COMMANDS, None, command.to_json(), partition=partition)
-            for stored in before:
-                if len(stored.upload_ids) > MOST_UPLOADS:  # of an earlier version, which has forgotten the others
-                    await self._command(stored)
+            up_to_ms = await self._order_flush(holder, before)
             while any(self._still_there(stored, up_to_ms) for stored in before):
                 await self._until(subscription.next(), "flush")
         return len(before)
+
+    async def _order_flush(self, holder: Holder, known: Sequence[StoredHandle]) -> int:
+        """Of all that they hold; returns up to when it began, which those that are known did, whatever clocks say."""
+        up_to_ms = max([int(time.time() * 1000), *(stored.outcome.began_ms for stored in known)])
+        owners = [None] if holder.owner is None else sorted(holder.owners)
+        for partition, owner in itertools.product(range(self._settings.partitions), owners):
+            command = CacheCommand(
+                action="flush" if owner is None else "flush_owner",
+                command_id=secrets.token_hex(16),
+                up_to_ms=up_to_ms,
+                owner=owner,
+            )
+            await self._publisher.send(topics.CACHE_COMMANDS, None, command.to_json(), partition=partition)
+        for stored in known:
+            if len(stored.upload_ids) > MOST_UPLOADS:  # of an earlier version, which has forgotten the others
+                await self._command(stored)
+        return up_to_ms
 
     def _still_there(self, stored: StoredHandle, up_to_ms: int) -> bool:
         now = self._model.uploads.handle(stored.handle)

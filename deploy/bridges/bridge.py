@@ -68,12 +68,13 @@ class Pull:
         furthest = datetime.datetime.now(datetime.UTC) - FURTHEST
         bookmark = self._bookmarks.of(self._person.subject)
         since = furthest if bookmark is None else max(furthest, bookmark - LATE)
-        found = await self._source.readings(since)
+        # By the instant: of one zone two times are equal where its clock shows the same, also an hour later.
+        found = [(each.time.astimezone(datetime.UTC), each) for each in await self._source.readings(since)]
         said: dict[datetime.datetime, set[float]] = {}
-        for each in found:
-            said.setdefault(each.time, set()).add(each.glucose)
-        fresh = {(each.time, each.glucose): each for each in found if each.glucose not in self._sent.get(each.time, ())}
-        new = sorted(fresh.values(), key=lambda reading: reading.time)
+        for time, each in found:
+            said.setdefault(time, set()).add(each.glucose)
+        fresh = {(time, each.glucose): each for time, each in found if each.glucose not in self._sent.get(time, ())}
+        new = [each for _, each in sorted(fresh.items(), key=lambda item: item[0][0])]
         if not new:
             return 0
         await self._publish(new)
@@ -82,7 +83,7 @@ class Pull:
             del self._sent[oldest]
         # A time ahead, of a wrong clock, would hide what comes until then.
         now = datetime.datetime.now(datetime.UTC)
-        if past := [each.time for each in new if each.time <= now]:
+        if past := [time for time, _ in fresh if time <= now]:
             self._bookmarks.set(self._person.subject, max(past))
         return len(new)
 

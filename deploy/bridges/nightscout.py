@@ -36,9 +36,10 @@ class Nightscout(Source):
             "count": MOST_ENTRIES,
         }
         answer = await ask(self._client, "GET", self._url, headers=self._headers, params=params)
+        entries = answer.json  # first: a page of what stands before the site refuses no secret
         if answer.status in _UNAUTHORISED:
             raise SignInError(f"the site refuses the secret ({answer.status})")
-        if answer.status != 200 or not isinstance(entries := answer.json, list):
+        if answer.status != 200 or not isinstance(entries, list):
             raise SourceError(f"the site answers {answer.status} and no list of entries")
         found = []
         for entry in entries:

@@ -1,5 +1,6 @@
 """A service that readings are pulled from, and the one way in which all of them are asked."""
 
+import asyncio
 import datetime
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from schemas.reading import Reading
 MOST_BYTES = 8 << 20
 """Of an answer: two days of readings a minute are a megabyte."""
 TIMEOUT_SECONDS = 20.0
+WHOLE_SECONDS = 60.0
+"""For an answer that keeps coming: a few people are asked at a time, and others wait for their turn."""
 
 
 class SourceError(Exception):
@@ -67,12 +70,15 @@ async def ask(
 ) -> Answer:
     """One request. Raises `SourceError` where nothing comes in time, or too much."""
     try:
-        async with client.stream(method, url, headers=headers, params=params, json=json) as response:
+        async with (
+            asyncio.timeout(WHOLE_SECONDS),
+            client.stream(method, url, headers=headers, params=params, json=json) as response,
+        ):
             body = bytearray()
             async for part in response.aiter_bytes():
                 body += part
                 if len(body) > MOST_BYTES:
                     raise SourceError(f"the service answers with more than {MOST_BYTES >> 20} MiB")
             return Answer(response.status_code, bytes(body))
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         raise SourceError(f"the service does not answer ({type(error).__name__})") from None

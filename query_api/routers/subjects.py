@@ -216,8 +216,10 @@ async def erase(uses: Uses, subject_id: Subject) -> EraseAnswer:
     Answers when the worker has confirmed it. Topics keep records until they expire. Whoever publishes a reading of the
     subject afterwards begins anew: revoke the keys of its senders first.
     """
-    await uses.submit.erase_subject(subject_id)
-    await asyncio.to_thread(saved_handles.forget, uses.parquet_dir, owner_of([subject_id]))
+    try:
+        await uses.submit.erase_subject(subject_id)
+    finally:  # also where nobody has confirmed it yet: an order goes on, and this is a part of it
+        await asyncio.to_thread(saved_handles.forget, uses.parquet_dir, owner_of([subject_id]))
     return EraseAnswer(
         message="the subject is erased from all tables", remains=remains(datetime.datetime.now(datetime.UTC))
     )

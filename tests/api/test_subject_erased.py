@@ -5,16 +5,20 @@ import dataclasses
 import datetime
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from agents.core.fingerprint import owner_of
+from query_api import submit
 from query_api.projections.fan_charts import ChartRow
 from query_api.read_model import Entry, ReadModel
 from query_api.store import Store
 from query_api.subscriptions import Subscriptions
 from schemas import topics
+from schemas.command import CacheCommand
 from schemas.errors import ConfigurationError
 from schemas.fan_chart_row import to_row
 from schemas.reading import ReadingOutcome
@@ -24,7 +28,7 @@ from streams.settings import Settings
 from tests.api.test_subjects import forecast_of, publish
 from tests.kit.brokers import rewritten
 from tests.kit.charts import fan_chart
-from tests.kit.query import Client, serving
+from tests.kit.query import Client, serving, standing
 from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
 
@@ -105,6 +109,36 @@ async def test_the_api_forgets_a_subject_on_its_disk_too(
         files = rewritten(tmp_path / name / "read-model")
         assert [path.name for path in files if NAME.encode() in path.read_bytes()] == []
         assert [path.name for path in files if b"mallory" in path.read_bytes()], "the search finds nothing"
+
+
+async def test_what_was_uploaded_goes_too_where_no_worker_has_confirmed_the_order_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told that it goes on does not ask again: files and their forecasts stayed, and what was saved of them."""
+    sent: list[tuple[topics.Topic, bytes | None, int | None]] = []
+
+    async def send(
+        topic: topics.Topic, _: object, value: bytes | None, *more: Any, partition: int | None = None
+    ) -> int:
+        sent.append((topic, value, partition))
+        return 1
+
+    monkeypatch.setattr(submit, "COMMAND_SECONDS", 0.05)
+    settings = Settings(state_dir=tmp_path)
+    async with standing(settings, tmp_path / "query") as client:
+        monkeypatch.setattr(client.services.publisher, "send", send)
+        saved = client.services.parquet_dir / owner_of([NAME]) / f"{'a' * 64}.parquet"
+        saved.parent.mkdir(parents=True)
+        saved.touch()
+        answer = await client.delete(f"/subjects/{NAME}")
+    assert (answer.status_code, "it goes on" in answer.json()["detail"]) == (503, True)
+    assert topics.READINGS in [topic for topic, _, _ in sent]
+    commands = [
+        (CacheCommand.from_json(value), place) for topic, value, place in sent if topic == topics.CACHE_COMMANDS
+    ]
+    assert {(command.action, command.owner) for command, _ in commands} == {("flush_owner", owner_of([NAME]))}
+    assert sorted(place for _, place in commands if place is not None) == [*range(settings.partitions)]
+    assert not saved.exists()
 
 
 @pytest.fixture

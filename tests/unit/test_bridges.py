@@ -1,7 +1,8 @@
 """Bridges: what each service has becomes readings once, whatever the service, the network and a restart do."""
 
+import asyncio
 import datetime
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ import pytest
 import requests
 from pylibrelinkup import PyLibreLinkUp
 
-from deploy.bridges import bridge
+from deploy.bridges import bridge, source
 from deploy.bridges.bookmarks import Bookmarks
 from deploy.bridges.bridge import Pull
 from deploy.bridges.people import Kind, Person, people_of
@@ -114,6 +115,30 @@ async def test_a_correction_that_is_taken_back_is_told_too(kind: Kind, tmp_path:
     assert there.values[len(MEASURED) - 1 :] == [value, value + 40, value]
 
 
+async def test_the_hour_that_clocks_show_twice_is_two_hours(tmp_path: Path) -> None:
+    """What was the same an hour before, by the clock and by its value, had been sent already."""
+    place = ZoneInfo("Europe/Vienna")
+    first = datetime.datetime(2026, 10, 25, 0, 30, tzinfo=datetime.UTC)
+    measured = [
+        Reading(subject_id="anna", time=(first + step * STEP).astimezone(place), glucose=100 + step % 3, unit="mg/dL")
+        for step in range(20)
+    ]
+
+    class Told:
+        async def readings(self, since: datetime.datetime) -> list[Reading]:
+            return measured[: self.count]
+
+        count = 12
+
+    there, told = Bridged("librelinkup", tmp_path), Told()
+    pull = Pull(1, there.person(), told, Bookmarks(tmp_path / "b.json"), there.kafka.publish)
+    await pull.once()
+    told.count = 20
+    await pull.once()
+    await pull.once()
+    assert [each.time.timestamp() for each in there.kafka.readings] == [each.time.timestamp() for each in measured]
+
+
 @kinds
 async def test_a_bridge_that_was_away_goes_on_where_it_stood(kind: Kind, tmp_path: Path) -> None:
     there = Bridged(kind, tmp_path)
@@ -167,6 +192,39 @@ async def test_a_wrong_password_is_not_tried_again_soon(
     assert "lets nobody in" in said
     assert [word for word in ("anna", "something else") if word in said] == []
     assert there.values == []
+
+
+@pytest.mark.parametrize(
+    ("body", "again_in"),
+    [("<html>Just a moment…</html>", bridge.SOONEST_AGAIN_SECONDS), ('{"status":403}', bridge.REFUSED_SECONDS)],
+)
+async def test_a_page_of_what_stands_before_a_site_refuses_no_secret(
+    body: str, again_in: float, tmp_path: Path
+) -> None:
+    """One such page, as of a proxy that doubts everybody for a minute, was an hour without readings."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(403, text=body))
+    async with httpx.AsyncClient(transport=transport) as client:
+        assert await Bridged("nightscout", tmp_path).pull(client).once() == again_in
+
+
+class Drops(httpx.AsyncByteStream):
+    """An answer that goes on for ever, a byte at a time."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)
+
+
+@kinds
+async def test_an_answer_without_an_end_keeps_nobody_waiting(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte came in time: sixteen such services, and of nobody came a reading any more."""
+    monkeypatch.setattr(source, "WHOLE_SECONDS", 0.05)
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Drops()))
+    async with asyncio.timeout(5), httpx.AsyncClient(transport=transport) as client:
+        assert await Bridged(kind, tmp_path).pull(client).once() == bridge.SOONEST_AGAIN_SECONDS
 
 
 async def test_a_dexcom_session_that_ends_is_begun_again(tmp_path: Path) -> None:

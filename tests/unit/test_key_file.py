@@ -137,6 +137,45 @@ def test_names_are_given_once_and_unknown_ones_are_told(path: Path) -> None:
     assert [key.name for key in read(path)] == ["one"]
 
 
+def test_two_people_do_not_have_one_secret(path: Path) -> None:
+    """A parent may choose the same for two children: by it all that came for one of them became the other's."""
+    secret, other = person_in(path, "anna", "correct horse battery", name="anna"), person_in(path, "ben", name="ben")
+    lines = path.read_text()
+    for change in (
+        lambda: person_in(path, "eve", secret, name="eve"),
+        lambda: key_file.replace(path, "ben", digest_of(secret)),
+    ):
+        with pytest.raises(ConfigurationError, match="the key named anna has this secret already"):
+            change()
+    assert path.read_text() == lines
+    assert (found(path, secret), found(path, other)) == ("anna", "ben")
+    assert key_file.replace(path, "anna", digest_of(secret)).name == "anna", "its own again is no other's"
+
+
+def test_a_secret_of_two_people_in_a_file_of_before_is_neither_s(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret, other = person_in(path, "anna", "correct horse battery", name="anna"), person_in(path, "eve", name="eve")
+    line = path.read_text().splitlines()[0]
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    for ben in ({}, {"expires": past.isoformat()}):
+        written = json.loads(line) | {"name": "ben", "subjects": ["ben"]} | ben
+        path.write_text(f"{line}\n{json.dumps(written)}\n" + path.read_text().splitlines()[-1] + "\n")
+        assert found(path, sha1(secret)) is None
+    assert found(path, secret, other) is None, "not another one that came beside it"
+    assert found(path, other) == "eve"
+    assert re.search(r"one secret.*anna.*ben", capsys.readouterr().out)
+    path.write_text(f"{line}\n" + line.replace('"name":"anna"', '"name":"of-anna"') + "\n")
+    assert found(path, secret) == "of-anna", "of one person it is hers by whichever name"
+
+
+def test_of_two_keys_in_a_request_the_first_form_counts_and_not_the_order_of_the_file(path: Path) -> None:
+    """An app that shows its secret and a token that only reads could upload or not, as the file had them."""
+    secret, token = person_in(path, "anna", "correct horse battery", name="up"), person_in(path, "anna", name="reads")
+    assert (found(path, sha1(secret), token), found(path, token, sha1(secret))) == ("up", "reads")
+    assert found(path, "wrong", token) == "reads"
+
+
 def test_a_line_without_a_zone_is_of_no_site() -> None:
     assert Key(name="a", digest="0" * 64, subjects=("anna",)).subject is None
     assert Key(name="a", digest="0" * 64, subjects=("anna", "eve"), timezone="UTC").subject is None

@@ -88,3 +88,18 @@ def test_it_says_what_it_lacks_and_how_to_get_it(model: ReadModel) -> None:
 def test_of_nobody_there_is_no_archive(model: ReadModel) -> None:
     with pytest.raises(NoReadingsError, match="nothing is held"):
         held(model, "eve")
+
+
+@pytest.mark.parametrize(
+    "alerts",
+    [AlertState(settings=AlertSettings(preset="early")), AlertState(snoozed_until_ms={"low": 1_800_000_000_000})],
+    ids=["settings", "snooze"],
+)
+def test_settings_of_somebody_without_readings_are_held_too(tmp_path: Path, alerts: AlertState) -> None:
+    """Who had set nothing but their alerts was told that nothing is held of them."""
+    followed = Followed(tmp_path)
+    followed.apply((ALERTS_CHANGELOG.name, "eve", "eve", alerts.to_row()))
+    settings = held(followed.model, "eve").settings
+    assert (settings["alerts"], settings["snoozed_until_ms"]) == (
+        alerts.settings.model_dump(mode="json"), alerts.snoozed_until_ms,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ import orjson
 
 from agents.core.directions import KNOWN
 from agents.core.local_time import zone
+from query_api.sent_readings import as_it_is_told
 from schemas.record import LATEST_MS
 from schemas.sources import FIRST_YEAR, LAST_YEAR
 
@@ -88,7 +89,7 @@ def moment_of(entry: Entry, timezone: str) -> datetime.datetime | None:
         if time is None:
             if said is None:
                 return None
-            time = said if said.tzinfo else said.replace(tzinfo=zone(timezone))
+            time = said if said.tzinfo else as_it_is_told(said, zone(timezone))
         if said is not None and said.tzinfo and not is_utc:
             return time.astimezone(said.tzinfo)
         minutes = entry.get("utcOffset")
