@@ -15,6 +15,7 @@ from typing import Any
 from query_api.projections.glucose_days import time_of
 from query_api.projections.measured import decoded
 from query_api.read_model import ReadModel
+from schemas.alert import AlertSettings
 from schemas.errors import NoReadingsError
 from schemas.fan_chart_row import from_row
 from schemas.score_state import SUMMED_STEPS, ScoreState
@@ -72,6 +73,7 @@ def held(model: ReadModel, subject_id: str) -> Held:
         },
     )
     settled = found.settings["devices"] or found.settings["webhooks"] or state.policies or state.starts
+    settled = settled or alerts.settings != AlertSettings() or alerts.snoozed_until_ms
     if not (found.readings or found.days or found.charts or found.scores or found.alerts or settled):
         raise NoReadingsError(
             "nothing is held of this subject here; topics of Kafka may hold more: glucast subject export"

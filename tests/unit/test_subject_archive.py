@@ -88,3 +88,13 @@ def test_it_says_what_it_lacks_and_how_to_get_it(model: ReadModel) -> None:
 def test_of_nobody_there_is_no_archive(model: ReadModel) -> None:
     with pytest.raises(NoReadingsError, match="nothing is held"):
         held(model, "eve")
+
+
+def test_whose_settings_alone_are_held_gets_those(tmp_path: Path) -> None:
+    """It was said that nothing is held."""
+    followed = Followed(tmp_path)
+    chosen = AlertState(settings=AlertSettings(preset="early")), AlertState(snoozed_until_ms={"low": 1})
+    for who, state in zip(("anna", "bert"), chosen, strict=True):
+        followed.apply((ALERTS_CHANGELOG.name, who, who, state.to_row()))
+    assert held(followed.model, "anna").settings["alerts"]["preset"] == "early"
+    assert held(followed.model, "bert").settings["snoozed_until_ms"] == {"low": 1}
