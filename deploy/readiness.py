@@ -1,4 +1,4 @@
-"""Asks a role's ``/readyz``: one small HTTP request on loopback."""
+"""Asks a role's ``/readyz``: one small HTTP request on this machine."""
 
 import asyncio
 import dataclasses
@@ -18,13 +18,18 @@ class Readiness:
     reason: str = ""
 
 
+def reached_at(bound: str) -> str:
+    """Where this machine asks who listens at an address: of all addresses the loopback of their kind."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound, bound)  # noqa: S104 - nothing is bound here
+
+
 async def get(port: int, path: str, host: str = "127.0.0.1", timeout_seconds: float = 2.0) -> tuple[int, bytes]:
     """Status and body of a GET; status 0 where nothing answers, or no HTTP, or not all of it in time."""
     import httpx  # here, because the first question comes while the roles are starting anyway
 
     url = httpx.URL(scheme="http", host=host, port=port, path=path)
     try:
-        # Whatever proxy the environment names, it does not lead to loopback.
+        # Whatever proxy the environment names, it does not lead to this machine.
         client = httpx.AsyncClient(trust_env=False, verify=_NO_CERTIFICATES, timeout=timeout_seconds)
         async with asyncio.timeout(timeout_seconds), client:  # of the whole: httpx allows it anew for each read
             answer = await client.get(url)

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.brokers.wire import HeldPort
+from deploy.brokers.wire import LOOPBACK, HeldPort
+from deploy.readiness import reached_at
 from deploy.supervisor import Child
 
 API = "api"
@@ -62,7 +63,8 @@ def trial(name: str, ordinal: int, shared: Mapping[str, str]) -> Child:
     own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(held.number), "GLUCAST_MODEL_SERVES": "false"}
     environment = {"GLUCAST_NICENESS": "10", **shared, **own}  # nobody waits for it
     command = _glucast("worker", "inference")
-    return Child(name, command, environment, held.number, stop_rank=_STOP_RANKS["inference"], held=held)
+    rank = _STOP_RANKS["inference"]
+    return Child(name, command, environment, held.number, stop_rank=rank, held=held, host=_health_host(shared))
 
 
 def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> list[Child]:
@@ -82,6 +84,7 @@ def workers(counts: Counts, first_ordinal: int, shared: Mapping[str, str]) -> li
                 stop_rank=_STOP_RANKS[role],
                 spare_arguments=arguments,
                 held=held,
+                host=_health_host(shared),
             )
         )
     return children
@@ -91,8 +94,10 @@ def api(host: str, port: int, shared: Mapping[str, str], held: HeldPort | None =
     """The query API. SIGTERM if it is orphaned: it has a browser to close."""
     own = {"GLUCAST_HOST": host, "GLUCAST_PORT": str(port)}
     rank = _STOP_RANKS[API]
-    environment = {**shared, **own}
-    return Child(API, _glucast("api"), environment, port, stop_rank=rank, orphan_signal=signal.SIGTERM, held=held)
+    return Child(
+        API, _glucast("api"), {**shared, **own}, port, stop_rank=rank, orphan_signal=signal.SIGTERM, held=held,
+        host=reached_at(host),
+    )  # fmt: skip
 
 
 def notifier(ordinal: int, shared: Mapping[str, str]) -> Child:
@@ -100,12 +105,18 @@ def notifier(ordinal: int, shared: Mapping[str, str]) -> Child:
     held = HeldPort()
     own = {"GLUCAST_ORDINAL": str(ordinal), "GLUCAST_HEALTH_PORT": str(held.number)}
     rank = _STOP_RANKS[NOTIFY]
-    return Child(NOTIFY, _glucast("notify"), {**shared, **own}, held.number, stop_rank=rank, held=held)
+    environment = {**shared, **own}
+    host = _health_host(shared)
+    return Child(NOTIFY, _glucast("notify"), environment, held.number, stop_rank=rank, held=held, host=host)
 
 
 def simulator(tag: str, shared: Mapping[str, str]) -> Child:
     """One virtual person, whose subject ids end with `tag`."""
     return Child(SIMULATE, _glucast("simulate", "--tag", tag), shared, stop_rank=_STOP_RANKS[SIMULATE])
+
+
+def _health_host(shared: Mapping[str, str]) -> str:
+    return reached_at(shared.get("GLUCAST_HEALTH_HOST", LOOPBACK))
 
 
 def _glucast(*arguments: str) -> tuple[str, ...]:

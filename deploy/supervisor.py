@@ -4,11 +4,12 @@ import asyncio
 import dataclasses
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from deploy import spare_order
-from deploy.brokers.wire import HeldPort
+from deploy.brokers.wire import LOOPBACK, HeldPort
 from deploy.log_lines import LogLines
 from deploy.orphans import die_with_parent
 from deploy.readiness import Readiness, probe
@@ -20,7 +21,7 @@ _READ_LIMIT = 256 * 1024
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Child:
-    """A process to be kept. `port`: where it answers ``/readyz``; None for one that is ready once it runs.
+    """A process to be kept. `port`: where it answers ``/readyz``, at `host`; None for one that is ready once it runs.
 
     Children of a lower `stop_rank` are stopped first. If the supervisor is killed, the kernel sends `orphan_signal`.
     `spare_arguments`: the arguments of ``glucast`` that let a spare process take this one's place, where one can.
@@ -35,6 +36,7 @@ class Child:
     orphan_signal: signal.Signals = signal.SIGKILL
     spare_arguments: tuple[str, ...] | None = None
     held: HeldPort | None = None
+    host: str = LOOPBACK
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +93,12 @@ class Supervisor:
         deaths = 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            code = await self._run_once(child)
+            try:
+                code = await self._run_once(child)
+                ended = f"ended with {_ending(code)}; restarting it"
+            except (OSError, subprocess.SubprocessError) as error:
+                # No memory or no process is left for it, which is when processes die: it is missing until there is.
+                code, ended = ExitCode.RESTART, f"could not be started ({error}); trying again"
             if self._stopping.is_set():
                 return
             if code == ExitCode.CONFIGURATION:
@@ -103,7 +110,7 @@ class Supervisor:
             deaths += 1
             delay = self._backoff.delay(deaths)
             when = f"in {delay:g} s" if delay else "now"
-            self._lines.say(child.name, f"ended with {_ending(code)}; restarting it {when}")
+            self._lines.say(child.name, f"{ended} {when}")
             self.restarts[child.name] += 1
             await asyncio.sleep(delay)
 
@@ -130,8 +137,8 @@ class Supervisor:
 
     async def readiness(self) -> dict[str, Readiness]:
         """Of every child that can be asked, at the same time."""
-        asked = {name: child.port for name, child in self._children.items() if child.port is not None}
-        answers = await asyncio.gather(*(probe(port) for port in asked.values()))
+        asked = {name: (child.port, child.host) for name, child in self._children.items() if child.port is not None}
+        answers = await asyncio.gather(*(probe(*place) for place in asked.values()))
         return dict(zip(asked, answers, strict=True))
 
     async def wait_until_ready(self, report: Callable[[str], None], every_seconds: float = 5.0) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -15,7 +16,7 @@ from deploy.brokers.choice import choose
 from deploy.brokers.embedded import CLUSTER_PREFIX
 from deploy.brokers.wire import HeldPort, is_free
 from deploy.log_lines import LogLines
-from deploy.readiness import get
+from deploy.readiness import get, reached_at
 from deploy.roles import API, NOTIFY, SIMULATE, TRIAL, Counts, api, environment, notifier, simulator, trial, workers
 from deploy.state_lock import state_lock
 from deploy.supervisor import Supervisor
@@ -26,6 +27,7 @@ from streams.settings import Settings
 _GLUCAST, _BROKER = "glucast", "broker"
 _STOP_SECONDS = 7.5
 _BROKER_STOP_SECONDS = 2.0
+_AGAIN_SECONDS = 1.0
 _TOPICS_WAIT_SECONDS = 120.0
 _BACKLOG_SECONDS = 15.0
 _BACKLOG = 100
@@ -97,6 +99,7 @@ class _Run:
         overrides = {"topics_wait_seconds": _TOPICS_WAIT_SECONDS, **broker.settings_overrides}
         self._environment = environment(broker.address, settings.state_dir, overrides)
         self._host = settings.host
+        self._asked = reached_at(settings.host)
         self._broker = broker
         self._held = port if isinstance(port, HeldPort) else None
         self._port = port.number if isinstance(port, HeldPort) else port
@@ -172,7 +175,7 @@ class _Run:
 
     async def _when_ready(self) -> None:
         await self._supervisor.wait_until_ready(self._say)
-        url = f"http://{self._host}:{self._port}"
+        url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
         self._say(f"ready in {time.monotonic() - self._began:.1f} s. {NOTICE}")
         self._say(f"  page       {url}/")
         self._say(f"  API        {url}/docs")
@@ -188,7 +191,7 @@ class _Run:
         told: dict[str, int] = {}
         while True:
             await asyncio.sleep(_BACKLOG_SECONDS)
-            status, body = await get(self._port, "/health")
+            status, body = await get(self._port, "/health", self._asked)
             if status != 200:
                 continue
             waiting = {topic: count for topic, count in json.loads(body)["waiting"].items() if count >= _BACKLOG}
@@ -206,7 +209,7 @@ class _Run:
         self._supervisor.add(simulator(tag, self._environment))
         subject = subject_ids(1, tag)[0]
         path = f"/subjects/{subject}/forecast"
-        while (await get(self._port, path))[0] != 200:  # noqa: ASYNC110 - another process; there is no event
+        while (await get(self._port, path, self._asked))[0] != 200:  # noqa: ASYNC110 - another process
             await asyncio.sleep(1.0)
         self._say(f"first live forecast after {time.monotonic() - self._began:.1f} s; a new one every 5 s:")
         self._say(f"  {url}{path}/plot")
@@ -222,9 +225,12 @@ class _Run:
                 self._lines.say(_BROKER, f"ended with {code}; its data is gone, so everything stops. Start again")
                 return
             self._lines.say(_BROKER, f"ended with {code}; restarting it on the same data")
-            self._broker.spawn()
             try:
+                self._broker.spawn()
                 await self._broker_ready()
                 self._lines.say(_BROKER, "answers again")
             except UnavailableError as error:
                 self._lines.say(_BROKER, str(error))
+            except (OSError, subprocess.SubprocessError) as error:  # no memory, or no process is left for it
+                self._lines.say(_BROKER, f"could not be started: {error}")
+                await asyncio.sleep(_AGAIN_SECONDS)

@@ -23,6 +23,7 @@ from streams.private_file import alone, read_secret_lines, write
 
 log = structlog.get_logger("query_api.audit")
 
+FILE = "audit.key"
 _FACTS = "glucast_audit"
 _WHAT = "the key of the audit log"
 
@@ -61,7 +62,7 @@ class Audit:
 
 def audit_key(state_dir: Path) -> bytes:
     """The installation's own, made where there is none yet. Raises `ConfigurationError` where that cannot be."""
-    path = state_dir / "audit.key"
+    path = state_dir / FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,6 +74,15 @@ def audit_key(state_dir: Path) -> bytes:
         return bytes.fromhex("".join(read_secret_lines(path, _WHAT)))
     except ValueError:
         raise ConfigurationError(f"{_WHAT} at {path} is damaged: remove it, and the next is made") from None
+
+
+def known_audit_key(state_dir: Path) -> bytes:
+    """That of an API. Raises `ConfigurationError` where there is none: names by a fresh one are in no log."""
+    if not (state_dir / FILE).exists():
+        raise ConfigurationError(
+            f"no key of an audit log is in {state_dir}: set GLUCAST_STATE_DIR to that of the API whose log is read"
+        )
+    return audit_key(state_dir)
 
 
 def audit_name(key: bytes, subject_id: str) -> str:

@@ -26,7 +26,7 @@ class ModelScores(BaseModel):
 
 
 class Comparison(BaseModel):
-    """Where a person has a model on trial, only the days count that both have scored of that person."""
+    """While a model is on trial only the people and days that both have scored; else all that the served one has."""
 
     days: int = Field(default=KEPT_DAYS, description="So far back scores are kept.")
     models: list[ModelScores]
@@ -46,14 +46,20 @@ class _Pool:
 
 
 async def compared(states: Iterable[tuple[ScoreState, ScoreState | None]]) -> Comparison:
-    """Pool the states of each person: of the served model, and of the one on trial."""
-    pools: dict[tuple[Role, str], _Pool] = {}
+    """Pool the states of each person: of the served model, and of the one on trial.
+
+    Who has no day with both would tell of one model alone: other people are easier or harder to forecast.
+    """
+    alone: dict[tuple[Role, str], _Pool] = {}
+    beside: dict[tuple[Role, str], _Pool] = {}
     for number, (served, trial) in enumerate(states, start=1):
         # Of a trial that ended long ago, or has only begun, there is no day that both have.
         both = served.days.keys() & trial.days.keys() if trial is not None else ()
-        pools.setdefault(("served", served.model.hex()), _Pool()).add(served, both or served.days.keys())
+        if not beside:
+            alone.setdefault(("served", served.model.hex()), _Pool()).add(served, served.days.keys())
         if trial is not None and both:
-            pools.setdefault(("trial", trial.model.hex()), _Pool()).add(trial, both)
+            beside.setdefault(("served", served.model.hex()), _Pool()).add(served, both)
+            beside.setdefault(("trial", trial.model.hex()), _Pool()).add(trial, both)
         if number % ROWS_A_TURN == 0:
             await asyncio.sleep(0)
     return Comparison(
@@ -61,6 +67,6 @@ async def compared(states: Iterable[tuple[ScoreState, ScoreState | None]]) -> Co
             ModelScores(
                 role=role, model=model, people=pool.people, person_days=pool.days, horizons=horizon_cards(pool.sums)
             )
-            for (role, model), pool in sorted(pools.items())
+            for (role, model), pool in sorted((beside or alone).items())
         ]
     )

@@ -47,7 +47,7 @@ class EventCard(BaseModel):
 
 
 class WindowCard(BaseModel):
-    days: int = Field(description="Days of UTC, that of the newest forecast included.")
+    days: int = Field(description="Days of UTC, that of the newest forecast of the served model included.")
     horizons: list[HorizonCard] = Field(description="Those with a scored target.")
     events: list[EventCard] = Field(description="Those with a scored forecast.")
 
@@ -77,14 +77,20 @@ class Scorecard(ModelCard):
     disclaimer: str = DISCLAIMER
 
 
-def scorecard(subject_id: str, state: ScoreState, trial: ScoreState | None = None) -> Scorecard:
-    """Of the last day, week and fortnight; the days are those of UTC."""
-    beside = None if trial is None else _model_card(trial)
-    return Scorecard(**dict(_model_card(state)), subject_id=subject_id, trial=beside)
+def scorecard(
+    subject_id: str, state: ScoreState, trial: ScoreState | None = None, today: int | None = None
+) -> Scorecard:
+    """Of the last day, week and fortnight up to a day, without one that of the newest forecast; days are those of UTC.
+
+    Of a trial the same days, because it may have ended.
+    """
+    today = state.newest // STEPS_A_DAY if today is None else today
+    is_beside = trial is not None and trial.newest // STEPS_A_DAY > today - KEPT_DAYS
+    beside = _model_card(trial, today) if trial is not None and is_beside else None
+    return Scorecard(**dict(_model_card(state, today)), subject_id=subject_id, trial=beside)
 
 
-def _model_card(state: ScoreState) -> ModelCard:
-    today = state.newest // STEPS_A_DAY
+def _model_card(state: ScoreState, today: int) -> ModelCard:
     windows = []
     for days in WINDOWS_DAYS:
         totals, events = [Sums()] * len(SUMMED_STEPS), [EventSums()] * len(THRESHOLDS_MGDL)

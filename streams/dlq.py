@@ -25,7 +25,7 @@ from schemas.topics import DEAD_LETTERS
 from streams import topology
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.messages import moment_of, of_record
-from streams.kafka.whole_topics import everything, started
+from streams.kafka.whole_topics import everything, placed, started
 from streams.settings import Settings
 
 REPLAYED = "replayed"
@@ -75,6 +75,7 @@ async def replay(settings: Settings, letter_ids: Iterable[str] | None, again: bo
     wanted = list(filed) if letter_ids is None else list(dict.fromkeys(letter_ids))
     if unknown := [letter_id for letter_id in wanted if letter_id not in filed]:
         raise ConfigurationError(f"no such letter: {', '.join(unknown)} (glucast dlq list shows them)")
+    settings = await placed(settings)
     producer = AIOKafkaProducer(**producer_options(settings))
     await started(producer, settings)
     try:

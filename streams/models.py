@@ -173,10 +173,19 @@ def promotion(candidates: Sequence[Forecaster], before: ModelChoice | None, want
     return _choice_now(others[-1].name, others[-1].fingerprint, known[served], served)
 
 
-def rollback(before: ModelChoice | None) -> ModelChoice:
-    """The choice that lets the model serve again which did before. Raises `ConfigurationError` where there is none."""
+def rollback(candidates: Sequence[Forecaster], before: ModelChoice | None) -> ModelChoice:
+    """The choice that lets the model serve again which did before.
+
+    Raises `ConfigurationError` where there is none, or none that the settings name: no worker could serve it.
+    """
     if before is None:
         raise ConfigurationError("no model was promoted, so there is none to go back to")
+    if before.previous_fingerprint not in {each.fingerprint for each in candidates}:
+        raise ConfigurationError(
+            f"the model {before.previous_fingerprint[:12]} served before, and neither GLUCAST_CHECKPOINT nor "
+            "GLUCAST_TRIAL_CHECKPOINT is it: no worker could start with it. Name its checkpoint again first, here and "
+            "for the workers"
+        )
     return _choice_now(before.previous_model, before.previous_fingerprint, before.model, before.model_fingerprint)
 
 

@@ -37,7 +37,7 @@ from streams.kafka.decoding import Undecodable
 from streams.kafka.log_ends import log_ends
 from streams.kafka.partitioning import partition_of
 from streams.kafka.provision import ADVICE, partitions_of
-from streams.kafka.whole_topics import everything, started
+from streams.kafka.whole_topics import everything, placed, started
 from streams.settings import Settings
 
 UNDER_WAY = 256
@@ -125,6 +125,7 @@ async def replay(settings: Settings, wanted: Wanted, silence_seconds: float = SI
     `TopicMismatchError` where Kafka does not answer.
     """
     report = Report(f"replay-{secrets.token_hex(8)}")
+    settings = await placed(settings)
     issued = await _issued(settings, wanted)
     consumer, producer = new_consumer(settings), AIOKafkaProducer(**producer_options(settings))
     await started(consumer, settings)

@@ -42,7 +42,7 @@ from streams.kafka.decoding import Undecodable
 from streams.kafka.log_ends import log_ends
 from streams.kafka.messages import moment_of
 from streams.kafka.partitioning import partition_of
-from streams.kafka.whole_topics import everything, started
+from streams.kafka.whole_topics import everything, placed, started
 from streams.settings import Settings
 
 MANIFEST = "manifest.json"
@@ -312,8 +312,10 @@ def _window(window: RollingWindow) -> bytes:
 async def erase(settings: Settings, subject_id: str) -> ReadingOutcome:
     """Order that a subject is erased, and what was uploaded as theirs; the outcome, once the worker has confirmed it.
 
-    Raises `UnavailableError` where Kafka or the worker does not answer in time; an order that was sent goes on.
+    Raises `UnavailableError` where Kafka or the worker does not answer in time; an order that was sent goes on, and
+    `TopicMismatchError` where the topics are missing.
     """
+    settings = await placed(settings)
     consumer = new_consumer(settings)
     producer = AIOKafkaProducer(**producer_options(settings))
     number = partition_of(subject_id.encode(), settings.partitions)

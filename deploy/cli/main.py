@@ -65,6 +65,16 @@ def run() -> None:
         if not (sentences := _settings_sentences(error)):
             raise
         _fail("\n  ".join(["these settings do not work:", *sentences]), ExitCode.CONFIGURATION)
+    except Exception as error:
+        if not _is_kafkas(error):
+            raise
+        _fail(f"Kafka does not do it: {error}", ExitCode.RESTART)
+
+
+def _is_kafkas(error: Exception) -> bool:
+    """Whether a broker went or refused halfway: no check has found anything, which is what code 1 says."""
+    errors = sys.modules.get("aiokafka.errors")  # of a command that has asked one
+    return errors is not None and isinstance(error, errors.KafkaError)
 
 
 def _settings_sentences(error: ValueError) -> list[str]:

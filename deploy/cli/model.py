@@ -51,11 +51,12 @@ def promote(
 @app.command()
 def rollback(broker: BrokerOption = None) -> None:
     """Let the model serve again that served before the last promotion."""
-    from streams.models import chosen
+    from streams.models import Candidates, chosen
     from streams.models import rollback as back
 
     settings = settings_with(broker)
-    _choose(settings, back(asyncio.run(chosen(settings))))
+    before = asyncio.run(chosen(settings))
+    _choose(settings, back(Candidates(settings).all() if before else (), before))
 
 
 def _choose(settings: Settings, choice: ModelChoice) -> None:

@@ -62,11 +62,11 @@ def erase(
 @app.command("audit-name")
 def audit_name(subject: Subject) -> None:
     """How the audit log of the API calls a person: a name that nobody can make without this installation's key."""
-    from query_api.audit import audit_key
     from query_api.audit import audit_name as name_of
+    from query_api.audit import known_audit_key
     from streams.settings import Settings
 
-    typer.echo(name_of(audit_key(Settings().state_dir), _checked(subject)))
+    typer.echo(name_of(known_audit_key(Settings().state_dir), _checked(subject)))
 
 
 def _checked(subject: str) -> str:

@@ -56,7 +56,7 @@ export async function refresh() {
   try {
     const [oldest, measured] = await Promise.all([
       call(ofSubject(subject, "/forecasts?limit=1")),
-      call(ofSubject(subject, "/readings?limit=576")),
+      call(ofSubject(subject, "/readings?limit=2880")),
     ]);
     if (subject !== state.subject) return;
     const [first] = oldest.body.forecasts;

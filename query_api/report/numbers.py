@@ -82,7 +82,6 @@ def report_of(source: Source, days: int, timezone: str | None, made_at: datetime
     for slot, value in readings:
         local = time_of(slot).astimezone(clock)
         by_day[local.date()].append((local.hour * 60 + local.minute, value))
-    scored = source.scores is not None and source.scores.scored
     return Report(
         subject_id=source.subject_id,
         made_at=made_at.astimezone(clock),
@@ -95,7 +94,14 @@ def report_of(source: Source, days: int, timezone: str | None, made_at: datetime
         why_not_representative=why_not_representative(covered_days, numbers.active_share),
         profile=profile(reading for day in by_day.values() for reading in day),
         days=dict(sorted(by_day.items())),
-        forecasts=scorecard(source.subject_id, source.scores).windows[-1].horizons if source.scores and scored else [],
+        forecasts=_forecasts(source),
         last_day=source.last_day if source.last_day.forecasts else None,
         simulated=source.simulated,
     )
+
+
+def _forecasts(source: Source) -> list[HorizonCard]:
+    """Of the last 14 days of the report: forecasts may have stopped before its readings."""
+    if source.scores is None or not source.scores.scored:
+        return []
+    return scorecard(source.subject_id, source.scores, today=source.history.newest // STEPS_A_DAY).windows[-1].horizons

@@ -1,16 +1,19 @@
 """What was: a subject's readings, and each forecast of the past beside what came of it."""
 
 import datetime
+import itertools
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from query_api.access import access
 from query_api.figure import figure
 from query_api.past_forecast import past_forecast
+from query_api.projections.measured import decoded
 from query_api.routers.drawing import Figure, InStyle, InUnit
 from query_api.routers.subjects import Moment, ShownChart, Subject, Uses
 from query_api.style import Style
@@ -20,8 +23,8 @@ from schemas.reading import Unit
 
 router = APIRouter(tags=["subjects"])
 
-MOST_READINGS = 576
-"""Two days of one every five minutes."""
+MOST_READINGS = 2880
+"""Two days of one a minute: of fewer the page drew the last hours of such a sensor, and nothing before them."""
 
 PastTime = Annotated[Moment, Path(description="The last kept forecast whose last known point is not after it.")]
 
@@ -49,11 +52,15 @@ async def readings(
 ) -> KeptReadings:
     """The readings as they were sent."""
     begin, style = None if first is None else _aware(first), Style(unit)
-    found: list[ShownReading] = []
-    for reading in uses.read_model.readings.measured.newest_first(subject_id, None if last is None else _aware(last)):
-        if len(found) == limit or (begin is not None and reading.time < begin):
-            break
-        found.append(ShownReading(time=reading.time, glucose=style.number(reading.glucose_mgdl)))
+    end = None if last is None else _aware(last)
+    rows = list(itertools.islice(uses.read_model.readings.measured.rows(subject_id, end), limit + 1))
+
+    def shown() -> list[ShownReading]:
+        newest_first = itertools.islice(decoded(rows, end), limit)  # a row knows its time to half a minute
+        found = itertools.takewhile(lambda reading: begin is None or reading.time >= begin, newest_first)
+        return [ShownReading(time=each.time, glucose=style.number(each.glucose_mgdl)) for each in found]
+
+    found = await run_in_threadpool(shown)  # thousands take long to decode
     return KeptReadings(subject_id=subject_id, unit=unit, readings=found[::-1])
 
 

@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import ConsumerRecord
 
 from schemas.errors import TopicMismatchError, UnavailableError
+from schemas.topics import READINGS
 from streams.kafka.connection import new_consumer
 from streams.kafka.log_ends import log_ends
 from streams.kafka.provision import ADVICE, partitions_of
@@ -55,6 +56,18 @@ async def everything(
                         yield record
     finally:
         await consumer.stop()
+
+
+async def placed(settings: Settings) -> Settings:
+    """The settings with as many partitions as the topics have: who runs a command need not know how many.
+
+    What is meant for every partition, or for the one of a key, would else miss some, and nobody would say so. Raises
+    `TopicMismatchError` where the topics are missing, `UnavailableError` without a broker.
+    """
+    count = await partitions_of(settings, READINGS.name)
+    if count == 0:
+        raise TopicMismatchError(f"{READINGS.name} is missing at {settings.broker}; {ADVICE}")
+    return settings.model_copy(update={"partitions": count})
 
 
 async def started(client: AIOKafkaConsumer | AIOKafkaProducer, settings: Settings) -> None:

@@ -14,9 +14,10 @@ from structlog.testing import LogCapture
 from query_api import auth
 from query_api.access import declared_access
 from query_api.app import create_app
-from query_api.audit import Audit, audit_key, audit_name
+from query_api.audit import Audit, audit_key, audit_name, known_audit_key
 from query_api.auth import Keys
 from query_api.problems import is_nightscout
+from schemas.errors import ConfigurationError
 from streams.settings import Settings
 from tests.kit.charts import STEP
 from tests.kit.keys import key_in, person_in
@@ -118,6 +119,10 @@ def test_a_name_is_the_installation_s_own(tmp_path: Path) -> None:
         capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "GLUCAST_STATE_DIR": str(one)},
     )  # fmt: skip
     assert told.stdout.strip() == names[0]
+    elsewhere = tmp_path / "elsewhere"
+    with pytest.raises(ConfigurationError, match="GLUCAST_STATE_DIR"):  # a name in no log: "nobody did anything"
+        known_audit_key(elsewhere)
+    assert not elsewhere.exists()
 
 
 def test_a_key_that_cannot_be_kept_stops_no_request(tmp_path: Path, lines: list[Any]) -> None:

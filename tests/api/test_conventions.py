@@ -175,6 +175,19 @@ async def test_the_overview_tells_what_a_trend_is_made_of_and_that_the_newest_re
 # pages of other origins
 
 
+async def test_a_day_of_a_sensor_of_every_minute_is_told_in_one_answer(tmp_path: Path) -> None:
+    """As the page's history asks for it: it was 422, and with the most that was allowed 14 of its hours were blank."""
+    newest = now()
+    told = [told_reading("anna", newest - minute * STEP / 5) for minute in reversed(range(600))]
+    async with told_api(Settings(partitions=2, api_keys_file=None), tmp_path, *told) as client:
+        answer = await client.get("/subjects/anna/readings?limit=2880")
+        few = await client.get("/subjects/anna/readings", params={"limit": 2, "to": (newest - STEP).isoformat()})
+    assert (answer.status_code, len(answer.json()["readings"])) == (200, 600)
+    assert [each["time"] for each in few.json()["readings"]] == [
+        (newest - minute * STEP / 5).isoformat().replace("+00:00", "Z") for minute in (6, 5)
+    ]
+
+
 async def test_pages_of_listed_origins_read_what_they_need(tmp_path: Path) -> None:
     settings = Settings(partitions=2, cors_origins=("https://app.example",))
     async with told_api(settings, tmp_path, told_forecast("anna", now())) as client:

@@ -36,7 +36,7 @@ def opened(home: Path) -> ReadModel:
     return ReadModel(Store(home / "table", MIB, MIB), Subscriptions())
 
 
-async def test_models_are_compared_over_the_days_that_both_have_of_a_person(tmp_path: Path) -> None:
+async def test_models_are_compared_over_the_people_and_days_that_both_have(tmp_path: Path) -> None:
     model = opened(tmp_path)
     told(
         model,
@@ -47,10 +47,10 @@ async def test_models_are_compared_over_the_days_that_both_have_of_a_person(tmp_
     found = {each.role: each for each in (await compared(model.scores.every())).models}
     model.close()
     assert {role: (each.model, each.people, each.person_days) for role, each in found.items()} == {
-        "served": (SERVED.hex(), 2, 3),
+        "served": (SERVED.hex(), 1, 2),  # of berta nobody knows what the trial would have made
         "trial": (TRIAL.hex(), 1, 2),
     }
-    assert errors(found["served"]) == {round((2 * 12 + 20) / 3, 2)}
+    assert errors(found["served"]) == {12.0}
     assert errors(found["trial"]) == {10.0}
 
 
@@ -84,6 +84,12 @@ def test_a_persons_scorecard_has_the_trial_beside_it_until_both_go(tmp_path: Pat
     assert card.trial is not None
     assert (card.model, card.trial.model) == (SERVED.hex(), TRIAL.hex())
     assert (errors_of(card.windows[0]), errors_of(card.trial.windows[0])) == ({12.0}, {10.0})
+    told(model, anna_trial=state_of(TRIAL, 10.0, TODAY - 5))  # one that has ended: its last day is none of the last day
+    card = scorecard("anna", state, model.scores.on_trial("anna"))
+    assert card.trial is not None
+    assert [errors_of(window) for window in card.trial.windows] == [set(), {10.0}, {10.0}]
+    told(model, anna_trial=state_of(TRIAL, 10.0, TODAY - 14))
+    assert scorecard("anna", state, model.scores.on_trial("anna")).trial is None
     told(model, anna=None, anna_trial=None)
     assert (model.scores.of("anna"), model.scores.on_trial("anna")) == (None, None)
     model.close()

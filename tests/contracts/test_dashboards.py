@@ -173,6 +173,12 @@ def test_words_name_only_labels_that_are_left(named: str) -> None:
     assert wrong_with(question) == [f"by leaves no label ['{named}']"]
 
 
+def test_of_every_role_that_does_not_answer_somebody_is_told() -> None:
+    """Of notify nobody was: with it go the alerts, and its own metrics, by which the other rules would tell."""
+    asked = [each for rule in rules() for each in promql.parse(rule["expr"]).selectors if each.series == "up"]
+    assert {job for each in asked for job in each.matchers["job"]} == set(JOBS)
+
+
 def test_every_metric_that_a_person_waits_for_is_on_the_dashboard() -> None:
     asked = {each.series for question in questions() for each in promql.parse(question.expression).selectors}
     unseen = [metric.name for metric in METRICS if not asked & _series(metric)]

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 GROUPING = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right"})
 OPERATORS = frozenset({"and", "or", "unless", "bool", "offset"})
-OVER_RANGES = frozenset({"rate", "increase", "deriv", "changes"})
+OVER_RANGES = frozenset({"rate", "increase", "deriv", "changes", "max_over_time"})
 FUNCTIONS = OVER_RANGES | {"sum", "min", "max", "avg", "count", "absent", "histogram_quantile", "time"}
 
 _TOKEN = re.compile(

@@ -7,8 +7,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import NodeNotReadyError
 
 from deploy.brokers.wire import LOOPBACK, HeldPort
+from deploy.cli import main
 from streams.topology import all_topics
 from tests.kit.processes import printed
 
@@ -143,3 +145,17 @@ def test_an_upload_prints_its_handle_and_what_the_api_says_against_it(tmp_path: 
             done = glucast(*upload)
             assert (done.returncode, words in done.stderr, len(done.stderr.splitlines())) == (2, True, 1)
         server.shutdown()
+
+
+def test_a_broker_that_goes_halfway_is_no_finding_of_a_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was a traceback and code 1, by which scripts know that topics differ or a replay has found something."""
+
+    def gone(**_: object) -> None:
+        raise NodeNotReadyError("node 1 has gone")
+
+    monkeypatch.setattr(main, "app", gone)
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    assert (ended.value.code, len(capsys.readouterr().err.splitlines())) == (3, 1)

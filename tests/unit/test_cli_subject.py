@@ -1,14 +1,23 @@
 """What `glucast subject` says before it asks Kafka anything, and what becomes of a person's keys."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from aiokafka import TopicPartition
 
+from agents.core.fingerprint import order_id
 from deploy.brokers.wire import LOOPBACK, HeldPort
 from deploy.cli import subject
 from query_api.key_file import read
 from schemas.errors import ConfigurationError
+from schemas.reading import ReadingOutcome
+from schemas.topics import CACHE_COMMANDS, READING_OUTCOMES, READINGS
+from streams import subjects as streams_subjects
+from streams.kafka import whole_topics
+from streams.kafka.partitioning import partition_of
 from streams.notify import webhook_file
+from streams.settings import Settings
 from tests.kit.alerts import endpoint
 from tests.kit.keys import key_in
 from tests.unit.test_cli import glucast
@@ -62,3 +71,55 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path: Path) -> None:
     done = glucast("subject", "export", "ada", "--to", str(tmp_path / "out"), "--broker", broker)
     assert (done.returncode, "no Kafka answers" in done.stderr, "Traceback" in done.stderr) == (3, True, False)
     assert list(tmp_path.iterdir()) == []
+
+
+class Cluster:
+    """Kafka's clients as `erase` uses them: takes everything, and confirms the order."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int]] = []
+
+    async def start(self) -> None:
+        """Nothing to start."""
+
+    stop = start
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        (self.told,) = partitions
+
+    def seek(self, *_: object) -> None:
+        """Nothing lies there yet."""
+
+    async def send_and_wait(
+        self, topic: str, value: bytes | None, key: bytes | None = None, partition: int = -1, **_: object
+    ) -> object:
+        self.sent.append((topic, partition))
+        return SimpleNamespace(partition=partition, offset=7, timestamp=1)
+
+    async def getone(self) -> object:
+        identity = order_id("erased", "ada", self.told.partition, 7)
+        outcome = ReadingOutcome(outcome_id=identity, subject_id="ada", status="erased")
+        return SimpleNamespace(value=outcome.to_json())
+
+
+async def test_an_erasure_reaches_every_partition_whatever_the_settings_of_the_shell_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a cluster of 12 partitions the uploads of eight stayed, and the person was said to be erased."""
+    cluster = Cluster()
+
+    async def counted(*_: object) -> int:
+        return 12
+
+    async def ends(_: object, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    monkeypatch.setattr(whole_topics, "partitions_of", counted)
+    monkeypatch.setattr(streams_subjects, "log_ends", ends)
+    monkeypatch.setattr(streams_subjects, "new_consumer", lambda _: cluster)
+    monkeypatch.setattr(streams_subjects, "AIOKafkaProducer", lambda **_: cluster)
+    await streams_subjects.erase(Settings(partitions=4), "ada")
+    home = partition_of(b"ada", 12)
+    assert home >= 4, "or the test shows nothing"
+    assert cluster.sent == [(READINGS.name, home), *((CACHE_COMMANDS.name, number) for number in range(12))]
+    assert cluster.told == TopicPartition(READING_OUTCOMES.name, home)

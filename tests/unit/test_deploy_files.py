@@ -55,6 +55,13 @@ def test_compose_runs_every_role_with_commands_and_settings_that_exist(services:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_with_the_machine_every_role_comes_back_and_what_is_done_once_does_not(services: dict[str, Any]) -> None:
+    """Who is stopped with the machine ends with 0, which is no failure: Kafka came back and no role did."""
+    policies = {name: service["restart"] for name, service in services.items()}
+    assert policies.pop("topics") == "on-failure"
+    assert set(policies.values()) == {"unless-stopped"}
+
+
 def test_compose_lets_kafka_take_the_largest_message(services: dict[str, Any]) -> None:
     assert services["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"] > max(
         topic.max_message_bytes for topic in topics.TOPICS

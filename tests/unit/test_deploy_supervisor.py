@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import deploy.supervisor
 from deploy.brokers.wire import HeldPort
 from deploy.log_lines import LogLines
 from deploy.supervisor import Backoff, Child, Supervisor
@@ -68,6 +70,24 @@ async def test_a_child_that_dies_is_started_again_and_its_lines_carry_its_name(o
     await until_async(lambda: out.getvalue().count("a      | up") == 2, "a is up again")
     assert kept.pid("a") not in (None, first)
     assert "ended with signal SIGKILL; restarting it now" in out.getvalue()
+    await kept.stop()
+
+
+async def test_a_child_that_cannot_be_started_is_tried_again(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory or process is left for it: it was missing from then on, and `up` went on without it."""
+    spawn, refused = deploy.supervisor._spawn, [OSError(12, "Cannot allocate memory"), subprocess.SubprocessError()]
+
+    async def spawned(*arguments: Any) -> asyncio.subprocess.Process:
+        if refused:
+            raise refused.pop(0)
+        return await spawn(*arguments)
+
+    monkeypatch.setattr(deploy.supervisor, "_spawn", spawned)
+    kept = supervisor(out)
+    kept.add(child("a", SLEEPS))
+    await until_async(lambda: "a      | up" in out.getvalue(), "a is up")
+    assert "could not be started ([Errno 12] Cannot allocate memory); trying again now" in out.getvalue()
+    assert (kept.restarts["a"], kept.failed.done()) == (2, False)
     await kept.stop()
 
 

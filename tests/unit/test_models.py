@@ -62,7 +62,7 @@ def test_a_promotion_names_both_and_a_rollback_changes_them_back() -> None:
     first = promotion(candidates().all(), None, None)
     assert (first.model, first.model_fingerprint) == (TRIAL, FINGERPRINT[TRIAL])
     assert (first.previous_model, first.previous_fingerprint) == (SERVED, FINGERPRINT[SERVED])
-    back = rollback(first)
+    back = rollback(candidates().all(), first)
     assert (back.model_fingerprint, back.previous_fingerprint) == (FINGERPRINT[SERVED], FINGERPRINT[TRIAL])
     assert promotion(candidates().all(), back, None).model == TRIAL
     assert promotion(candidates().all(), GONE, FINGERPRINT[SERVED][:8]).previous_fingerprint == UNKNOWN
@@ -88,7 +88,15 @@ def test_without_a_model_on_trial_nothing_is_promoted() -> None:
 
 def test_without_a_promotion_there_is_nothing_to_go_back_to() -> None:
     with pytest.raises(ConfigurationError, match="none to go back to"):
-        rollback(None)
+        rollback((), None)
+
+
+def test_no_model_is_brought_back_that_no_worker_could_serve() -> None:
+    """Each of them would end, and `up` with them: the settings have moved on since the promotion."""
+    settled = candidates(trial=False).all()
+    gone = KEEP.model_copy(update={"previous_fingerprint": UNKNOWN})
+    with pytest.raises(ConfigurationError, match=f"{UNKNOWN[:12]} served before, and neither"):
+        rollback(settled, gone)
 
 
 def test_either_setting_switches_a_trial_on() -> None:

@@ -184,6 +184,10 @@ def test_how_the_forecasts_did_is_told_with_the_last_day(model: ReadModel) -> No
     model.apply(chart_entries(charts), {})
     found = answer_of(report(model), "mg/dL").forecasts
     assert [each.minutes_ahead for each in found] == [15, 30, 60]
+    stopped = ScoreState(newest=slot_of(NOON) - 20 * STEPS_A_DAY, scored=600)
+    stopped.set_sums(slot_of(NOON) // STEPS_A_DAY - 20, [sums] * len(SUMMED_STEPS))
+    source = source_of(model, "anna")._replace(scores=stopped)
+    assert report_of(source, 14, None, NOON).forecasts == [], "those of weeks ago are not of the last 14 days"
     assert (found[0].targets, found[0].mean_absolute_error, found[0].crps, found[0].width_90) == (200, 12.3, 8.7, 45.6)
     assert (found[0].covered_50_percent, found[0].covered_90_percent) == (45, 85)
     html = page(report(model), "mg/dL")
