@@ -18,9 +18,9 @@ plot ────▶ cgm.forecast-demands ─────────▶ [reques
 
 [window] also tells on cgm.arrivals that readings came, and passes ticks on: [watch] tells where none come, or errors.
 cgm.cache-commands reaches [series_commands] and [chart_commands], which delete and restore; [window] sends one where a
-subject is reset. A step that rejects writes an outcome, a step that fails writes to cgm.dead-letters. What stands here
-is enforced: `agents.work.Work` refuses any other topic or table. The diagram and the AsyncAPI document are generated
-from here.
+subject is reset, [handle] for a series that it lets go. A step that rejects writes an outcome, a step that fails
+writes to cgm.dead-letters. What stands here is enforced: `agents.work.Work` refuses any other topic or table. The
+diagram and the AsyncAPI document are generated from here.
 """
 
 import dataclasses
@@ -92,7 +92,8 @@ DAYS_CHANGELOG = topics.changelog(app_id("ingest"), DAYS_TABLE)
 STEPS: tuple[Step, ...] = (
     Step("unify", "ingest", (topics.UPLOADS,), (topics.SERIES, topics.UPLOAD_OUTCOMES), (),
          "reads any vendor's file into one gap-free series and hashes it", by_partition=True),
-    Step("handle", "ingest", (topics.SERIES,), (topics.UPLOAD_OUTCOMES, topics.INTERACTIVE, topics.BACKFILL),
+    Step("handle", "ingest", (topics.SERIES,),
+         (topics.UPLOAD_OUTCOMES, topics.INTERACTIVE, topics.BACKFILL, topics.CACHE_COMMANDS),
          (SERIES_TABLE,), "stores the series under its content hash and asks for the forecasts that it lacks"),
     Step("window", "ingest", (topics.READINGS,),
          (topics.READINGS, topics.READING_OUTCOMES, topics.LIVE, topics.BACKFILL, topics.CACHE_COMMANDS,

@@ -1,6 +1,6 @@
 """Unified series in; the outcome of their upload, and requests for the forecasts that are not there yet."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from agents.core.deletions import is_deleted, of_owner
@@ -8,11 +8,12 @@ from agents.core.record_checks import check_series
 from agents.core.sampling import Sampling
 from agents.ingest.stored_series import MOST_ENTRIES, StoredSeries, Tail
 from agents.work import StepFunction, Work
+from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.grid import FIRST_SAMPLES
 from schemas.series import Series
 from schemas.tables import SERIES_TABLE as TABLE
-from schemas.topics import BACKFILL, INTERACTIVE, UPLOAD_OUTCOMES, Topic
+from schemas.topics import BACKFILL, CACHE_COMMANDS, INTERACTIVE, UPLOAD_OUTCOMES, Topic
 from schemas.upload import UploadOutcome
 
 
@@ -49,7 +50,7 @@ def build(settings: HandleSettings) -> StepFunction:
         if any(is_deleted(work, TABLE, each, series.began_ms) for each in (series.handle, *whose)):
             _forgotten(work, series)
             return
-        stored = _store(tail, series)
+        stored, let_go = _store(tail, series)
         asks = series.force or (
             stored.served_by is None and stored.asked.get(recipe, work.message.offset) == work.message.offset
         )
@@ -61,6 +62,7 @@ def build(settings: HandleSettings) -> StepFunction:
         ask(work, stored, series, [index for index in indexes if index not in FIRST_SAMPLES], BACKFILL)
         if asks:
             stored.asked.setdefault(recipe, work.message.offset)
+        _let_go(work, let_go)
         _evict(work, tail, series.series_key)
         work.put(TABLE, series.series_key, tail.to_bytes())
 
@@ -84,34 +86,48 @@ def _identity(model: ModelChoice) -> str:
     return checkpoint_fingerprint(model.checkpoint)
 
 
-def _store(tail: Tail, series: Series) -> StoredSeries:
-    """The stored series of this content, as new or as it was, now with this upload."""
+def _store(tail: Tail, series: Series) -> tuple[StoredSeries, list[str]]:
+    """The stored series of this content, as new or as it was, now with this upload; and those that it let go for it."""
     stored = next((known for known in tail.series if known.handle == series.handle), None)
     if stored is None:
         stored = StoredSeries.of(series)
         stored.served_by = tail.longer_than(stored)
         tail.series.append(stored)
-    stored.came_again(series)
-    return stored
+    return stored, stored.came_again(series)
 
 
 def _evict(work: Work, tail: Tail, series_key: str) -> None:
-    """Forget the oldest of too many series of one tail, and say so to whoever looks their uploads up."""
+    """Forget the oldest of too many series of one tail with their forecasts, and say so to whoever looks them up."""
     oldest_first = sorted(tail.series, key=lambda series: (series.began_ms, series.handle))
     surplus = oldest_first[: max(0, len(tail.series) - MOST_ENTRIES)]
+    for series in surplus:  # whoever holds its forecasts knows of no series
+        delete = CacheCommand(
+            action="delete",
+            command_id=series.handle,
+            up_to_ms=series.began_ms,
+            series_key=series_key,
+            handle=series.handle,
+        )
+        work.send(CACHE_COMMANDS, series_key, delete.to_json())
     retract(work, tail, {series.handle for series in surplus}, series_key)
 
 
 def retract(work: Work, tail: Tail, handles: set[str], series_key: str) -> None:
     """Remove series; tombstones for their uploads, new outcomes for those that they served."""
     removed, orphans = tail.remove(handles)
-    work.sends_first = work.sends_first or bool(removed)  # delivered again, it would find nothing to remove
+    work.sends_first = work.sends_first or bool(removed)
     for series in removed:
-        for upload_id in series.upload_ids:
-            work.send(UPLOAD_OUTCOMES, upload_id, None)
+        _let_go(work, series.upload_ids)
     for series in orphans:
         for upload_id in series.upload_ids:
             work.publish(UPLOAD_OUTCOMES, upload_id, series.outcome(upload_id, series_key))
+
+
+def _let_go(work: Work, upload_ids: Sequence[str]) -> None:
+    """Tombstones for uploads that are remembered no more."""
+    work.sends_first = work.sends_first or bool(upload_ids)  # delivered again, it would find nothing to remove
+    for upload_id in upload_ids:
+        work.send(UPLOAD_OUTCOMES, upload_id, None)
 
 
 def _forgotten(work: Work, series: Series) -> None:

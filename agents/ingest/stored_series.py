@@ -67,15 +67,19 @@ class StoredSeries:
             owner=series.owner,
         )
 
-    def came_again(self, series: Series) -> None:
-        """A file gave these points: the first, the same once more, or another."""
+    def came_again(self, series: Series) -> list[str]:
+        """A file gave these points: the first, the same once more, or another.
+
+        Returns the uploads that it lets go for it: nobody could retract them once they are not remembered.
+        """
         self.began_ms = max(self.began_ms, series.began_ms)
-        if series.upload_id not in self.upload_ids:
-            self.upload_ids = [*self.upload_ids, series.upload_id][-MOST_UPLOADS:]
+        known = dict.fromkeys([*self.upload_ids, series.upload_id])
+        let_go, self.upload_ids = [*known][:-MOST_UPLOADS], [*known][-MOST_UPLOADS:]
         found = {**self.own_warnings, series.upload_id: _warnings_of(series)}
         self.own_warnings = {
             upload: found[upload] for upload in self.upload_ids if found.get(upload, self.warnings) != self.warnings
         }
+        return let_go
 
     @property
     def end_seconds(self) -> int:

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from agents.core import fingerprint
 from agents.core.past_hours import add, hours_before
-from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, Tail
+from agents.ingest.stored_series import BETWEEN, MOST_ENTRIES, MOST_UPLOADS, Tail
 from agents.work import Message
+from query_api.projections.uploads import Uploads
+from query_api.store import Store
 from schemas.command import CacheCommand, ForecastDemand
 from schemas.errors import MalformedRecordError, RejectedError
 from schemas.forecast import ForecastRequest
@@ -203,6 +206,36 @@ async def test_too_many_series_of_one_tail_push_the_oldest_out() -> None:
         sends = await store(bench, series, offset=number)
     assert len(Tail.from_bytes(bench.rows(SERIES_TABLE)[key]).series) == MOST_ENTRIES
     assert [send.key for send in sends if send.value is None] == [f"{0:064x}".encode()]
+    (command,) = of(CACHE_COMMANDS, sends)  # else its forecasts would stay for ever, also of who is erased
+    delete, first = CacheCommand.from_json(command), series_of([9000, *POINTS[-150:]], upload=0)
+    assert (delete.action, delete.handle, delete.up_to_ms) == ("delete", first.handle, NOW_MS)
+    assert await bench.run(FORGET, command) == []
+    again = dataclasses.replace(first, began_ms=NOW_MS + 60_000)
+    sends = await store(bench, again, offset=99, timestamp_ms=NOW_MS + 60_000)
+    assert [outcome.status for outcome in outcomes(sends)] == ["accepted"]
+
+
+async def test_an_upload_that_is_remembered_no_more_is_retracted(tmp_path: Path) -> None:
+    """Else the API knew the handle by it when all others are gone: to it the handle was never deleted."""
+    bench, series = Workbench(), series_of(POINTS)
+    for number in range(MOST_UPLOADS + 2):
+        value = series_of(POINTS, upload=number).to_arrow()
+        message = Message(topic="t", key=series.series_key.encode(), value=value, offset=number, timestamp_ms=NOW_MS)
+        work = await bench.tables.run(*HANDLE, message)
+        bench.tables.apply(work)
+        bench.sent += work.sends
+        assert work.sends_first == (number >= MOST_UPLOADS)
+    assert [send.key for send in bench.sent if send.value is None] == [f"{number:064x}".encode() for number in range(2)]
+    await bench.run(FORGET, command_of("delete", series))
+    store = Store(tmp_path, 1 << 20, 1 << 20)
+    uploads = Uploads(store)
+    for send in bench.sent:
+        if send.topic == UPLOAD_OUTCOMES:
+            list(uploads.apply((send.key or b"").decode(), send.value))
+            store.commit()
+    assert uploads.handle(series.handle) is None
+    assert not [number for number in range(MOST_UPLOADS + 2) if uploads.upload(f"{number:064x}")]
+    store.close()
 
 
 @pytest.mark.parametrize("value", [None, b"", b"poison", b"\xff" * 200])
