@@ -43,6 +43,8 @@ T = TypeVar("T")
 HEAD_START_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
 EVICT_SECONDS = 10.0
+BEING_READ_SECONDS = 600.0
+"""A handle makes no room where its file was sent again so lately: nobody may know yet that it is the newest."""
 CONFIRMED_TOGETHER = 500
 """Readings on their way at a time: each of them has to be confirmed within seconds."""
 
@@ -117,12 +119,13 @@ class Submit:
         most = self._settings.max_cache_size
         if self._model.uploads.handle_count() <= most:
             return
+        read_by_now_ms = int(1000 * (time.time() - BEING_READ_SECONDS))
         of_owner: defaultdict[str | None, list[StoredHandle]] = defaultdict(list)
         for stored in self._model.uploads.handles():
             of_owner[stored.outcome.owner].append(stored)
         for oldest_first in of_owner.values():
             for stored in oldest_first[: max(0, len(oldest_first) - most)]:
-                await self._command(stored)
+                await self._command(stored, max(read_by_now_ms, stored.outcome.began_ms))
 
     # forecasts
 
@@ -260,7 +263,7 @@ class Submit:
         """
         stored = await self.stored(handle, holder)
         with self._model.subscriptions.subscribe(handle_key(handle)) as subscription:
-            await self._command(stored)
+            await self._command(stored, max(int(time.time() * 1000), stored.outcome.began_ms))
             await self._until(subscription.next(), "delete")
 
     async def flush(self, holder: Holder) -> int:
@@ -287,7 +290,7 @@ class Submit:
             await self._publisher.send(topics.CACHE_COMMANDS, None, command.to_json(), partition=partition)
         for stored in known:
             if len(stored.upload_ids) > MOST_UPLOADS:  # of an earlier version, which has forgotten the others
-                await self._command(stored)
+                await self._command(stored, up_to_ms)
         return up_to_ms
 
     def _still_there(self, stored: StoredHandle, up_to_ms: int) -> bool:
@@ -338,11 +341,11 @@ class Submit:
                 while not any(map(wanted, await self._until(subscription.next(), "change"))):
                     pass
 
-    async def _command(self, stored: StoredHandle) -> None:
+    async def _command(self, stored: StoredHandle, up_to_ms: int) -> None:
         command = CacheCommand(
             action="delete",
             command_id=secrets.token_hex(16),
-            up_to_ms=max(int(time.time() * 1000), stored.outcome.began_ms),
+            up_to_ms=up_to_ms,
             series_key=stored.series_key,
             handle=stored.handle,
             upload_ids=stored.upload_ids[-MOST_UPLOADS_ENDED:],

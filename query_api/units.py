@@ -25,10 +25,14 @@ def document(chart: FanChart, unit: Unit, curves: bool) -> dict[str, Any]:
 
 
 def settings_document(settings: AlertSettings, unit: Unit) -> dict[str, Any]:
-    """Likewise: the names of their fields say the unit."""
+    """Likewise: the names of their fields say the unit.
+
+    Sent back they are what they were, to the hundredth of mg/dL that they are kept to: whoever changes one and sends
+    all has not changed the others. Of a threshold that is another no alert holds.
+    """
     found: dict[str, Any] = settings.model_dump(mode="json")
     if unit == "mmol/L":
-        found = _convert(found)
+        found = _convert(found, comes_back=True)
     return found
 
 
@@ -39,14 +43,22 @@ def _curves(curves: Sequence[DensityCurve]) -> list[dict[str, list[float]]]:
     ]
 
 
-def _convert(value: Any, factor: float | None = None) -> Any:
+def _convert(value: Any, factor: float | None = None, comes_back: bool = False) -> Any:
     if isinstance(value, dict):
-        return {_renamed(name): _convert(item, _factor(name) or factor) for name, item in value.items()}
+        return {_renamed(name): _convert(item, _factor(name) or factor, comes_back) for name, item in value.items()}
     if isinstance(value, list):
-        return [_convert(item, factor) for item in value]
+        return [_convert(item, factor, comes_back) for item in value]
     if isinstance(value, float | int) and factor is not None and not isinstance(value, bool):
-        return round(value * factor, _DIGITS) if factor < 1 else value * factor
+        return _rounded(value, factor, comes_back) if factor < 1 else value * factor
     return value
+
+
+def _rounded(value: float, factor: float, comes_back: bool) -> float:
+    """With a digit more where it would not come back."""
+    short = round(value * factor, _DIGITS)
+    return (
+        short if not comes_back or round(short / factor, 2) == round(value, 2) else round(value * factor, _DIGITS + 1)
+    )
 
 
 def _factor(name: str) -> float | None:

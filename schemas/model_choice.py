@@ -15,7 +15,11 @@ class ModelChoice(Record):
 
     record_version: Literal[1] = 1
     model: str = Field(description="Its kind, as fan charts name it.")
-    model_fingerprint: HexDigest
+    model_fingerprint: HexDigest = Field(description="As it is on the machine where it was chosen.")
     previous_model: str
     previous_fingerprint: HexDigest = Field(description="What a rollback brings back.")
     chosen_at: Time
+    model_content: str = Field(
+        default="", description="A digest of its files, the same on every machine; empty in a choice of before."
+    )
+    previous_content: str = Field(default="", description="That of the model before.")

@@ -2,13 +2,17 @@
 
 A promotion is a record of ``cgm.model-choices``. Workers that serve and those on trial have the settings of both
 models; each takes the one that the choice gives it, and starts again when the choice changes. So the models change
-places, and a rollback is one more choice.
+places, and a rollback is one more choice. A choice knows a model by its files: its fingerprint is that of a device too,
+and who promotes it may sit at a machine without the workers' GPUs.
 """
 
 import asyncio
 import datetime
+import hashlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -21,7 +25,7 @@ from schemas.model_choice import SERVED, ModelChoice
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.log_ends import log_ends
 from streams.kafka.whole_topics import everything, started
-from streams.settings import Settings
+from streams.settings import ModelSettings, Settings
 
 _POLL_MILLISECONDS = 1000
 _AGAIN_SECONDS = 0.5
@@ -103,6 +107,19 @@ async def _last(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) ->
     return last
 
 
+class Candidate(NamedTuple):
+    """A model that the settings name: its fingerprint on this machine, and what its files are on every one."""
+
+    name: str
+    fingerprint: str
+    content: str
+    """Empty where nobody knows it: of a choice of before."""
+
+    def is_same(self, other: "Candidate") -> bool:
+        """Whether both are one model, on whichever machine."""
+        return self.fingerprint == other.fingerprint or bool(self.content and self.content == other.content)
+
+
 class Candidates:
     """The models that the settings name, the served one first; each is loaded once, when it is asked for."""
 
@@ -119,9 +136,12 @@ class Candidates:
         )
         self._at(place)
 
-    def all(self) -> list[Forecaster]:
+    def all(self) -> list[Candidate]:
         """Blocking."""
-        return [self._at(place) for place in range(len(self._wanted))]
+        return [
+            Candidate(self._at(place).name, self._at(place).fingerprint, content_of(wanted))
+            for place, wanted in enumerate(self._wanted)
+        ]
 
     def select(self, choice: ModelChoice | None) -> Forecaster:
         """The model of this worker, which serves or is on trial. Blocking.
@@ -130,19 +150,27 @@ class Candidates:
         """
         if len(self._wanted) == 1 and choice is None:
             return self._at(0)  # on trial by its own settings alone, beside workers with others
-        served = choice.model_fingerprint if choice is not None else self._at(0).fingerprint
         places = range(len(self._wanted))
         for place in places if self._serves else reversed(places):
-            if (self._at(place).fingerprint == served) == self._serves:
+            if self._is_served(place, choice) == self._serves:
                 return self._at(place)
         if self._serves:
+            named = "" if choice is None else choice.model_fingerprint[:12]
             raise ConfigurationError(
-                f"the model {served[:12]} was promoted, and neither GLUCAST_CHECKPOINT nor GLUCAST_TRIAL_CHECKPOINT is "
+                f"the model {named} was promoted, and neither GLUCAST_CHECKPOINT nor GLUCAST_TRIAL_CHECKPOINT is "
                 "it: name its checkpoint again, or have another one serve: glucast model promote"
             )
         raise ConfigurationError(
             "the model on trial is the one that is served: name another one as GLUCAST_TRIAL_CHECKPOINT"
         )
+
+    def _is_served(self, place: int, choice: ModelChoice | None) -> bool:
+        """By its files, without loading it, where the choice names them."""
+        if choice is None:
+            return self._at(place).fingerprint == self._at(0).fingerprint
+        if choice.model_content and content_of(self._wanted[place]) == choice.model_content:
+            return True
+        return self._at(place).fingerprint == choice.model_fingerprint
 
     def _at(self, place: int) -> Forecaster:
         if place not in self._loaded:
@@ -153,48 +181,74 @@ class Candidates:
         return self._loaded[place]
 
 
-def promotion(candidates: Sequence[Forecaster], before: ModelChoice | None, wanted: str | None) -> ModelChoice:
+def content_of(model: ModelSettings) -> str:
+    """A digest of a model's kind and files, hexadecimal. Raises `CheckpointError` where one cannot be read."""
+    from agents.models.checkpoint_file import checkpoint_fingerprint
+
+    digest = hashlib.sha256(f"glucast-model-content-v1\n{model.forecaster}\n".encode())
+    if model.forecaster == "persistence":
+        return digest.hexdigest()
+    if model.checkpoint == "huggingface":
+        digest.update(str(model.huggingface_sha256).encode())
+    else:
+        digest.update(checkpoint_fingerprint(model.checkpoint).encode())
+        if (weights := Path(f"{model.checkpoint}.ckpt")).exists():  # where Darts puts them
+            digest.update(checkpoint_fingerprint(weights).encode())
+    if model.checkpoint_config is not None:
+        digest.update(checkpoint_fingerprint(model.checkpoint_config).encode())
+    return digest.hexdigest()
+
+
+def served_of(candidates: Sequence[Candidate], choice: ModelChoice | None) -> Candidate:
+    """The model that serves by the last choice, as far as the settings know it."""
+    if choice is None:
+        return candidates[0]
+    chosen = Candidate(choice.model, choice.model_fingerprint, choice.model_content)
+    return next((each for each in candidates if each.is_same(chosen)), chosen)
+
+
+def promotion(candidates: Sequence[Candidate], before: ModelChoice | None, wanted: str | None) -> ModelChoice:
     """The choice that lets the model serve which does not, or the one whose fingerprint begins with `wanted`.
 
     Raises `ConfigurationError` where there is no such model, or where it serves already.
     """
-    served = before.model_fingerprint if before is not None else candidates[0].fingerprint
+    served = served_of(candidates, before)
     others = [each for each in candidates if each.fingerprint.startswith(wanted or "")]
     if not others:
         raise ConfigurationError(f"neither GLUCAST_CHECKPOINT nor GLUCAST_TRIAL_CHECKPOINT is a model {wanted}")
-    others = [each for each in others if each.fingerprint != served]
+    others = [each for each in others if not each.is_same(served)]
     if not others:
         raise ConfigurationError(
             "it serves already" if wanted else "no model is on trial: name GLUCAST_TRIAL_CHECKPOINT"
         )
-    known = {each.fingerprint: each.name for each in candidates}
-    if before is not None:
-        known.setdefault(before.model_fingerprint, before.model)
-    return _choice_now(others[-1].name, others[-1].fingerprint, known[served], served)
+    return _choice_now(others[-1], served)
 
 
-def rollback(candidates: Sequence[Forecaster], before: ModelChoice | None) -> ModelChoice:
+def rollback(candidates: Sequence[Candidate], before: ModelChoice | None) -> ModelChoice:
     """The choice that lets the model serve again which did before.
 
     Raises `ConfigurationError` where there is none, or none that the settings name: no worker could serve it.
     """
     if before is None:
         raise ConfigurationError("no model was promoted, so there is none to go back to")
-    if before.previous_fingerprint not in {each.fingerprint for each in candidates}:
+    previous = Candidate(before.previous_model, before.previous_fingerprint, before.previous_content)
+    if not any(each.is_same(previous) for each in candidates):
         raise ConfigurationError(
             f"the model {before.previous_fingerprint[:12]} served before, and neither GLUCAST_CHECKPOINT nor "
             "GLUCAST_TRIAL_CHECKPOINT is it: no worker could start with it. Name its checkpoint again first, here and "
             "for the workers"
         )
-    return _choice_now(before.previous_model, before.previous_fingerprint, before.model, before.model_fingerprint)
+    return _choice_now(previous, served_of((), before))
 
 
-def _choice_now(model: str, fingerprint: str, previous: str, previous_fingerprint: str) -> ModelChoice:
+def _choice_now(model: Candidate, previous: Candidate) -> ModelChoice:
     return ModelChoice(
-        model=model,
-        model_fingerprint=fingerprint,
-        previous_model=previous,
-        previous_fingerprint=previous_fingerprint,
+        model=model.name,
+        model_fingerprint=model.fingerprint,
+        model_content=model.content,
+        previous_model=previous.name,
+        previous_fingerprint=previous.fingerprint,
+        previous_content=previous.content,
         chosen_at=datetime.datetime.now(datetime.UTC),
     )
 

@@ -60,10 +60,14 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     """Score by what the chart shows of the past, then publish the chart: recalibrated, and to be scored itself.
 
     `chart` is the live chart as its model made it; `state`, that of this model or an empty one, is changed. A chart
-    that was here before changes nothing, scores nothing and is published as it was.
+    that was here before changes nothing, scores nothing and is published as it was; but where another took its place
+    meanwhile, and a later reading brought it back, it is the one that counts again.
     """
     slot, name = slot_of(chart.issue_time), chart_name(chart)
     if (known := state.forecasts.get(name)) is not None:
+        again = dataclasses.replace(known, began_ms=chart.began_ms, revision=chart.revision, targets={})
+        if again.is_later_than(known) and slot > state.newest - KEPT_STEPS:  # a correction was taken back
+            _open(state, chart, name, again)
         return _published(chart, known), []
     if not state.model.strip(b"\0"):
         state.since_ms = chart.began_ms

@@ -253,7 +253,7 @@ def _decided(alert: RecentAlert, seen: Seen) -> RecentAlert | None:
     if level is None:
         return None
     threshold = THRESHOLD_MGDL[level] if alert.threshold_mgdl is None else alert.threshold_mgdl
-    within = [one for one in onsets(level, seen, threshold) if 0 < one.slot - alert.slot <= HORIZON_STEPS]
+    within = [one for one in onsets(level, seen, threshold) if 0 <= one.slot - alert.slot <= HORIZON_STEPS]
     onset = next((one.slot for one in within if one.known is not None), None)
     if onset is not None:
         lead = (onset - alert.slot) * STEP_MINUTES
@@ -291,8 +291,7 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
         missed = {alert.onset_slot for alert in recent if alert.kind == kind and alert.status == "missed"}
         for onset, known, _ in onsets(kind, seen, state.settings.threshold_of(kind)):
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
-            said = [slot for alert in recent if alert.kind in warns for slot in (alert.slot, *alert.repeated)]
-            told = any(0 < onset - slot <= HORIZON_STEPS for slot in said)
+            told = any(_came_before(alert, onset) for alert in recent if alert.kind in warns)
             if known is None or known <= judged or onset in missed or told or watched > onset - HORIZON_STEPS:
                 continue
             if any(onset - HORIZON_STEPS <= slot < onset for slot in late):
@@ -305,6 +304,14 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
                 onset_slot=onset, glucose_mgdl=float(seen.past_mgdl[place]),
                 threshold_mgdl=_own(state.settings, kind),
             )  # fmt: skip
+
+
+def _came_before(alert: RecentAlert, onset: int) -> bool:
+    """Whether an alert was told in the hour before an onset. One that was raised in its slot came with an earlier
+    reading than the one that is low: nobody is told who is low."""
+    if alert.status != "missed" and alert.slot == onset:
+        return True
+    return any(0 < onset - slot <= HORIZON_STEPS for slot in (alert.slot, *alert.repeated))
 
 
 def _was_snoozed(state: AlertState, direction: Direction, seen: Seen, onset: int) -> bool:

@@ -21,14 +21,14 @@ app = typer.Typer(
 @app.command("list")
 def list_models(broker: BrokerOption = None) -> None:
     """The models that the settings name, and which of them serves."""
-    from streams.models import Candidates, chosen
+    from streams.models import Candidates, chosen, served_of
 
     settings = settings_with(broker)
     choice = asyncio.run(chosen(settings))
     candidates = Candidates(settings).all()
-    served = choice.model_fingerprint if choice is not None else candidates[0].fingerprint
+    served = served_of(candidates, choice)
     for each in candidates:
-        typer.echo(f"{'serves' if each.fingerprint == served else 'on trial':<9} {each.fingerprint}  {each.name}")
+        typer.echo(f"{'serves' if each.is_same(served) else 'on trial':<9} {each.fingerprint}  {each.name}")
     if choice is not None:
         typer.echo(f"chosen {choice.chosen_at:%Y-%m-%d %H:%M} UTC, before it served {_spoken_before(choice)}")
 

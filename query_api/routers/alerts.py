@@ -41,7 +41,9 @@ class RuleBody(RuleChange):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    threshold_mmoll: float | None = Field(default=None, ge=2.5, le=20.0, description="The same, where it is in mmol/L.")
+    threshold_mmoll: float | None = Field(
+        default=None, ge=2.498, le=20.0, description="The same, where it is in mmol/L."
+    )
 
     _whole_numbers = field_validator("horizon_minutes", mode="before")(_whole)
 
@@ -54,7 +56,9 @@ class RuleBody(RuleChange):
 class FallBody(FallChange):
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    below_mmoll: float | None = Field(default=None, ge=4.5, le=33.0, description="The same, where it is in mmol/L.")
+    below_mmoll: float | None = Field(
+        default=None, ge=4.4405, le=33.304, description="The same, where it is in mmol/L."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -466,6 +466,21 @@ def test_errors_that_come_and_go_leave_no_alert_of_a_low_undecided_nor_the_low_m
     assert [(each.kind, each.status) for each in told] == [("low", "hit")]
 
 
+def test_a_low_that_begins_in_the_slot_of_its_alert_is_a_hit_and_not_missed() -> None:
+    """A sensor of a minute: an alert at 72 mg/dL, and the slot's last reading is low."""
+    before = [seen(slot) for slot in range(90, 110)]
+    raised = seen(110, tail(150, 72), low=0.9)._replace(revision=1)
+    low = [
+        seen(110, tail(150, 68), low=0.9)._replace(revision=2),
+        *(seen(slot, falling(slot, 110)) for slot in range(111, 126)),
+    ]
+    _, told = run(*before, raised, *low)
+    assert places(told) == [("low", "raised", 110), ("low", "hit", 110)]
+    assert (told[1].onset_slot, told[1].lead_minutes) == (110, 0)
+    _, told = run(*before, *low)
+    assert places(told) == [("low", "missed", 110)]
+
+
 def test_a_later_revision_that_comes_late_makes_no_slot_late() -> None:
     quiet = [seen(slot)._replace(revision=slot) for slot in range(90, 120)]
     again = seen(119, fresh=False)._replace(revision=120)

@@ -87,6 +87,18 @@ def test_what_is_not_theirs_is_as_if_it_were_not_there(model: ReadModel) -> None
     assert len(model.uploads.handles()) == model.uploads.handle_count() == 4
 
 
+def test_a_handle_is_as_new_as_its_newest_upload_in_whichever_order_they_are_read(model: ReadModel) -> None:
+    """They lie in several partitions: a replica that begins anew must not take what came last for the oldest."""
+    first, *_ = [stored.outcome for stored in model.uploads.handles()]
+    again = first.model_copy(update={"upload_id": "1" * 64, "began_ms": 2})
+    late = first.model_copy(update={"upload_id": "2" * 64, "began_ms": 1})
+    topic = topics.UPLOAD_OUTCOMES.name
+    model.apply([Entry(topic, 0, 0, each.upload_id.encode(), each.to_json()) for each in (again, late)], {})
+    found = model.uploads.handle(first.handle or "")
+    assert found is not None
+    assert (found.outcome.began_ms, found.upload_ids) == (2, (first.upload_id, again.upload_id, late.upload_id))
+
+
 def test_an_outcome_of_an_earlier_version_is_everybodys(model: ReadModel) -> None:
     (old,) = [stored for stored in model.uploads.handles() if stored.outcome.owner is None]
     assert '"owner"' not in old.outcome.model_dump_json(exclude_none=True)
@@ -254,6 +266,21 @@ async def test_nobody_draws_counts_or_ends_what_others_have_sent(client: Client)
     assert (await asked(client, "anna", "/cache_management", params=one)).status_code == 404
     assert (await asked(client, "family", "/cache_management", params=one)).status_code == 200
     assert {who: await stored(client, who) for who in PEOPLE} == {"anna": 1, "eve": 0, "family": 1, "clinic": 2}
+
+
+async def test_what_is_sent_again_while_room_is_made_stays(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is being read, so nobody knows yet that it is the newest."""
+    uploads, submit = client.services.read_model.uploads, client.services.submit
+    first, other = [dexcom(glucose_rows(121, level=120 + 10 * step)) for step in range(2)]
+    handle = await upload(client, "clinic", first)
+    await upload(client, "clinic", other)
+    before = uploads.handles()
+    await asked(client, "clinic", "/process_unified", json=body_of(first) | {"force_calculate": True})
+    monkeypatch.setattr(submit, "_settings", client.services.settings.model_copy(update={"max_cache_size": 1}))
+    monkeypatch.setattr(uploads, "handles", lambda *_: before)
+    await submit._evict()
+    assert uploads.handle(handle) is not None
+    assert (await draw(client, "clinic", handle)).status_code == 200
 
 
 async def test_who_sends_much_pushes_out_their_own(client: Client) -> None:

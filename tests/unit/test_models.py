@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+import torch
 
 from schemas.errors import ConfigurationError
 from schemas.model_choice import ModelChoice
@@ -79,6 +80,31 @@ def test_a_promotion_names_both_and_a_rollback_changes_them_back() -> None:
 def test_a_promotion_that_changes_nothing_is_refused(before: ModelChoice | None, wanted: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         promotion(candidates().all(), before, wanted)
+
+
+def test_a_choice_of_another_machine_is_known_by_the_models_files() -> None:
+    """A fingerprint is of a device too: who promotes on a machine without the workers' GPU has another one."""
+    here = promotion(candidates().all(), None, None)
+    there = here.model_copy(update={"model_fingerprint": UNKNOWN, "previous_fingerprint": "2" * 64})
+    assert candidates(serves=True).select(there).name == TRIAL
+    assert candidates(serves=False).select(there).name == SERVED
+    assert candidates(serves=True).select(rollback(there)).name == SERVED
+    again = promotion(candidates().all(), there, None)
+    assert (again.model, again.previous_model) == (SERVED, TRIAL), "that which serves is not promoted again"
+    with pytest.raises(ConfigurationError, match="serves already"):
+        promotion(candidates().all(), there, FINGERPRINT[TRIAL])
+
+
+def test_two_devices_have_one_model_by_its_files_and_two_fingerprints(monkeypatch: pytest.MonkeyPatch) -> None:
+    from agents.models.mlp import engine
+
+    settings = Settings(model=ModelSettings(forecaster="persistence"), trial_forecaster="network")
+    (_, here) = Candidates(settings).all()
+    monkeypatch.setattr(engine, "chosen_devices", lambda _: [torch.device("meta")])
+    monkeypatch.setattr(engine, "MlpCopy", lambda *_: None)
+    (_, there) = Candidates(settings).all()
+    assert here.fingerprint != there.fingerprint
+    assert here.is_same(there)
 
 
 def test_without_a_model_on_trial_nothing_is_promoted() -> None:

@@ -165,6 +165,23 @@ def test_of_forecasts_of_one_millisecond_the_one_of_the_later_reading_is_scored(
         assert {score.median_mgdl for record in person.scores for score in record.scores} == {111.0}, order
 
 
+def test_a_forecast_that_a_later_reading_brings_back_is_the_one_that_is_scored() -> None:
+    """100, 101 and 100 mg/dL in one slot, as of a sensor of a minute: the third window is the first again."""
+    first = chart_at(0, past=[120.0] * 96, level=120, version=1)
+    other = chart_at(0, past=[120.0] * 96, level=150, version=2)
+    back = first.model_copy(update={"began_ms": other.began_ms + 1, "revision": 3})
+    person = Person()
+    for chart in (first, other, back, other, first, back):
+        person.show(chart)
+    person.show(chart_at(12, past=[130.0] * 96))
+    assert person.state.scored == 3
+    person.show(back.model_copy(update={"began_ms": other.began_ms + 2}))  # what is decided stays so
+    person.show(chart_at(40, past=[130.0] * 96))
+    of_first = [score for record in person.scores for score in record.scores if score.chart == first.chart_id[:16]]
+    assert (len(of_first), {score.median_mgdl for score in of_first}) == (5, {120.0})
+    assert not [score for record in person.scores for score in record.scores if score.chart == other.chart_id[:16]]
+
+
 def test_switched_off_the_chart_is_the_models_own() -> None:
     person = Person(recalibrate=False)
     for step in range(PAST_POINTS + 40):

@@ -5,10 +5,22 @@ import datetime
 import pytest
 
 from query_api.projections.fan_charts import ChartRow
+from query_api.routers.alerts import FallBody, RuleBody
 from query_api.told_alerts import alerts_answer
-from schemas.alert import AlertKind, AlertState, Episode, RecentAlert, time_of_slot
+from query_api.units import settings_document
+from schemas.alert import (
+    OWN_MGDL,
+    AlertKind,
+    AlertSettings,
+    AlertState,
+    Episode,
+    FallChange,
+    RecentAlert,
+    RuleChange,
+    time_of_slot,
+)
 from schemas.fan_chart_row import to_row
-from schemas.grid import STEP, STEP_MINUTES, slot_of
+from schemas.grid import MGDL_PER_MMOLL, STEP, STEP_MINUTES, slot_of
 from tests.kit.charts import fan_chart
 
 HEX = "a" * 64
@@ -64,3 +76,21 @@ def test_a_missed_alert_has_no_horizon() -> None:
     raised = RecentAlert(alert_id=HEX, kind="low", status="raised", slot=9, probability=0.5, horizon_minutes=30)
     state = AlertState(slot=9, recent=(missed, raised))
     assert [each.horizon_minutes for each in alerts_answer("ada", state).recent] == [30, None]
+
+
+def test_settings_in_mmol_come_back_as_they_were() -> None:
+    """Whoever changes one of them sends all that was answered, and of a threshold that is another no alert holds."""
+    for kind, (least, most) in OWN_MGDL.items():
+        for own in [
+            *range(int(least), int(most) + 1),
+            *(round(tenth / 10 * MGDL_PER_MMOLL, 2) for tenth in range(201)),
+        ]:
+            if least <= own <= most:
+                settings = AlertSettings.model_construct(**{kind: RuleChange(threshold_mgdl=own)})
+                sent = settings_document(settings, "mmol/L")[kind]
+                assert RuleBody.model_validate(sent).threshold_mgdl == own
+                assert abs(sent["threshold_mmoll"] - own / MGDL_PER_MMOLL) < 0.001
+    for below in (80.0, 81.0, 144.13, 150.0, 600.0):
+        settings = AlertSettings(falling_fast=FallChange(below_mgdl=below))
+        sent = settings_document(settings, "mmol/L")["falling_fast"]
+        assert FallBody.model_validate(sent).below_mgdl == below
