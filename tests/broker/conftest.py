@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from streams.settings import Settings
-from tests.kit.brokers import embedded, local_kafka
+from tests.kit.brokers import embedded, formatted_once, local_kafka
 from tests.kit.fixtures import broker  # noqa: F401 - a fixture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A node's storage is formatted by Kafka's tool once."""
+    with formatted_once(tmp_path_factory.mktemp("storage") / "formatted"):
+        yield
 
 
 @pytest.fixture(scope="session")
