@@ -20,6 +20,9 @@ from schemas.errors import ConfigurationError
 from streams.kafka.provision import provision
 from streams.settings import Settings
 
+PARTITIONS = 2
+"""Of each topic: fewer than where people run it, for each has databases in every worker, and its logs in the broker."""
+
 
 def kafka_home() -> Path:
     """KAFKA_HOME, or a Kafka beside the checkout; skips the test, with a reason, where there is none."""
@@ -116,12 +119,12 @@ def embedded(home: Path) -> Iterator[Settings]:
 
 
 @contextmanager
-def local_kafka(home: Path) -> Iterator[tuple[LocalKafka, Settings]]:
+def local_kafka(home: Path, **changes: object) -> Iterator[tuple[LocalKafka, Settings]]:
     """A fresh real Kafka with all topics; skips where there is none."""
     kafka = kafka_home()
     try:
         broker = LocalKafka(home, kafka)
     except ConfigurationError as error:  # no Java
         pytest.skip(str(error))
-    with provisioned(broker, home) as settings:
+    with provisioned(broker, home, **changes) as settings:
         yield broker, settings
