@@ -6,7 +6,7 @@ import json
 import ssl
 from typing import Any
 
-_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Given to each client, which else loads all that it trusts: 20 ms of computing for a question without encryption."""
 
 
@@ -30,7 +30,7 @@ async def get(port: int, path: str, host: str = "127.0.0.1", timeout_seconds: fl
     url = httpx.URL(scheme="http", host=host, port=port, path=path)
     try:
         # Whatever proxy the environment names, it does not lead to this machine.
-        client = httpx.AsyncClient(trust_env=False, verify=_NO_CERTIFICATES, timeout=timeout_seconds)
+        client = httpx.AsyncClient(trust_env=False, verify=NO_CERTIFICATES, timeout=timeout_seconds)
         async with asyncio.timeout(timeout_seconds), client:  # of the whole: httpx allows it anew for each read
             answer = await client.get(url)
     except (httpx.HTTPError, TimeoutError):

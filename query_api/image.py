@@ -200,7 +200,7 @@ def _options(figure: dict[str, Any], kind: Format, scale: int = 1) -> dict[str, 
 async def _open() -> Any:
     kaleido = await asyncio.to_thread(_browser_class)
     # No time limit but that of `draw`: for its own, Kaleido has a task whose error is lost when Chromium dies.
-    browser = kaleido(n=1, timeout=None, mathjax=False, channel_cls=pipe_class(), browser_cls=_lean_chromium())
+    browser = kaleido(n=1, timeout=None, mathjax=False, channel_cls=pipe_class(), browser_cls=lean_chromium())
     opening = asyncio.ensure_future(_opened(browser))
     try:
         # Kaleido itself would wait for ever for a Chromium that does not answer.
@@ -268,7 +268,7 @@ def _browser_class() -> Any:
 
 
 @functools.cache
-def _lean_chromium() -> Any:
+def lean_chromium() -> Any:
     """Choreographer's Chromium, without what draws no picture."""
     from choreographer.browsers.chromium import Chromium
 

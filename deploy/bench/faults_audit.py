@@ -11,7 +11,7 @@ from functools import partial
 
 import httpx
 import orjson
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from agents.core.fingerprint import forecast_id
@@ -114,14 +114,20 @@ async def read_all(settings: Settings, topic: str) -> list[ConsumerRecord[bytes,
         partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
-        ends = await log_ends(consumer, partitions)
-        records: list[ConsumerRecord[bytes, bytes]] = []
-        while any([await consumer.position(part) < ends[part] for part in partitions]):
-            for batch in (await consumer.getmany(timeout_ms=500)).values():
-                records.extend(batch)
-        return records
+        return await read_on(consumer)
     finally:
         await consumer.stop()
+
+
+async def read_on(consumer: AIOKafkaConsumer) -> list[ConsumerRecord[bytes, bytes]]:
+    """What the assigned partitions hold from where the consumer is up to their ends now."""
+    partitions = consumer.assignment()
+    ends = await log_ends(consumer, partitions)
+    records: list[ConsumerRecord[bytes, bytes]] = []
+    while any([await consumer.position(part) < ends[part] for part in partitions]):
+        for batch in (await consumer.getmany(timeout_ms=500)).values():
+            records.extend(batch)
+    return records
 
 
 async def reference_of(settings: Settings) -> Reference:

@@ -17,6 +17,7 @@ from deploy import spare_order
 from deploy.brokers.broker import Broker
 from deploy.brokers.wire import LOOPBACK, HeldPort
 from deploy.orphans import die_with_parent
+from deploy.readiness import NO_CERTIFICATES
 from deploy.roles import variables
 from schemas.errors import UnavailableError
 
@@ -145,7 +146,7 @@ class RoleProcess:
         if self.returncode is not None:
             raise UnavailableError(f"{self.name} ended with {self.returncode}:\n{self.log.read_text()[-3000:]}")
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=2, verify=NO_CERTIFICATES).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -6,14 +6,30 @@ from pathlib import Path
 import pytest
 
 from streams.settings import Settings
-from tests.kit.brokers import embedded, local_kafka
+from tests.kit.brokers import PARTITIONS, embedded, formatted_once, local_kafka
 from tests.kit.fixtures import broker  # noqa: F401 - a fixture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A node's storage is formatted by Kafka's tool once."""
+    with formatted_once(tmp_path_factory.mktemp("storage") / "formatted"):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lean() -> Iterator[None]:
+    """What the roles of these tests need no more of: partitions, and readers of files beside an ingest worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLUCAST_PARTITIONS", str(PARTITIONS))
+        patch.setenv("GLUCAST_FILE_READERS", "1")
+        yield
 
 
 @pytest.fixture(scope="session")
 def shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Each test that asks for it has topics of its own there, and disturbs the broker in no way."""
-    with local_kafka(tmp_path_factory.mktemp("kafka")) as (_, settings):
+    with local_kafka(tmp_path_factory.mktemp("kafka"), partitions=PARTITIONS) as (_, settings):
         yield settings
 
 

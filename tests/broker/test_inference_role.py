@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 
 from agents.core.forecaster import Forecaster
 from agents.core.turns import TURNS_PER_SHARE
@@ -30,11 +30,13 @@ from streams.metrics import Metrics
 from streams.model_thread import ModelThread
 from streams.settings import Settings
 from tests.kit.brokers import overrides_of
+from tests.kit.clients import until_there
 from tests.kit.forecasters import FINGERPRINT, RecordingForecaster
 from tests.kit.requests import forecast_id_of, request_of
 from tests.kit.waiting import until_async
 
 BACKLOG = 600
+FORECAST_NAMES = [topic.name for topic in topics.FORECASTS.values()]
 TRACE = f"00-{1:032x}-{1:016x}-01".encode()
 
 
@@ -99,6 +101,17 @@ async def publishing(settings: Settings) -> AsyncIterator[Callable[..., Awaitabl
 async def forecasts(settings: Settings) -> list[Forecast]:
     records = [record for topic in topics.FORECASTS.values() for record in await read_all(settings, topic.name)]
     return [Forecast.from_arrow(record.value) for record in records]
+
+
+async def until_answered(settings: Settings, requests: Sequence[ForecastRequest]) -> None:
+    """Each has its forecast; what comes again has the same id."""
+    wanted = {request.request_id for request in requests}
+
+    def complete(records: list[ConsumerRecord[bytes, bytes]]) -> bool:
+        enough = len(records) >= len(wanted)
+        return enough and {Forecast.from_arrow(record.value).request_id for record in records} == wanted
+
+    await until_there(settings, FORECAST_NAMES, complete)
 
 
 @pytest.fixture
@@ -228,9 +241,6 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
     def slow(windows: Any, num_samples: int) -> None:
         threading.Event().wait(0.005)
 
-    async def answered() -> set[str]:
-        return {record.request_id for record in await forecasts(settings)}
-
     both = Running(settings, tmp_path, 1), Running(settings, tmp_path, 2)
     async with publishing(settings) as publish, both[0] as first, both[1] as second:
         await publish("backfill", requests[:200])
@@ -239,40 +249,28 @@ async def test_a_worker_that_leaves_or_joins_loses_nothing(settings: Settings, t
         await second.start(RecordingForecaster(trouble=slow))
         await publish("backfill", requests[400:])
         await first.stop()
-        wanted = {request.request_id for request in requests}
-
-        async def complete() -> bool:
-            return await answered() == wanted
-
-        await until_async(complete, "every request answered by one or the other", 60)
+        await until_answered(settings, requests)
     assert first.fatal == second.fatal == []
 
 
 async def test_a_killed_worker_is_replaced_by_the_other(settings: Settings, tmp_path: Path) -> None:
     requests = [request_of(number) for number in range(900)]
-    wanted = {request.request_id for request in requests}
     light = dict(EmbeddedBroker.settings_overrides) | {
         "forecaster": "persistence",
         "batch_size": 1,
         "lane_capacity": 64,
     }
 
-    async def answered() -> set[str]:
-        return {record.request_id for record in await forecasts(settings)}
-
     with Roles(settings.broker, tmp_path / "roles", variables(light)) as roles:
         victim, survivor = roles.worker("inference", 0), roles.worker("inference", 1)
         await asyncio.to_thread(roles.wait_until_ready)
         async with publishing(settings) as publish:
             await publish("backfill", requests[:700])
-            await until_async(answered, "some forecasts")
+            await until_there(settings, FORECAST_NAMES, bool)
             victim.kill()
-            before = await answered()
+            before = {forecast.request_id for forecast in await forecasts(settings)}
             await publish("live", requests[700:])
 
-        async def complete() -> bool:
-            return await answered() == wanted
-
-        await until_async(complete, "every request answered, the dead worker's too", 60)
-        assert before < wanted, "the worker was killed after its work was done"
+        await until_answered(settings, requests)
+        assert before < {request.request_id for request in requests}, "the worker was killed after its work was done"
         assert survivor.returncode is None

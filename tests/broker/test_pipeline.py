@@ -2,13 +2,14 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import jsonschema
 import pytest
+from aiokafka import ConsumerRecord
 from confluent_kafka import Consumer, Producer
 
 from deploy.bench.pipeline import export_of
@@ -27,11 +28,14 @@ from schemas.topics import (
 )
 from streams.notify import webhook_file
 from tests.kit.alerts import endpoint
-from tests.kit.clients import Client
+from tests.kit.asking import get
 from tests.kit.pipeline import Pipeline, running
 from tests.kit.waiting import until
 
 EVERY_ROLE = {"ingest": 1, "inference": 1, "calc": 1, "api": 1, "notify": 1}
+FORECAST_NAMES = [topic.name for topic in FORECASTS.values()]
+SHARED = 40
+"""So many forecasts of one file have two pipelines to agree on."""
 SCHEMA = Path("schemas/json/FanChart.schema.json")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -55,10 +59,10 @@ def post(pipeline: Pipeline, path: str, body: object, **options: object) -> http
     return httpx.post(f"{pipeline.url}{path}", json=body, timeout=60, **options)
 
 
-def samples_by_id(pipeline: Pipeline) -> dict[str, list[tuple[float, ...]]]:
+def by_id(records: Iterable[ConsumerRecord]) -> dict[str, list[tuple[float, ...]]]:
     """The draws that were ever published under each forecast id."""
     found: dict[str, list[tuple[float, ...]]] = {}
-    for record in pipeline.records(*FORECASTS.values()):
+    for record in records:
         forecast = Forecast.from_arrow(record.value)
         found.setdefault(forecast.forecast_id, []).append(tuple(forecast.samples_mgdl))
     return found
@@ -76,9 +80,9 @@ def test_an_upload_is_drawn_at_every_index_and_then_answered_from_the_table(pipe
         plots[index] = drawn.content
     assert len(set(plots.values())) == 4
     every = 110 + 12  # each sample, and the forecasts that begin within the last hour
-    until(lambda: len(samples_by_id(pipeline)) == every, "the backfill", 90)
+    pipeline.client.until(FORECAST_NAMES, lambda records: len(records) >= every == len(by_id(records)), 90)
     asked = len(pipeline.records(*LANE_TOPICS.values()))  # what was drawn at once is asked for by the backfill too
-    until(lambda: len(pipeline.records(*FORECASTS.values(), REQUEST_OUTCOMES)) >= asked, "an answer to each request")
+    pipeline.client.until([*FORECAST_NAMES, REQUEST_OUTCOMES.name], lambda records: len(records) >= asked)
     computed = len(pipeline.records(*FORECASTS.values()))
     for index, plot in plots.items():
         assert post(pipeline, "/draw_a_plot", {"handle": answer["handle"], "index": index}).content == plot
@@ -99,14 +103,10 @@ def test_recomputing_gives_bit_equal_samples_whatever_their_batch_mates(pipeline
     for index in (0, -7, 12):
         again = {"handle": answer["handle"], "index": index, "force_calculate": True}
         assert post(pipeline, "/draw_a_plot", again).status_code == 200
-    found: dict[str, list[tuple[float, ...]]] = {}
-
-    def twice() -> bool:
-        found.update(samples_by_id(pipeline))
-        return sum(len(draws) > 1 for draws in found.values()) >= 3
-
-    until(twice, "what was computed twice has one id")
-    assert all(len(set(draws)) == 1 for draws in found.values())
+    found = pipeline.client.until(
+        FORECAST_NAMES, lambda records: sum(len(draws) > 1 for draws in by_id(records).values()) >= 3, 30
+    )
+    assert all(len(set(draws)) == 1 for draws in by_id(found).values())
 
 
 def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -117,15 +117,17 @@ def test_a_fresh_pipeline_draws_the_same_samples(pipeline: Pipeline, tmp_path: P
     try:
         with running(broker, tmp_path, {"ingest": 1, "inference": 1}) as fresh:
             raw = base64.b64decode(export_of(3))
-            Client(fresh.settings).publish(UPLOADS.name, [(b"any", raw)])
-            until(lambda: len(samples_by_id(fresh).keys() & samples_by_id(pipeline).keys()) >= 40, "both backfills", 90)
-            here, there = samples_by_id(fresh), samples_by_id(pipeline)
-            handles = {Forecast.from_arrow(record.value).handle for record in fresh.records(*FORECASTS.values())}
-            assert handles == {answer["handle"]}
+            fresh.client.publish(UPLOADS.name, [(b"any", raw)])
+            here = fresh.client.until(FORECAST_NAMES, lambda records: len(records) >= SHARED <= len(by_id(records)), 90)
+        assert {Forecast.from_arrow(record.value).handle for record in here} == {answer["handle"]}
+        known = by_id(here)
+        there = pipeline.client.until(
+            FORECAST_NAMES, lambda records: len(by_id(records).keys() & known.keys()) >= SHARED, 90
+        )
     finally:
         broker.stop()
-    shared = here.keys() & there.keys()
-    assert all(set(here[name]) == set(there[name]) for name in shared)
+    expected = by_id(there)
+    assert all(set(known[name]) == set(expected[name]) for name in known.keys() & expected.keys())
 
 
 def test_readings_of_an_independent_client_become_valid_fan_charts_and_a_plot(pipeline: Pipeline) -> None:
@@ -168,7 +170,7 @@ def test_readings_of_an_independent_client_become_valid_fan_charts_and_a_plot(pi
 
 
 def _ok(url: str) -> httpx.Response | None:
-    answer = httpx.get(url, timeout=30)
+    answer = get(url)
     return answer if answer.status_code == 200 else None
 
 
@@ -180,10 +182,7 @@ def test_poison_messages_on_every_topic_kill_nobody(pipeline: Pipeline) -> None:
     producer.flush(10)
     reading = {"time": datetime.now(UTC).isoformat(), "glucose": 100, "unit": "mg/dL"}
     assert post(pipeline, "/subjects/survivor/readings", reading).status_code == 202
-    until(
-        lambda: any(record.key == b"survivor" for record in pipeline.records(READING_OUTCOMES)),
-        "an outcome after all of it",
-    )
+    pipeline.client.until(READING_OUTCOMES.name, lambda found: any(record.key == b"survivor" for record in found))
     answer = post(pipeline, "/quick_plot", {"csv_base64": export_of(4)})
     assert answer.status_code == 200
     assert base64.b64decode(answer.json()["plot_base64"]).startswith(PNG)
@@ -193,7 +192,7 @@ def test_poison_messages_on_every_topic_kill_nobody(pipeline: Pipeline) -> None:
 
 def lags(url: str) -> list[str]:
     """What a role says of partitions that hold what it has not processed."""
-    lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
+    lines = get(f"{url}/metrics").text.splitlines()
     of_a_role = ("glucast_lag{", "glucast_read_model_lag ", "glucast_notify_lag ")
     found = [line for line in lines if line.startswith(of_a_role)]
     assert found, "it reports its lag"
@@ -202,14 +201,16 @@ def lags(url: str) -> list[str]:
 
 def test_poison_left_dead_letters_that_name_their_source(pipeline: Pipeline) -> None:
     wanted = {"cgm.series", "cgm.forecast-demands", "cgm.cache-commands", "cgm.forecasts.live"}
-    until(lambda: {letter.topic for letter in letters(pipeline)} >= wanted, "letters from steps of every role")
-    assert all(letter.reason and letter.step for letter in letters(pipeline))
+    found = pipeline.client.until(
+        DEAD_LETTERS.name, lambda records: {letter.topic for letter in letters(records)} >= wanted, 30
+    )
+    assert all(letter.reason and letter.step for letter in letters(found))
     assert [process.returncode for process in pipeline.roles.all] == [None] * len(pipeline.roles.all)
 
 
-def letters(pipeline: Pipeline) -> list[DeadLetter]:
+def letters(records: Iterable[ConsumerRecord]) -> list[DeadLetter]:
     return [
         DeadLetter.from_json(record.value)
-        for record in pipeline.records(DEAD_LETTERS)
+        for record in records
         if record.key == b"poison" and record.value and record.value.startswith(b'{"')  # the rest is poison itself
     ]

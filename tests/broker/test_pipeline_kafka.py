@@ -1,15 +1,17 @@
 """The pipeline on a real Kafka: roles alone, shared partitions, replicas, and a restart that computes nothing again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from aiokafka import ConsumerRecord
 
 from deploy.bench.pipeline import export_of
 from deploy.brokers.local_kafka import LocalKafka
 from schemas.forecast import Forecast
 from schemas.topics import FORECASTS, LANE_TOPICS
+from tests.kit.asking import get
 from tests.kit.brokers import end, kafka_home
 from tests.kit.pipeline import Pipeline, running
 from tests.kit.waiting import until
@@ -48,18 +50,18 @@ def upload(url: str, person: int) -> str:
 def owned(pipeline: Pipeline, role: str) -> list[int]:
     """How many partitions each worker of a role consumes: those that it reports a lag of."""
     workers = [process for process in pipeline.roles.all if process.name.startswith(f"{role}-")]
-    return [httpx.get(f"{process.url}/metrics", timeout=30).text.count("\nglucast_lag{") for process in workers]
+    return [get(f"{process.url}/metrics").text.count("\nglucast_lag{") for process in workers]
 
 
-def windows(pipeline: Pipeline) -> set[tuple[str | None, int | None]]:
+def windows(records: Iterable[ConsumerRecord]) -> set[tuple[str | None, int | None]]:
     """Handle and index of every forecast that was ever computed."""
-    forecasts = (Forecast.from_arrow(record.value) for record in pipeline.records(*FORECASTS.values()))
+    forecasts = (Forecast.from_arrow(record.value) for record in records)
     return {(forecast.handle, forecast.index) for forecast in forecasts}
 
 
 def requests(pipeline: Pipeline) -> int:
     """How many forecasts were ever asked for."""
-    return sum(len(pipeline.records(topic)) for topic in LANE_TOPICS.values())
+    return len(pipeline.records(*LANE_TOPICS.values()))
 
 
 def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_again(
@@ -76,7 +78,8 @@ def test_workers_share_partitions_replicas_agree_and_a_restart_computes_nothing_
                 answer = plot_of(second, handle, index)
                 assert answer.status_code == 200, answer.text
                 plots[handle, index] = answer.content
-        until(lambda: len(windows(pipeline)) == len(handles) * EVERY_WINDOW, "the whole backfill", 60)
+        every = [topic.name for topic in FORECASTS.values()]
+        pipeline.client.until(every, lambda records: len(windows(records)) == len(handles) * EVERY_WINDOW)
         asked = requests(pipeline)
     kafka.stop()
     kafka.restart()

@@ -33,7 +33,7 @@ from streams.notify import webhook_file
 from streams.settings import Settings
 from streams.topology import STEPS, app_id, changelogs
 from tests.kit.alerts import alert, endpoint
-from tests.kit.brokers import overrides_of
+from tests.kit.brokers import PARTITIONS, overrides_of
 from tests.kit.cgm_services import PASSWORD, USER, DexcomService, serving
 from tests.kit.charts import fan_chart
 from tests.kit.clients import Client
@@ -45,7 +45,6 @@ from tests.kit.waiting import until
 KEY = "k3y-Quetzalcoatl-0123456789"
 SITE_KEY = "s1te-Quetzalcoatl-0123456789"
 SUBJECT = "quillfeather.anna@clinic"
-PARTITIONS = Settings().partitions
 EVERYWHERE = [
     next(name for n in itertools.count() if partition_of((name := f"quillfeather.{n}").encode(), PARTITIONS) == number)
     for number in range(PARTITIONS)

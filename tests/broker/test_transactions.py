@@ -4,7 +4,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord, RecordMetadata
@@ -23,6 +22,7 @@ from streams.notify import webhook_file
 from streams.notify.intake import GROUP
 from streams.settings import Settings
 from tests.kit.alerts import endpoint
+from tests.kit.asking import get
 from tests.kit.clients import Client
 from tests.kit.waiting import until, until_async
 
@@ -124,7 +124,7 @@ async def _is_read(settings: Settings, sent: RecordMetadata) -> bool:
 
 
 def _value(url: str, metric: str) -> float:
-    text = httpx.get(f"{url}/metrics", timeout=30).text
+    text = get(f"{url}/metrics").text
     return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{metric} "))
 
 
@@ -136,5 +136,5 @@ def _times(records: list[ConsumerRecord[bytes, bytes]]) -> list[int | None]:
 
 def _lags(url: str) -> list[float]:
     """What the worker says of each partition that it consumes."""
-    text = httpx.get(f"{url}/metrics", timeout=30).text
+    text = get(f"{url}/metrics").text
     return [float(line.split()[-1]) for line in text.splitlines() if line.startswith("glucast_lag{")]

@@ -7,9 +7,8 @@ import datetime
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, ConsumerRecord
 from typer.testing import CliRunner
 
 from agents.models.load import load_forecaster
@@ -30,7 +29,9 @@ from streams.models import choose, chosen, until_chosen_anew
 from streams.replays import Wanted, replay
 from streams.settings import ModelSettings, Settings
 from tests.broker.test_inference_role import Running
+from tests.kit.asking import get
 from tests.kit.brokers import overrides_of
+from tests.kit.clients import until_there
 from tests.kit.forecasters import RecordingForecaster
 from tests.kit.small_pipeline import at, working
 from tests.kit.waiting import until_async
@@ -100,10 +101,10 @@ async def test_both_models_see_every_reading_one_is_served_and_a_replay_asks_eit
     async with working(settings, infers=False), both(settings, tmp_path) as (_, trial):
         await publish(settings, "anna")
 
-        async def complete() -> bool:
-            return len({chart.chart_id for chart in await charts(settings)}) == 2 * FORECASTS
+        def complete(records: list[ConsumerRecord[bytes, bytes]]) -> bool:
+            return len({FanChart.from_json(record.value).chart_id for record in records}) == 2 * FORECASTS
 
-        await until_async(complete, "a chart of each model for each reading", 90)
+        await until_there(settings, topics.FAN_CHARTS.name, complete, 90)
         by_model = {chart.model: chart for chart in await charts(settings)}
         assert {name: chart.model_serves for name, chart in by_model.items()} == {"mlp": True, "other": False}
         everything = Wanted(None, at_time(-1), at_time(24))
@@ -181,7 +182,7 @@ async def test_workers_change_places_when_the_other_model_is_promoted(settings: 
 
 def loaded(process: RoleProcess) -> str:
     """The model that a worker says it has."""
-    lines = httpx.get(f"{process.url}/metrics", timeout=30).text.splitlines()
+    lines = get(f"{process.url}/metrics").text.splitlines()
     (line,) = [line for line in lines if line.startswith("glucast_model{")]
     return line.split('name="')[1].split('"')[0]
 

@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -26,6 +25,7 @@ from streams.kafka.connection import producer_options
 from streams.kafka.unfolding import MOST_UNFOLDED_BYTES
 from streams.settings import Settings
 from streams.topology import app_id
+from tests.kit.asking import get
 from tests.kit.batches import batch, record, store
 from tests.kit.clients import Client
 from tests.kit.waiting import until, until_async
@@ -84,7 +84,7 @@ def test_what_cannot_be_decoded_is_a_dead_letter_and_all_else_is_processed(setti
         wanted = {f"reading-{what}" for what in (*taken, "odd")}
         client.until(topics.READING_OUTCOMES.name, lambda found: _subjects(found) >= wanted)
         client.until(topics.DEAD_LETTERS.name, lambda found: len(_undecodable(found)) >= len(taken))
-        until(lambda: LAG_ZERO in httpx.get(f"{worker.url}/metrics", timeout=30).text, "all of it is committed")
+        until(lambda: LAG_ZERO in get(f"{worker.url}/metrics").text, "all of it is committed")
         assert worker.returncode is None
     undecodable = list(_undecodable(client.records(topics.DEAD_LETTERS.name)).values())
     assert len(undecodable) == len(taken)

@@ -21,6 +21,7 @@ from deploy.roles import variables
 from schemas.dead_letter import DeadLetter
 from streams.kafka.continuity import COMPLETE_KEY
 from streams.settings import Settings
+from tests.kit.asking import get
 from tests.kit.brokers import embedded
 from tests.kit.clients import Client
 from tests.kit.waiting import until
@@ -56,7 +57,7 @@ def worker(
 
 def is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
+        return get(f"{url}/readyz", timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -74,13 +75,13 @@ def test_effects_poison_health_restart_and_a_clean_stop(settings: Settings, tmp_
         letter = DeadLetter.from_json(letters[0].value)
         assert (letter.step, letter.code, letter.attempts) == ("window", "failed", 3)
         assert "poison" not in (tmp_path / "worker.log").read_text()
-        assert httpx.get(f"{url}/livez", timeout=30).json() == {"alive": True}
+        assert get(f"{url}/livez").json() == {"alive": True}
         for line in (
             'glucast_events_total{outcome="processed",step="window"} 101.0',
             'glucast_events_total{outcome="dead_lettered",step="window"} 1.0',
             'glucast_lag{partition="0",topic="cgm.readings"} 0.0',
         ):
-            until(lambda line=line: line in httpx.get(f"{url}/metrics", timeout=30).text, line)
+            until(lambda line=line: line in get(f"{url}/metrics").text, line)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     # What was committed does not come again, and the table goes on where it was.

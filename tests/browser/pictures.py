@@ -19,7 +19,7 @@ from streams.settings import Settings
 from tests.browser.test_live_page import PLOTTED, choose, falling, pick, publish, scored, text
 from tests.browser.test_page import PLOTTED as FILE_PLOTTED
 from tests.browser.test_page import drop
-from tests.browser.window import Window, window
+from tests.browser.window import Chromium, Window, browsing, window
 from tests.kit.brokers import embedded
 from tests.kit.query import listening
 from tests.kit.samples import dexcom, glucose_rows
@@ -96,8 +96,8 @@ async def photograph(tab: Window, name: str, directory: Path, *, is_served: bool
             (directory / f"{name}-{size}-{scheme}.png").write_bytes(await tab.picture())
 
 
-async def run(settings: Settings, home: Path, directory: Path) -> None:
-    async with working(settings), window("about:blank") as tab:
+async def run(chromium: Chromium, settings: Settings, home: Path, directory: Path) -> None:
+    async with working(settings), window(chromium, "about:blank") as tab:
         async with (
             listening(settings, home) as url,
             httpx.AsyncClient(base_url=url, timeout=30) as client,
@@ -112,8 +112,8 @@ async def run(settings: Settings, home: Path, directory: Path) -> None:
 def main() -> None:
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as home, embedded(Path(home)) as settings:
-        asyncio.run(run(settings, Path(home), directory))
+    with tempfile.TemporaryDirectory() as home, embedded(Path(home)) as settings, browsing() as chromium:
+        asyncio.run(run(chromium, settings, Path(home), directory))
 
 
 if __name__ == "__main__":

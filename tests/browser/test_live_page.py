@@ -17,7 +17,7 @@ from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 from streams.topology import SCORES_CHANGELOG
 from tests.api.test_model_comparison import SERVED, TODAY, TRIAL, state_of
-from tests.browser.window import Window, window
+from tests.browser.window import Chromium, Window, window
 from tests.kit.query import listening
 from tests.kit.small_pipeline import SmallPipeline, at
 
@@ -80,10 +80,10 @@ async def choose(tab: Window, subject: str, part: str = "now") -> None:
 
 
 async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
     port = HeldPort()
-    async with contextlib.AsyncExitStack() as first, window("about:blank") as tab:
+    async with contextlib.AsyncExitStack() as first, window(chromium, "about:blank") as tab:
         client = await first.enter_async_context(api(settings, tmp_path, port.number))
         await tab.open(f"{client.base_url}")
         await tab.until(f"{text('message')}.includes('publish readings')")
@@ -135,9 +135,9 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
 
 
 async def test_alerts_history_accuracy_units_and_keys(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+    async with api(settings, tmp_path) as client, window(chromium, f"{client.base_url}") as tab:
         await publish(client, "anna", range(121))
         await publish(client, "bert", range(121), lambda step: 200.0 + step % 5)
         await choose(tab, "anna", "alerts")
@@ -219,9 +219,9 @@ HELD = """
 
 
 async def test_an_answer_takes_back_nothing_that_was_told_since_it_was_asked_for(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+    async with api(settings, tmp_path) as client, window(chromium, f"{client.base_url}") as tab:
         await publish(client, "anna", range(120))
         await choose(tab, "anna")
         await tab.until(PLOTTED)
@@ -236,11 +236,11 @@ async def test_an_answer_takes_back_nothing_that_was_told_since_it_was_asked_for
 
 
 async def test_the_strip_of_the_past_is_the_same_in_either_unit(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
     path = "document.querySelector('#strip path')?.getAttribute('d')"
     drawn = f"({path} ?? '').length > 100 && {path}"
-    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+    async with api(settings, tmp_path) as client, window(chromium, f"{client.base_url}") as tab:
         await publish(client, "anna", range(121), lambda step: 70.0 + step)
         paths = []
         for unit in ("mg/dL", "mmol/L"):
@@ -258,9 +258,9 @@ async def test_the_strip_of_the_past_is_the_same_in_either_unit(
 
 
 async def test_nothing_is_cut_off_and_nobody_is_kept_out(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+    async with api(settings, tmp_path) as client, window(chromium, f"{client.base_url}") as tab:
         await publish(client, "anna", range(0, 121, 3))
         await choose(tab, "anna")
         await tab.until(PLOTTED)
@@ -277,9 +277,9 @@ async def test_nothing_is_cut_off_and_nobody_is_kept_out(
 
 
 async def test_plots_fit_at_every_width_on_the_clock_with_the_longest_name(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+    async with api(settings, tmp_path) as client, window(chromium, f"{client.base_url}") as tab:
         await publish(client, "anna", range(121))
         await choose(tab, "anna")
         await tab.until(PLOTTED)
@@ -305,9 +305,9 @@ async def pick(tab: Window, select: str, value: str) -> None:
 
 
 async def test_every_state_keeps_nobody_out_and_leaves_the_console_clean(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    async with contextlib.AsyncExitStack() as first, window("about:blank") as tab:
+    async with contextlib.AsyncExitStack() as first, window(chromium, "about:blank") as tab:
         client = await first.enter_async_context(api(settings, tmp_path))
         await tab.open(f"{client.base_url}")
         await tab.until(f"{text('message')}.includes('publish readings')")

@@ -24,7 +24,7 @@ from tests.browser.scripted import (
     serving,
 )  # fmt: skip
 from tests.browser.test_live_page import choose, pick, text
-from tests.browser.window import Window, window
+from tests.browser.window import Chromium, Window, window
 from tests.kit.waiting import until_async
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -75,9 +75,9 @@ CAME = """
 SAVE = "document.getElementById('settings').requestSubmit(), 0"
 
 
-async def test_what_was_asked_for_one_person_is_neither_shown_nor_stored_for_another() -> None:
+async def test_what_was_asked_for_one_person_is_neither_shown_nor_stored_for_another(chromium: Chromium) -> None:
     api = ScriptedApi(glance("anna", reading(55)), glance("ben", reading(120)))
-    async with serving(api) as url, window(f"{url}#subject=anna&tab=alerts") as tab:
+    async with serving(api) as url, window(chromium, f"{url}#subject=anna&tab=alerts") as tab:
         await tab.until(RULES)
         await tab.evaluate(CAME)
         saved, quiet = Gate(), Gate()
@@ -119,13 +119,13 @@ async def test_what_was_asked_for_one_person_is_neither_shown_nor_stored_for_ano
         assert await tab.complaints(but=REFUSED) == []
 
 
-async def test_the_past_of_one_person_is_not_shown_as_that_of_another() -> None:
+async def test_the_past_of_one_person_is_not_shown_as_that_of_another(chromium: Chromium) -> None:
     api = ScriptedApi(glance("anna", reading(55)), glance("ben", reading(120)))
     history(api, "anna", 55)
     history(api, "ben", 120)
     seek = "document.getElementById('then').dispatchEvent(new Event('input')), 0"
     plotted = "document.querySelector('#then-plot .gtitle') !== null"
-    async with serving(api) as url, window(f"{url}#subject=anna&tab=history") as tab:
+    async with serving(api) as url, window(chromium, f"{url}#subject=anna&tab=history") as tab:
         await tab.until(plotted)
         curve = await tab.evaluate("document.querySelector('#strip path').getAttribute('d')")
         assert (curve.count("M"), curve.count("L")) == (1, 3), "no gap is between readings that keep their step"
@@ -159,7 +159,7 @@ async def test_the_past_of_one_person_is_not_shown_as_that_of_another() -> None:
         assert await tab.complaints(but=REFUSED) == []
 
 
-async def test_the_form_changes_what_was_touched_and_keeps_what_it_cannot_show() -> None:
+async def test_the_form_changes_what_was_touched_and_keeps_what_it_cannot_show(chromium: Chromium) -> None:
     stored = AlertSettings(repeat_minutes=20, cooldown_minutes=45, high=RuleChange(probability=0.285))
     api = ScriptedApi(glance("anna", reading(120)))
 
@@ -170,7 +170,7 @@ async def test_the_form_changes_what_was_touched_and_keeps_what_it_cannot_show()
 
     api.says("GET /subjects/_/alerts/settings", lambda *_: stored)
     api.says("PUT /subjects/_/alerts/settings", put)
-    async with serving(api) as url, window(f"{url}#subject=anna&tab=alerts") as tab:
+    async with serving(api) as url, window(chromium, f"{url}#subject=anna&tab=alerts") as tab:
         await tab.until(RULES)
         shown = f"[{value('repeat')}, {value('cooldown')}, {value('high-from')}]"
         assert await tab.evaluate(shown) == ["20", "45", "28.5"]
@@ -236,7 +236,7 @@ def told(kind: str, status: str, at: datetime.datetime, **more: Any) -> dict[str
     return fields | more
 
 
-async def test_what_holds_is_said_above_every_tab_with_its_own_threshold_and_only_of_now() -> None:
+async def test_what_holds_is_said_above_every_tab_with_its_own_threshold_and_only_of_now(chromium: Chromium) -> None:
     last = now() - 10 * STEP
     hit = told("low", "hit", now() - 6 * STEP, threshold_mgdl=90, probability=0.6, horizon_minutes=30)
     low = hit | {"status": "raised", "issue_time": last, "first_crossing": [0.1, 0.2, 0.3, 0.1]}
@@ -250,7 +250,7 @@ async def test_what_holds_is_said_above_every_tab_with_its_own_threshold_and_onl
     api = ScriptedApi(*(glance(each, newest, holding[each]) for each, (newest, _) in people.items()))
     api.says("GET /subjects/_/alerts", lambda each, _: alerts(each, holding=holding[each], recent=people[each][1]))
     api.says("GET /subjects/dora/alerts/settings", lambda *_: AlertSettings(low=RuleChange(threshold_mgdl=85)))
-    async with serving(api) as url, window(f"{url}#subject=anna&tab=history") as tab:
+    async with serving(api) as url, window(chromium, f"{url}#subject=anna&tab=history") as tab:
         await pick(tab, "zone", "Asia/Tokyo")
         words = text("holding-words")
         for subject, said in {
@@ -279,10 +279,12 @@ async def test_what_holds_is_said_above_every_tab_with_its_own_threshold_and_onl
         await tab.until(f"!document.getElementById('holding').hidden && {words}.startsWith('Low')")
 
 
-async def test_all_is_asked_for_again_when_events_begin_anew_and_a_forecast_that_is_drawn_anew_is_shown() -> None:
+async def test_all_is_asked_for_again_when_events_begin_anew_and_a_forecast_that_is_drawn_anew_is_shown(
+    chromium: Chromium,
+) -> None:
     api = ScriptedApi(glance("anna", reading(140, now() - 36 * STEP)))
     api.says("GET /events", lambda *_: refused(503, "unavailable", "this replica is still reading what Kafka holds"))
-    async with serving(api) as url, window(url) as tab:
+    async with serving(api) as url, window(chromium, url) as tab:
         await tab.until(f"{text('latest')}.startsWith('140')")
         first, again = chart("anna", 100, p_below_70=[0.001] * 12), chart("anna", 100, p_below_70=[0.6] * 12)
         api.says("GET /overview", lambda *_: refused(429, "rate_limited", TOO_MANY))

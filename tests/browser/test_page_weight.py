@@ -8,7 +8,7 @@ import pytest
 
 from streams.settings import Settings
 from tests.browser.test_live_page import PLOTTED, api, choose, publish, text
-from tests.browser.window import Window, window
+from tests.browser.window import Chromium, Window, window
 from tests.kit.small_pipeline import SmallPipeline
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -33,9 +33,9 @@ async def shown(client: httpx.AsyncClient, tab: Window) -> None:
 
 
 async def test_the_page_is_light_and_its_large_script_is_kept(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+    async with api(settings, tmp_path) as client, window(chromium, f"{client.base_url}") as tab:
         await shown(client, tab)
         found = await sizes(client, tab)
         own = {name: size for name, size in found.items() if PLOTLY not in name}
@@ -48,9 +48,9 @@ async def test_the_page_is_light_and_its_large_script_is_kept(
 
 
 async def test_plots_have_the_colours_of_the_page_and_change_with_them(
-    settings: Settings, pipeline: SmallPipeline, tmp_path: Path
+    chromium: Chromium, settings: Settings, pipeline: SmallPipeline, tmp_path: Path
 ) -> None:
-    async with api(settings, tmp_path) as client, window(f"{client.base_url}") as tab:
+    async with api(settings, tmp_path) as client, window(chromium, f"{client.base_url}") as tab:
         await tab.show(1280, 900, "dark")
         await shown(client, tab)
         await tab.until(f"{PAPER} === {json.dumps(DARK)}")

@@ -1,5 +1,6 @@
 """One page in a headless Chromium: run expressions in it, wait for them, take a picture, hear what it complains of."""
 
+import asyncio
 import base64
 import contextlib
 import functools
@@ -7,30 +8,68 @@ import importlib.util
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import choreographer
 
-from query_api.image import pipe_class
+from query_api.image import lean_chromium, pipe_class
 from tests.kit.waiting import until_async
+
+T = TypeVar("T")
+
+
+class Chromium:
+    """One for many tests, each of which has an event loop of its own: its lives in a thread, where `do` reaches it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="Chromium of the tests", daemon=True)
+        self._thread.start()
+        self._browser: Any = None
+
+    async def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """What it comes to, done in the loop of the browser."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def tab(self) -> Any:
+        """A new one, which knows nothing of those before it: they were at other addresses."""
+        return await self.do(self._tab())
+
+    async def _tab(self) -> Any:
+        if self._browser is None:
+            options = {"channel_cls": pipe_class(), "browser_cls": lean_chromium()}
+            self._browser = choreographer.Browser(headless=True, **options)
+            await self._browser.open()
+        return await self._browser.create_tab("about:blank")
+
+    def close(self) -> None:
+        if self._browser is not None:
+            asyncio.run_coroutine_threadsafe(self._browser.close(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30)
+        self._loop.close()
 
 
 class Window:
     """A tab."""
 
-    def __init__(self, tab: Any) -> None:
-        self._tab = tab
+    def __init__(self, chromium: Chromium, tab: Any) -> None:
+        self._chromium, self._tab = chromium, tab
         self._complaints: list[str] = []
+
+    async def _send(self, command: str, params: Mapping[str, Any] | None = None) -> Any:
+        return await self._chromium.do(self._tab.send_command(command, params=params))
 
     async def watch(self) -> None:
         """Hear from now on what Chromium writes to the console, for whichever page the tab shows."""
         for event, words in _COMPLAINTS.items():
             self._tab.subscribe(event, self._listener(words))
         for domain in ("Page", "Log", "Runtime"):
-            await self._tab.send_command(f"{domain}.enable")
+            await self._send(f"{domain}.enable")
 
     def _listener(self, words: Callable[[Any], str | None]) -> Callable[[Any], Coroutine[Any, Any, None]]:
         async def hear(message: Any) -> None:
@@ -42,7 +81,7 @@ class Window:
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; promises are awaited."""
         params = {"expression": expression, "returnByValue": True, "awaitPromise": True}
-        answer = await self._tab.send_command("Runtime.evaluate", params=params)
+        answer = await self._send("Runtime.evaluate", params=params)
         result = answer["result"]
         if "exceptionDetails" in result:
             raise AssertionError(result["exceptionDetails"]["exception"]["description"])
@@ -53,23 +92,23 @@ class Window:
 
     async def show(self, width: int, height: int, scheme: str = "light") -> None:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 640}
-        await self._tab.send_command("Emulation.setDeviceMetricsOverride", params=metrics)
+        await self._send("Emulation.setDeviceMetricsOverride", params=metrics)
         features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        await self._tab.send_command("Emulation.setEmulatedMedia", params=features)
+        await self._send("Emulation.setEmulatedMedia", params=features)
 
     async def picture(self) -> bytes:
         """PNG of the whole page, beyond the window's height too."""
-        size = (await self._tab.send_command("Page.getLayoutMetrics"))["result"]["cssContentSize"]
+        size = (await self._send("Page.getLayoutMetrics"))["result"]["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         params = {"captureBeyondViewport": True, "clip": clip}
-        answer = await self._tab.send_command("Page.captureScreenshot", params=params)
+        answer = await self._send("Page.captureScreenshot", params=params)
         return base64.b64decode(answer["result"]["data"])
 
     async def sends_slowly(self, bytes_a_second: float) -> None:
         """As over a poor line from here on."""
         params = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_a_second}
-        await self._tab.send_command("Network.enable")
-        await self._tab.send_command("Network.emulateNetworkConditions", params=params)
+        await self._send("Network.enable")
+        await self._send("Network.emulateNetworkConditions", params=params)
 
     async def until_nothing_is_cut_off(self, plot: str) -> None:
         """A plot is drawn anew a moment after its window has changed."""
@@ -87,15 +126,15 @@ class Window:
     async def open(self, url: str) -> None:
         """Show a page, which asks for what is new every second at most: the tests need not wait for its leisure."""
         sooner = "((later) => { window.setInterval = (what, ms) => later(what, Math.min(ms, 1000)); })(setInterval)"
-        await self._tab.send_command("Page.addScriptToEvaluateOnNewDocument", params={"source": sooner})
-        await self._tab.send_command("Page.navigate", params={"url": url})
+        await self._send("Page.addScriptToEvaluateOnNewDocument", params={"source": sooner})
+        await self._send("Page.navigate", params={"url": url})
         await self.until("document.readyState === 'complete'")
 
     async def press(self, key: str) -> None:
         """A key, as the keyboard sends it to what has the focus."""
         for kind in ("keyDown", "keyUp"):
             params = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": _CODES[key]}
-            await self._tab.send_command("Input.dispatchKeyEvent", params=params)
+            await self._send("Input.dispatchKeyEvent", params=params)
 
     async def barriers(self) -> list[str]:
         """What axe finds that keeps people out: its serious and critical findings, each with where it is."""
@@ -170,16 +209,26 @@ _CUT_OFF = """(id) => {
 }"""
 
 
-@contextlib.asynccontextmanager
-async def window(url: str) -> AsyncIterator[Window]:
+@contextlib.contextmanager
+def browsing() -> Iterator[Chromium]:
+    """It starts with its first tab."""
     for name in ("choreographer", "logistro"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    browser = choreographer.Browser(headless=True, channel_cls=pipe_class())
+    found = Chromium()
     try:
-        await browser.open()
-        tab = Window(await browser.create_tab("about:blank"))
-        await tab.watch()
-        await tab.open(url)
-        yield tab
+        yield found
     finally:
-        await browser.close()
+        found.close()
+
+
+@contextlib.asynccontextmanager
+async def window(browser: Chromium, url: str) -> AsyncIterator[Window]:
+    """A tab that shows this page, while the block runs."""
+    tab = await browser.tab()
+    try:
+        found = Window(browser, tab)
+        await found.watch()
+        await found.open(url)
+        yield found
+    finally:
+        await browser.do(tab.close())

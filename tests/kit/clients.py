@@ -1,16 +1,48 @@
 """A recording client: publishes to topics, and reads back everything that they hold."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from deploy.bench.faults_audit import read_all
-from streams.kafka.connection import producer_options
+from deploy.bench.faults_audit import read_all, read_on
+from streams.kafka.connection import new_consumer, producer_options
 from streams.settings import Settings
-from tests.kit.waiting import until
+from tests.kit.waiting import until_async
+
+NEWS_MILLISECONDS = 50
+"""Who waits for records has the broker tell of the next one: between two looks lies at least so long."""
+
+Enough = Callable[[list[ConsumerRecord[bytes, bytes]]], Any]
+
+
+async def until_there(
+    settings: Settings, topics: str | Sequence[str], enough: Enough, seconds: float = 60
+) -> list[ConsumerRecord[bytes, bytes]]:
+    """Everything on a topic, or on several together, once `enough` of it is there; AssertionError after the deadline.
+
+    Each record is read once, however long it takes. `enough` is asked of all that is there at a time.
+    """
+    names = [topics] if isinstance(topics, str) else topics
+    records: list[ConsumerRecord[bytes, bytes]] = []
+    consumer = new_consumer(settings)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(name, number) for name in names for number in range(settings.partitions)])
+        await consumer.seek_to_beginning()
+
+        async def held() -> bool:
+            for batch in (await consumer.getmany(timeout_ms=NEWS_MILLISECONDS)).values():
+                records.extend(batch)
+            records.extend(await read_on(consumer))
+            return bool(enough(records))
+
+        await until_async(held, f"enough records on {', '.join(names)}", seconds)
+    finally:
+        await consumer.stop()
+    return records
 
 
 class Client:
@@ -39,14 +71,7 @@ class Client:
         return asyncio.run(read_all(self.settings, topic))
 
     def until(
-        self, topic: str, enough: Callable[[list[ConsumerRecord[bytes, bytes]]], Any], seconds: float = 60
+        self, topics: str | Sequence[str], enough: Enough, seconds: float = 60
     ) -> list[ConsumerRecord[bytes, bytes]]:
-        """Everything on a topic once `enough` of it is there; AssertionError after the deadline."""
-        records: list[ConsumerRecord[bytes, bytes]] = []
-
-        def held() -> Any:
-            records[:] = self.records(topic)
-            return enough(records)
-
-        until(held, f"enough records on {topic}", seconds)
-        return records
+        """`until_there`."""
+        return asyncio.run(until_there(self.settings, topics, enough, seconds))

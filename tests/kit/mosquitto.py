@@ -12,6 +12,7 @@ import pytest
 from aiomqtt import Client
 
 from deploy.brokers.wire import LOOPBACK, HeldPort, is_free
+from tests.kit.certificates import SELF_SIGNED
 from tests.kit.waiting import until
 
 USER, PASSWORD = "glucast", "correct-horse-battery"
@@ -74,7 +75,7 @@ def mosquitto(home: Path) -> Iterator[Mosquitto]:
     broker = Mosquitto(command, home, HeldPort())
     key, passwords = home / "key.pem", home / "passwords"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+        [*SELF_SIGNED, "-nodes", "-subj", "/CN=localhost",
          "-addext", f"subjectAltName=IP:{LOOPBACK}", "-keyout", key, "-out", broker.certificate],
         check=True, capture_output=True,
     )  # fmt: skip

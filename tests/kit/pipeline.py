@@ -15,14 +15,16 @@ from schemas.topics import Topic
 from streams.kafka.provision import provision
 from streams.settings import Settings
 from tests.kit.brokers import overrides_of
+from tests.kit.clients import Client
 
 
 class Pipeline:
-    """The running roles, their broker and the settings that a client of it needs."""
+    """The running roles, their broker, the settings that a client of it needs, and a client."""
 
     def __init__(self, broker: Broker, home: Path, roles: Roles) -> None:
         self.broker, self.home, self.roles = broker, home, roles
         self.settings = Settings(broker=broker.address, state_dir=home, **overrides_of(broker))
+        self.client = Client(self.settings)
 
     @property
     def url(self) -> str:

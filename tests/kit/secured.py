@@ -28,6 +28,7 @@ from deploy.brokers.local_kafka import LocalKafka, Membership, new_cluster_id
 from deploy.brokers.wire import LOOPBACK, HeldPort
 from streams.settings import Settings
 from tests.kit.brokers import end, kafka_home
+from tests.kit.certificates import SELF_SIGNED
 
 PASSWORD = "correct-horse-battery"
 _LINES = """\
@@ -106,7 +107,7 @@ def _upper(name: str) -> str:
 
 
 def _certify(options: Iterable[str | Path], key: Path, certificate: Path) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-days", "2", "-keyout", key, "-out", certificate]
+    command = [*SELF_SIGNED, "-keyout", key, "-out", certificate]
     subprocess.run([*command, *options], check=True, capture_output=True)
 
 

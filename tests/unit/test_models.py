@@ -88,7 +88,7 @@ def test_a_choice_of_another_machine_is_known_by_the_models_files() -> None:
     there = here.model_copy(update={"model_fingerprint": UNKNOWN, "previous_fingerprint": "2" * 64})
     assert candidates(serves=True).select(there).name == TRIAL
     assert candidates(serves=False).select(there).name == SERVED
-    assert candidates(serves=True).select(rollback(there)).name == SERVED
+    assert candidates(serves=True).select(rollback(candidates().all(), there)).name == SERVED
     again = promotion(candidates().all(), there, None)
     assert (again.model, again.previous_model) == (SERVED, TRIAL), "that which serves is not promoted again"
     with pytest.raises(ConfigurationError, match="serves already"):

@@ -33,9 +33,14 @@ class Limits:
 
 
 @functools.cache
-def large() -> bytes:
-    """Over a second of computing and some hundred megabytes."""
-    return samples.dexcom(samples.glucose_rows(180_000))
+def large(rows: int = 80_000) -> bytes:
+    """Half a second of computing and over two hundred megabytes."""
+    return samples.dexcom(samples.glucose_rows(rows))
+
+
+def largest() -> bytes:
+    """As large as a file may be."""
+    return large(180_000)
 
 
 @contextlib.asynccontextmanager
@@ -77,19 +82,19 @@ async def test_a_reader_answers_what_the_parser_would() -> None:
 async def test_a_file_that_takes_too_much_memory_is_rejected_and_reading_goes_on() -> None:
     async with readers(Limits(file_megabytes=400)) as pool:
         with pytest.raises(TooCostlyError, match="could not be read within 400 MB of memory: export a shorter time"):
-            await pool.unify(large(), "UTC", RULES)
+            await pool.unify(largest(), "UTC", RULES)
         assert len((await pool.unify(SMALL, "UTC", RULES)).centi) == 150
 
 
 async def test_a_file_that_takes_too_long_is_rejected_and_reading_goes_on() -> None:
     async with readers(Limits(file_seconds=1)) as pool:
         with pytest.raises(TooCostlyError, match="could not be read within 1 s: export a shorter time"):
-            await pool.unify(large() + b"".join(large().splitlines(keepends=True)[-60_000:]), "UTC", RULES)
+            await pool.unify(largest() + b"".join(largest().splitlines(keepends=True)[-60_000:]), "UTC", RULES)
         assert len((await pool.unify(SMALL, "UTC", RULES)).centi) == 150
 
 
 async def test_the_largest_lawful_file_is_read_within_the_default_memory() -> None:
-    raw = large()
+    raw = largest()
     assert len(raw) > 11 << 20
     async with readers() as pool:
         assert len((await pool.unify(raw, "UTC", RULES)).centi) == 217
@@ -252,12 +257,12 @@ import asyncio, sys
 from agents.ingest.files.readers import Readers
 from agents.ingest.files.unified_file import Rules
 from tests.kit import samples
-from tests.unit.test_readers import Limits, children, large
+from tests.unit.test_readers import Limits, children, largest
 
 async def main():
     pool = Readers(Limits(), 2)
     await pool.start()
-    asking = [asyncio.create_task(pool.unify(large(), "UTC", Rules())) for _ in range(2)]
+    asking = [asyncio.create_task(pool.unify(largest(), "UTC", Rules())) for _ in range(2)]
     while len(children()) < 2:
         await asyncio.sleep(0.01)
     print(*(child.pid for child in children()), flush=True)

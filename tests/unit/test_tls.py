@@ -8,6 +8,7 @@ import pytest
 from schemas.errors import ConfigurationError
 from streams.kafka.connection import tls_context
 from streams.settings import Settings
+from tests.kit.certificates import SELF_SIGNED
 
 PASSWORD = "correct-horse-battery"
 
@@ -16,7 +17,7 @@ def certificate(home: Path, name: str) -> dict[str, Path]:
     """A certificate and its encrypted key, as settings name them."""
     files = {"ssl_certfile": home / f"{name}.pem", "ssl_keyfile": home / f"{name}-key.pem"}
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-days", "2", "-subj", f"/CN={name}",
+        [*SELF_SIGNED, "-subj", f"/CN={name}",
          "-passout", f"pass:{PASSWORD}", "-out", files["ssl_certfile"], "-keyout", files["ssl_keyfile"]],
         check=True, capture_output=True,
     )  # fmt: skip
