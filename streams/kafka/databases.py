@@ -29,8 +29,8 @@ class SharedCacheOptions(RocksDBOptions):
 
 
 def share_cache(table: Any, cache: rocksdict.Cache, write_buffer_bytes: int) -> None:
-    """Open the databases of a Faust table, none of which is open yet, with this cache."""
+    """Open the databases of a new Faust table with this cache."""
     store = table.data
-    if not isinstance(store, Store) or store._dbs:
-        raise RuntimeError("the table is not in RocksDB, or open already")
+    if not isinstance(store, Store):
+        raise TypeError("the table is not in RocksDB")
     store.rocksdb_options = SharedCacheOptions(cache, write_buffer_size=write_buffer_bytes)

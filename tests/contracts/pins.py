@@ -154,6 +154,8 @@ PINS = [
         "Progress of a recovery: liveness would take a long one for a stall."),
     Pin(_STORE, "_db_for_partition", "used", "(self, partition)",
         "The RocksDB of one partition: value and changelog offset have to be written in one batch."),
+    Pin("faust.stores.rocksdb.RocksDBOptions", "as_options", "overridden", "(self)",
+        "Gives all databases of a worker one cache of blocks: with one each, memory climbs until the last is full."),
     Pin(_STORE, "offset_key", "copied", r"value b'__faust\x00offset__'",
         "The key of the changelog offset: under another one recovery would read past values that are not there."),
     Pin("mode.services.Service", "logger", "overridden", "attribute",

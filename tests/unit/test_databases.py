@@ -31,5 +31,5 @@ def test_the_databases_of_all_tables_and_partitions_share_one_cache(tmp_path: Pa
         for row in range(200):
             database.get(b"%d" % row)
     assert cache.get_usage() <= 2 * MIB, "4.8 MB were read"
-    for table in tables:
-        table.data._dbs.clear()
+    for database in databases:
+        database.close()
