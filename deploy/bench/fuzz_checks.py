@@ -17,7 +17,7 @@ from schemas.fan_chart_row import from_row
 from schemas.forecast import Forecast, ForecastRequest, ForecastWindow
 from schemas.grid import CENTI, HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS
 from schemas.outcome import RequestOutcome, RequestStatus
-from schemas.reading import Reading, ReadingOutcome
+from schemas.reading import EXPIRED, Reading, ReadingOutcome
 from schemas.record import Record
 from schemas.replay import ReplayedForecast
 from schemas.score import TargetScore
@@ -100,7 +100,9 @@ def _of_end(work: Work) -> Iterator[str]:
     if work.failure is not None:
         return
     sent = [send.topic for send in work.sends]
-    told = [topic for topic in sent if topic in OUTCOMES]
+    outcomes = [outcome for send in work.sends if (outcome := _outcome(send)) is not None]
+    # With any reading others go who were not heard of for long, which their readers are told of.
+    told = [each for each in outcomes if not (isinstance(each, ReadingOutcome) and each.code == EXPIRED)]
     rejects = ending_of(work).startswith(("rejected", "no chart"))
     if work.step.name in ("unify", "request", "infer", "calc", "handle", "window") and not sent:
         yield f"{work.step.name} has neither result, outcome nor dead letter"

@@ -8,6 +8,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 
+from pydantic import ValidationError
+
 from agents.work import Message
 from deploy.bench import fuzz_records as records
 from schemas import tables, topics
@@ -35,9 +37,11 @@ def _reading(key: str, number: int) -> Message | None:
 
 
 def _demand(key: str, number: int) -> Message | None:
-    asked = ForecastDemand(
-        demand_id=f"demand-{number}", series_key=key or "-", handle=records.series(number).handle, indexes=(0, -1)
-    )
+    handle = records.series(number).handle
+    try:
+        asked = ForecastDemand(demand_id=f"demand-{number}", series_key=key or "-", handle=handle, indexes=(0, -1))
+    except ValidationError:  # the key is no name: nobody can ask for what lies under it
+        return None
     return _message(topics.DEMANDS, key, asked.to_json(), number)
 
 
