@@ -32,7 +32,11 @@ def upload(
     for message in (answer.get("warnings") or {}).get("messages", []):
         typer.echo(f"warning  {message}")
     if plot is not None:
-        plot.write_bytes(_post(f"{api}/draw_a_plot", {"handle": answer["handle"], "index": index}, key).content)
+        picture = _post(f"{api}/draw_a_plot", {"handle": answer["handle"], "index": index}, key).content
+        try:
+            plot.write_bytes(picture)
+        except OSError as error:
+            raise ConfigurationError(f"the file is stored; cannot write {plot}: {error.strerror}") from error
         typer.echo(f"plot     {plot} (not for treatment decisions)")
 
 

@@ -136,6 +136,9 @@ def test_an_upload_prints_its_handle_and_what_the_api_says_against_it(tmp_path: 
             assert line in done.stdout
         assert (tmp_path / "a.png").read_bytes() == b"\x89PNG"
         assert asked == [("/process_unified", "k"), ("/draw_a_plot", "k")]
+        done = glucast(*upload, "--plot", str(tmp_path / "nowhere" / "a.png"))
+        assert (done.returncode, "handle   ab" in done.stdout, len(done.stderr.splitlines())) == (2, True, 1)
+        assert "the file is stored; cannot write" in done.stderr
         for status, body, words in (
             (422, b'{"detail": "too short"}', "answered 422: too short"),
             (302, b"elsewhere", "answered 302: elsewhere"),
