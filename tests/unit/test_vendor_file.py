@@ -257,6 +257,19 @@ def test_the_newest_18_hours_are_used() -> None:
 def test_dates_that_read_two_ways_are_said() -> None:
     early = samples.glucose_rows(120, datetime.datetime(2024, 4, 3, 8))
     assert any("03 April 2024" in message for message in read(samples.libre(early)).warnings.messages)
+    american = read(samples.libre(early, date="%m-%d-%Y", clock="%I:%M %p"))
+    assert any("03 April 2024" in message for message in american.warnings.messages), "so is a clock of twelve hours"
+    assert american.centi == read(samples.libre(early)).centi
+    assert not read(samples.libre(early, date="%Y-%m-%d")).warnings.messages
+
+
+@pytest.mark.parametrize("date", ["%d-%m-%Y", "%m-%d-%Y", "%Y-%m-%d"])
+@pytest.mark.parametrize("clock", ["%H:%M", "%I:%M %p"])
+def test_libreview_writes_times_as_its_owner_has_chosen(date: str, clock: str) -> None:
+    """Seen in exports: https://github.com/tidepool-org/uploader/issues/1461."""
+    rows = samples.glucose_rows(200, datetime.datetime(2024, 4, 13, 20))
+    as_usual, found = read(samples.libre(rows)), read(samples.libre(rows, date=date, clock=clock))
+    assert (found.centi, found.start_seconds) == (as_usual.centi, as_usual.start_seconds)
 
 
 @pytest.mark.parametrize("timezone", ["Mars/Olympus", "", "../etc/passwd", "/etc/passwd", "UTC\x00", "+25:00"])

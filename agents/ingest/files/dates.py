@@ -1,6 +1,7 @@
 """Dates that read as well with day and month exchanged."""
 
 import datetime
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,11 @@ _HEAD_CHARACTERS = 4096
 def slashed(text: str) -> bool:
     """Whether the head of a file holds slashes: of day and month, where the two may be exchanged."""
     return "/" in text[:_HEAD_CHARACTERS]
+
+
+def year_last(text: str) -> bool:
+    """Whether no date that begins a cell in the head of a file begins with its year, as the standard has it."""
+    return re.search(r",\d{4}-\d\d-\d\d ", text[:_HEAD_CHARACTERS]) is None
 
 
 def day_or_month(frame: "pl.DataFrame") -> list[str]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agents.ingest.files.dates import day_or_month, slashed
+from agents.ingest.files.dates import day_or_month, slashed, year_last
 from agents.ingest.files.format import LONGEST_LINE, VendorFormat
 from agents.ingest.files.rows import Columns, Rows
 from schemas.errors import UnknownFormatError
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 def _never(_: str) -> bool:
     return False
-
-
-def _always(_: str) -> bool:
-    return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +83,18 @@ LIBRE = Table(
     "FreeStyle Libre",
     "libre",
     listed_as="FreeStyle Libre (LibreView)",
-    exchanges_days=_always,
+    exchanges_days=year_last,
     columns=Columns(
         time=("Device Timestamp",),
-        formats=(_DAY_FIRST, _MONTH_FIRST),
+        # As the account is set: https://github.com/tidepool-org/uploader/issues/1461. Twelve hours are American.
+        formats=(
+            _DAY_FIRST,
+            _MONTH_FIRST,
+            "%m-%d-%Y %I:%M %p",
+            "%d-%m-%Y %I:%M %p",
+            "%Y-%m-%d %H:%M",
+            "%Y-%m-%d %I:%M %p",
+        ),
         glucose=("Historic Glucose", "Scan Glucose"),
         source=("Device", "Serial Number"),
         block="Record Type",
