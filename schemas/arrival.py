@@ -7,9 +7,10 @@ lay before it is known; nobody is told of missing readings that merely wait to b
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas.record import Record, SubjectId, Time, UnixMilliseconds
+from schemas.sources import FIRST_YEAR, LAST_YEAR
 
 TICK = "tick"
 """The header of a message on ``cgm.readings`` without a value: a minute has passed. Ingest workers send them."""
@@ -25,6 +26,14 @@ class Arrival(Record):
     came_ms: UnixMilliseconds = Field(description="When it came into cgm.readings, by the broker's clock.")
     subject_id: SubjectId | None = None
     time: Time | None = Field(default=None, description="Of the reading.")
+
+    @field_validator("time")
+    @classmethod
+    def _is_of_these_times(cls, time: Time | None) -> Time | None:
+        """Hours are added to it, and its offset may change."""
+        if time is not None and not FIRST_YEAR <= time.year <= LAST_YEAR:
+            raise ValueError(f"a time lies between {FIRST_YEAR} and {LAST_YEAR}")
+        return time
 
 
 class WatchState(Record):

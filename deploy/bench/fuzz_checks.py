@@ -43,6 +43,8 @@ _UNFIT_FOR_PEOPLE = re.compile(
     r"\b(?!RejectedError)[A-Z]\w*(Error|Exception)\b|Traceback|object has no attribute|NoneType|pydantic|0x[0-9a-f]{6}"
 )
 _LONGEST_REASON = 4000
+_SEEN = re.compile(r"/seen$|^seen-on/")
+"""The keys under which a subject was heard of last."""
 
 
 def ending_of(work: Work) -> str:
@@ -101,7 +103,7 @@ def _of_end(work: Work) -> Iterator[str]:
         return
     sent = [send.topic for send in work.sends]
     outcomes = [outcome for send in work.sends if (outcome := _outcome(send)) is not None]
-    # With any reading others go who were not heard of for long, which their readers are told of.
+    # Of others, who go with it, their readers are told.
     told = [each for each in outcomes if not (isinstance(each, ReadingOutcome) and each.code == EXPIRED)]
     rejects = ending_of(work).startswith(("rejected", "no chart"))
     if work.step.name in ("unify", "request", "infer", "calc", "handle", "window") and not sent:
@@ -112,8 +114,11 @@ def _of_end(work: Work) -> Iterator[str]:
     beside = (topics.SCORES, topics.ALERTS)  # of earlier forecasts, and of what this one warns of
     if work.step.name in ("infer", "calc") and len(ends := [topic for topic in sent if topic not in beside]) != 1:
         yield f"{work.step.name} sends {len(ends)} messages for one"
-    if rejects and work.writes:
-        yield f"what was rejected leaves {len(work.writes)} rows"
+    # With any reading others go who were not heard of for long; of who sends it, it is kept that they were heard of.
+    gone = len(told) < len(outcomes)
+    left = [write for write in work.writes if not _SEEN.search(write[1])]
+    if rejects and left and not gone:
+        yield f"what was rejected leaves {len(left)} rows"
 
 
 def _of_send(send: Send) -> Iterator[str]:

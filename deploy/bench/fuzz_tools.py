@@ -1,9 +1,9 @@
 """What commands for operators and people make of a fuzzed message: topics that no step reads, and exports."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-import orjson
 from aiokafka.structs import ConsumerRecord
 
 from schemas import topics
@@ -61,7 +61,7 @@ def export_of(record: Record, topic: Topic, settings: Settings) -> list[str]:
     if row is None:
         return [] if named is None else ["an export leaves out what lies under the person's name"]
     if row["record"] is not None:
-        orjson.loads(row["record"])
+        json.loads(row["record"])
     elif row["raw"] is None and record.value is not None:
         return ["an export says nothing of a message"]
     return []

@@ -17,6 +17,8 @@ from streams.notify.events import LONGEST_HOLDS, NEWER, Event, Place, place_of, 
 from streams.notify.remembered import Remembered, number_of
 from streams.notify.webhook_file import Endpoint
 
+MOST_ATTEMPTS = (1 << 31) - 1
+"""That a record can tell."""
 KNOWN_FOR = datetime.timedelta(hours=1)
 """So long after its end a delivery is remembered, so that an event that comes twice is sent once."""
 TOO_LATE = "it no longer held when it could have been sent"
@@ -226,7 +228,7 @@ class Outbox:
     ) -> Delivery:
         """The record of an attempt; delivered ones leave the queue."""
         delivery = item.delivery
-        made = step_of(delivery, status, now, response, reason, delivery.attempts + 1)
+        made = step_of(delivery, status, now, response, reason, min(delivery.attempts + 1, MOST_ATTEMPTS))
         if status in WAITING:
             item.delivery = made.model_copy(update={"body": delivery.body})
         elif self.still_waits(item):

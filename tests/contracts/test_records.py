@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.calc.fan_chart import fan_chart
+from schemas.arrival import Arrival
 from schemas.arrow_record import ArrowRecord
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
@@ -245,3 +246,11 @@ def test_a_broken_chart_of_version_1_is_malformed_and_nothing_else(broken: dict[
 def test_a_chart_of_what_cannot_be_is_malformed(broken: dict[str, object]) -> None:
     with pytest.raises(MalformedRecordError, match="FanChart"):
         FanChart.from_json(json.dumps(fan_chart_of_tests().model_dump(mode="json") | broken).encode())
+
+
+@pytest.mark.parametrize("year", ["0001", "9999"])
+def test_an_arrival_is_of_these_times(year: str) -> None:
+    """Hours are added to it: the step failed, with the name of an exception for a reason."""
+    arrival = f'{{"what": "reading", "came_ms": 1, "subject_id": "anna", "time": "{year}-12-31T23:59:00Z"}}'
+    with pytest.raises(MalformedRecordError, match="a time lies between 1970 and 9998"):
+        Arrival.from_json(arrival.encode())
