@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from schemas.record import Record, SubjectId, Time, UnixMilliseconds
-from schemas.sources import FIRST_YEAR, LAST_YEAR
+from schemas.record import FIRST_YEAR, LAST_YEAR, Record, SubjectId, Time, UnixMilliseconds
 
 TICK = "tick"
 """The header of a message on ``cgm.readings`` without a value: a minute has passed. Ingest workers send them."""

@@ -17,6 +17,10 @@ HexDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Time = AwareDatetime
 """A point in time with its offset from UTC (RFC 3339 on topics)."""
 
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+"""Of a time that hours are added to or that another offset shows: Unix time from its beginning on, as far as a day
+behind it still has a date."""
+
 BEGAN = "Unix milliseconds at which what led to this began; a delete ends what began up to its own time."
 """Of the field `began_ms`, which is called epoch_ms on topics."""
 

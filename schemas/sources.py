@@ -10,9 +10,6 @@ MOST_DEVICES = 8
 MOST_STARTS = 4
 """Remembered a subject, the latest; older ones lie before every window."""
 
-FIRST_YEAR, LAST_YEAR = 1970, 9998
-"""Of a start: Unix time from its beginning on, as far as a day behind it still has a date."""
-
 POLICY = "sources"
 """The header of a message on ``cgm.readings`` without a value: a `SourcePolicy` for the subject in its key."""
 SENSOR_START = "sensor-start"

@@ -15,9 +15,8 @@ from agents.work import Message, Work
 from schemas.errors import MalformedRecordError
 from schemas.grid import slot_of
 from schemas.reading import ReadingOutcome
+from schemas.record import FIRST_YEAR, LAST_YEAR
 from schemas.sources import (
-    FIRST_YEAR,
-    LAST_YEAR,
     MOST_DEVICES,
     MOST_STARTS,
     POLICY,

@@ -9,7 +9,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from query_api.access import access
 from query_api.routers.subjects import Subject, Uses
 from schemas.errors import RejectedError, UnavailableError
-from schemas.sources import FIRST_YEAR, LAST_YEAR, SourcePolicy, SourceState
+from schemas.record import FIRST_YEAR, LAST_YEAR
+from schemas.sources import SourcePolicy, SourceState
 
 router = APIRouter(tags=["sources"])
 

@@ -15,8 +15,7 @@ import orjson
 from agents.core.directions import KNOWN
 from agents.core.local_time import zone
 from query_api.sent_readings import as_it_is_told
-from schemas.record import LATEST_MS
-from schemas.sources import FIRST_YEAR, LAST_YEAR
+from schemas.record import FIRST_YEAR, LAST_YEAR, LATEST_MS
 
 Entry = dict[str, Any]
 
