@@ -25,7 +25,7 @@ from streams.calc_metrics import CalcMetrics
 from streams.clock import Clock
 from streams.effects import TableTurns
 from streams.guard import Guard
-from streams.kafka import patience
+from streams.kafka import asking
 from streams.kafka.connection import BATCH_BYTES, tls_context
 from streams.kafka.consumer import StrictApp
 from streams.kafka.databases import share_cache
@@ -177,7 +177,7 @@ def faust_table(app: Any, name: str, settings: Settings, cache: rocksdict.Cache)
 
 def new_app(app_id: str, name: str, host: Host) -> StrictApp:
     """An App without agents or tables."""
-    patience.install()
+    asking.install()
     return StrictApp(
         app_id,
         fatal=host.fatal,

@@ -99,7 +99,10 @@ class Settings(BaseSettings):
     commit_interval_seconds: float = Field(1.0, gt=0, le=60)
     max_poll_records: int = Field(256, ge=1, le=10_000)
     fetch_wait_milliseconds: int = Field(
-        50, ge=1, le=10_000, description="Longest wait of a fetch; other questions to the broker queue behind it."
+        250,
+        ge=1,
+        le=10_000,
+        description="Longest wait of a fetch: what a partition that was full has new waits so long.",
     )
     niceness: int = Field(0, ge=0, le=19, description="How far a worker gives way to others on a busy machine.")
     events_in_flight: int = Field(1000, ge=1, description="Events whose effects the broker has not confirmed yet.")

@@ -26,8 +26,6 @@ class EmbeddedBroker:
         "session_timeout_seconds": 4.0,
         "heartbeat_seconds": 1.0,
         "replication_factor": 1,
-        # It answers as soon as there is something, and lets other questions overtake: waiting costs nothing.
-        "fetch_wait_milliseconds": 250,
     }
 
     def __init__(self, state_dir: Path, port: int = 0) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from schemas.errors import ConfigurationError
-from streams.kafka import decoding, patience
+from streams.kafka import asking, decoding
 from streams.settings import Settings
 
 ISOLATION_LEVEL = "read_committed"
@@ -15,7 +15,7 @@ ISOLATION_LEVEL = "read_committed"
 
 def connection_options(settings: Settings) -> dict[str, Any]:
     """Keyword arguments that every aiokafka client takes; from then on none of them waits for a broker that hangs."""
-    patience.install()
+    asking.install()
     options: dict[str, Any] = {
         "bootstrap_servers": settings.broker,
         "security_protocol": settings.security_protocol,

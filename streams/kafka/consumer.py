@@ -365,7 +365,7 @@ class StrictApp(faust.App):
         *,
         fatal: Fatal,
         session_timeout_seconds: float,
-        fetch_wait_milliseconds: int = 50,
+        fetch_wait_milliseconds: int = 250,
         held_bytes: int = 64 * MIB,
         **options: Any,
     ) -> None:

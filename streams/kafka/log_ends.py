@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterator
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.protocol.fetch import FetchRequest
 
-_WAIT_MILLISECONDS, _MIN_BYTES, _MAX_BYTES, _READ_COMMITTED = 1, 1, 0, 1
+from streams.kafka.asking import AT_ONCE_MILLISECONDS
+
+_MIN_BYTES, _MAX_BYTES, _READ_COMMITTED = 1, 0, 1
 
 
 async def log_ends(consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
@@ -41,4 +43,4 @@ def _fetches(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> Ite
             of_leader[leader][partition.topic].append((partition.partition, end, _MAX_BYTES))
     for leader, topics in of_leader.items():
         parts = list(topics.items())
-        yield FetchRequest(_WAIT_MILLISECONDS, _MIN_BYTES, _MAX_BYTES, _READ_COMMITTED, parts, rack_id=""), leader
+        yield FetchRequest(AT_ONCE_MILLISECONDS, _MIN_BYTES, _MAX_BYTES, _READ_COMMITTED, parts, rack_id=""), leader

@@ -19,7 +19,10 @@ class FencedProducer(Producer):
         send = sender._send_produce_req
 
         async def fenced(node_id: Any, batches: Any) -> Any:
-            await fence.opened()
+            if fence.closed:
+                await fence.opened()
+                # The group was out of reach: others may lead now, and who led may hang. Then they are sent to those.
+                await producer.client.force_metadata_update()
             return await send(node_id, batches)
 
         sender._send_produce_req = fenced
