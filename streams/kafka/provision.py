@@ -22,6 +22,7 @@ from schemas.errors import ConfigurationError, TopicMismatchError, UnavailableEr
 from schemas.topics import DELETIONS_KEPT_MS, FILES_CLOSED_MS, Topic
 from streams import topology
 from streams.kafka.connection import connection_options
+from streams.kafka.placement import assignments
 from streams.kafka.upgrade import FORECASTS_BEFORE_LANES, move_forecasts
 from streams.settings import Settings
 
@@ -313,16 +314,12 @@ class _Admin:
     async def create(self, topics: list[Topic]) -> None:
         if not topics:
             return
+        partitions, copies = self._settings.partitions, self._settings.replication_factor
+        cluster = await self._client.describe_cluster()
+        placed = assignments({each["node_id"]: each["rack"] for each in cluster["brokers"]}, partitions, copies)
+        numbers = (partitions, copies) if placed is None else (-1, -1)  # of those the assignments tell
         response = await self._client.create_topics(
-            [
-                NewTopic(
-                    topic.name,
-                    self._settings.partitions,
-                    self._settings.replication_factor,
-                    topic_configs=wanted_config(topic, self._settings.replication_factor),
-                )
-                for topic in topics
-            ],
+            [NewTopic(topic.name, *numbers, placed, wanted_config(topic, copies)) for topic in topics],
             timeout_ms=30_000,
         )
         for name, code, *rest in response.topic_errors:

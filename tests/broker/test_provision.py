@@ -1,16 +1,20 @@
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupAuthorizationFailedError
 
 from deploy.brokers.embedded import EmbeddedBroker
+from deploy.brokers.local_cluster import LocalCluster
 from deploy.brokers.wire import LOOPBACK, HeldPort
 from schemas import topics
 from schemas.errors import TopicMismatchError, UnavailableError
 from streams import topology
 from streams.kafka import provision
 from streams.settings import Settings
+from tests.kit.brokers import kafka_home
 
 
 @pytest.fixture
@@ -132,3 +136,24 @@ def test_what_was_confirmed_has_to_survive_a_broker_where_there_are_several(copi
     assert [(str(each), each.repairable) for each in differences] == [(f"{name}: {text}", True) for text in complaints]
     careful = provision._Found(4, copies, True, provision.wanted_config(topics.READINGS, copies), {})
     assert provision._differences({name: topics.READINGS}, {name: careful}, Settings(partitions=4)) == []
+
+
+@pytest.mark.kafka
+async def test_of_all_topics_the_same_broker_leads_a_partition_of_the_same_number(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path, brokers=2, kafka_home=kafka_home())
+    try:
+        await asyncio.to_thread(cluster.start)
+        settings = Settings(broker=cluster.address, replication_factor=2, partitions=4)
+        await provision.provision(settings)
+        assert await provision.check(settings) == []
+        client = AIOKafkaAdminClient(bootstrap_servers=cluster.address)
+        await client.start()
+        try:
+            rows = await client.describe_topics([topic.name for topic in topology.all_topics()])
+        finally:
+            await client.close()
+    finally:
+        await asyncio.to_thread(cluster.stop)
+    for row in rows:
+        held = {each["partition"]: each["replicas"] for each in row["partitions"]}
+        assert held == {0: [1, 2], 1: [2, 1], 2: [1, 2], 3: [2, 1]}, row["topic"]
