@@ -26,7 +26,7 @@ KNOWN = f"{' '.join(ROLE_VERBS)} :ROLE, broker: {' '.join(BROKER_VERBS)} (:NUMBE
 
 API, NOTIFY = "api", "notify"
 SYNC_SECONDS = 90.0
-ROLE_DISK_MIB, BROKER_DISK_MIB = 256, 512
+ROLE_DISK_MIB, BROKER_DISK_MIB = 256, 2048
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

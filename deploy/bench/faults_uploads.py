@@ -34,7 +34,7 @@ from streams.kafka import messages
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
 
-EVERY_SECONDS = 2.0
+EVERY_SECONDS = 5.0
 AGAIN_SECONDS = 1.0
 LOOKED_AT = -1
 """The sample that is computed anew: none of those that are computed first."""
