@@ -19,6 +19,8 @@ _FIND = re.compile(r"find\[(\w+)\](?:\[\$(\w+)\])?")
 _FIRST = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
 _LAST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 _STEP = datetime.timedelta(milliseconds=1)
+COUNTS = "^[1-9][0-9]{0,8}$"
+"""A count as text, for the API's description: `_count` says what is wrong with another one."""
 COUNT: dict[str, Any] = {
     "name": "count",
     "in": "query",

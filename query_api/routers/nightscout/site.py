@@ -23,7 +23,7 @@ from query_api.routers.nightscout.answers import (
     SiteVerified,
 )
 from query_api.routers.nightscout.entries import newest_of
-from query_api.routers.nightscout.filters import Wanted, wanted
+from query_api.routers.nightscout.filters import COUNTS, Wanted, wanted
 from query_api.routers.nightscout.incoming import milliseconds
 from query_api.routers.nightscout.outgoing import in_unit, sgv_of
 from query_api.routers.nightscout.parts import Person, Uses, Whom
@@ -113,7 +113,10 @@ def _web_token(token: str, key: Key) -> dict[str, Any]:
 @router.get("/pebble", response_class=Response, responses={200: {"model": SitePebble}})
 @access("key", scope="read", whose="person", raises=(UnavailableError,))
 async def pebble(
-    uses: Uses, whom: Whom, count: Annotated[str, Query()] = "1", units: Annotated[str, Query()] = "mg/dl"
+    uses: Uses,
+    whom: Whom,
+    count: Annotated[str, Query(json_schema_extra={"pattern": COUNTS})] = "1",
+    units: Annotated[str, Query()] = "mg/dl",
 ) -> Response:
     """The newest readings for a watch."""
     try:

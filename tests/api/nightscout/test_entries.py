@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ async def test_readers_find_what_was_sent_newest_first(site: Client, pipeline: S
         400,
         True,
     )
+    described = (await site.get("/openapi.json")).json()["paths"]["/pebble"]["get"]["parameters"]
+    (pattern,) = (each["schema"]["pattern"] for each in described if each["name"] == "count")
+    for count in ("0", "-1", "a", "", "1", "5760"):
+        taken = (await site.get("/pebble", params={"count": count})).status_code == 200
+        assert taken == (re.search(pattern, count) is not None), count
     pebble = (await site.get("/pebble?count=2&units=mmol")).json()
     assert [(each["sgv"], each["trend"], each["bgdelta"]) for each in pebble["bgs"]] == [
         ("5.6", 4, 0.1),
