@@ -25,6 +25,26 @@ from streams.settings import Settings
 from tests.kit.waiting import until_async
 
 
+class FakeTab:
+    """Prints a document that is the hash of its HTML."""
+
+    target_id = "tab"
+
+    def __init__(self) -> None:
+        self._html = ""
+
+    async def send_command(self, command: str, params: dict[str, Any]) -> dict[str, Any]:
+        if command == "Page.getFrameTree":
+            return {"result": {"frameTree": {"frame": {"id": "frame"}}}}
+        if command == "Page.setDocumentContent":
+            self._html = params["html"]
+            return {"result": {}}
+        if command == "Page.printToPDF":
+            document = b"%PDF-1.4\n" + hashlib.sha256(self._html.encode()).digest()
+            return {"result": {"data": base64.b64encode(document).decode()}}
+        return {"error": {"message": command}}
+
+
 class FakeBrowser:
     """Samples a picture that is the hash of its figure."""
 
@@ -35,6 +55,12 @@ class FakeBrowser:
         await asyncio.sleep(0)
         magic = b"\x89PNG\r\n\x1a\n" if opts["format"] == "png" else b"<svg>"
         return magic + hashlib.sha256(orjson.dumps(figure)).digest()
+
+    async def create_tab(self, _: str) -> FakeTab:
+        return FakeTab()
+
+    async def close_tab(self, _: str) -> None:
+        """Nothing to close."""
 
     async def close(self) -> None:
         """Nothing to close."""
