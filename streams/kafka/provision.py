@@ -316,7 +316,7 @@ class _Admin:
             return
         partitions, copies = self._settings.partitions, self._settings.replication_factor
         cluster = await self._client.describe_cluster()
-        placed = assignments({each["node_id"]: each["rack"] for each in cluster["brokers"]}, partitions, copies)
+        placed = assignments({each["node_id"]: each.get("rack") for each in cluster["brokers"]}, partitions, copies)
         numbers = (partitions, copies) if placed is None else (-1, -1)  # of those the assignments tell
         response = await self._client.create_topics(
             [NewTopic(topic.name, *numbers, placed, wanted_config(topic, copies)) for topic in topics],
