@@ -93,9 +93,8 @@ class _Statistics(NamedTuple):
 
 def _statistics(samples: Array, residual: Array, calibration: Calibration) -> _Statistics:
     """Of samples (B, S, H) and residual spread (B, H)."""
-    shown = predictive.sensor_range(samples, residual, calibration)
+    shown, plain = predictive.range_and_below(samples, residual, calibration, THRESHOLDS_MGDL)
     quantiles = predictive.quantiles(samples, residual, calibration, shown)
-    plain = predictive.probability_below(samples, residual, calibration, THRESHOLDS_MGDL, shown)
     below = plain if calibration.lows is None else calibration.lows.published(plain)
     # The chances of the path have a step of their own behind them, which was fitted on what is plain.
     beyond = np.concatenate([plain[:, :2], 1.0 - plain[:, 2:]], axis=1)

@@ -53,13 +53,17 @@ class PathEvents:
     last: Array
     last_bias: Array
 
+    @functools.cached_property
+    def _ranks(self) -> Array:
+        return ranks_of(self.bank)
+
     def probabilities(self, beyond: Array, past_mgdl: Array, mean_mgdl: Array, spread_mgdl: Array) -> Array:
         """(B, 4 thresholds, 4 horizons): rises with the horizon, and a farther threshold is never the likelier.
 
         beyond (B, 4, 12): P of being beyond each threshold at each step, as in a fan chart; past_mgdl (B, at least 25),
         oldest first; mean_mgdl, spread_mgdl (B, 12): of the samples, and of the residuals.
         """
-        by_copula = copula(beyond, self.bank)
+        by_copula = copula(beyond, self._ranks)
         read = np.clip((inputs(beyond, past_mgdl, mean_mgdl, spread_mgdl, by_copula) - self.centre) / self.scale,
                        -_FURTHEST, _FURTHEST)  # fmt: skip
         hidden = read @ self.first + self.first_bias
@@ -68,18 +72,21 @@ class PathEvents:
         return ordered((by_copula + learnt) / 2.0)
 
 
-def copula(beyond: Array, bank: Array) -> Array:
-    """The first answer: (B, 4, 12) and bank (N, 12) -> (B, 4, 4)."""
+def ranks_of(bank: Array) -> Array:
+    """bank (N, 12) as `copula` compares it: (12, 4 thresholds, N), of the highs counted from above."""
+    below = bank.T
+    return np.stack([below if place < LOWS else 1.0 - below for place in range(len(THRESHOLDS_MGDL))], axis=1)
+
+
+def copula(beyond: Array, ranks: Array) -> Array:
+    """The first answer: (B, 4, 12) and the `ranks_of` a bank -> (B, 4, 4)."""
     found = np.empty((len(beyond), len(THRESHOLDS_MGDL), len(STEPS)))
-    steps = np.ascontiguousarray(bank.T)
-    for place in range(len(THRESHOLDS_MGDL)):
-        ranks = steps if place < LOWS else 1.0 - steps
-        crossed = np.zeros((len(beyond), ranks.shape[1]), dtype=bool)
-        for step in range(HORIZON_STEPS):
-            crossed |= ranks[step] < beyond[:, place, step, None]
-            if step + 1 in STEPS:
-                found[:, place, STEPS.index(step + 1)] = crossed.mean(axis=1)
-    return found
+    crossed = np.zeros((len(beyond), *ranks.shape[1:]), dtype=bool)
+    for step in range(HORIZON_STEPS):
+        crossed |= ranks[step] < beyond[:, :, step, None]
+        if step + 1 in STEPS:
+            found[:, :, STEPS.index(step + 1)] = np.count_nonzero(crossed, axis=2)
+    return found / ranks.shape[2]
 
 
 def inputs(beyond: Array, past_mgdl: Array, mean_mgdl: Array, spread_mgdl: Array, by_copula: Array) -> Array:

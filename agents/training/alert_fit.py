@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from agents.core import predictive
 from agents.core.forecaster import Forecaster
-from agents.core.path_events import LOWS, OUTCOMES, STEPS, PathEvents, copula, inputs
+from agents.core.path_events import LOWS, OUTCOMES, STEPS, PathEvents, copula, inputs, ranks_of
 from agents.core.predictive import Calibration
 from agents.training.evaluate import SERVED_SAMPLES, sampling_seeds
 from agents.training.table import Pool
@@ -103,7 +103,8 @@ def fit_path_events(kept_back: Fans, others: Sequence[Fans], seed: int = 0) -> P
     """The bank of `kept_back`, the network of all. The same seed gives the same on one machine."""
     bank = _bank(kept_back, seed)
     members = (kept_back, *others)
-    read = np.concatenate([inputs(*each._columns(), copula(each.beyond, bank)) for each in members])
+    ranks = ranks_of(bank)
+    read = np.concatenate([inputs(*each._columns(), copula(each.beyond, ranks)) for each in members])
     happened = np.concatenate([each.events().reshape(-1, OUTCOMES) for each in members])
     centre, scale = read.mean(axis=0), read.std(axis=0) + 1e-3
     torch.manual_seed(seed)

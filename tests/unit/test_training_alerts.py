@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.core.path_events import FILE, STEPS, copula, ordered, path_events
+from agents.core.path_events import FILE, STEPS, copula, ordered, path_events, ranks_of
 from agents.training.alert_evaluation import markdown, reliability, score, streams_of, warned
 from agents.training.alert_fit import Fans, fit_path_events, save
 from schemas.grid import STEPS_A_DAY
@@ -55,7 +55,7 @@ def test_reliability_is_0_where_what_is_said_happens_as_often() -> None:
 def test_the_copula_keeps_the_chance_of_a_single_step_and_never_says_less() -> None:
     bank = path_events().bank
     beyond = np.random.default_rng(1).uniform(0, 1, (20, 4, 12))
-    found = copula(beyond, bank)
+    found = copula(beyond, ranks_of(bank))
     for column, steps in enumerate(STEPS):
         assert (found[:, :, column] >= beyond[:, :, :steps].max(axis=2) - 1 / len(bank)).all()
         assert (found[:, :, column] <= beyond[:, :, :steps].sum(axis=2) + steps / len(bank)).all()
