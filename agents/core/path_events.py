@@ -86,7 +86,7 @@ def copula(beyond: Array, ranks: Array) -> Array:
         crossed |= ranks[step] < beyond[:, :, step, None]
         if step + 1 in STEPS:
             found[:, :, STEPS.index(step + 1)] = np.count_nonzero(crossed, axis=2)
-    return found / ranks.shape[2]
+    return np.asarray(found / ranks.shape[2])
 
 
 def inputs(beyond: Array, past_mgdl: Array, mean_mgdl: Array, spread_mgdl: Array, by_copula: Array) -> Array:
