@@ -147,7 +147,8 @@ class RollingWindow:
         newest = max(self.slots, default=slot)
         leaving = [slot] if slot in self.slots else []
         if slot > newest:
-            leaving += [other for other in self.slots if other < slot - self.capacity]
+            oldest = slot - self.capacity
+            leaving += [other for other in self.slots if other < oldest]
         self._settle(committed)
         self.displaced += [Displaced(other, self.slots.pop(other), at) for other in sorted(leaving)]
         self.slots[slot] = reading

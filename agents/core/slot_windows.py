@@ -8,7 +8,6 @@ import datetime
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from agents.core import sources
 from agents.core.fingerprint import input_hash
 from agents.core.plausibility import LAST_STEPS, implausible_change
 from agents.core.window_row import Slots
@@ -20,7 +19,8 @@ LONGEST_GAP = datetime.timedelta(seconds=(2 * FURTHEST_STEP + 1) * STEP_SECONDS 
 """Between their own times: half a step more, because no sensor is punctual to the second."""
 FURTHEST_SLOTS = FURTHEST_STEP + 1  # readings so far apart may lie in slots that are further apart
 
-_MICROSECOND = datetime.timedelta(microseconds=1)
+_STEP_MICROSECONDS = STEP_SECONDS * 1_000_000
+_LONGEST_GAP_MICROSECONDS = LONGEST_GAP // datetime.timedelta(microseconds=1)
 
 
 class Issue(NamedTuple):
@@ -88,9 +88,9 @@ def begin(slots: Slots, end: int) -> int:
 
 def before(slots: Slots, slot: int) -> int | None:
     """The slot of the reading before that of a slot; None where a gap lies between them."""
-    for other in range(slot - 1, slot - FURTHEST_SLOTS - 1, -1):
-        held = slots.get(other)
+    for step in range(1, FURTHEST_SLOTS + 1):
+        held = slots.get(slot - step)
         if held is not None:
-            apart = sources.time_of(slot, slots[slot]) - sources.time_of(other, held)
-            return other if apart <= LONGEST_GAP // _MICROSECOND else None
+            apart = step * _STEP_MICROSECONDS + slots[slot].shift_microseconds - held.shift_microseconds
+            return slot - step if apart <= _LONGEST_GAP_MICROSECONDS else None
     return None

@@ -148,10 +148,13 @@ def changes(slots: Mapping[int, OfSource], end: int, sessions: Sequence[int]) ->
     for before, slot in itertools.pairwise(inside):
         one, other = slots[before], slots[slot]
         named = one.source != other.source and UNNAMED not in (one.source, other.source)
-        begun, now = time_of(before, one), time_of(slot, other)
-        if named or any(begun < start <= now for start in sessions):
+        if named or (sessions and _starts_between(time_of(before, one), time_of(slot, other), sessions)):
             found.append(Change(slot, apart(one, other)))
     return found[-MOST_CHANGES:]
+
+
+def _starts_between(before: int, time: int, sessions: Sequence[int]) -> bool:
+    return any(before < start <= time for start in sessions)
 
 
 def is_warming_up(time: int, sessions: Sequence[int]) -> int | None:

@@ -116,8 +116,8 @@ def _unpacked(data: bytes) -> Row:
     sources = itertools.chain.from_iterable(itertools.repeat(source, slots) for slots, source in _RUN.iter_unpack(runs))
     return Row(
         {
-            first + row[0]: Held._make((*row[1:], source))
-            for row, source in zip(_ROW.iter_unpack(rows), sources, strict=True)
+            first + slot: Held(shift, centi, offset, zone, source)
+            for (slot, shift, centi, offset, zone), source in zip(_ROW.iter_unpack(rows), sources, strict=True)
         },
         [Displaced(each[0], Held._make(each[1:6]), each[6]) for each in _DISPLACED.iter_unpack(displaced)],
         hours,

@@ -15,7 +15,7 @@ import datetime
 import struct
 from typing import Literal, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from agents.core import fingerprint
 from agents.core.rolling_window import RollingWindow
@@ -24,7 +24,7 @@ from agents.work import Message, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
 from schemas.reading import ERASE, REROUTED, RESET, ReadingOutcome
-from schemas.record import SubjectId
+from schemas.record import subject_ids
 from schemas.tables import SUBJECTS_TABLE as TABLE
 from schemas.topics import CACHE_COMMANDS, DAY_MS, READING_OUTCOMES, READINGS, longest_kept_ms
 
@@ -66,7 +66,7 @@ def order_of(message: Message) -> Order | None:
 def subject_of(message: Message) -> str:
     """Whom an order is about. Raises `MalformedRecordError` for a key that names no subject."""
     try:
-        return TypeAdapter(SubjectId).validate_python((message.key or b"").decode(), strict=True)
+        return subject_ids().validate_python((message.key or b"").decode(), strict=True)
     except (UnicodeDecodeError, ValidationError):
         raise MalformedRecordError("an order to reset or erase a subject has the subject as its key") from None
 

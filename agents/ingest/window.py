@@ -10,6 +10,8 @@ import datetime
 import json
 from typing import Literal, Protocol
 
+from pydantic import ValidationError
+
 from agents.core import fingerprint
 from agents.core.local_time import offset_text
 from agents.core.past_hours import HOURS_VERSION
@@ -23,7 +25,7 @@ from schemas.errors import MalformedRecordError
 from schemas.forecast import ForecastRequest
 from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, LOWEST_SENSOR_MGDL, PAST_POINTS, PRESENT, STEP_SECONDS
 from schemas.reading import REROUTED, Reading, ReadingOutcome
-from schemas.record import SubjectId
+from schemas.record import subject_ids
 from schemas.tables import SUBJECTS_TABLE as TABLE
 from schemas.topics import ARRIVALS, BACKFILL, LIVE, READING_OUTCOMES, READINGS
 
@@ -244,10 +246,8 @@ def _arrived(work: Work, what: Literal["reading", "sensor_error"], reading: Read
 
 def _subject_of(value: bytes | None) -> str | None:
     """The subject that a malformed reading names, if it names one."""
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         document = json.loads(value or b"")
-        return TypeAdapter(SubjectId).validate_python(document["subject_id"], strict=True)
+        return subject_ids().validate_python(document["subject_id"], strict=True)
     except (ValueError, TypeError, KeyError, RecursionError, ValidationError):
         return None
