@@ -10,7 +10,7 @@ import dataclasses
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -24,8 +24,9 @@ from schemas.errors import UnavailableError
 from schemas.forecast import Forecast, ForecastRequest
 from schemas.grid import PAST_POINTS
 from schemas.reading import Reading
-from schemas.topics import FAN_CHARTS, FORECASTS, LANE_TOPICS, READINGS
+from schemas.topics import FAN_CHARTS, FORECASTS, LANE_TOPICS, READINGS, Topic
 from streams.kafka.connection import new_consumer, producer_options
+from streams.kafka.log_ends import log_ends
 from streams.settings import Settings
 
 HOPS = (
@@ -100,8 +101,9 @@ async def measure(broker: str, plan: Plan) -> Trips:
     producer = AIOKafkaProducer(**producer_options(settings))
     await consumer.start()
     await producer.start()
-    watched = (LANE_TOPICS["live"], FORECASTS["live"], FAN_CHARTS)
-    consumer.assign([TopicPartition(topic.name, p) for topic in watched for p in range(settings.partitions)])
+    charts, between = _partitions(settings, FAN_CHARTS), _partitions(settings, LANE_TOPICS["live"], FORECASTS["live"])
+    begins = await log_ends(consumer, between)
+    consumer.assign(charts)
     await consumer.seek_to_end()
     run = f"latency-{time.time_ns():x}"
     people = [f"{run}-{number:04d}" for number in range(plan.subjects)]
@@ -109,7 +111,10 @@ async def measure(broker: str, plan: Plan) -> Trips:
     try:
         await _give_history(producer, trips, people)
         await _until_all_arrived(trips, watching)
-        return await _publish(producer, trips, people, plan, watching)
+        await _publish(producer, trips, people, plan, watching)
+        watching.cancel()
+        await _look_back(consumer, begins, trips)
+        return trips
     finally:
         watching.cancel()
         await producer.stop()
@@ -133,7 +138,7 @@ async def _give_history(producer: AIOKafkaProducer, trips: Trips, people: Sequen
 
 async def _publish(
     producer: AIOKafkaProducer, trips: Trips, people: Sequence[str], plan: Plan, watching: "asyncio.Task[None]"
-) -> Trips:
+) -> None:
     trips.clear()
     gaps, at = random.Random(1), time.monotonic()
     stored = []
@@ -146,7 +151,10 @@ async def _publish(
         stored.append(asyncio.create_task(_stored(producer, reading, trips)))
     await asyncio.gather(*stored)
     await _until_all_arrived(trips, watching)
-    return trips
+
+
+def _partitions(settings: Settings, *topics: Topic) -> list[TopicPartition]:
+    return [TopicPartition(topic.name, number) for topic in topics for number in range(settings.partitions)]
 
 
 async def _send(producer: AIOKafkaProducer, reading: Reading) -> Any:
@@ -160,20 +168,26 @@ async def _stored(producer: AIOKafkaProducer, reading: Reading, trips: Trips) ->
 
 
 async def _watch(consumer: AIOKafkaConsumer, trips: Trips) -> None:
-    """Note what comes by until cancelled."""
+    """Note the charts that come by, until cancelled."""
     async for record in consumer:
-        now, made = time.time(), record.timestamp / 1000
-        if record.topic == FAN_CHARTS.name:
-            chart = orjson.loads(record.value)
-            key = chart["subject_id"], int(datetime.fromisoformat(chart["issue_time"]).timestamp())
-            trips.ended(key, 4, made)
-            trips.ended(key, 5, now)
-        elif record.topic == FORECASTS["live"].name:
-            forecast = Forecast.from_arrow(record.value)
-            trips.ended((forecast.series_key, forecast.end_seconds), 3, made)
-        else:
-            request = ForecastRequest.from_arrow(record.value)
-            trips.ended((request.series_key, request.end_seconds), 2, made)
+        now, chart = time.time(), orjson.loads(record.value)
+        key = chart["subject_id"], int(datetime.fromisoformat(chart["issue_time"]).timestamp())
+        trips.ended(key, 4, record.timestamp / 1000)
+        trips.ended(key, 5, now)
+
+
+async def _look_back(consumer: AIOKafkaConsumer, begins: Mapping[TopicPartition, int], trips: Trips) -> None:
+    """Note what led to the charts: the times stand in the records, and who reads them meanwhile is part of the load."""
+    ends = await log_ends(consumer, begins)
+    consumer.assign(list(begins))
+    for partition, begin in begins.items():
+        consumer.seek(partition, begin)
+    while any([await consumer.position(partition) < end for partition, end in ends.items()]):
+        for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+            for record in records:
+                read, hop = (ForecastRequest, 2) if partition.topic == LANE_TOPICS["live"].name else (Forecast, 3)
+                found = read.from_arrow(record.value)
+                trips.ended((found.series_key, found.end_seconds), hop, record.timestamp / 1000)
 
 
 async def _until_all_arrived(trips: Trips, watching: "asyncio.Task[None]") -> None:
