@@ -106,9 +106,13 @@ def calibrated_as(chart: FanChart, calibration: FanCalibration | None) -> FanCha
     """The chart that a base chart becomes by a calibration; itself where there is none."""
     if calibration is None:
         return chart
+    return _fitted(chart, calibration, np.array(calibration.score_shifts))
+
+
+def _fitted(chart: FanChart, calibration: FanCalibration, shifts: Array) -> FanChart:
     base = np.array([quantiles for _, quantiles in chart.levels()]).T
-    shifts = recalibration.over_horizon(np.array(calibration.score_shifts))
-    fan = [tuple(row) for row in recalibration.recalibrated(base, shifts).T.tolist()]
+    published = recalibration.recalibrated(base, recalibration.over_horizon(shifts))
+    fan = [tuple(row) for row in published.T.tolist()]
     outer = (*fan[:MEDIAN], *fan[MEDIAN + 1 :])
     return chart.model_copy(update={"median_mgdl": fan[MEDIAN], "quantiles_mgdl": outer, "calibration": calibration})
 
@@ -116,13 +120,13 @@ def calibrated_as(chart: FanChart, calibration: FanCalibration | None) -> FanCha
 def _published(chart: FanChart, known: KnownForecast) -> FanChart:
     if known.readings <= 0.0:
         return chart
-    rows = np.reshape(unpacked_shifts(known.shifts), _SHAPE) / 100
+    shifts = np.array(unpacked_shifts(known.shifts)).reshape(_SHAPE) / 100
     calibration = FanCalibration(
         version=recalibration.VERSION,
         readings=known.readings,
-        score_shifts=tuple(tuple(row) for row in rows.tolist()),
+        score_shifts=tuple([tuple(row) for row in shifts.tolist()]),
     )
-    return calibrated_as(chart, calibration)
+    return _fitted(chart, calibration, shifts)
 
 
 def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast) -> None:

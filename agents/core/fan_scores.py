@@ -104,7 +104,7 @@ def chances(scores: Array) -> Array:
 
 def values_at(quantiles_mgdl: Array, scores: Array) -> Array:
     """The inverse: quantiles (N, K) at scores (N, P) -> (N, P), rising where the scores rise."""
-    segment = np.searchsorted(_INNER_SCORES, scores, side="right")
+    segment = _INNER_SCORES.searchsorted(scores, side="right")
     rows = np.arange(quantiles_mgdl.shape[0])[:, None]
     slopes = (quantiles_mgdl[:, 1:] - quantiles_mgdl[:, :-1]) / SCORE_STEPS
     return np.asarray(quantiles_mgdl[rows, segment] + (scores - LEVEL_SCORES[segment]) * slopes[rows, segment])

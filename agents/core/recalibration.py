@@ -49,7 +49,7 @@ def decayed(weights: Array, steps: int | NDArray[np.int64]) -> Array:
 
 def bins_of(scores: Array) -> NDArray[np.int64]:
     """The bin of each normal score."""
-    return np.searchsorted(EDGES, scores, side="right")
+    return EDGES.searchsorted(scores, side="right")
 
 
 def shifts(weights: Array) -> Array:
