@@ -78,7 +78,7 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     known = KnownForecast(slot, chart.began_ms, {}, revision=chart.revision)
     readings = state.readings
     if recalibrate and readings > 0.0:
-        shifts = recalibration.shifts(np.reshape(state.weights, _SHAPE))
+        shifts = recalibration.shifts(np.array(state.weights).reshape(_SHAPE))
         known.readings = readings
         known.shifts = packed_shifts(np.rint(shifts * 100).astype(int).ravel().tolist())
     if slot > state.newest - KEPT_STEPS:
@@ -187,7 +187,7 @@ class _Decision:
 
 def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]:
     """Let time pass up to a slot and decide what is due by then. One record a target time that was measured."""
-    weights = recalibration.decayed(np.reshape(state.weights, _SHAPE), min(slot - state.newest, 1 << 16))
+    weights = recalibration.decayed(np.array(state.weights).reshape(_SHAPE), min(slot - state.newest, 1 << 16))
     first = slot - PAST_POINTS + 1
     behind = {state.newest - ago: centi / CENTI for ago, centi in enumerate(reversed(state.shown)) if centi}
     truths = {at: value for at, value in behind.items() if at < first} | _measured(chart, slot)
@@ -288,7 +288,7 @@ def _sum_up_events(state: ScoreState, over: Sequence[KnownForecast], truths: Map
     """Whether what each forecast said of the path has happened: at any measured point of the next EVENT_STEPS."""
     for known in over:
         met = [truths[slot] for slot in range(known.slot + 1, known.slot + EVENT_STEPS + 1) if slot in truths]
-        if not met or all(chance == NO_CHANCE for chance in known.chances):
+        if not met or known.chances == NO_CHANCES:
             continue
         lowest, highest = min(met), max(met)
         sums = state.events_of(known.slot // STEPS_A_DAY)

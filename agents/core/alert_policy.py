@@ -279,17 +279,19 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
     """Lows that nobody was told of in the hour before, where somebody would have been: watched, wanted, not snoozed."""
     if state.slot is None:
         return
+    since, late = _since(state, seen), _late(state, seen)
+    judged = min(state.slot, seen.slot - 1)  # an earlier forecast of this slot may not have known yet
     for kind in THRESHOLD_MGDL:
         rule = rule_of(state.settings, kind)
         if not rule.enabled:
             continue
-        watched, late = max(_since(state, seen), state.ruled.get(kind, -1) + 1), _late(state, seen)
-        judged = min(state.slot, seen.slot - 1)  # an earlier forecast of this slot may not have known yet
+        watched = max(since, state.ruled.get(kind, -1) + 1)
         missed = {alert.onset_slot for alert in recent if alert.kind == kind and alert.status == "missed"}
         for onset, known, _ in onsets(kind, seen, state.settings.threshold_of(kind)):
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
-            told = any(_came_before(alert, onset) for alert in recent if alert.kind in warns)
-            if known is None or known <= judged or onset in missed or told or watched > onset - HORIZON_STEPS:
+            if known is None or known <= judged or onset in missed or watched > onset - HORIZON_STEPS:
+                continue
+            if any(_came_before(alert, onset) for alert in recent if alert.kind in warns):
                 continue
             if any(onset - HORIZON_STEPS <= slot < onset for slot in late):
                 continue
