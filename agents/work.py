@@ -7,7 +7,7 @@ can be tried again. And it reaches only what the topology page declares of it: a
 import dataclasses
 import heapq
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from schemas.dead_letter import REPLAY_OF, Place
 from schemas.errors import MessageTooLargeError, UndeclaredEffectError
@@ -71,8 +71,7 @@ class Failure:
     attempts: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One observation of a metric: counted by 1, or a value for its histogram. Labels in the order of the metric's."""
 
     metric: Metric
@@ -173,6 +172,8 @@ class Work:
         """
         self._require_table(table)
         changed = {key: value for (name, key), value in self.writes.items() if name == table and key.startswith(prefix)}
+        if not changed:
+            return self._tables[table].keys(prefix)
         stored = (key for key in self._tables[table].keys(prefix) if key not in changed)
         return heapq.merge(stored, sorted(key for key, value in changed.items() if value is not None))
 

@@ -68,12 +68,13 @@ def to_row(chart: FanChart) -> bytes:
         )
     parts = [_START.pack(VERSION, len(head)), head]
     for names, kind, scales in _blocks():
-        numbers: list[float | None] = []
+        numbers: list[float] = []
         for name in names:
             values: Any = getattr(chart, name)
+            if name == "truth_mgdl":
+                values = [value or 0.0 for value in values]
             numbers += itertools.chain.from_iterable(values) if name == "quantiles_mgdl" else values
-        known = np.array(numbers, np.float64)  # what is not known becomes NaN
-        parts.append(np.rint(np.nan_to_num(known, copy=False, nan=0.0) * scales).astype(kind).tobytes())
+        parts.append(np.rint(np.array(numbers) * scales).astype(kind).tobytes())
     return b"".join(parts)
 
 

@@ -8,6 +8,7 @@ read, and those of version 1, which know neither the sums of what alerts go by n
 """
 
 import dataclasses
+import functools
 import operator
 import struct
 from collections.abc import Sequence
@@ -34,22 +35,30 @@ other rules."""
 
 VERSION = 3
 _LEVELS = len(QUANTILE_LEVELS)
+_BIT_OF = {step: 1 << place for place, step in enumerate(SCORED_STEPS)}
 _HEAD = struct.Struct("<B8sIIIBB")  # version, model, newest, scored, unmeasured, days, open forecasts
 _MORE = struct.Struct(f"<B{SETTLED_STEPS}H")  # days of events, what was shown last
 _WEIGHTS = struct.Struct(f"<{BINS * len(SCORED_STEPS)}f")
 _DAY = struct.Struct("<I")
 _SUMS = struct.Struct("<H6I14H")
 _DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
-_FORECAST = struct.Struct("<BQ8sBf")  # steps before the newest, began, chart, open targets, readings
 _SINCE = struct.Struct("<Q")
-_REVISION = struct.Struct("<I")
+_FORECAST_1 = "<BQ8sBf"  # steps before the newest, began, chart, open targets, readings
+_CHANCES = f"{len(THRESHOLDS_MGDL)}H"
+_FORECASTS = {
+    1: struct.Struct(_FORECAST_1),
+    2: struct.Struct(_FORECAST_1 + _CHANCES),
+    3: struct.Struct(_FORECAST_1 + "I" + _CHANCES),  # with the revision
+}
+"""The head of a forecast, by version of the row."""
+_FORECAST = _FORECASTS[VERSION]
 _REVISIONS = 1 << 32
-_CHANCES = struct.Struct(f"<{len(THRESHOLDS_MGDL)}H")
 NO_CHANCE = 0xFFFF
 NO_CHANCES = (NO_CHANCE,) * len(THRESHOLDS_MGDL)
 _EVENT_SUMS = struct.Struct("<2H3I")
 _EVENT_DAY_BYTES = _EVENT_SUMS.size * len(THRESHOLDS_MGDL)
 _SHIFTS = struct.Struct(f"<{_LEVELS * len(SCORED_STEPS)}h")
+_SHIFTS_OF_STEP = struct.Struct(f"<{_LEVELS}h")
 _TARGET = struct.Struct(f"<{_LEVELS + 2}H")
 LARGEST_ROW = (
     _HEAD.size
@@ -57,7 +66,7 @@ LARGEST_ROW = (
     + _MORE.size
     + _WEIGHTS.size
     + KEPT_DAYS * (2 * _DAY.size + _DAY_BYTES + _EVENT_DAY_BYTES)
-    + MOST_FORECASTS * (_FORECAST.size + _REVISION.size + _CHANCES.size + _SHIFTS.size)
+    + MOST_FORECASTS * (_FORECAST.size + _SHIFTS.size)
     + sum(step + SETTLED_STEPS for step in SCORED_STEPS) * _TARGET.size
 )
 
@@ -94,7 +103,7 @@ class Sums(NamedTuple):
 
     def plus(self, other: "Sums") -> "Sums":
         """Both together."""
-        return Sums(*map(operator.add, self, other))
+        return Sums._make(map(operator.add, self, other))
 
 
 class EventSums(NamedTuple):
@@ -111,7 +120,7 @@ class EventSums(NamedTuple):
 
     def plus(self, other: "EventSums") -> "EventSums":
         """Both together."""
-        return EventSums(*map(operator.add, self, other))
+        return EventSums._make(map(operator.add, self, other))
 
 
 class Target(NamedTuple):
@@ -131,8 +140,8 @@ class Target(NamedTuple):
     @classmethod
     def from_bytes(cls, data: bytes) -> "Target":
         """Inverse of `to_bytes`."""
-        *base, low, high = _TARGET.unpack(data)
-        return cls(tuple(base), low, high)
+        numbers = _TARGET.unpack(data)
+        return cls(numbers[:_LEVELS], *numbers[_LEVELS:])
 
 
 @dataclasses.dataclass(slots=True)
@@ -159,6 +168,12 @@ class KnownForecast:
         return 0 < (self.revision - other.revision) % _REVISIONS < _REVISIONS // 2
 
 
+@functools.cache
+def _steps_of(bits: int) -> tuple[int, ...]:
+    """Those of SCORED_STEPS whose bit is set in a byte."""
+    return tuple(step for step, bit in _BIT_OF.items() if bits & bit)
+
+
 def packed_shifts(centi: Sequence[int]) -> bytes:
     """Shifts in hundredths, 9 levels for each of SCORED_STEPS in a row, as a forecast holds them."""
     return _SHIFTS.pack(*centi)
@@ -167,6 +182,11 @@ def packed_shifts(centi: Sequence[int]) -> bytes:
 def unpacked_shifts(shifts: bytes) -> tuple[int, ...]:
     """Inverse of `packed_shifts`."""
     return _SHIFTS.unpack(shifts)
+
+
+def shifts_of_step(shifts: bytes, place: int) -> tuple[int, ...]:
+    """Of one of SCORED_STEPS, by its place."""
+    return _SHIFTS_OF_STEP.unpack_from(shifts, place * _SHIFTS_OF_STEP.size)
 
 
 @dataclasses.dataclass(slots=True)
@@ -204,7 +224,7 @@ class ScoreState:
     def sums_of(self, day: int) -> list[Sums]:
         """Of a day, by place in SUMMED_STEPS."""
         packed = self.days.get(day, bytes(_DAY_BYTES))
-        return [Sums(*numbers) for numbers in _SUMS.iter_unpack(packed)]
+        return list(map(Sums._make, _SUMS.iter_unpack(packed)))
 
     def set_sums(self, day: int, sums: Sequence[Sums]) -> None:
         """Inverse of `sums_of`."""
@@ -213,7 +233,7 @@ class ScoreState:
     def events_of(self, day: int) -> list[EventSums]:
         """Of a day, by place in THRESHOLDS_MGDL."""
         packed = self.events.get(day, bytes(_EVENT_DAY_BYTES))
-        return [EventSums(*numbers) for numbers in _EVENT_SUMS.iter_unpack(packed)]
+        return list(map(EventSums._make, _EVENT_SUMS.iter_unpack(packed)))
 
     def set_events(self, day: int, sums: Sequence[EventSums]) -> None:
         """Inverse of `events_of`."""
@@ -232,11 +252,10 @@ class ScoreState:
             for day, sums in sorted(summed.items()):
                 parts += [_DAY.pack(day), sums]
         for chart, known in self.forecasts.items():
-            which = sum(1 << place for place, step in enumerate(SCORED_STEPS) if step in known.targets)
-            before = self.newest - known.slot
-            parts += [_FORECAST.pack(before, known.began_ms, chart, which, known.readings)]
-            parts += [_REVISION.pack(known.revision % _REVISIONS), _CHANCES.pack(*known.chances), known.shifts]
-            parts += [known.targets[step] for step in SCORED_STEPS if step in known.targets]
+            before, steps = self.newest - known.slot, sorted(known.targets)
+            head = before, known.began_ms, chart, sum([_BIT_OF[step] for step in steps]), known.readings
+            parts += [_FORECAST.pack(*head, known.revision % _REVISIONS, *known.chances), known.shifts]
+            parts += [known.targets[step] for step in steps]
         return b"".join(parts)
 
     @classmethod
@@ -269,23 +288,18 @@ class ScoreState:
                 (day,) = _DAY.unpack_from(row, at)
                 at += _DAY.size + size
                 summed[day] = row[at - size : at]
+        head = _FORECASTS[version]
         for _ in range(forecasts):
-            before, began_ms, chart, which, readings = _FORECAST.unpack_from(row, at)
-            at += _FORECAST.size
-            known = KnownForecast(newest - before, began_ms, {}, round(readings, 1))
-            if version > 2:
-                (known.revision,) = _REVISION.unpack_from(row, at)
-                at += _REVISION.size
-            if version > 1:
-                known.chances = _CHANCES.unpack_from(row, at)
-                at += _CHANCES.size
-            at += _SHIFTS.size
-            known.shifts = row[at - _SHIFTS.size : at]
-            for place, step in enumerate(SCORED_STEPS):
-                if which >> place & 1:
-                    at += _TARGET.size
-                    known.targets[step] = row[at - _TARGET.size : at]
-            state.forecasts[chart] = known
+            before, began_ms, chart, bits, readings, *later = head.unpack_from(row, at)
+            revision = later.pop(0) if version > 2 else 0
+            at += head.size + _SHIFTS.size
+            shifts, targets = row[at - _SHIFTS.size : at], {}
+            for step in _steps_of(bits):
+                targets[step] = row[at : at + _TARGET.size]
+                at += _TARGET.size
+            state.forecasts[chart] = KnownForecast(
+                newest - before, began_ms, targets, round(readings, 1), shifts, tuple(later) or NO_CHANCES, revision
+            )
         if at != len(row):
             raise MalformedRecordError("not a row of the table of scores: it is cut off, or something follows it")
         return state

@@ -204,7 +204,9 @@ def _seen(chart: FanChart, now_ms: int, chances: Mapping[LevelKind, Sequence[flo
     from agents.core.fast_fall import QUARTER_STEPS
 
     measured = np.ones(PAST_POINTS, dtype=bool)
-    measured[[place for place in chart.interpolated_points if place < PAST_POINTS]] = False
+    for place in chart.interpolated_points:
+        if place < PAST_POINTS:
+            measured[place] = False
     age_ms = now_ms - int(chart.issue_time.timestamp() * 1000)
     return Seen(
         subject_id=chart.series_key,

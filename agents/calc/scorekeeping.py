@@ -11,13 +11,12 @@ readings that came in one millisecond that of the higher revision.
 import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agents.core import fan_scores, fingerprint, recalibration
-from agents.core.error_grid import clarke_zones, parkes_zones
+from agents.core.error_grid import clarke_zone, parkes_zone
 from schemas.fan_chart import MEDIAN, FanCalibration, FanChart
 from schemas.grid import (
     CENTI,
@@ -29,7 +28,7 @@ from schemas.grid import (
     highest_within,
     slot_of,
 )
-from schemas.score import HorizonScore, TargetScore
+from schemas.score import HorizonScore, TargetScore, Zone
 from schemas.score_state import (
     EVENT_STEPS,
     KEPT_DAYS,
@@ -46,6 +45,7 @@ from schemas.score_state import (
     Sums,
     Target,
     packed_shifts,
+    shifts_of_step,
     unpacked_shifts,
 )
 
@@ -54,6 +54,8 @@ LOW_MGDL, HIGH_MGDL = 70.0, 180.0
 MODEL_BYTES = CHART_BYTES = 8
 _DECI, _TEN_THOUSAND = 10.0, 10_000.0
 _SHAPE = (len(SCORED_STEPS), -1)
+_ZONES: tuple[Zone, ...] = ("A", "B", "C", "D", "E")
+_ONE_OF_ZONE = {zone: tuple(int(zone == other) for other in _ZONES) for zone in _ZONES}
 
 
 def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChart, list[TargetScore]]:
@@ -76,7 +78,7 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     known = KnownForecast(slot, chart.began_ms, {}, revision=chart.revision)
     readings = state.readings
     if recalibrate and readings > 0.0:
-        shifts = recalibration.shifts(np.reshape(state.weights, _SHAPE))
+        shifts = recalibration.shifts(np.array(state.weights).reshape(_SHAPE))
         known.readings = readings
         known.shifts = packed_shifts(np.rint(shifts * 100).astype(int).ravel().tolist())
     if slot > state.newest - KEPT_STEPS:
@@ -104,9 +106,13 @@ def calibrated_as(chart: FanChart, calibration: FanCalibration | None) -> FanCha
     """The chart that a base chart becomes by a calibration; itself where there is none."""
     if calibration is None:
         return chart
+    return _fitted(chart, calibration, np.array(calibration.score_shifts))
+
+
+def _fitted(chart: FanChart, calibration: FanCalibration, shifts: Array) -> FanChart:
     base = np.array([quantiles for _, quantiles in chart.levels()]).T
-    shifts = recalibration.over_horizon(np.array(calibration.score_shifts))
-    fan = [tuple(row) for row in recalibration.recalibrated(base, shifts).T.tolist()]
+    published = recalibration.recalibrated(base, recalibration.over_horizon(shifts))
+    fan = [tuple(row) for row in published.T.tolist()]
     outer = (*fan[:MEDIAN], *fan[MEDIAN + 1 :])
     return chart.model_copy(update={"median_mgdl": fan[MEDIAN], "quantiles_mgdl": outer, "calibration": calibration})
 
@@ -114,13 +120,13 @@ def calibrated_as(chart: FanChart, calibration: FanCalibration | None) -> FanCha
 def _published(chart: FanChart, known: KnownForecast) -> FanChart:
     if known.readings <= 0.0:
         return chart
-    rows = np.reshape(unpacked_shifts(known.shifts), _SHAPE) / 100
+    shifts = np.array(unpacked_shifts(known.shifts)).reshape(_SHAPE) / 100
     calibration = FanCalibration(
         version=recalibration.VERSION,
         readings=known.readings,
-        score_shifts=tuple(tuple(row) for row in rows.tolist()),
+        score_shifts=tuple([tuple(row) for row in shifts.tolist()]),
     )
-    return calibrated_as(chart, calibration)
+    return _fitted(chart, calibration, shifts)
 
 
 def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast) -> None:
@@ -131,9 +137,9 @@ def _open(state: ScoreState, chart: FanChart, name: bytes, known: KnownForecast)
             other.targets, other.chances = {}, NO_CHANCES
         known.chances = _chances(chart)
         if known.slot == state.newest:
-            measured = _measured(chart, known.slot)
-            last = range(known.slot - SETTLED_STEPS + 1, known.slot + 1)
-            state.shown = tuple(round(measured.get(slot, 0.0) * CENTI) for slot in last)
+            last = range(PAST_POINTS - SETTLED_STEPS, PAST_POINTS)
+            unmeasured = set(chart.interpolated_points)
+            state.shown = tuple([0 if at in unmeasured else round(chart.past_mgdl[at] * CENTI) for at in last])
         steps = [step for step in SCORED_STEPS if known.slot + step > state.newest - SETTLED_STEPS]
         levels = [quantiles for _, quantiles in chart.levels()]
         known.targets = {
@@ -181,7 +187,7 @@ class _Decision:
 
 def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]:
     """Let time pass up to a slot and decide what is due by then. One record a target time that was measured."""
-    weights = recalibration.decayed(np.reshape(state.weights, _SHAPE), min(slot - state.newest, 1 << 16))
+    weights = recalibration.decayed(np.array(state.weights).reshape(_SHAPE), min(slot - state.newest, 1 << 16))
     first = slot - PAST_POINTS + 1
     behind = {state.newest - ago: centi / CENTI for ago, centi in enumerate(reversed(state.shown)) if centi}
     truths = {at: value for at, value in behind.items() if at < first} | _measured(chart, slot)
@@ -213,43 +219,57 @@ def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]
 def _measured(chart: FanChart, slot: int) -> dict[int, float]:
     """The points of a chart's past that are readings, by slot."""
     first = slot - PAST_POINTS + 1
-    interpolated = set(chart.interpolated_points)
-    return {first + place: value for place, value in enumerate(chart.past_mgdl) if place not in interpolated}
+    found = dict(zip(range(first, slot + 1), chart.past_mgdl, strict=True))
+    for place in chart.interpolated_points:
+        found.pop(first + place, None)  # places behind the past are those of the truth
+    return found
 
 
 def _scored(met: Sequence[_Decision], truth: Array, weights: Array, slot: int) -> list[HorizonScore]:
     """The score of each decision; its place in the base fan is added to `weights`."""
     places = [SCORED_STEPS.index(each.step) for each in met]
     base = np.array([each.target.base for each in met]) / _DECI
-    every = np.array([unpacked_shifts(each.known.shifts) for each in met]).reshape(len(met), *_SHAPE)
-    shifts = every[np.arange(len(met)), places]
+    shifts = np.array([shifts_of_step(each.known.shifts, place) for each, place in zip(met, places, strict=True)])
     published = recalibration.recalibrated(base, shifts / 100)
     base_scores = fan_scores.normal_scores(base, truth)
     aged = recalibration.decayed(np.ones(len(met)), slot - np.array([each.slot for each in met]))
     np.add.at(weights, (np.array(places), recalibration.bins_of(base_scores)), aged)
     median = published[:, MEDIAN]
-    inside = fan_scores.inside(published, truth)
     low, high = fan_scores.INTERVALS[90]
-    columns: dict[str, list[Any]] = {
-        "minutes_ahead": [each.step * STEP_MINUTES for each in met],
-        "chart": [each.name.hex() for each in met],
-        "median_mgdl": median.tolist(),
-        "error_mgdl": np.round(median - truth, 2).tolist(),
-        "crps_mgdl": np.round(fan_scores.crps(published, truth), 2).tolist(),
-        **{f"in_{percent}": hit.tolist() for percent, hit in inside.items()},
-        "width_90_mgdl": np.round(published[:, high] - published[:, low], 1).tolist(),
-        "pit": np.round(fan_scores.chances(base_scores), 4).tolist(),
-        "log_score_below_70": _log_score([each.target.low for each in met], truth < LOW_MGDL),
-        "log_score_above_180": _log_score([each.target.high for each in met], truth > highest_within(HIGH_MGDL)),
-        "clarke": ["ABCDE"[zone] for zone in clarke_zones(truth, median)],
-        "parkes": ["ABCDE"[zone] for zone in parkes_zones(truth, median)],
-    }
-    return [HorizonScore(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    columns = (
+        truth.tolist(),
+        median.tolist(),
+        (median - truth).round(2).tolist(),
+        fan_scores.crps(published, truth).round(2).tolist(),
+        fan_scores.inside(published, truth).tolist(),
+        (published[:, high] - published[:, low]).round(1).tolist(),
+        fan_scores.chances(base_scores).round(4).tolist(),
+    )
+    return [
+        HorizonScore(
+            minutes_ahead=each.step * STEP_MINUTES,
+            chart=each.name.hex(),
+            median_mgdl=of_median,
+            error_mgdl=error,
+            crps_mgdl=crps,
+            in_50=inside[0],
+            in_80=inside[1],
+            in_90=inside[2],
+            in_95=inside[3],
+            width_90_mgdl=width,
+            pit=pit,
+            log_score_below_70=_log_score(each.target.low, met_mgdl < LOW_MGDL),
+            log_score_above_180=_log_score(each.target.high, met_mgdl > highest_within(HIGH_MGDL)),
+            clarke=_ZONES[clarke_zone(met_mgdl, of_median)],
+            parkes=_ZONES[parkes_zone(met_mgdl, of_median)],
+        )
+        for each, met_mgdl, of_median, error, crps, inside, width, pit in zip(met, *columns, strict=True)
+    ]
 
 
-def _log_score(chances: Sequence[int], happened: NDArray[np.bool_]) -> list[float]:
-    scores = fan_scores.log_scores(np.array(chances) / _TEN_THOUSAND, happened)
-    return [round(score, 3) + 0.0 for score in scores.tolist()]  # no negative zero
+def _log_score(chance: int, happened: bool) -> float:
+    """Of a chance in ten-thousandths."""
+    return round(fan_scores.log_score(chance / _TEN_THOUSAND, happened), 3) + 0.0  # no negative zero
 
 
 def _sum_up(state: ScoreState, met: Sequence[_Decision], truth: Array, scores: Sequence[HorizonScore]) -> None:
@@ -257,8 +277,9 @@ def _sum_up(state: ScoreState, met: Sequence[_Decision], truth: Array, scores: S
     for each, value, score in zip(met, truth.tolist(), scores, strict=True):
         if each.step in SUMMED_STEPS:
             day, place = each.slot // STEPS_A_DAY, SUMMED_STEPS.index(each.step)
-            sums = summed.setdefault(day, state.sums_of(day))
-            sums[place] = sums[place].plus(_sums_of(score, value))
+            if day not in summed:
+                summed[day] = state.sums_of(day)
+            summed[day][place] = summed[day][place].plus(_sums_of(score, value))
     for day, sums in summed.items():
         state.set_sums(day, sums)
 
@@ -267,15 +288,16 @@ def _sum_up_events(state: ScoreState, over: Sequence[KnownForecast], truths: Map
     """Whether what each forecast said of the path has happened: at any measured point of the next EVENT_STEPS."""
     for known in over:
         met = [truths[slot] for slot in range(known.slot + 1, known.slot + EVENT_STEPS + 1) if slot in truths]
-        if not met or all(chance == NO_CHANCE for chance in known.chances):
+        if not met or known.chances == NO_CHANCES:
             continue
+        lowest, highest = min(met), max(met)
         sums = state.events_of(known.slot // STEPS_A_DAY)
         for place, chance in enumerate(known.chances):
             if chance != NO_CHANCE:
-                happened = any(_is_beyond(place, value) for value in met)
-                (log_score,) = _log_score([chance], np.array([happened]))
+                happened = _is_beyond(place, lowest) or _is_beyond(place, highest)
                 square = (chance / _TEN_THOUSAND - happened) ** 2
-                new = EventSums(1, happened, chance, round(square * _TEN_THOUSAND), round(log_score * 1000))
+                log_milli = round(_log_score(chance, happened) * 1000)
+                new = EventSums(1, happened, chance, round(square * _TEN_THOUSAND), log_milli)
                 sums[place] = sums[place].plus(new)
         state.set_events(known.slot // STEPS_A_DAY, sums)
 
@@ -286,7 +308,7 @@ def _sums_of(score: HorizonScore, truth: float) -> Sums:
         1, round(error * 10), round(error * error), round(score.crps_mgdl * 100), round(score.width_90_mgdl * 10),
         round(score.log_score_below_70 * 1000), round(score.log_score_above_180 * 1000),
         score.in_50, score.in_80, score.in_90, score.in_95,
-        *(score.clarke == zone for zone in "ABCDE"), *(score.parkes == zone for zone in "ABCDE"),
+        *_ONE_OF_ZONE[score.clarke], *_ONE_OF_ZONE[score.parkes],
     )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ MINUTES_A_DAY = 1440
 RELEASE = 0.5
 AFTER_STEPS = 3
 SUSTAINED, MEASURED = 3, 2
+_OUTSIDE = np.zeros(1, dtype=bool)
 
 
 class Rule(NamedTuple):
@@ -137,11 +138,6 @@ def judge(state: AlertState, seen: Seen) -> Judged:
         return Judged(state, ())
     beyond = _last_beyond(state.settings, seen)
     recent, told = _outcomes(state, seen)
-    found = state.model_copy(
-        update={
-            "slot": seen.slot, "revision": seen.revision, "since": _since(state, seen), "late": _late(state, seen)
-        }
-    )  # fmt: skip
     raised: list[RecentAlert] = []
     episodes, last, last_urgent = dict(state.episodes), dict(state.raised), dict(state.raised_urgent)
     for direction, kinds in OF_DIRECTION.items():
@@ -183,9 +179,10 @@ def judge(state: AlertState, seen: Seen) -> Judged:
                 last_urgent[direction] = seen.slot
             raised.append(alert)
             recent.append(alert)
-    levels = found.model_copy(
+    levels = state.model_copy(
         update={
-            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": remembered(recent)
+            "slot": seen.slot, "revision": seen.revision, "since": _since(state, seen), "late": _late(state, seen),
+            "episodes": episodes, "raised": last, "raised_urgent": last_urgent, "recent": remembered(recent),
         }
     )  # fmt: skip
     after, falls = fast_fall.judge(levels, seen, quiet=beyond.get("low", -AFTER_STEPS - 1) >= seen.slot - AFTER_STEPS)
@@ -202,7 +199,7 @@ def _last_beyond(settings: AlertSettings, seen: Seen) -> dict[LevelKind, int]:
     """The last slot beyond each threshold, where the past has one: it reaches back farther than any quiet after it."""
     found: dict[LevelKind, int] = {}
     for kind in THRESHOLD_MGDL:
-        where = np.flatnonzero(_beyond(kind, seen.past_mgdl, settings.threshold_of(kind)))
+        (where,) = _beyond(kind, seen.past_mgdl, settings.threshold_of(kind)).nonzero()
         if where.size:
             found[kind] = _slot(seen, int(where[-1]))
     return found
@@ -282,17 +279,19 @@ def _missed(state: AlertState, recent: Sequence[RecentAlert], seen: Seen) -> Ite
     """Lows that nobody was told of in the hour before, where somebody would have been: watched, wanted, not snoozed."""
     if state.slot is None:
         return
+    since, late = _since(state, seen), _late(state, seen)
+    judged = min(state.slot, seen.slot - 1)  # an earlier forecast of this slot may not have known yet
     for kind in THRESHOLD_MGDL:
         rule = rule_of(state.settings, kind)
         if not rule.enabled:
             continue
-        watched, late = max(_since(state, seen), state.ruled.get(kind, -1) + 1), _late(state, seen)
-        judged = min(state.slot, seen.slot - 1)  # an earlier forecast of this slot may not have known yet
+        watched = max(since, state.ruled.get(kind, -1) + 1)
         missed = {alert.onset_slot for alert in recent if alert.kind == kind and alert.status == "missed"}
         for onset, known, _ in onsets(kind, seen, state.settings.threshold_of(kind)):
             warns = OF_DIRECTION[DIRECTION[kind]][: OF_DIRECTION[DIRECTION[kind]].index(kind) + 1]  # or more urgent
-            told = any(_came_before(alert, onset) for alert in recent if alert.kind in warns)
-            if known is None or known <= judged or onset in missed or told or watched > onset - HORIZON_STEPS:
+            if known is None or known <= judged or onset in missed or watched > onset - HORIZON_STEPS:
+                continue
+            if any(_came_before(alert, onset) for alert in recent if alert.kind in warns):
                 continue
             if any(onset - HORIZON_STEPS <= slot < onset for slot in late):
                 continue
@@ -343,17 +342,18 @@ def onsets(kind: LevelKind, seen: Seen, threshold_mgdl: float) -> tuple[Onset, .
     """The times beyond a threshold that the past tells of; the first point of the past begins none, because what was
     before it is not known."""
     beyond = _beyond(kind, seen.past_mgdl, threshold_mgdl)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], beyond, [False]]).astype(np.int8)))
+    if not beyond.any():
+        return ()
+    padded = np.concatenate([_OUTSIDE, beyond, _OUTSIDE])
+    edges = (padded[1:] != padded[:-1]).nonzero()[0].tolist()
     found = []
-    for begin, end in edges.reshape(-1, 2):
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
         if begin == 0:
             continue
-        measured = begin + np.flatnonzero(seen.measured[begin:end])
-        sustained = end - begin >= SUSTAINED and measured.size >= MEASURED
-        known = max(begin + SUSTAINED - 1, measured[MEASURED - 1]) if sustained else None
-        found.append(
-            Onset(_slot(seen, int(begin)), None if known is None else _slot(seen, int(known)), end == len(beyond))
-        )
+        measured = seen.measured[begin:end].nonzero()[0].tolist()
+        sustained = end - begin >= SUSTAINED and len(measured) >= MEASURED
+        known = begin + max(SUSTAINED - 1, measured[MEASURED - 1]) if sustained else None
+        found.append(Onset(_slot(seen, begin), None if known is None else _slot(seen, known), end == len(beyond)))
     return tuple(found)
 
 

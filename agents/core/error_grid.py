@@ -4,7 +4,8 @@ Sources: Clarke et al. 1987; Parkes et al. 2000 with the boundary points of Pfü
 mg/dL; zones are 0..4 for A..E.
 """
 
-from __future__ import annotations
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,31 +28,44 @@ _TOO_LOW: tuple[tuple[int, _Line], ...] = (
 )
 
 
+def parkes_zone(truth_mgdl: float, forecast_mgdl: float) -> int:
+    """Zone of one pair: lines of worse zones lie beyond those of better ones, and none crosses the diagonal."""
+    is_high = forecast_mgdl > truth_mgdl
+    found = 0
+    for zone, line in _TOO_HIGH if is_high else _TOO_LOW:
+        if truth_mgdl <= line[0][0]:
+            break
+        height = _height(truth_mgdl, line)
+        if not (forecast_mgdl > height if is_high else forecast_mgdl < height):
+            break
+        found = zone
+    return found
+
+
+def clarke_zone(truth_mgdl: float, forecast_mgdl: float) -> int:
+    """Zone of one pair."""
+    truth, forecast = truth_mgdl, forecast_mgdl
+    if (truth <= 70 and forecast <= 70) or abs(forecast - truth) <= 0.2 * truth:
+        return 0
+    if (truth >= 180 and forecast <= 70) or (truth <= 70 and forecast >= 180):
+        return 4
+    missed_low = forecast >= 70 if truth <= 175 / 3 else truth <= 70 and 6 / 5 * truth <= forecast
+    missed_high = truth >= 240 and forecast >= 70
+    if forecast <= 180 and (missed_low or missed_high):
+        return 3
+    over = 70 <= truth <= 290 and forecast >= truth + 110
+    under = 130 <= truth <= 180 and forecast <= 7 / 5 * truth - 182
+    return 2 if over or under else 1
+
+
 def parkes_zones(truth_mgdl: Glucose, forecast_mgdl: Glucose) -> Zones:
     """Zone of every pair, same shape as the inputs."""
-    truth, forecast = np.asarray(truth_mgdl, dtype=np.float64), np.asarray(forecast_mgdl, dtype=np.float64)
-    zones = np.zeros(truth.shape, dtype=np.int8)
-    for zone, line in _TOO_HIGH:
-        zones[forecast > _height(truth, line)] = zone
-    for zone, line in _TOO_LOW:
-        zones[(truth > line[0][0]) & (forecast < _height(truth, line))] = zone
-    return zones
+    return _zones(parkes_zone, truth_mgdl, forecast_mgdl)
 
 
 def clarke_zones(truth_mgdl: Glucose, forecast_mgdl: Glucose) -> Zones:
     """Zone of every pair, same shape as the inputs."""
-    truth, forecast = np.asarray(truth_mgdl, dtype=np.float64), np.asarray(forecast_mgdl, dtype=np.float64)
-    zones = np.ones(truth.shape, dtype=np.int8)
-    over = (truth >= 70) & (truth <= 290) & (forecast >= truth + 110)
-    under = (truth >= 130) & (truth <= 180) & (forecast <= 7 / 5 * truth - 182)
-    zones[over | under] = 2
-    middling = (forecast >= 70) & (forecast <= 180)
-    missed_low = (truth <= 175 / 3) & middling
-    missed_low |= (truth > 175 / 3) & (truth <= 70) & (forecast >= 6 / 5 * truth) & (forecast <= 180)
-    zones[((truth >= 240) & middling) | missed_low] = 3
-    zones[((truth >= 180) & (forecast <= 70)) | ((truth <= 70) & (forecast >= 180))] = 4
-    zones[((truth <= 70) & (forecast <= 70)) | (np.abs(forecast - truth) <= 0.2 * truth)] = 0
-    return zones
+    return _zones(clarke_zone, truth_mgdl, forecast_mgdl)
 
 
 def zone_shares(zones: Zones) -> dict[str, float]:
@@ -59,8 +73,14 @@ def zone_shares(zones: Zones) -> dict[str, float]:
     return {name: float(np.mean(zones == place)) for place, name in enumerate("ABCDE")}
 
 
-def _height(truth: NDArray[np.float64], line: _Line) -> NDArray[np.float64]:
+def _zones(zone: Callable[[float, float], int], truth_mgdl: Glucose, forecast_mgdl: Glucose) -> Zones:
+    truth, forecast = np.ravel(truth_mgdl).tolist(), np.ravel(forecast_mgdl).tolist()
+    return np.array([zone(*pair) for pair in zip(truth, forecast, strict=True)], np.int8).reshape(np.shape(truth_mgdl))
+
+
+def _height(truth_mgdl: float, line: _Line) -> float:
     """Boundary over the truth, continued with the slope of its last part."""
-    x, y = np.array(line, dtype=np.float64).T
-    beyond = np.maximum(truth - x[-1], 0.0) * (y[-1] - y[-2]) / (x[-1] - x[-2])
-    return np.asarray(np.interp(truth, x, y) + beyond)
+    for (x, y), (end_x, end_y) in itertools.pairwise(line):
+        if truth_mgdl < end_x:
+            return (end_y - y) / (end_x - x) * (truth_mgdl - x) + y
+    return end_y + (truth_mgdl - end_x) * (end_y - y) / (end_x - x)

@@ -8,6 +8,8 @@ Source of the CRPS as twice the integral of the quantile loss over the levels: L
 2011.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
@@ -22,12 +24,19 @@ FURTHEST_SCORE = 5.0
 """Beyond, a fan says nothing that its quantiles are known for."""
 INTERVALS = {50: (3, 5), 80: (2, 6), 90: (1, 7), 95: (0, 8)}
 """Percent -> places of its ends in QUANTILE_LEVELS."""
+_LOWER, _UPPER = np.array(list(INTERVALS.values())).T
 LEAST_CHANCE = 1e-4
 """Chances are published in ten-thousandths: an event that was given 0 is judged as if it had been given one."""
 TENTH_MGDL = 0.1
 LEAST_STEP_MGDL = 0.05
 """Quantiles travel in tenths of mg/dL: two that are equal there lie apart by half of one at most."""
+SCORE_STEPS: Array = np.diff(LEVEL_SCORES)
+"""Of each segment between two levels, of which the outer ones go on beyond them."""
 
+_INNER_SCORES = LEVEL_SCORES[1:-1]
+_OFF_MEDIAN = TENTH_MGDL * (np.arange(LEVEL_SCORES.size) - MIDDLE)
+_LEAST_OFF_MEDIAN = np.where(_OFF_MEDIAN < 0.0, -np.inf, _OFF_MEDIAN)
+_MOST_OFF_MEDIAN = np.where(_OFF_MEDIAN < 0.0, _OFF_MEDIAN, np.inf)
 _FINE = (np.arange(100) + 0.5) / 100
 
 
@@ -77,15 +86,15 @@ def normal_scores(quantiles_mgdl: Array, truth_mgdl: Array) -> Array:
 
     Of equal quantiles the middle counts: Phi(z) is the probability integral transform.
     """
-    steps = np.maximum(np.diff(quantiles_mgdl, axis=1), LEAST_STEP_MGDL)
-    spread = np.concatenate([np.zeros((steps.shape[0], 1)), np.cumsum(steps, axis=1)], axis=1)
-    knots = quantiles_mgdl[:, 4:5] + spread - spread[:, 4:5]
-    segment = np.sum(truth_mgdl[:, None] >= knots[:, 1:-1], axis=1)
+    spread = np.zeros_like(quantiles_mgdl)
+    np.maximum(quantiles_mgdl[:, 1:] - quantiles_mgdl[:, :-1], LEAST_STEP_MGDL).cumsum(axis=1, out=spread[:, 1:])
+    middle = slice(MIDDLE, MIDDLE + 1)
+    knots = quantiles_mgdl[:, middle] + spread - spread[:, middle]
+    segment = (truth_mgdl[:, None] >= knots[:, 1:-1]).sum(axis=1)
     rows = np.arange(truth_mgdl.size)
     left, right = knots[rows, segment], knots[rows, segment + 1]
-    low, high = LEVEL_SCORES[segment], LEVEL_SCORES[segment + 1]
-    found = low + (truth_mgdl - left) * ((high - low) / (right - left))
-    return np.asarray(np.clip(found, -FURTHEST_SCORE, FURTHEST_SCORE))
+    found = LEVEL_SCORES[segment] + (truth_mgdl - left) * (SCORE_STEPS[segment] / (right - left))
+    return within(found, -FURTHEST_SCORE, FURTHEST_SCORE)
 
 
 def chances(scores: Array) -> Array:
@@ -95,39 +104,39 @@ def chances(scores: Array) -> Array:
 
 def values_at(quantiles_mgdl: Array, scores: Array) -> Array:
     """The inverse: quantiles (N, K) at scores (N, P) -> (N, P), rising where the scores rise."""
-    segment = np.sum(scores[:, :, None] >= LEVEL_SCORES[1:-1], axis=2)
+    segment = _INNER_SCORES.searchsorted(scores, side="right")
     rows = np.arange(quantiles_mgdl.shape[0])[:, None]
-    left, right = quantiles_mgdl[rows, segment], quantiles_mgdl[rows, segment + 1]
-    low, high = LEVEL_SCORES[segment], LEVEL_SCORES[segment + 1]
-    return np.asarray(left + (scores - low) * ((right - left) / (high - low)))
+    slopes = (quantiles_mgdl[:, 1:] - quantiles_mgdl[:, :-1]) / SCORE_STEPS
+    return np.asarray(quantiles_mgdl[rows, segment] + (scores - LEVEL_SCORES[segment]) * slopes[rows, segment])
+
+
+def within(values: Array, least: Array | float, most: Array | float) -> Array:
+    """As `np.clip`, at a third of its cost where there are few."""
+    return np.asarray(np.minimum(np.maximum(values, least), most))
 
 
 def told_apart(quantiles_mgdl: Array, level_axis: int = -1) -> Array:
     """Quantiles in tenths, as they are published: the n-th to a side of the median lies n tenths from it at least, as
     far as the sensor's range goes. So no interval is without width; a fan that is wider by itself stays as it is.
     """
-    rank = np.arange(LEVEL_SCORES.size) - MIDDLE
-    fan = np.moveaxis(np.round(quantiles_mgdl, 1), level_axis, -1)
-    furthest = fan[..., MIDDLE, None] + TENTH_MGDL * rank
-    apart = np.where(rank < 0, np.minimum(fan, furthest), np.maximum(fan, furthest))
-    return np.moveaxis(np.round(np.clip(apart, LOWEST_MGDL, HIGHEST_MGDL), 1), -1, level_axis)
+    fan = quantiles_mgdl.swapaxes(level_axis, -1).round(1)
+    median = fan[..., MIDDLE, None]
+    apart = within(fan, median + _LEAST_OFF_MEDIAN, median + _MOST_OFF_MEDIAN)
+    return within(apart, LOWEST_MGDL, HIGHEST_MGDL).round(1).swapaxes(level_axis, -1)
 
 
 def crps(quantiles_mgdl: Array, truth_mgdl: Array) -> Array:
     """(N, K), (N,) -> (N,) mg/dL: twice the mean quantile loss at 100 levels."""
     off = truth_mgdl[:, None] - quantiles_mgdl @ _FINE_WEIGHTS
-    return np.asarray(2.0 * np.mean(off * (_FINE - (off < 0.0)), axis=1))
+    return np.asarray(2.0 * (off * (_FINE - (off < 0.0))).mean(axis=1))
 
 
-def inside(quantiles_mgdl: Array, truth_mgdl: Array) -> dict[int, NDArray[np.bool_]]:
-    """Whether the truth lies in each of INTERVALS, ends included: (N,) each."""
-    return {
-        percent: (quantiles_mgdl[:, low] <= truth_mgdl) & (truth_mgdl <= quantiles_mgdl[:, high])
-        for percent, (low, high) in INTERVALS.items()
-    }
+def inside(quantiles_mgdl: Array, truth_mgdl: Array) -> NDArray[np.bool_]:
+    """Whether the truth lies in each of INTERVALS, ends included: (N, K), (N,) -> (N, 4)."""
+    truth = truth_mgdl[:, None]
+    return np.asarray((quantiles_mgdl[:, _LOWER] <= truth) & (truth <= quantiles_mgdl[:, _UPPER]))
 
 
-def log_scores(chances: Array, happened: NDArray[np.bool_]) -> Array:
+def log_score(chance: float, happened: bool) -> float:
     """-ln of the probability that was given to what happened, nats; lower is better."""
-    given = np.where(happened, chances, 1.0 - chances)
-    return np.asarray(-np.log(np.maximum(given, LEAST_CHANCE)))
+    return -math.log(max(chance if happened else 1.0 - chance, LEAST_CHANCE))

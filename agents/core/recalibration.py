@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from agents.core.fan_scores import FURTHEST_SCORE, LEVEL_SCORES, told_apart, values_at
+from agents.core.fan_scores import FURTHEST_SCORE, LEVEL_SCORES, told_apart, values_at, within
 from schemas.grid import HIGHEST_MGDL, HORIZON_STEPS, LOWEST_MGDL, STEPS_A_DAY
 from schemas.score_state import SCORED_STEPS
 
@@ -34,6 +34,7 @@ MEDIAN = len(LEVEL_SCORES) // 2
 
 _HALF = np.array([0.32, 0.67, 1.0, 1.28, 1.645, 1.96, 2.5, 3.25])
 EDGES: Array = np.concatenate([-_HALF[::-1], [0.0], _HALF])
+_BIN_WIDTHS: Array = np.diff(EDGES)
 _PRIOR: Array = PRIOR_READINGS * np.diff(np.concatenate([[0.0], ndtr(EDGES), [1.0]]))
 _BETWEEN: Array = np.stack(
     [np.interp(np.arange(1, HORIZON_STEPS + 1), SCORED_STEPS, row) for row in np.eye(len(SCORED_STEPS))], axis=1
@@ -48,19 +49,18 @@ def decayed(weights: Array, steps: int | NDArray[np.int64]) -> Array:
 
 def bins_of(scores: Array) -> NDArray[np.int64]:
     """The bin of each normal score."""
-    return np.searchsorted(EDGES, scores, side="right")
+    return EDGES.searchsorted(scores, side="right")
 
 
 def shifts(weights: Array) -> Array:
     """How far from its own score the base fan is read for each level: weights (5, 18) -> (5, 9), in hundredths."""
-    share = np.cumsum(weights + _PRIOR, axis=1)
+    share = (weights + _PRIOR).cumsum(axis=1)
     below = ndtri(share[:, :-1] / share[:, -1:])
-    segment = np.sum(LEVEL_SCORES[None, :, None] >= below[:, None, 1:-1], axis=2)
+    segment = (LEVEL_SCORES[:, None] >= below[:, None, 1:-1]).sum(axis=2)
     rows = np.arange(below.shape[0])[:, None]
     left, right = below[rows, segment], below[rows, segment + 1]
-    low, high = EDGES[segment], EDGES[segment + 1]
-    found = low + (LEVEL_SCORES - left) * ((high - low) / (right - left))
-    return np.asarray(np.round(np.clip(found, -FURTHEST_SCORE, FURTHEST_SCORE) - LEVEL_SCORES, _DECIMALS)) + 0.0
+    found = EDGES[segment] + (LEVEL_SCORES - left) * (_BIN_WIDTHS[segment] / (right - left))
+    return (within(found, -FURTHEST_SCORE, FURTHEST_SCORE) - LEVEL_SCORES).round(_DECIMALS) + 0.0
 
 
 def over_horizon(shifts: Array) -> Array:
@@ -77,6 +77,6 @@ def recalibrated(base_mgdl: Array, shifts: Array) -> Array:
     middle = moved[:, MEDIAN, None]
     allowed = base_mgdl - base_mgdl[:, MEDIAN, None]
     near, far = NARROWEST * allowed, WIDEST * allowed
-    off = np.clip(moved - middle, np.minimum(near, far), np.maximum(near, far))
-    fan = np.round(np.clip(middle + off, LOWEST_MGDL, HIGHEST_MGDL), 1)
+    off = within(moved - middle, np.minimum(near, far), np.maximum(near, far))
+    fan = within(middle + off, LOWEST_MGDL, HIGHEST_MGDL).round(1)
     return told_apart(np.maximum.accumulate(fan, axis=-1))  # sums of floats, rounded, can pass each other by a tenth

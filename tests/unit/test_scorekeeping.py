@@ -301,11 +301,10 @@ def test_a_row_of_before_is_read_and_goes_on(version: int) -> None:
     days += len(state.events) * (4 + score_state._EVENT_DAY_BYTES)
     old, at = old + new[rest : rest + days], rest + days
     for known in state.forecasts.values():
-        head, chances_size = score_state._FORECAST.size, score_state._CHANCES.size
+        head, whole = score_state._FORECASTS[1].size, score_state._FORECASTS[score_state.VERSION].size
         body = score_state._SHIFTS.size + len(known.targets) * score_state._TARGET.size
-        old, at = old + new[at : at + head], at + head + score_state._REVISION.size
-        old, at = old + new[at : at + chances_size] * (version > 1), at + chances_size
-        old, at = old + new[at : at + body], at + body
+        old += new[at : at + head] + new[at + head + 4 : at + whole] * (version > 1)  # without the revision
+        old, at = old + new[at + whole : at + whole + body], at + whole + body
     assert at == len(new)
     assert ScoreState.from_bytes(old) == state
     person.row = old

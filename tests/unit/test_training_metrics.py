@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from agents.core import error_grid
 from agents.core.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.core.forecaster import Windows
 from agents.core.predictive import Calibration
@@ -34,6 +35,14 @@ def test_parkes_zones_of_known_pairs():
     pairs += [(200, 120, "B"), (300, 120, "C"), (400, 60, "D"), (40, 20, "A")]
     truth, forecast, zones = zip(*pairs, strict=True)
     assert ["ABCDE"[zone] for zone in parkes_zones(np.array(truth), np.array(forecast))] == list(zones)
+
+
+def test_parkes_lines_of_worse_zones_lie_beyond_those_of_better_ones():
+    for truth in range(20, 601):
+        high = [error_grid._height(truth, line) for _, line in error_grid._TOO_HIGH]
+        low = [error_grid._height(truth, line) for _, line in error_grid._TOO_LOW if truth > line[0][0]]
+        assert [truth, *high] == sorted({truth, *high})
+        assert [*reversed(low), truth] == sorted({truth, *low})
 
 
 def test_zone_shares_add_up():
