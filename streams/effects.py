@@ -62,7 +62,7 @@ class Effects:
         while (work.sends_first or before) and work.sends:
             first.append(await self._send(work.sends.pop(0), delivery))
         writes = [
-            self._tables[table].partition(work.message.partition).hold(key, value)
+            self._tables[table].partition(work.message.partition).hold(key, value, work.erases)
             for (table, key), value in work.writes.items()
         ]
         if not first and not before:

@@ -1,0 +1,88 @@
+"""What was erased is in no file of a table, also of one that goes on being written to."""
+
+from pathlib import Path
+
+import pytest
+
+from query_api.store import Store
+from streams.kafka.continuity import REWRITE_KEY
+from streams.kafka.rewriter import Rewriter
+from streams.kafka.tables import ConfirmedTable
+from tests.kit.disks import files_with
+from tests.kit.guarded import FakeApp, table_of
+
+NAME = "quillfeather"
+OTHERS = ("amos", "mallory", "zoe")
+ROWS = 40
+
+
+def steady() -> bool:
+    return True
+
+
+async def test_a_row_that_was_erased_is_in_no_file_of_the_table(tmp_path: Path) -> None:
+    app = FakeApp()
+    table = table_of(app, tmp_path)
+    view, sent = table.partition(0), 0
+
+    async def confirmed() -> None:
+        nonlocal sent
+        await app.producer.confirm(len(app.producer.sent) - sent)
+        sent = len(app.producer.sent)
+
+    for part in range(2):
+        for who in (NAME, *OTHERS):
+            for number in range(ROWS):
+                await view.hold(f"{who}/{part}/{number:02d}", f"{who} {number}".encode() * 20).send()
+        await confirmed()
+        if not part:
+            table.database(0).flush()  # so some rows are in a file, and others in the log alone
+    rewriter = Rewriter([table], steady)
+    assert await rewriter.round() == 0, "nothing was erased"
+    for key in list(view.keys(f"{NAME}/")):
+        await view.hold(key, None, erases=True).send()
+    await confirmed()
+    assert files_with(tmp_path, NAME)
+    assert not await Rewriter([table], lambda: False).round(), "a partition may be on its way to somebody else"
+    later = ConfirmedTable(app, table._table, "ingest", "subjects")  # after a restart: the wish lies in the database
+    assert await Rewriter([later], steady).round() == 1
+    assert files_with(tmp_path, NAME) == []
+    assert files_with(tmp_path, "mallory"), "the search finds nothing"
+    assert [*view.keys("")] == sorted(
+        f"{who}/{part}/{n:02d}" for who in OTHERS for part in range(2) for n in range(ROWS)
+    )
+    assert await rewriter.round() == 0, "it is done"
+
+
+async def test_what_is_erased_meanwhile_is_not_taken_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = FakeApp()
+    table = table_of(app, tmp_path)
+    for value in (b"1", None):
+        await table.partition(0).hold(NAME, value, erases=True).send()
+    await app.producer.confirm()
+    database = table.database(0)
+    monkeypatch.setattr("streams.kafka.rewriter.rewrite", lambda each: each.put(REWRITE_KEY, b"7"))
+    assert await Rewriter([table], steady).round() == 1
+    assert database.get(REWRITE_KEY) == b"7"
+
+
+def test_a_store_that_goes_on_keeps_nothing_either(tmp_path: Path) -> None:
+    store = Store(tmp_path / "table", 1 << 20, 1 << 20)
+    try:
+        for who in (NAME, *OTHERS):
+            for number in range(ROWS):
+                store.stage(f"{who}/{number:02d}".encode(), who.encode() * 20)
+        store.commit()
+        for number in range(ROWS):
+            store.stage(f"{NAME}/{number:02d}".encode(), None)
+        store.commit()
+        assert files_with(tmp_path, NAME)
+        store.rewrite()
+        store.stage(b"m/rewrite", None)
+        store.commit()
+        store.settle()
+        assert files_with(tmp_path, NAME) == []
+        assert files_with(tmp_path, "mallory")
+        assert len(list(store.scan(b""))) == ROWS * len(OTHERS)
+    finally:
+        store.close()
