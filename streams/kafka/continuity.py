@@ -22,7 +22,7 @@ REREAD_KEY = b"__glucast\0reread__"
 """Present while the sources of the partition have to be read from their beginning."""
 
 REWRITE_KEY = b"__glucast\0rewrite__"
-"""Present while the files have to be written anew: the changelog offset of the last row that was erased."""
+"""Present while the files have to be written anew: the last row that was erased, by its changelog offset, or when."""
 
 RESERVED_KEYS = frozenset({OFFSET_KEY, COMPLETE_KEY, REREAD_KEY, REWRITE_KEY})
 """No row has these keys."""
@@ -94,6 +94,10 @@ class Disk:
         """What `rewritten` has to be told; None where nothing was erased since the files were written."""
         wish: bytes | None = self._database.get(REWRITE_KEY)
         return wish
+
+    def wish_rewritten(self, number: int) -> None:
+        """Have the files written anew; `number` is none that was told before."""
+        self._database.put(REWRITE_KEY, b"%d" % number)
 
     def rewritten(self, wish: bytes) -> bool:
         """The files hold nothing of what was erased up to that wish; False where more was erased meanwhile."""

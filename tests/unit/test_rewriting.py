@@ -1,15 +1,18 @@
 """What was erased is in no file of a table, also of one that goes on being written to."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from agents.work import Work
 from query_api.store import Store
 from streams.kafka.continuity import REWRITE_KEY
 from streams.kafka.rewriter import Rewriter
 from streams.kafka.tables import ConfirmedTable
+from streams.topology import step_of
 from tests.kit.disks import files_with
-from tests.kit.guarded import FakeApp, table_of
+from tests.kit.guarded import FakeApp, FakeStream, RawMessage, guard_of, table_of
 
 NAME = "quillfeather"
 OTHERS = ("amos", "mallory", "zoe")
@@ -64,6 +67,31 @@ async def test_what_is_erased_meanwhile_is_not_taken_for_done(tmp_path: Path, mo
     monkeypatch.setattr("streams.kafka.rewriter.rewrite", lambda each: each.put(REWRITE_KEY, b"7"))
     assert await Rewriter([table], steady).round() == 1
     assert database.get(REWRITE_KEY) == b"7"
+
+
+async def test_a_work_that_erases_has_all_tables_of_its_step_written_anew(tmp_path: Path) -> None:
+    """Also one in which it found no row any more: those that were deleted earlier are in its files yet."""
+    app = FakeApp()
+    tables = {name: table_of(app, tmp_path / name, name) for name in ("sources", "subjects")}
+    for table in tables.values():
+        for value in (b"told by " + NAME.encode(), None):
+            await table.partition(0).hold(NAME, value).send()
+    await app.producer.confirm()
+
+    async def erasing(work: Work) -> None:
+        work.erases = True
+        work.delete("subjects", NAME)
+
+    step = dataclasses.replace(step_of("window"), tables=tuple(tables))
+    guard, _ = guard_of(app, step, erasing, tables)
+    await guard.consume(FakeStream(app, [RawMessage("cgm.readings", 0, 0, NAME.encode(), b"")]))
+    rewriter = Rewriter([*tables.values()], steady)
+    assert await rewriter.round() == 1, "of a row that Kafka has not confirmed yet it is too early"
+    assert files_with(tmp_path / "sources", NAME) == []
+    assert files_with(tmp_path / "subjects", NAME)
+    await app.producer.confirm(1)
+    assert await rewriter.round() == 1
+    assert files_with(tmp_path, NAME) == []
 
 
 def test_a_store_that_goes_on_keeps_nothing_either(tmp_path: Path) -> None:
