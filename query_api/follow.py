@@ -28,6 +28,7 @@ PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 REWRITE_SECONDS = 5.0
 """After something was erased: what other topics tell of it has come by then, and goes with it."""
+RETRY_REWRITE_SECONDS = 60.0
 REST = 20
 """Times as long as it took the files are not written anew again: whoever deletes all the time costs little."""
 STUCK_SECONDS = 10.0
@@ -212,6 +213,8 @@ class Follower:
                     await self._model.rewrite()
                 except Exception as error:  # it is tried again; what is read still finds its room, or stands still
                     log.warning("the table could not be written anew", reason=str(error))
+                    pause = RETRY_REWRITE_SECONDS
+                    continue
             pause = max(REWRITE_SECONDS / 5, REST * (time.monotonic() - began))
 
     async def _probe(self) -> None:

@@ -17,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 5.0
 """How long a wish may wait: what is erased together is written anew together."""
+RETRY_SECONDS = 60.0
 REST = 20
 """Times as long as the last round took nothing is written anew: whoever deletes all the time costs little."""
 
@@ -35,9 +36,10 @@ class Rewriter:
             began = time.monotonic()
             try:
                 await self.round()
+                pause = max(LOOK_SECONDS, REST * (time.monotonic() - began))
             except Exception as error:  # the wish stays; a table that takes no row ends the worker by itself
-                log.warning("the files of a table could not be written anew", error=type(error).__name__)
-            pause = max(LOOK_SECONDS, REST * (time.monotonic() - began))
+                log.warning("the files of a table could not be written anew", reason=str(error))
+                pause = RETRY_SECONDS
 
     async def round(self) -> int:
         """Write anew what is wished for now; returns how many databases that were. Raises what the disk raises."""

@@ -8,11 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.bench.pipeline import export_of
 from deploy.bench.roles import Place, RoleProcess, Roles
 from deploy.roles import variables
 from schemas.errors import TopicMismatchError
 from streams import subjects
 from streams.acls import PRINCIPALS, lines
+from streams.dlq import letters
 from streams.kafka.provision import provision, require
 from streams.kafka.whole_topics import everything
 from streams.notify import webhook_file
@@ -55,6 +57,17 @@ async def rows_of_hers(settings: Settings) -> list[bytes]:
     return found
 
 
+def upload_draw_and_command(client: httpx.Client) -> None:
+    """What else asks something of the workers: a file, a forecast of a sample, a snooze, a delete."""
+    answer = client.post("/process_unified", json={"csv_base64": export_of(1)})
+    wanted = {"handle": answer.json()["handle"], "index": -1}
+    assert client.post("/draw_a_plot", json=wanted, headers={"accept": "application/json"}).status_code == 200
+    snooze = {"direction": "low", "minutes": 30}
+    assert client.post(f"/subjects/{SUBJECT}/alerts/snooze", json=snooze).status_code == 200
+    delete = {"action": "delete", "handle": wanted["handle"]}
+    assert client.post("/cache_management", params=delete).json()["success"] is True
+
+
 def ended(process: RoleProcess) -> bool:
     return process.returncode is not None
 
@@ -81,6 +94,8 @@ def test_every_role_works_with_the_least_rights_and_says_what_it_lacks(tmp_path:
                 until(lambda: client.get(f"/subjects/{SUBJECT}/forecast").status_code == 200, "a forecast", 60)
                 assert client.get("/health").json()["models_initialized"] is True
                 until(lambda: client.get("/webhooks").json()["webhooks"], "the webhook is told of", 60)
+                upload_draw_and_command(client)
+                assert asyncio.run(letters(kafka.settings_of("glucast-operator"))) == []
                 found = subjects.export(kafka.settings_of("glucast-operator"), SUBJECT, tmp_path / "out")
                 assert {source.topic for source in found if source.rows} >= {"cgm.readings", "cgm.fan-charts"}
                 asyncio.run(subjects.erase(kafka.settings_of("glucast-operator"), SUBJECT))

@@ -1,14 +1,17 @@
 """What was erased is in no file of a table, also of one that goes on being written to."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
 from agents.work import Work
 from query_api.store import Store
+from schemas.errors import StorageError
 from streams.kafka.continuity import REWRITE_KEY
 from streams.kafka.rewriter import Rewriter
+from streams.kafka.rewriting import ROOM_BYTES
 from streams.kafka.tables import ConfirmedTable
 from streams.topology import step_of
 from tests.kit.disks import files_with
@@ -92,6 +95,27 @@ async def test_a_work_that_erases_has_all_tables_of_its_step_written_anew(tmp_pa
     await app.producer.confirm(1)
     assert await rewriter.round() == 1
     assert files_with(tmp_path, NAME) == []
+
+
+async def test_without_room_for_the_new_files_the_table_goes_on_and_the_wish_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RocksDB that runs out of room refuses every write from then on: the worker would end for it, again and again."""
+    app = FakeApp()
+    table = table_of(app, tmp_path)
+    for value in (b"1", None):
+        await table.partition(0).hold(NAME, value, erases=True).send()
+    await app.producer.confirm()
+    usage = shutil.disk_usage(tmp_path)
+    rewriter = Rewriter([table], steady)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=ROOM_BYTES - 1))
+        with pytest.raises(StorageError, match="MiB of room in GLUCAST_STATE_DIR"):
+            await rewriter.round()
+    await table.partition(0).hold("mallory", b"2").send()
+    await app.producer.confirm(1)
+    assert table.database(0).get(b"mallory") == b"2"
+    assert await rewriter.round() == 1
 
 
 def test_a_store_that_goes_on_keeps_nothing_either(tmp_path: Path) -> None:

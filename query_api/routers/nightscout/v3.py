@@ -141,6 +141,7 @@ async def add_entry(request: Request, uses: Uses, whom: Whom) -> Response:
     moment = _moment(entry, whom)
     known = next(uses.read_model.readings.measured.newest_first(whom.subject_id, moment), None)
     if is_glucose(entry):
+        entry = {**entry, "device": entry.get("device") or whom.key.device, "_id": None, "id": None}
         reading = incoming.reading_of(entry, whom.subject_id, whom.timezone, _unit(entry), whom.key.device)
         await while_connected(request, uses.submit.publish_readings(whom.subject_id, [reading]))
     answer = {"identifier": _identifier(entry), "lastModified": _now_ms()}
@@ -327,7 +328,9 @@ def _identifier(document: dict[str, Any]) -> str:
     given = document.get("identifier")
     if isinstance(given, str) and 0 < len(given) <= incoming.LONGEST:
         return given
-    parts = [document.get("device"), document.get("date"), document.get("eventType")]
+    date = document.get("date")
+    whole = int(date) if isinstance(date, float) and date.is_integer() else date
+    parts = [document.get("device"), whole, document.get("eventType")]
     return str(uuid.uuid5(_NAMESPACE, "_".join(str(part) for part in parts if part is not None)))
 
 

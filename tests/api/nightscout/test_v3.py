@@ -126,8 +126,9 @@ async def test_a_patch_corrects_an_entry_under_the_name_that_it_was_answered(
     client: Client, pipeline: SmallPipeline
 ) -> None:
     """As AAPS does with a value that was changed by hand: under the identifier, with the whole document."""
-    for named in ({}, {"identifier": "aaps-own-name"}):
-        sent = aaps(150, -5 if named else 0, **named)
+    for minutes, named in enumerate(({}, {"identifier": "aaps-own-name"}, {"_id": "not the name here"})):
+        sent = aaps(150, -5 * minutes, **named)
+        sent["date"] = float(sent["date"])
         name = (await client.post("/api/v3/entries", json=sent)).json()["identifier"]
 
         async def shown(name: str = name) -> Any:
