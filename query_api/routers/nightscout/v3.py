@@ -166,7 +166,7 @@ async def add_document(request: Request, uses: Uses, whom: Whom) -> Response:
     openapi_extra=ONE,
 )
 @access(
-    "key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(400, 404, 415, UnavailableError)
+    "key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(404, 415, UnavailableError)
 )  # fmt: skip
 async def correct_entry(request: Request, uses: Uses, whom: Whom, identifier: str) -> Response:
     """Correct the value, direction or noise of an entry of the last two days; answers when Kafka has confirmed it.
