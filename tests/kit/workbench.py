@@ -68,7 +68,7 @@ class Workbench:
         work = await self.tables.run(*step, Message(value=value, **fields))  # type: ignore[arg-type]
         if apply:
             self.tables.apply(work)
-            self.erased |= {table for table, _ in work.writes} if work.erases else set()
+            self.erased |= set(work.step.tables) if work.erases else set()
         self.sent += work.sends
         return work.sends
 
