@@ -117,7 +117,8 @@ class Work:
     """The message, read access to the tables as they will be after this work, and the collected effects.
 
     `failure` makes the message a dead letter, beside the effects. `sends_first` has the sends confirmed before any
-    table write goes out: for a step that could not find out again, from what it wrote, what it has to tell.
+    table write goes out: for a step that could not find out again, from what it wrote, what it has to tell. `erases`
+    has the tables' files written anew: what this work deletes or replaces shall not be left in one.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Work:
         self.step = step
         self.partition_of = partition_of
         self.sends_first = False
+        self.erases = False
         self.sends: list[Send] = []
         self.writes: dict[tuple[str, str], bytes | None] = {}
         self.measured: list[Measurement] = []
@@ -225,7 +227,7 @@ class Work:
         self.sends.clear()
         self.writes.clear()
         self.measured.clear()
-        self.sends_first = False
+        self.sends_first = self.erases = False
         self.failure = None
 
     def _require_table(self, table: str) -> None:

@@ -26,6 +26,11 @@ POLL_MILLISECONDS = 200
 POLL_RECORDS = 200
 PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
+REWRITE_SECONDS = 5.0
+"""After something was erased: what other topics tell of it has come by then, and goes with it."""
+RETRY_REWRITE_SECONDS = 60.0
+REST = 20
+"""Times as long as it took the files are not written anew again: whoever deletes all the time costs little."""
 STUCK_SECONDS = 10.0
 _Batches = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
 _Offsets = dict[TopicPartition, int]
@@ -102,12 +107,13 @@ class Follower:
             await self._seek(consumer)
             self._consumer = consumer
             async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._watch())
+                beside = [group.create_task(each) for each in (self._watch(), self._rewrite())]
                 try:
                     while True:
                         await self._read(consumer)
                 finally:
-                    watch.cancel()
+                    for task in beside:
+                        task.cancel()
         except* (RebuildError, StorageError) as errors:
             raise errors.exceptions[0] from None
         except* (KafkaError, OSError, UnavailableError) as errors:
@@ -195,6 +201,21 @@ class Follower:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             await self._probe()
+
+    async def _rewrite(self) -> None:
+        """The files of the table keep nothing of what was erased."""
+        pause = REWRITE_SECONDS / 5
+        while True:
+            await asyncio.sleep(pause)
+            began, ago = time.monotonic(), self._model.erased_seconds_ago()
+            if ago is not None and self.lag() == 0 and not 0 <= ago < REWRITE_SECONDS:
+                try:
+                    await self._model.rewrite()
+                except Exception as error:  # it is tried again; what is read still finds its room, or stands still
+                    log.warning("the table could not be written anew", reason=str(error))
+                    pause = RETRY_REWRITE_SECONDS
+                    continue
+            pause = max(REWRITE_SECONDS / 5, REST * (time.monotonic() - began))
 
     async def _probe(self) -> None:
         consumer = self._consumer

@@ -7,9 +7,11 @@ a restart resumes and any replica answers any query. Besides the rows of each pr
     m/cluster, m/touched     whose records these are, and when the last of them arrived
     m/layout                 which version of the rows this is
     m/epoch/<topic>/<part.>  the leader epoch of the last batch that was read
+    m/rewrite                when something was erased that the files may still hold, in Unix nanoseconds
     v/…, w/…                 the latest events: see `query_api.event_log`
 """
 
+import asyncio
 import dataclasses
 import struct
 import time
@@ -42,7 +44,7 @@ LAYOUT = b"6"
 
 _OFFSETS, _EPOCHS = b"o/", b"m/epoch/"
 _NUMBER = struct.Struct(">q")
-_TOUCHED, _CLUSTER, _LAYOUT = b"m/touched", b"m/cluster", b"m/layout"
+_TOUCHED, _CLUSTER, _LAYOUT, _REWRITE = b"m/touched", b"m/cluster", b"m/layout", b"m/rewrite"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +92,27 @@ class ReadModel:
         self.deliveries.forget(subject_id, up_to_ms)
         self.days.forget(subject_id, up_to_ms)
         self.sources.forget(subject_id, up_to_ms)
+        self._wish_rewritten()
+
+    def _wish_rewritten(self) -> None:
+        self._store.stage(_REWRITE, _NUMBER.pack(time.time_ns()))
+
+    def erased_seconds_ago(self) -> float | None:
+        """Since something was erased that files of the table may still hold; None: they hold nothing of the kind."""
+        wish = self._store.get(_REWRITE)
+        return None if wish is None else (time.time_ns() - int(_NUMBER.unpack(wish)[0])) / 1e9
+
+    async def rewrite(self) -> None:
+        """Write the files anew, beside everything else, so that they hold nothing of what was erased before.
+
+        Raises an `Exception` where the disk does not take it; then it is still to be done.
+        """
+        wish = self._store.get(_REWRITE)
+        await asyncio.to_thread(self._store.rewrite)
+        if self._store.get(_REWRITE) == wish:  # else more was erased meanwhile
+            self._store.stage(_REWRITE, None)
+            self._store.commit()
+            await asyncio.to_thread(self._store.settle)
 
     @property
     def followed(self) -> tuple[str, ...]:
@@ -118,6 +141,8 @@ class ReadModel:
                     key = (entry.key or b"").decode()
                     self.readings.arrived_ms = entry.time_ms
                     notifications = list(self._projections[entry.topic].apply(key, entry.value))
+                    if entry.value is None and entry.topic == self.uploads.topic.name:
+                        self._wish_rewritten()
                     self.events.stage(entry.topic, entry.partition, entry.offset, key, entry.value, notifications)
             except Exception as error:
                 self.skipped += 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from schemas.errors import StorageError
+from streams.kafka.rewriting import list_anew, rewrite, settle
 
 ROOM_BYTES = 1 << 20
 """What has to fit on the disk before a table that could not be written is opened again."""
@@ -28,6 +30,7 @@ class Store:
         self._staged: dict[bytes, bytes | None] = {}
         self._of_entry: dict[bytes, bytes | None] = {}
         self._refused = False
+        self._rewriting = threading.Lock()
         self._db = self._open()
 
     def _open(self) -> Rdict:
@@ -41,6 +44,7 @@ class Store:
         table = BlockBasedOptions()
         table.set_block_cache(Cache(self._block_cache_bytes))
         options.set_block_based_table_factory(table)
+        list_anew(options)
         return Rdict(str(self.path), options)
 
     def get(self, key: bytes) -> bytes | None:
@@ -117,9 +121,22 @@ class Store:
         finally:
             probe.unlink(missing_ok=True)
         with contextlib.suppress(Exception):  # it says again that it could not write
-            self._db.close()
+            self._close()
         self._db = self._open()
         self._refused = False
+
+    def rewrite(self) -> None:
+        """Leave nothing in the files of what was removed or replaced; in a thread, beside reading and writing.
+
+        `settle` has to follow, behind a commit. Raises an `Exception` where the disk does not take it.
+        """
+        with self._rewriting:
+            rewrite(self._db)
+
+    def settle(self) -> None:
+        """Put what was committed since into the files; in a thread, too."""
+        with self._rewriting:
+            settle(self._db)
 
     def wipe(self) -> None:
         """Forget everything."""
@@ -131,7 +148,12 @@ class Store:
         self._staged.clear()
         self._of_entry.clear()
         try:
-            self._db.close()
+            self._close()
         except Exception as error:
             if not self._refused:
                 raise StorageError(f"the table {self.path} could not be closed: {error}") from error
+
+    def _close(self) -> None:
+        """Raises an `Exception` where the last rows do not fit. Waits where the files are being written anew."""
+        with self._rewriting:
+            self._db.close()

@@ -54,3 +54,8 @@ class CacheCommand(Record):
     alert_settings: AlertSettings | None = Field(default=None, description="alerts: from now on; none: the defaults.")
     erases: bool = Field(default=False, description="reset: how the subject is alerted goes too.")
     snooze: Snooze | None = Field(default=None, description="snooze: which alerts, and until when.")
+
+    @property
+    def removes(self) -> bool:
+        """Whether it takes somebody's data away for good: then files of tables keep nothing of it either."""
+        return self.action in ("delete", "flush", "flush_owner") or self.erases

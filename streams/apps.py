@@ -30,6 +30,7 @@ from streams.kafka.connection import BATCH_BYTES, tls_context
 from streams.kafka.consumer import StrictApp
 from streams.kafka.databases import share_cache
 from streams.kafka.delivery import Fatal
+from streams.kafka.rewriter import Rewriter
 from streams.kafka.tables import ConfirmedTable
 from streams.lanes import Lanes
 from streams.metrics import Metrics
@@ -77,6 +78,7 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     }
     for table in tables.values():
         app.keep(table)
+    app.task(Rewriter(tables.values(), lambda: bool(app.ledgers()) and not app.rebalancing).run)
     if role == "calc":
         CalcMetrics(host.metrics)
     turns, room = TableTurns(), asyncio.Semaphore(settings.events_in_flight)

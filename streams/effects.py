@@ -1,6 +1,7 @@
 """Applies what a work has collected: writes, then sends; or the sends first, and the writes once they are confirmed."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -62,9 +63,12 @@ class Effects:
         while (work.sends_first or before) and work.sends:
             first.append(await self._send(work.sends.pop(0), delivery))
         writes = [
-            self._tables[table].partition(work.message.partition).hold(key, value)
+            self._tables[table].partition(work.message.partition).hold(key, value, work.erases)
             for (table, key), value in work.writes.items()
         ]
+        if work.erases:  # what a table held before, and holds no more, may be in its files yet
+            for table in set(self._names) - {table for table, _ in work.writes}:
+                self._tables[table].disk(work.message.partition).wish_rewritten(time.time_ns())
         if not first and not before:
             await self._finish(writes, work.sends, delivery)
             return

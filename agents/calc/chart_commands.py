@@ -18,6 +18,7 @@ def build(settings: History) -> StepFunction:
 
     async def step(work: Work) -> None:
         command = CacheCommand.from_json(work.message.value)
+        work.erases = command.removes
         if command.action == "restore":
             if command.chart is None:
                 raise MalformedRecordError("a restore carries a chart")

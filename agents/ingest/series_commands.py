@@ -24,6 +24,7 @@ def build(_: object) -> StepFunction:
     async def step(work: Work) -> None:
         command = CacheCommand.from_json(work.message.value)
         work.sends_first = True  # once the rows have gone, nothing tells whose outcomes went with them
+        work.erases = command.removes
         if command.action == "flush":
             for key in _tails(work):
                 _forget(work, key, None, command.up_to_ms)

@@ -66,6 +66,7 @@ def forget_unless_kept(work: Work, subject_id: str, up_to_ms: int) -> None:
 
 def _let_go(work: Work, subject_id: str, kept_days: int) -> None:
     message = work.message
+    work.erases = True
     forget(work, subject_id)
     work.delete(TABLE, subject_id)
     work.delete(SOURCES_TABLE, subject_id)

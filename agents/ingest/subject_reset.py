@@ -104,6 +104,7 @@ def carry_out(work: Work, order: Order, subject_id: str, late_slots: int, report
     The marker is written behind all else that this table loses: where it lies, the rest was done.
     """
     message, offset, came_ms = work.message, work.message.first_offset, work.message.came_ms
+    work.erases = order == "erased"
     marker = _marker(work, subject_id)
     own = _Marker(offset, max(0, came_ms), order == "erased")
     done: Done = "now" if marker is None or offset >= marker.offset else "superseded"

@@ -21,7 +21,10 @@ COMPLETE_KEY = b"__glucast\0complete__"
 REREAD_KEY = b"__glucast\0reread__"
 """Present while the sources of the partition have to be read from their beginning."""
 
-RESERVED_KEYS = frozenset({OFFSET_KEY, COMPLETE_KEY, REREAD_KEY})
+REWRITE_KEY = b"__glucast\0rewrite__"
+"""Present while the files have to be written anew: the last row that was erased, by its changelog offset, or when."""
+
+RESERVED_KEYS = frozenset({OFFSET_KEY, COMPLETE_KEY, REREAD_KEY, REWRITE_KEY})
 """No row has these keys."""
 
 _BEHIND_ALL_KEYS = b"\xff" * 8  # keys of rows are UTF-8
@@ -85,6 +88,23 @@ class Disk:
     def wants_reread(self) -> bool:
         """Whether the sources have to be read from their beginning."""
         return self._database.get(REREAD_KEY) is not None
+
+    @property
+    def wants_rewriting(self) -> bytes | None:
+        """What `rewritten` has to be told; None where nothing was erased since the files were written."""
+        wish: bytes | None = self._database.get(REWRITE_KEY)
+        return wish
+
+    def wish_rewritten(self, number: int) -> None:
+        """Have the files written anew; `number` is none that was told before."""
+        self._database.put(REWRITE_KEY, b"%d" % number)
+
+    def rewritten(self, wish: bytes) -> bool:
+        """The files hold nothing of what was erased up to that wish; False where more was erased meanwhile."""
+        if self.wants_rewriting != wish:
+            return False
+        self._database.delete(REWRITE_KEY)
+        return True
 
     def reread_began(self) -> None:
         """The group's offsets of the sources have been set back."""

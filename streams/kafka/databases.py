@@ -5,6 +5,8 @@ from typing import Any
 import rocksdict
 from faust.stores.rocksdb import RocksDBOptions, Store
 
+from streams.kafka.rewriting import list_anew
+
 
 class SharedCacheOptions(RocksDBOptions):
     """Faust's options of a table's databases, but for the cache.
@@ -25,6 +27,7 @@ class SharedCacheOptions(RocksDBOptions):
         table.set_index_type(rocksdict.BlockBasedIndexType.binary_search())
         table.set_block_cache(self._cache)
         options.set_block_based_table_factory(table)
+        list_anew(options)
         return options
 
 

@@ -16,7 +16,7 @@ from faust.types import TP
 from agents.work import check_size
 from schemas import topics
 from schemas.topics import Topic
-from streams.kafka.continuity import OFFSET_KEY, RESERVED_KEYS, Disk
+from streams.kafka.continuity import OFFSET_KEY, RESERVED_KEYS, REWRITE_KEY, Disk
 from streams.kafka.delivery import Confirmation
 from streams.topology import Role, app_id
 
@@ -76,6 +76,10 @@ class ConfirmedTable:
             "what is missing is read again from Kafka"
         )
 
+    def owned(self) -> list[int]:
+        """The partitions that are ours."""
+        return [tp.partition for tp in self._app._assignment or () if tp.topic == self.changelog.name]
+
     def holds(self, view: "PartitionView") -> bool:
         """Whether this view is still the current one of its partition, and the partition ours."""
         return self._views.get(view.partition) is view and TP(self.changelog.name, view.partition) in (
@@ -117,9 +121,12 @@ class PartitionView:
             if key not in RESERVED_KEYS:
                 yield key
 
-    def hold(self, key: str, value: bytes | None) -> "HeldWrite":
-        """Put, or delete for None: seen from now on, and to be sent. Of one key the writes are sent in their order."""
-        write = HeldWrite(self, self._table, key.encode(), value)
+    def hold(self, key: str, value: bytes | None, erases: bool = False) -> "HeldWrite":
+        """Put, or delete for None: seen from now on, and to be sent. Of one key the writes are sent in their order.
+
+        `erases`: what the key held before shall be in no file.
+        """
+        write = HeldWrite(self, self._table, key.encode(), value, erases)
         self._unconfirmed[write.key] = write
         return write
 
@@ -128,23 +135,25 @@ class PartitionView:
         if not self._table.holds(self):
             return  # the partition has gone
         try:
-            self._store(write.key, write.value, offset)
+            self._store(write, offset)
         except Exception as error:  # the next row that fits would carry the offset past this one
             self._table.not_stored(error)
             return
         if self._unconfirmed.get(write.key) is write:
             del self._unconfirmed[write.key]
 
-    def _store(self, key: bytes, value: bytes | None, offset: int) -> None:
+    def _store(self, write: "HeldWrite", offset: int) -> None:
         database, reached = self._table.database(self.partition), self._table.disk(self.partition).reached
         if reached is not None and reached >= offset:  # nobody else writes to it while the partition is ours
             self._table.lost(self.partition, reached, offset)
             return
         batch = rocksdict.WriteBatch(raw_mode=True)
-        if value is None:
-            batch.delete(key)
+        if write.value is None:
+            batch.delete(write.key)
         else:
-            batch.put(key, value)
+            batch.put(write.key, write.value)
+        if write.erases:
+            batch.put(REWRITE_KEY, b"%d" % offset)
         batch.put(OFFSET_KEY, b"%d" % offset)
         database.write(batch)
 
@@ -152,10 +161,12 @@ class PartitionView:
 class HeldWrite:
     """A row that steps see already. It lies in its table once it is sent and the broker has confirmed it."""
 
-    __slots__ = ("_table", "_view", "key", "value")
+    __slots__ = ("_table", "_view", "erases", "key", "value")
 
-    def __init__(self, view: PartitionView, table: ConfirmedTable, key: bytes, value: bytes | None) -> None:
-        self._view, self._table, self.key, self.value = view, table, key, value
+    def __init__(
+        self, view: PartitionView, table: ConfirmedTable, key: bytes, value: bytes | None, erases: bool
+    ) -> None:
+        self._view, self._table, self.key, self.value, self.erases = view, table, key, value, erases
 
     async def send(self) -> Confirmation:
         """Enqueue the changelog record. The future is done when the broker has confirmed it."""

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from agents.ingest.subject_reset import MARKERS_KEPT_MS
+from schemas.command import CacheCommand
 from schemas.outcome import RequestOutcome
 from schemas.reading import ReadingOutcome
-from schemas.tables import subject_of_row
+from schemas.tables import SERIES_TABLE, subject_of_row
 from schemas.topics import CACHE_COMMANDS, FAN_CHARTS, LIVE, READING_OUTCOMES, READINGS, REQUEST_OUTCOMES
 from streams import topology
 from streams.settings import Settings
@@ -57,6 +58,27 @@ async def lived(bench: Workbench) -> None:
     for subject in ("ada", "eve"):
         forecast = dataclasses.replace(FORECAST, series_key=subject, subject_id=subject, began_ms=NOW_MS)
         await bench.run(CALC, dataclasses.replace(forecast, began_ms=NOW_MS + 1).to_arrow())
+
+
+async def test_files_are_written_anew_of_tables_that_held_who_is_erased_and_for_no_reset() -> None:
+    bench = Workbench()
+    await lived(bench)
+    assert bench.erased == set()
+    held = {table for table, _ in naming(bench)}
+    assert held
+    await erase(bench, 9)
+    assert held <= bench.erased
+
+
+@pytest.mark.parametrize("action", ["delete", "flush", "flush_owner"])
+async def test_files_are_written_anew_of_what_is_deleted_by_hand(action: str) -> None:
+    bench, digest = Workbench(), "a" * 64
+    command = CacheCommand.from_json(json.dumps({
+        "action": action, "command_id": "c", "epoch_ms": 1, "series_key": "s", "handle": digest, "owner": digest,
+    }).encode())  # fmt: skip
+    for step in (built("series_commands"), COMMANDS):
+        await bench.run(step, command.to_json(), key=b"s")
+    assert SERIES_TABLE in bench.erased
 
 
 @pytest.mark.parametrize("earlier", [[], [RESET], [ERASE]])

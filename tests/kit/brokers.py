@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rocksdict import BottommostLevelCompaction, CompactOptions, Options, Rdict
 
 from deploy.brokers import local_kafka as local_kafka_module
 from deploy.brokers.broker import Broker
@@ -48,18 +47,6 @@ def provisioned(broker: Broker, home: Path, **changes: object) -> Iterator[Setti
         yield settings
     finally:
         end(broker)
-
-
-def rewritten(table: Path) -> list[Path]:
-    """The files of a closed RocksDB once nothing is left in them of what was deleted: by itself that takes weeks."""
-    whole = CompactOptions()
-    whole.set_bottommost_level_compaction(BottommostLevelCompaction.force())
-    for _ in range(2):  # opened again it writes a new list of its files, with the first and the last key of each
-        database = Rdict(str(table), Options(raw_mode=True))
-        database.flush()
-        database.compact_range(None, None, whole)
-        database.close()
-    return [path for path in table.rglob("*") if path.is_file()]
 
 
 def end(broker: Broker) -> None:

@@ -15,6 +15,7 @@ from streams.guard import Guard
 from streams.kafka.acks import Ledger
 from streams.kafka.delivery import InFlight
 from streams.kafka.fence import Fence
+from streams.kafka.rewriting import list_anew
 from streams.kafka.tables import ConfirmedTable
 from streams.metrics import Metrics
 from streams.settings import Settings
@@ -125,6 +126,7 @@ class RocksStore:
         if partition not in self._open:
             options = rocksdict.Options(raw_mode=True)
             options.create_if_missing(True)
+            list_anew(options)
             self._open[partition] = rocksdict.Rdict(str(self._home / f"{partition}.db"), options=options)
         return self._open[partition]
 

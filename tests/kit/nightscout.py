@@ -49,6 +49,10 @@ BODIES: Mapping[str, Any] = {
         {"type": "sgv", "device": "Libre2", "dateString": "2026-01-01T09:00:00.000+01:00", "date": TIME_MS, "sgv": 118,
          "delta": 0.000, "direction": "Flat", "noise": 1, "filtered": 118000, "unfiltered": 118000, "rssi": 100},
     ],
+    "GlucoDataHandler": [
+        {"sgv": 118, "date": TIME_MS, "dateString": UTC, "device": "GlucoDataHandler", "type": "sgv", "noise": 1,
+         "rssi": 100, "filtered": 118000, "unfiltered": 118000, "direction": "Flat", "delta": 0.000},
+    ],
     "one object": {"type": "sgv", "sgv": 118, "date": TIME_MS, "dateString": UTC, "direction": "Flat", "device": "x"},
 }  # fmt: skip
 """Of one reading each: 118 mg/dL, Flat, at 9 o'clock in Vienna; beside it what is no sensor's glucose."""

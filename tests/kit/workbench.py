@@ -51,11 +51,12 @@ def built(name: str, settings: Settings | None = None, parser: HereParser | None
 
 
 class Workbench:
-    """The tables of all partitions, and everything that was sent."""
+    """The tables of all partitions, everything that was sent, and the tables whose files are to be written anew."""
 
     def __init__(self, partitions: int = 1) -> None:
         self.tables = MemoryTables(partial(partition_of, partitions=partitions))
         self.sent: list[Send] = []
+        self.erased: set[str] = set()
 
     def rows(self, table: str) -> dict[str, bytes]:
         """All rows of a table."""
@@ -67,6 +68,7 @@ class Workbench:
         work = await self.tables.run(*step, Message(value=value, **fields))  # type: ignore[arg-type]
         if apply:
             self.tables.apply(work)
+            self.erased |= set(work.step.tables) if work.erases else set()
         self.sent += work.sends
         return work.sends
 

@@ -168,6 +168,12 @@ class SiteFound(BaseModel):
     result: list[dict[str, Any]]
 
 
+class SiteDone(BaseModel):
+    """What was asked for was done."""
+
+    status: int
+
+
 class SiteTaken(BaseModel):
     """What became of a document."""
 

@@ -1,8 +1,8 @@
 """Nightscout's third API: one document a request, under an identifier, with web tokens. What AAPS and Juggluco speak.
 
 A document's time of change is when it came: a reading that comes late, from another sender or after hours without a
-network, is new to who asks what has changed since. Only a later reading of the same moment changes an entry, and nobody
-takes one back: `isValid: false` is no reading, and PATCH and DELETE find nothing.
+network, is new to who asks what has changed since. A later reading of the same moment changes an entry, and so does a
+PATCH, which is one. Nobody takes one back: `isValid: false` is no reading, and a DELETE finds nothing.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from agents.core.nightscout_entry import is_glucose
 from query_api.access import access
 from query_api.projections.measured import arrivals
 from query_api.routers.nightscout import incoming
-from query_api.routers.nightscout.answers import SiteChangesFound, SiteFound, SiteTaken, SiteVersionFound
+from query_api.routers.nightscout.answers import SiteChangesFound, SiteDone, SiteFound, SiteTaken, SiteVersionFound
 from query_api.routers.nightscout.collections import statuses_of
 from query_api.routers.nightscout.entries import readings_of, rows_of
 from query_api.routers.nightscout.filters import COUNT, MOST, Wanted, wanted
@@ -82,6 +82,8 @@ SEARCH: dict[str, Any] = {
 }
 _NAMESPACE = uuid.UUID(bytes=b"NightscoutRocks!")
 _MOST_OFFSET_MINUTES = 24 * 60
+_NOT_HERE = "nothing is known under this identifier"
+_NOT_TAKEN_BACK = "nothing is taken back under an identifier; send a corrected value, or erase the person"
 
 
 def _json(answer: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -139,8 +141,8 @@ async def add_entry(request: Request, uses: Uses, whom: Whom) -> Response:
     moment = _moment(entry, whom)
     known = next(uses.read_model.readings.measured.newest_first(whom.subject_id, moment), None)
     if is_glucose(entry):
-        unit: Literal["mg/dL", "mmol/L"] = "mmol/L" if entry.get("units") in ("mmol", "mmol/L", "mmol/l") else "mg/dL"
-        reading = incoming.reading_of(entry, whom.subject_id, whom.timezone, unit, whom.key.device)
+        entry = {**entry, "device": entry.get("device") or whom.key.device, "_id": None, "id": None}
+        reading = incoming.reading_of(entry, whom.subject_id, whom.timezone, _unit(entry), whom.key.device)
         await while_connected(request, uses.submit.publish_readings(whom.subject_id, [reading]))
     answer = {"identifier": _identifier(entry), "lastModified": _now_ms()}
     if known is not None and known.time == moment:
@@ -157,9 +159,38 @@ async def add_document(request: Request, uses: Uses, whom: Whom) -> Response:
     return _json({"status": 201, "identifier": _identifier(document), "lastModified": _now_ms()}, 201)
 
 
+@router.patch(
+    "/entries/{identifier}",
+    response_class=Response,
+    responses={200: {"model": SiteDone}, 404: {}},
+    openapi_extra=ONE,
+)
+@access(
+    "key", scope="write", whose="person", body_bytes=DOCUMENT_BODY_BYTES, raises=(404, 415, UnavailableError)
+)  # fmt: skip
+async def correct_entry(request: Request, uses: Uses, whom: Whom, identifier: str) -> Response:
+    """Correct the value, direction or noise of an entry of the last two days; answers when Kafka has confirmed it.
+
+    404 where nothing is known under the identifier, and where it is to be taken back (`isValid: false`).
+    """
+    change = await _document(request)
+    known = await _known_as(uses, whom, identifier)
+    if known is None or change.get("isValid") is False:
+        raise HTTPException(404, _NOT_HERE if known is None else _NOT_TAKEN_BACK)
+    if change.get("date", incoming.milliseconds(known.time)) != incoming.milliseconds(known.time):
+        raise HTTPException(400, "Field date cannot be modified by the client")
+    if "sgv" in change:
+        corrected = {name: change.get(name, getattr(known, name)) for name in ("direction", "noise")}
+        corrected |= {"sgv": change["sgv"], "dateString": known.time.isoformat(), "device": known.device}
+        corrected |= {"identifier": known.reading_id}
+        reading = incoming.reading_of(corrected, whom.subject_id, whom.timezone, _unit(change), known.device)
+        await while_connected(request, uses.submit.publish_readings(whom.subject_id, [reading]))
+    return _json({"status": 200})
+
+
 async def change(identifier: str) -> Response:
-    """Always 404: nothing is kept under an identifier. Apps take it for done."""
-    raise HTTPException(404, "nothing is kept under this identifier")
+    """Always 404: nothing is changed or taken back under an identifier. Apps take it for done."""
+    raise HTTPException(404, _NOT_TAKEN_BACK)
 
 
 @router.get("/entries", response_class=Response, responses={200: {"model": SiteFound}}, openapi_extra=SEARCH)
@@ -231,7 +262,8 @@ def _add_collections() -> None:
     for name in COLLECTIONS:
         by_identifier = f"/{name}/{{identifier}}"
         router.add_api_route(by_identifier, changing(change), methods=["DELETE"], responses={404: {}}, **shared)
-        router.add_api_route(by_identifier, change, methods=["PATCH"], responses={404: {}}, **shared)
+        if name != "entries":
+            router.add_api_route(by_identifier, change, methods=["PATCH"], responses={404: {}}, **shared)
     for name in ("devicestatus", *NOT_KEPT):
         router.add_api_route(
             f"/{name}", taking(add_document), methods=["POST"], status_code=201, responses={201: CREATED[201]},
@@ -271,12 +303,34 @@ def _moment(entry: dict[str, Any], whom: Person) -> datetime.datetime:
     return moment
 
 
+def _unit(entry: dict[str, Any]) -> Literal["mg/dL", "mmol/L"]:
+    return "mmol/L" if entry.get("units") in ("mmol", "mmol/L", "mmol/l") else "mg/dL"
+
+
+async def _known_as(uses: Services, whom: Person, identifier: str) -> Reading | None:
+    """The reading that a sender calls so, or that was answered under this name."""
+    rows = rows_of(uses, whom, Wanted(MOST))
+
+    def find() -> Reading | None:
+        found = (newest_first[0] for newest_first in readings_of(rows, Wanted(MOST)))
+        return next((each for each in found if _identifier(_named(each)) == identifier), None)
+
+    return await run_in_threadpool(find)
+
+
+def _named(reading: Reading) -> dict[str, Any]:
+    """What a reading's identifier is made of."""
+    return {"identifier": reading.reading_id, "device": reading.device, "date": incoming.milliseconds(reading.time)}
+
+
 def _identifier(document: dict[str, Any]) -> str:
     """The sender's own, or what Nightscout derives from device, date and event."""
     given = document.get("identifier")
     if isinstance(given, str) and 0 < len(given) <= incoming.LONGEST:
         return given
-    parts = [document.get("device"), document.get("date"), document.get("eventType")]
+    date = document.get("date")
+    whole = int(date) if isinstance(date, float) and date.is_integer() else date
+    parts = [document.get("device"), whole, document.get("eventType")]
     return str(uuid.uuid5(_NAMESPACE, "_".join(str(part) for part in parts if part is not None)))
 
 
@@ -298,7 +352,7 @@ async def _with_arrival(uses: Services, whom: Person, wanted: Wanted) -> list[tu
 
 def _entry(newest_first: Sequence[Reading], changed: int) -> dict[str, Any]:
     entry = entry_of(newest_first)
-    own = {"identifier": _identifier(entry), "units": "mg/dl", "isValid": True, "app": "glucast"}
+    own = {"identifier": _identifier(_named(newest_first[0])), "units": "mg/dl", "isValid": True, "app": "glucast"}
     return entry | own | {"srvCreated": changed, "srvModified": changed}
 
 

@@ -122,6 +122,38 @@ async def test_what_comes_late_reaches_who_asks_what_has_changed(client: Client,
     assert (seen[0], sorted(seen[1:11]), seen[11:]) == (150, [each["sgv"] for each in together], [151])
 
 
+async def test_a_patch_corrects_an_entry_under_the_name_that_it_was_answered(
+    client: Client, pipeline: SmallPipeline
+) -> None:
+    """As AAPS does with a value that was changed by hand: under the identifier, with the whole document."""
+    for minutes, named in enumerate(({}, {"identifier": "aaps-own-name"}, {"_id": "not the name here"})):
+        sent = aaps(150, -5 * minutes, **named)
+        sent["date"] = float(sent["date"])
+        name = (await client.post("/api/v3/entries", json=sent)).json()["identifier"]
+
+        async def shown(name: str = name) -> Any:
+            found = {each["identifier"]: each for each in await result(client, "entries")}
+            return found.get(name)
+
+        assert (await until_async(shown, "the entry"))["sgv"] == 150
+        path = f"/api/v3/entries/{name}"
+        answer = await client.patch(path, json=sent | {"sgv": 151, "srvModified": 1})
+        assert (answer.status_code, answer.json()) == (200, {"status": 200})
+
+        async def corrected(name: str = name) -> Any:
+            return (entry := await shown(name)) and entry["sgv"] == 151 and entry
+
+        entry = await until_async(corrected, "the corrected value")
+        assert (entry["date"], entry["utcOffset"], entry["device"]) == (sent["date"], 120, sent["device"])
+        assert (await client.patch(path, json={"app": "AAPS"})).status_code == 200, "there is nothing to correct"
+        moved = await client.patch(path, json=sent | {"date": sent["date"] + 60_000})
+        assert (moved.status_code, "cannot be modified by the client" in moved.json()["description"]) == (400, True)
+        for gone in (await client.patch(path, json=sent | {"isValid": False}), await client.delete(path)):
+            assert (gone.status_code, "taken back" in gone.json()["description"]) == (404, True)
+        assert (await shown(name))["sgv"] == 151
+    assert (await client.patch("/api/v3/entries/unknown", json=aaps(151, 0))).status_code == 404
+
+
 async def test_a_correction_that_comes_meanwhile_lends_its_time_to_no_earlier_value(
     client: Client, pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
