@@ -1,94 +1,90 @@
 """The archive of Kafka's classes on a real Kafka: made while it runs, used from the next start on, nothing is lost."""
 
+import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from filelock import FileLock
 
 from deploy.brokers import class_archive
 from deploy.brokers.broker import Report, quiet
 from deploy.brokers.local_kafka import LocalKafka
-from schemas.topics import READINGS
-from streams.kafka import provision
-from streams.kafka.connection import producer_options
-from streams.kafka.whole_topics import everything
 from streams.settings import Settings
 from tests.kit.brokers import end, kafka_home, soon_forgotten
+from tests.kit.clients import Client
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.kafka
 
+TOPIC = "kept"
+
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The machine may be full of tests, and none of them waits for this one: it gives way to nobody."""
+    """Here somebody waits for the archive: who makes it gives way to nobody."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(class_archive, "_NICENESS", 0)
     with soon_forgotten():
         yield tmp_path / "cache" / "glucast"
 
 
-async def test_the_second_start_has_its_classes_from_the_archive_and_a_damaged_one_stops_nothing(
+def test_the_second_start_has_its_classes_from_the_archive_and_a_damaged_one_stops_nothing(
     tmp_path: Path, cache: Path
 ) -> None:
     said: list[str] = []
-    first = _started(tmp_path, said.append)
-    try:
-        await provision.provision(settings := _settings(first))
-        await _produce(settings, b"kept")
+    with started(tmp_path, said.append) as first:
+        asyncio.run(create_topic(first))
+        client_of(first).publish(TOPIC, [(None, b"one")])
         archive = until(lambda: next(cache.glob("*.jsa"), None), "the archive is made", 120)
-        assert not _maps(first, archive)
-        assert any("half the time" in line for line in said)
-    finally:
-        end(first)
+        assert not maps(first, archive)
+    assert len(said) == 1
+    assert "keeping Kafka's classes" in said[0]
 
-    second = _started(tmp_path)
-    try:
-        assert _maps(second, archive)
-        await _has(second, [b"kept"])
-        await _produce(_settings(second), b"too")
-    finally:
-        end(second)
+    with started(tmp_path, said.append) as second:
+        assert maps(second, archive)
+        client_of(second).publish(TOPIC, [(None, b"two")])
+        assert held(second) == [b"one", b"two"]
+    assert len(said) == 1
 
     os.truncate(archive, archive.stat().st_size // 2)
-    third = _started(tmp_path)
-    try:
-        assert not _maps(third, archive)
-        assert not archive.exists()
-        await _has(third, [b"kept", b"too"])
-    finally:
-        end(third)
+    with FileLock(cache / "kafka-classes.lock"), started(tmp_path) as third:  # no other one is made meanwhile
+        assert not maps(third, archive)
+        assert held(third) == [b"one", b"two"]
     log = third.log.read_text()
     assert not [word for word in ("[cds", "SIGBUS", "VM warning", str(cache)) if word in log], "nothing to worry about"
 
 
-def _started(home: Path, report: Report = quiet) -> LocalKafka:
+@contextmanager
+def started(home: Path, report: Report = quiet) -> Iterator[LocalKafka]:
     broker = LocalKafka(home, kafka_home())
-    broker.start(report)
-    return broker
+    broker.start(lambda line: None if line.startswith(("formatting", "waiting")) else report(line))
+    try:
+        yield broker
+    finally:
+        end(broker)
 
 
-def _settings(broker: LocalKafka) -> Settings:
-    return Settings(broker=broker.address, partitions=2)
-
-
-def _maps(broker: LocalKafka, archive: Path) -> bool:
+def maps(broker: LocalKafka, archive: Path) -> bool:
     """Whether the JVM has the file in its memory."""
     return str(archive) in Path(f"/proc/{broker.pid}/maps").read_text()
 
 
-async def _has(broker: LocalKafka, values: list[bytes]) -> None:
-    settings = _settings(broker)
-    assert await provision.check(settings) == []
-    assert [record.value async for record in everything(settings, READINGS.name)] == values
+def client_of(broker: LocalKafka) -> Client:
+    return Client(Settings(broker=broker.address, partitions=1))
 
 
-async def _produce(settings: Settings, value: bytes) -> None:
-    producer = AIOKafkaProducer(**producer_options(settings))
-    await producer.start()
+def held(broker: LocalKafka) -> list[bytes | None]:
+    return [record.value for record in client_of(broker).records(TOPIC)]
+
+
+async def create_topic(broker: LocalKafka) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.address)
+    await admin.start()
     try:
-        await producer.send_and_wait(READINGS.name, value, b"key")
+        await admin.create_topics([NewTopic(TOPIC, 1, 1)])
     finally:
-        await producer.stop()
+        await admin.close()
