@@ -82,7 +82,11 @@ class ClassArchive:
             class_list.unlink(missing_ok=True)
         if (directory := cache_directory()) is None:
             return []
-        if (archive := _whole(directory, self.key)) is not None:
+        try:
+            archive = _whole(directory, self.key)
+        except OSError:  # a jar that is a link to nowhere is none to Java
+            return []
+        if archive is not None:
             return [f"-XX:SharedArchiveFile={archive}"]
         if class_list is None:
             return []
@@ -91,14 +95,17 @@ class ClassArchive:
     def make(self, class_list: Path, log: Path) -> subprocess.Popen[bytes] | None:
         """Begin to make it, where `class_list` says that it is wanted; the process ends by itself, or when it is told.
 
-        What it has to say goes to `log`.
+        What it has to say goes to `log`. None where it is not wanted, or the machine has no room for it.
         """
         directory = cache_directory()
         if directory is None or not class_list.exists():
             return None
         command = [self.java, *self.options, "-cp", f"{self.jars}/*"]
-        maker = [sys.executable, "-m", __name__, str(_NICENESS), str(directory), self.key, str(class_list)]
-        return launch([*maker, *command], log)
+        try:
+            maker = [sys.executable, "-m", __name__, str(_NICENESS), str(directory), self.key, str(class_list)]
+            return launch([*maker, *command], log)
+        except (OSError, subprocess.SubprocessError):
+            return None
 
 
 def make_archive(directory: Path, key: str, class_list: Path, command: Sequence[str]) -> Path | None:

@@ -173,6 +173,16 @@ def test_what_java_does_not_make_or_take_is_none(refused: str, cache: Path, clas
     assert [each for each in cache.iterdir() if each.suffix != ".lock"] == [before]
 
 
+def test_jars_that_cannot_be_looked_at_and_a_process_that_cannot_be_started_stop_no_broker(
+    cache: Path, class_list: Path, tmp_path: Path
+) -> None:
+    archive = fake(tmp_path, "exit 0")
+    (tmp_path / "file").touch()
+    assert archive.make(class_list, tmp_path / "file" / "log") is None
+    (archive.jars / "gone.jar").symlink_to("nowhere")
+    assert archive.using(class_list) == []
+
+
 def test_one_process_makes_it(cache: Path, class_list: Path, tmp_path: Path) -> None:
     archive = fake(tmp_path, "exit 0")
     with FileLock(cache / "kafka-classes.lock"):
