@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,7 @@ async def _check_keys(theirs: Side) -> None:
             known = await client.post(address, params=info, headers={"X-API-Key": theirs.key})
         except httpx.TransportError as error:
             raise UnavailableError(
-                f"GluRPC does not answer at {theirs.url} ({type(error).__name__}): bash deploy/bench/glurpc.sh starts one"
+                f"no GluRPC answers at {theirs.url} ({type(error).__name__}): bash deploy/bench/glurpc.sh starts one"
             ) from error
     if (without.status_code, known.status_code) != (401, 200):
         raise ConfigurationError(

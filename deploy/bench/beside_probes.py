@@ -1,4 +1,4 @@
-"""What is asked of GluRPC and of our endpoints for its clients, in this order: each of the six, and all that can be wrong."""
+"""What GluRPC and our endpoints for its clients are asked, in this order: all six, and all that can be wrong."""
 
 import base64
 import dataclasses
