@@ -2,9 +2,10 @@
 # GluRPC 0.6.3 as its authors publish it, on loopback, for `glucast bench beside`: in an environment of its own, with keys
 # asked for. Its network has random weights, because answers are compared without the values of forecasts.
 #   bash deploy/bench/glurpc.sh DIRECTORY [PORT]
-# The first time takes minutes and 6 GB. It runs until Ctrl-C. The key is: beside
+# The first time takes minutes and 8 GB. It runs until Ctrl-C. The key is: beside
 set -euo pipefail
-home=$(mkdir -p "$1" && cd "$1" && pwd)
+directory=${1:?say where: bash deploy/bench/glurpc.sh DIRECTORY [PORT]}
+home=$(mkdir -p "$directory" && cd "$directory" && pwd)
 port=${2:-8499}
 weights=gluformer_1samples_500epochs_10heads_32batch_geluactivation_livia_large_weights.pth
 
