@@ -158,10 +158,10 @@ def _figure(path: str, figure: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for axis in "xy":
         yield f"{path}.data[].{axis}", "there" if all(axis in trace for trace in traces) else "not in each"
     for title in ("title", "xaxis.title", "yaxis.title"):
-        part: Any = figure["layout"]
+        text: Any = figure["layout"]
         for name in (*title.split("."), "text"):
-            part = part.get(name, {})
-        yield f"{path}.layout.{title}.text", f"string {json.dumps(part)}"
+            text = text.get(name, {})
+        yield f"{path}.layout.{title}.text", f"string {json.dumps(text)}"
 
 
 def compared(theirs: Mapping[str, Facts], ours: Mapping[str, Facts]) -> Comparison:

@@ -99,7 +99,7 @@ def upload(raw: bytes, **more: Any) -> dict[str, Any]:
 
 def _conversions() -> Iterator[Probe]:
     path = "/convert_to_unified"
-    for name, raw in (FILES | UNUSABLE).items():
+    for name, raw in {**FILES, **UNUSABLE}.items():
         yield Probe(f"convert: {name}", path, file=raw, access="no key")
     yield Probe("convert: an empty file", path, file=b"", access="no key")
     yield Probe("convert: another field", path, file=FILES["Dexcom"], field="csv", access="no key")
@@ -109,7 +109,7 @@ def _conversions() -> Iterator[Probe]:
 
 def _uploads() -> Iterator[Probe]:
     path = "/process_unified"
-    for name, raw in (FILES | UNUSABLE).items():
+    for name, raw in {**FILES, **UNUSABLE}.items():
         yield Probe(f"process: {name}", path, upload(raw))
     yield Probe("process: again", path, upload(FILES["Dexcom"]))
     yield Probe("process: by force", path, upload(FILES["Dexcom"], force_calculate=True))
