@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Depends, File, Query, Request, UploadFile
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -40,10 +39,8 @@ LOADS = ((0.99, "full"), (0.75, "overloaded"), (0.5, "heavily loaded"), (0.25, "
 
 
 def _no_truth(value: Any) -> Any:
-    """A boolean would pass for 0 or 1."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("int_type", "Input should be a valid integer")
-    return value
+    """A boolean would pass for 0 or 1: it is as wrong as null."""
+    return None if isinstance(value, bool) else value
 
 
 Index = Annotated[
