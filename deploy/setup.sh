@@ -74,15 +74,20 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; th
     say "no chromium: plots as PNG will not work (install it by hand); everything else does"
 fi
 
-# The types of the page's scripts are checked where Node is; nothing else needs it.
-typescript=5.9.3
-if [ $mode = test ] && ! [ -e .venv/node/node_modules/typescript/bin/tsc ]; then
+# The types of the page's scripts are checked and other people's senders are run where Node is; nothing else needs it.
+node=.venv/node
+if [ $mode = test ] && ! cmp -s tests/node/package-lock.json $node/installed; then
   if command -v npm >/dev/null; then
-    say "installing TypeScript $typescript into .venv/node (npm)"
-    npm install --prefix .venv/node --no-save --no-audit --no-fund --silent "typescript@$typescript" >/dev/null ||
-      say "npm failed: the types of the page's scripts will not be checked"
+    say "installing the locked packages of tests/node into $node (npm)"
+    mkdir -p $node
+    cp tests/node/package.json tests/node/package-lock.json $node
+    if npm ci --prefix $node --ignore-scripts --no-audit --no-fund --silent >/dev/null; then
+      cp tests/node/package-lock.json $node/installed
+    else
+      say "npm failed: the types of the page's scripts will not be checked, and senders under Node not be run"
+    fi
   else
-    say "no npm: the types of the page's scripts will not be checked; everything else will"
+    say "no npm: the types of the page's scripts will not be checked, and senders under Node not be run"
   fi
 fi
 

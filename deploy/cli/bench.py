@@ -1,5 +1,6 @@
 """``glucast bench``: benchmarks that print what they measure."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -169,6 +170,28 @@ def page(
     from deploy.bench.page import run
 
     run(broker, port, repeats, typer.echo)
+
+
+@app.command("beside")
+def beside(
+    theirs: Annotated[str, typer.Option(help="A running GluRPC; bash deploy/bench/glurpc.sh starts one.")],
+    their_key: Annotated[str, typer.Option(help="A key that it knows.")] = "beside",
+    ours: Annotated[str | None, typer.Option(help="A running glucast, with /glurpc; else one is started.")] = None,
+    our_key: Annotated[str, typer.Option(help="A key of that one with the scopes read, write and admin.")] = "",
+    port: Annotated[int, typer.Option(help="Port for the API of one that is started.")] = 8395,
+    record: Annotated[Path | None, typer.Option(help="Write down here the fields that GluRPC answered with.")] = None,
+) -> None:
+    """Send the same requests to GluRPC and to /glurpc; print each difference. Ends with 1 where one is not stated."""
+    import asyncio
+
+    from deploy.bench import beside as bench
+
+    own = None if ours is None else bench.Side(ours, our_key)
+    comparison = asyncio.run(bench.run(bench.Side(theirs, their_key), own, port, record, typer.echo))
+    for line in comparison.lines():
+        typer.echo(line)
+    if comparison.unstated:
+        raise typer.Exit(1)
 
 
 @app.command("inference")

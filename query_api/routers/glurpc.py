@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, File, Query, Request, UploadFile
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -38,12 +38,41 @@ LOADS = ((0.99, "full"), (0.75, "overloaded"), (0.5, "heavily loaded"), (0.25, "
 """From which part of its capacity on the fuller of two queues is said to be what."""
 
 
+def _no_truth(value: Any) -> Any:
+    """A boolean would pass for 0 or 1: it is as wrong as null."""
+    return None if isinstance(value, bool) else value
+
+
+Index = Annotated[
+    int,
+    Field(le=0, description="0: the last recorded hour; negative: earlier ones."),
+    BeforeValidator(_no_truth),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "maximum": 0}, {"type": "string", "pattern": "^(0|-[1-9][0-9]{0,8})$"}]}
+    ),
+]
+"""As GluRPC takes it: also a number in quotes."""
+Flag = Annotated[
+    bool,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {"type": "integer", "minimum": 0, "maximum": 1},
+                {"type": "string", "pattern": "^(true|false|yes|no|on|off|t|f|y|n|1|0)$"},
+            ]
+        }
+    ),
+]
+"""As GluRPC takes it: also in words and as 0 or 1."""
+
+
 class ProcessRequest(BaseModel):
     """Other fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
     csv_base64: str = Field(min_length=1, description="The file, base64: unified CSV or any vendor's export.")
-    force_calculate: StrictBool = Field(False, description="Compute again; the same input gives the same samples.")
+    force_calculate: Flag = Field(False, description="Compute again; the same input gives the same samples.")
 
 
 class PlotRequest(BaseModel):
@@ -51,8 +80,8 @@ class PlotRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     handle: str = Field(min_length=8, max_length=64)
-    index: StrictInt = Field(le=0, description="0: the last recorded hour; negative: earlier ones.")
-    force_calculate: StrictBool = Field(False, description="Compute again; the same input gives the same samples.")
+    index: Index
+    force_calculate: Flag = Field(False, description="Compute again; the same input gives the same samples.")
 
 
 class GlurpcConverted(BaseModel):
@@ -71,6 +100,14 @@ class GlurpcQuickPlot(BaseModel):
     plot_data: dict[str, Any] = Field(description="The Plotly figure; empty where there is an error.")
     warnings: ProcessingWarnings = ProcessingWarnings()
     error: str | None = None
+
+
+class GlurpcCache(BaseModel):
+    success: bool
+    message: str
+    cache_size: int = Field(description="Handles that forecasts can be asked for.")
+    persisted_count: int = Field(description="Handles saved as Parquet files.")
+    items_affected: int | None = Field(description="None for info and flush, as GluRPC has it.")
 
 
 class GlurpcHealth(BaseModel):
@@ -190,14 +227,14 @@ async def quick_plot(request: Request, uses: Uses, question: ProcessRequest) -> 
     return Response(orjson.dumps(answer), media_type="application/json")
 
 
-@router.post("/cache_management", response_model=cache.CacheAnswer)
+@router.post("/cache_management", response_model=GlurpcCache)
 @access("key", scope="admin", whose="own", audit="cache", raises=(UnavailableError,))
 async def cache_management(
     request: Request,
     uses: Uses,
     action: Annotated[str, Query(description=", ".join(ACTIONS), json_schema_extra={"enum": [*ACTIONS]})],
     handle: Annotated[str | None, Query(max_length=128)] = None,
-) -> cache.CacheAnswer:
+) -> GlurpcCache:
     """What cannot be done for its handle is 200 with ``success: false`` and the reason as `message`."""
     known = next((each for each in ACTIONS if each == action), None)
     if known is None:
@@ -207,10 +244,13 @@ async def cache_management(
     holder = holder_of(request)
     try:
         if known == "load" and await _is_stored(uses, holder, handle or ""):
-            return await cache.stored_now(uses, holder, True, "the handle is stored, there is nothing to load", 1)
-        return await cache.cache_management(request, uses, known, handle)
+            done = await cache.stored_now(uses, holder, True, "the handle is stored, there is nothing to load", 1)
+        else:
+            done = await cache.cache_management(request, uses, known, handle)
     except (RejectedError, UnknownHandleError) as error:
-        return await cache.stored_now(uses, holder, False, str(error), 0)
+        done = await cache.stored_now(uses, holder, False, str(error), 0)
+    counted = done.items_affected if known not in ("info", "flush") else None
+    return GlurpcCache(**done.model_dump(exclude={"items_affected"}), items_affected=counted)
 
 
 @router.get("/health", response_model=GlurpcHealth)

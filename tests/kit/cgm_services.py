@@ -99,9 +99,10 @@ class DexcomService(Service):
     async def values(self, request: Request) -> Response:
         if refusal := self.refusal(request):
             return refusal
-        if self.sessions[-1:] != [request.query_params["sessionId"]]:
+        asked = {name.lower(): value for name, value in request.query_params.items()}  # bridges write them either way
+        if self.sessions[-1:] != [asked["sessionid"]]:
             return JSONResponse({"Code": "SessionIdNotFound", "Message": "Session ID not found"}, 500)
-        since = datetime.now(UTC) - timedelta(minutes=int(request.query_params["minutes"]))
+        since = datetime.now(UTC) - timedelta(minutes=int(asked["minutes"]))
         here = timezone(timedelta(hours=1))
         rows = [
             {
@@ -111,7 +112,7 @@ class DexcomService(Service):
             for time, value in sorted(self.measured, reverse=True)
             if time >= since
         ]  # fmt: skip
-        return JSONResponse(rows[: int(request.query_params["maxCount"])])
+        return JSONResponse(rows[: int(asked["maxcount"])])
 
 
 class LibreService(Service):
