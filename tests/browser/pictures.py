@@ -40,7 +40,7 @@ def waving(step: int) -> float:
 
 async def states(client: httpx.AsyncClient, tab: Window, settings: Settings) -> AsyncIterator[str]:
     """Bring the page from state to state; yields the name of each."""
-    await tab.until(f"{text('message')}.includes('publish readings')")
+    await tab.until("!document.getElementById('nobody').hidden")
     yield "empty"
     await publish(client, "bert", range(114, 121))
     await choose(tab, "bert")
@@ -48,7 +48,8 @@ async def states(client: httpx.AsyncClient, tab: Window, settings: Settings) -> 
     yield "no-forecast"
     await publish(client, "emma", range(115), waving)
     await choose(tab, "emma")
-    await tab.until(f"{text('why')}.includes('no longer holds')")
+    # Until all forecasts of before are made, and the latest is of the newest reading.
+    await tab.until(f"/of ([^,]+), .*no longer holds; the newest reading is of \\1:/.test({text('why')})")
     yield "stale"
     await publish(client, "anna", range(121), waving)
     await choose(tab, "anna")
