@@ -85,7 +85,7 @@ def ids(receiver: Receiver) -> set[str]:
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[tuple[LocalKafka, Settings]]:
-    with soon_forgotten(), local_kafka(tmp_path) as started:
+    with soon_forgotten(), local_kafka(tmp_path, partitions=4) as started:
         yield started
 
 
@@ -109,7 +109,8 @@ async def test_who_joins_and_who_is_killed_under_load_loses_nothing(
 async def _shared(broker: LocalKafka, settings: Settings, home: Path, hooks: dict[str, Receiver]) -> list[str]:
     """Two processes, a third that joins, then the second is killed: the ids of all alerts that came meanwhile."""
     file = home / "webhooks"
-    variables_of_roles = variables(dict(broker.settings_overrides) | QUICK) | environment(file)
+    own = QUICK | {"partitions": settings.partitions}
+    variables_of_roles = variables(dict(broker.settings_overrides) | own) | environment(file)
     for name, receiver in hooks.items():
         webhook_file.add(file, endpoint(name, url=f"{receiver.url}/hook", events=["alert"], added_at=now()))
     every = set(range(settings.partitions))
