@@ -125,6 +125,9 @@ async def _shared(broker: LocalKafka, settings: Settings, home: Path, hooks: dic
                 await until_async(alerts.more(), "some come")
                 third = roles.notify(2)
                 await until_async(lambda: held(third), "the third takes some of it over", 60)
+                slow = hooks[HOOKS[-1]]
+                slow.statuses = [500] * 3  # each process waits for some seconds, and what comes meanwhile with it
+                await until_async(lambda: not slow.statuses, "each has failed once")
                 await until_async(alerts.more(), "some come to three")
                 second.kill()
                 await until_async(alerts.more(), "some come while nobody has what the second had")
