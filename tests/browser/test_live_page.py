@@ -337,7 +337,7 @@ async def test_every_state_keeps_nobody_out_and_leaves_the_console_clean(
         await tab.until("document.querySelectorAll('#rules fieldset').length === 7")
         await tab.evaluate("document.querySelector('#settings details').open = true")
         await tab.show(390, 844, "dark")
-        assert await tab.evaluate(FITS)
+        await tab.until(FITS)
         barriers["all settings"] = await tab.barriers()
 
         steps = [step for step in range(121) if step != 100]

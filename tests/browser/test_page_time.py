@@ -20,6 +20,7 @@ from tests.browser.scripted import (
 )  # fmt: skip
 from tests.browser.test_live_page import choose, text
 from tests.browser.test_page import drop
+from tests.browser.test_page_answers import told
 from tests.browser.window import Chromium, window
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -32,23 +33,34 @@ BOTH_CLOCKS_ON = """((wall, steady) => {
 })(Date.now, performance.now.bind(performance)), 0"""
 """Eleven minutes pass, by both clocks of the device: the page has no reason to doubt them."""
 
+ANSWERED = "performance.getEntriesByType('resource').filter((each) => each.name.includes('/subjects/anna/')).length"
+
 
 def row(subject: str) -> str:
     return f"document.querySelector('[data-subject={subject}]').textContent"
 
 
 async def test_an_alert_goes_by_itself_with_the_hour_that_it_spoke_of(chromium: Chromium) -> None:
+    issued = now()
     until = {"low": datetime.datetime.now(datetime.UTC) + 2 * STEP}
     api = ScriptedApi(
         glance("anna", reading(82), ["low"]).model_copy(update={"holding_until": until}),
         glance("ben", reading(120), ["stale_data"]),
     )
-    api.says("GET /subjects/anna/alerts", lambda *_: alerts("anna", holding=["low"], holding_until=until))
+    raised = told(
+        "low", "raised", issued, threshold_mgdl=70, probability=0.3, horizon_minutes=30,
+        first_crossing=[0.1, 0.2, 0.4, 0.1],
+    )  # fmt: skip
+    hers = alerts("anna", holding=["low"], holding_until=until, recent=[raised])
+    api.says("GET /subjects/anna/alerts", lambda *_: hers)
     api.says("GET /subjects/ben/alerts", lambda *_: alerts("ben", holding=["stale_data"]))
     async with serving(api) as url, window(chromium, f"{url}#subject=anna&tab=alerts") as tab:
         await tab.until(f"{HELD} && {text('holding-words')}.startsWith('Low')")
+        second = [f"clock('{(issued + minutes * STEP / 5).isoformat()}')" for minutes in (15, 30)]
+        words = f"import('/static/words.js').then(({{clock}}) => `likeliest from ${{{second[0]}}} to ${{{second[1]}}})`)"
+        assert await tab.evaluate(words) in await tab.evaluate(text("holding-words")), "and not after what it speaks of"
         assert "Alert: low" in await tab.evaluate(row("anna"))
-        await tab.until("!document.getElementById('settings').hidden")  # nothing more is asked for
+        await tab.until(f"{ANSWERED} === 6")  # of her at once, and again with everybody: nothing more is asked for
         asked = len(api.asked)
         await tab.evaluate(BOTH_CLOCKS_ON)
         await tab.until(f"!({HELD})")
