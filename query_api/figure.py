@@ -157,7 +157,7 @@ def _layout(chart: FanChart, style: Style, mgdl: tuple[float, float]) -> dict[st
         "line": {"color": style.palette.now, "width": 1, "dash": "dash"}, "layer": "below",
     }  # fmt: skip
     last_known = {
-        "x": 0, "yref": "paper", "y": 1, "yanchor": "bottom", "xanchor": "right", "xshift": -5, "showarrow": False,
+        "x": 0, "yref": "paper", "y": 0.995, "yanchor": "top", "xanchor": "right", "xshift": -5, "showarrow": False,
         "text": _last_known(chart, style), "font": {"size": 11, "color": style.palette.muted},
     }  # fmt: skip
     said = f"{chart.disclaimer}  Model {chart.model}, {chart.num_samples} samples.{_age(chart, style)}"

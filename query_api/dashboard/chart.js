@@ -26,7 +26,8 @@ export function draw(id, figure, words) {
   layout.height = narrow ? NARROW_HEIGHT : HEIGHT;
   place.style.height = `${layout.height}px`;
   layout.autosize = true;
-  const foot = layout.annotations.at(-1);
+  const [lastKnown, foot] = layout.annotations.slice(-2);
+  Object.assign(lastKnown, { y: 1, yanchor: "bottom" }); // above the plot, where no line crosses its words
   if (narrow) {
     layout.margin = { l: 40, r: 36, t: 62, b: 82 };
     foot.yshift = -72;

@@ -57,7 +57,9 @@ async def test_an_alert_goes_by_itself_with_the_hour_that_it_spoke_of(chromium: 
     async with serving(api) as url, window(chromium, f"{url}#subject=anna&tab=alerts") as tab:
         await tab.until(f"{HELD} && {text('holding-words')}.startsWith('Low')")
         second = [f"clock('{(issued + minutes * STEP / 5).isoformat()}')" for minutes in (15, 30)]
-        words = f"import('/static/words.js').then(({{clock}}) => `likeliest from ${{{second[0]}}} to ${{{second[1]}}})`)"
+        words = (
+            f"import('/static/words.js').then(({{clock}}) => `likeliest from ${{{second[0]}}} to ${{{second[1]}}})`)"
+        )
         assert await tab.evaluate(words) in await tab.evaluate(text("holding-words")), "and not after what it speaks of"
         assert "Alert: low" in await tab.evaluate(row("anna"))
         await tab.until(f"{ANSWERED} === 6")  # of her at once, and again with everybody: nothing more is asked for
