@@ -1,4 +1,4 @@
-"""On a real Kafka: several notify processes share the work; one joins and one is killed while there is plenty to tell."""
+"""On a real Kafka: several notify processes share the work; one joins and one is killed while there is much to tell."""
 
 import asyncio
 import datetime
