@@ -27,10 +27,12 @@ from tests.kit.small_pipeline import working
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
-SETTLED = """[...document.querySelectorAll(".plot:not([hidden])")].filter((each) => each.offsetParent).every((each) =>
-  getComputedStyle(each.querySelector(".main-svg")).backgroundColor === getComputedStyle(each).backgroundColor
-  && Math.abs(each.querySelector(".main-svg").clientWidth - each.clientWidth) <= 4)"""
-"""Every plot has the page's colours and the width of its place."""
+_ALL = '[...document.querySelectorAll(".plot:not([hidden])")].filter((each) => each.offsetParent).every((each) =>'
+WIDE = f'{_ALL} Math.abs(each.querySelector(".main-svg").clientWidth - each.clientWidth) <= 4)'
+"""Every plot has the width of its place."""
+COLOURED = f"""{_ALL}
+  getComputedStyle(each.querySelector(".main-svg")).backgroundColor === getComputedStyle(each).backgroundColor)"""
+"""And the page's colours."""
 
 
 def waving(step: int) -> float:
@@ -92,8 +94,7 @@ async def photograph(tab: Window, name: str, directory: Path, *, is_served: bool
     for size, (width, height) in SIZES.items():
         for scheme in SCHEMES:
             await tab.show(width, height, scheme)
-            if is_served:
-                await tab.until(SETTLED)
+            await tab.until(f"{WIDE} && {COLOURED}" if is_served else WIDE)
             (directory / f"{name}-{size}-{scheme}.png").write_bytes(await tab.picture())
 
 
