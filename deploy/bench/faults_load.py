@@ -50,13 +50,19 @@ def key_of(reading: Reading) -> Key:
 
 
 async def publish(
-    settings: Settings, readings: Iterator[Reading], rate: float, sent: MutableMapping[Key, float]
+    settings: Settings,
+    readings: Iterator[Reading],
+    rate: float,
+    sent: MutableMapping[Key, float],
+    *,
+    is_disturbed: bool = True,
 ) -> None:
     """Publish at `rate` a second, confirmed in the end; a broker that goes away is waited for.
 
-    `sent` gets the Unix time of each.
+    `sent` gets the Unix time of each. Undisturbed it needs no idempotence, which the embedded broker does not know.
     """
-    producer = AIOKafkaProducer(**producer_options(settings), enable_idempotence=True, request_timeout_ms=120_000)
+    options = producer_options(settings)
+    producer = AIOKafkaProducer(**options, enable_idempotence=is_disturbed, request_timeout_ms=120_000)
     await producer.start()
     began, confirmations = time.monotonic(), []
     try:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import functools
 import itertools
 import statistics
 import subprocess
@@ -239,10 +240,11 @@ async def _measured(plan: Plan, settings: Settings, roles: Roles, file: Path, sa
     sent: dict[Key, float] = {}
     say(f"eight hours of {plan.people} people first")
     history = PAST_POINTS - 1
-    await faults_load.publish(settings, faults_load.readings_of(plan.people, history), HISTORY_RATE, sent)
+    publish = functools.partial(faults_load.publish, settings, sent=sent, is_disturbed=False)
+    await publish(faults_load.readings_of(plan.people, history), HISTORY_RATE)
     await soak_audit.settled(settings, 60, say)
     enough, records, meter = asyncio.Event(), Records(settings), Meter(roles.all)
-    load = asyncio.create_task(faults_load.publish(settings, _steady(plan.people, history, enough), plan.rate, sent))
+    load = asyncio.create_task(publish(_steady(plan.people, history, enough), plan.rate))
     watching = [asyncio.create_task(records.run()), asyncio.create_task(meter.run())]
     people = [faults_load.subject_of(number) for number in range(plan.people)]
     crowd = Crowd(api.url, people, plan.followers, "/0", "/1")

@@ -179,9 +179,9 @@ function chanceWords(alert) {
     `within ${alert.horizon_minutes} min${first(alert) && `, ${first(alert)}`}`;
 }
 
-/** In which quarter of the hour it is likeliest to begin; nothing where that is not known. @param {any} alert */
+/** In which quarter of the time that it speaks of it is likeliest to begin; nothing where that is not known. @param {any} alert */
 function first(alert) {
-  const chances = /** @type {number[]} */ (alert.first_crossing);
+  const chances = /** @type {number[]} */ (alert.first_crossing).slice(0, Math.ceil(alert.horizon_minutes / 15));
   if (!chances.length) return "";
   const quarter = chances.indexOf(Math.max(...chances));
   return `likeliest from ${clock(Date.parse(alert.issue_time) + quarter * 900000)} to ` +

@@ -1,11 +1,13 @@
 // The figures that the server draws, in the page's colours, fitted to it: they come with a fixed size.
 
-const [HEIGHT, NARROW_HEIGHT] = [500, 380];
+const [HEIGHT, NARROW_HEIGHT] = [500, 400];
 const NARROW = 560;
 /** Letters that are smaller are not read: what does not fit then is broken, or left to the sentence beside the plot. */
 const [LEAST_PIXELS, LEAST_TITLE_PIXELS] = [10, 13];
 /** @type {Map<string, any>} */
 const shown = new Map();
+/** What a line is, where there is little room to say it. @type {Record<string, string>} */
+const SHORT_NAMES = { "predicted density": "density", "model uncertainty": "density", "forecast median": "forecast" };
 const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
 
 /**
@@ -24,15 +26,17 @@ export function draw(id, figure, words) {
   layout.height = narrow ? NARROW_HEIGHT : HEIGHT;
   place.style.height = `${layout.height}px`;
   layout.autosize = true;
-  const foot = layout.annotations.at(-1);
+  const [lastKnown, foot] = layout.annotations.slice(-2);
+  Object.assign(lastKnown, { y: 1, yanchor: "bottom" }); // above the plot, where no line crosses its words
   if (narrow) {
-    layout.margin = { l: 40, r: 36, t: 58, b: 64 };
-    foot.yshift = -54;
+    layout.margin = { l: 40, r: 36, t: 62, b: 82 };
+    foot.yshift = -72;
+    for (const line of data) line.name = SHORT_NAMES[line.name] || line.name;
+    Object.assign(layout.legend, { x: -0.1, xanchor: "left", y: -0.09, yanchor: "top", font: { size: 10 }, itemwidth: 30 });
     layout.xaxis.title.text = "";
     const every = layout.xaxis.tickvals.filter((/** @type {number} */ _, /** @type {number} */ place) => place % 2 === 0);
     const names = layout.xaxis.ticktext.filter((/** @type {string} */ _, /** @type {number} */ place) => place % 2 === 0);
     Object.assign(layout.xaxis, { tickvals: every, ticktext: names });
-    layout.showlegend = false;
     layout.yaxis.title.text = "";
   }
   layout.title.x = layout.margin.l / width;

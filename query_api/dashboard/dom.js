@@ -34,11 +34,12 @@ export function element(tag, attributes = {}, ...children) {
 /**
  * The pairs of a list of facts.
  * @param {string} id of a dl
- * @param {Array<[string, string | number, string?]>} pairs name, value, and the id of the value
+ * @param {Array<[string, string | number, (string | Node)?]>} pairs name, value, and what is to be known of the value
  */
 export function facts(id, pairs) {
-  byId(id).replaceChildren(...pairs.map(([name, value, valueId]) => element(
-    "div", {}, element("dt", {}, name), element("dd", valueId ? { id: valueId } : {}, value),
+  byId(id).replaceChildren(...pairs.map(([name, value, note]) => element(
+    "div", {}, element("dt", {}, name), element("dd", {}, value),
+    ...(note ? [element("dd", { class: "note" }, note)] : []),
   )));
 }
 
@@ -51,5 +52,14 @@ export function setText(id, text) {
   if (place.textContent !== text) place.textContent = text;
 }
 
-/** @param {string} text */
-export const say = (text) => setText("message", text && text[0].toUpperCase() + text.slice(1));
+let saidBy = "";
+
+/**
+ * What went wrong or is going on, above everything.
+ * @param {string} text @param {string} [by] who says it: with nothing more to say they take away what they said alone
+ */
+export function say(text, by = "") {
+  if (!text && by && by !== saidBy) return;
+  saidBy = by;
+  setText("message", text && text[0].toUpperCase() + text.slice(1));
+}

@@ -23,6 +23,9 @@ export function begin(open) {
     const [file] = event.dataTransfer?.files || [];
     if (!file) return;
     event.preventDefault();
+    const one = new DataTransfer();
+    one.items.add(file);
+    input("export").files = one.files; // the field tells its name
     open();
     take(file);
   });

@@ -7,6 +7,8 @@ import { age, clock, directionOf, drawQuery, glucose, moment, onThisClock, perce
 
 /** From the event of a forecast to its drawing, as the page measures it: the last one alone is kept. */
 const MEASURE = "glucast-drawn";
+/** Who speaks here: what others said stays when all is well with the forecast. */
+const BY = "forecast";
 
 const state = {
   subject: "", tag: /** @type {string | null} */ (null), chart: /** @type {any} */ (null), asked: 0, came: 0,
@@ -55,21 +57,22 @@ export async function refresh() {
     if (asked !== state.asked) return;
     const onlyOlder = state.tag && state.chart && latest.body && drawn(latest.body) === drawn(state.chart);
     if (onlyOlder) Object.assign(state, { tag: latest.tag, chart: latest.body });
-    if (latest.unchanged || onlyOlder) { state.came = 0; say(""); tick(); return; }
+    if (latest.unchanged || onlyOlder) { state.came = 0; say("", BY); tick(); return; }
     const plot = await call(ofSubject(subject, `/forecast/plot?${drawQuery()}`));
     if (asked !== state.asked) return;
     Object.assign(state, { tag: latest.tag, chart: latest.body });
     byId("nothing").hidden = true;
     byId("save-forecast").hidden = false;
-    say("");
+    say("", BY);
     tell();
     await chart.draw("plot", plot.body, byId("sentence").textContent || "");
     if (asked === state.asked) measure(latest.body.issue_time);
   } catch (error) {
     if (asked !== state.asked || !(error instanceof Problem)) return;
     if (error.code === "no_forecast") none(error);
-    else if (state.chart && now() < Date.parse(state.chart.valid_until)) say(error.message);
-    else { drop(); say(error.message); }
+    else if (state.chart && now() < Date.parse(state.chart.valid_until)) {
+      if (error.status || byId("connection").hidden) say(error.message, BY); // else it is said already
+    } else { drop(); say(error.message, BY); }
   }
 }
 
@@ -87,7 +90,7 @@ function measure(issueTime) {
 /** @param {Problem} problem */
 function none(problem) {
   drop();
-  say("");
+  say("", BY);
   byId("nothing").hidden = false;
   const at = problem.expectedAt;
   // The interface says the expected time behind the reason; here it has a sentence of its own.
@@ -121,17 +124,17 @@ function tell() {
   const [before, last] = found.past_mgdl.slice(-2);
   const issued = Date.parse(found.issue_time);
   const words = trend(directionOf({ mgdl: last, time: issued }, [{ mgdl: before, time: issued - 300000 }]))[1];
-  byId("sentence").textContent =
+  byId("sentence").textContent = (
     `At ${moment(issued)}: ${glucose(last)} ${unit()}, ${words}. In 30 minutes ${inMinutes(5)}, in an hour ${inMinutes(11)}. Within the hour: ` +
-    `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`;
+    `${percent(risk.low)} chance below ${glucose(70)}, ${percent(risk.high)} above ${glucose(180)}.`
+  ).replaceAll(" %", "\u00a0%");
   byId("doubts").replaceChildren(...doubts(found).map((each) => element("li", {}, each)));
   facts("facts", [
-    [`In 30 min, ${range(5)}`, `${glucose(found.median_mgdl[5])} ${unit()}`],
-    [`In 60 min, ${range(11)}`, `${glucose(found.median_mgdl[11])} ${unit()}`],
-    [`Below ${glucose(70)} within the hour`, percent(risk.low)],
-    [`Above ${glucose(180)} within the hour`, percent(risk.high)],
-    ["Last known point", moment(found.issue_time) + (found.simulated ? " (simulated)" : "")],
-    ["Age", "", "age"],
+    ["In 30 min", `${glucose(found.median_mgdl[5])} ${unit()}`, range(5)],
+    ["In 60 min", `${glucose(found.median_mgdl[11])} ${unit()}`, range(11)],
+    [`Below ${glucose(70)}`, percent(risk.low), "within the hour"],
+    [`Above ${glucose(180)}`, percent(risk.high), "within the hour"],
+    ["Last known point", moment(found.issue_time) + (found.simulated ? " (simulated)" : ""), element("span", { id: "age" })],
   ]);
   tick();
 }

@@ -82,7 +82,6 @@ async function loadAll() {
     state.isLoaded = true;
     if (!state.subject && ids.length) choose([...ids].sort((one, other) => one.localeCompare(other))[0]);
     else if (state.subject) refreshTab();
-    if (!ids.length && state.mode === "live") say("No subject has readings yet: publish readings.");
   } catch (error) {
     if (error instanceof Problem) say(error.message);
   } finally {

@@ -28,6 +28,8 @@ const people = new Map();
 const buttons = new Map();
 let chosen = "";
 let listed = "";
+/** Before that nobody knows whether there is somebody. */
+let isAnswered = false;
 /** @type {(subject: string) => void} */
 let onChoose = () => {};
 
@@ -35,7 +37,7 @@ let onChoose = () => {};
 export function begin(choose) {
   onChoose = choose;
   byId("people").addEventListener("keydown", (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     const rows = [...byId("people").querySelectorAll("button")];
     const place = rows.findIndex((each) => each === document.activeElement);
     const next = event.key === "Home" ? 0 : event.key === "End" ? rows.length - 1 : step ? place + step : -1;
@@ -91,6 +93,7 @@ function answered(body) {
       holding: each.holding, holding_until: each.holding_until,
     });
   }
+  isAnswered = true;
   byId("more-people").hidden = body.more === 0;
   byId("more-people").textContent = `${body.more} more, whose readings are older, are not listed.`;
 }
@@ -171,7 +174,7 @@ export function takeAlerts(alerts) {
 export function choose(subject) {
   chosen = subject;
   show();
-  buttons.get(subject)?.scrollIntoView({ block: "nearest" });
+  buttons.get(subject)?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 /** Rows in the order of their names: none moves away under a finger. */
@@ -182,9 +185,9 @@ export function show() {
     listed = ids;
     for (const id of buttons.keys()) if (!people.has(id)) buttons.delete(id);
     byId("people").replaceChildren(...rows.map((row) => element("li", {}, buttonOf(row.id))));
-    byId("nobody").hidden = rows.length > 0;
     byId("subjects").replaceChildren(...rows.map((row) => new Option(row.id, row.id)));
   }
+  byId("nobody").hidden = rows.length > 0 || !isAnswered;
   for (const row of rows) fill(buttonOf(row.id), row);
 }
 

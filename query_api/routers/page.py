@@ -17,7 +17,7 @@ SHORT = {"cache-control": "no-cache"}
 _DAY = {"cache-control": "public, max-age=86400"}
 _TYPES = {".css": "text/css", ".js": "text/javascript"}
 _OWN = (
-    "page.css", "docs.js",
+    "page.css", "docs.css", "docs.js",
     *(f"{name}.js" for name in ("page", "alerts", "api", "chart", "dom", "events", "file", "history", "now", "people",
                                 "save", "scores", "words")),
 )  # fmt: skip

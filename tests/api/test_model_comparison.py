@@ -20,7 +20,11 @@ def state_of(model: bytes, error_mgdl: float, *days: int) -> bytes:
     """Ten targets a day and horizon, each with this error."""
     state = ScoreState(model=model, newest=(max(days) + 1) * 288 - 1, scored=10 * len(days))
     for day in days:
-        sums = Sums(targets=10, error_deci=round(100 * error_mgdl), square=round(10 * error_mgdl**2), in_90=9)
+        sums = Sums(
+            targets=10, error_deci=round(100 * error_mgdl), square=round(10 * error_mgdl**2),
+            crps_centi=round(700 * error_mgdl), width_deci=round(330 * error_mgdl), in_50=5, in_80=8, in_90=9, in_95=10,
+            clarke_a=9, clarke_b=1,
+        )  # fmt: skip
         state.set_sums(day, [sums] * len(SUMMED_STEPS))
     return state.to_bytes()
 

@@ -27,10 +27,12 @@ from tests.kit.small_pipeline import working
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
-SETTLED = """[...document.querySelectorAll(".plot:not([hidden])")].filter((each) => each.offsetParent).every((each) =>
-  getComputedStyle(each.querySelector(".main-svg")).backgroundColor === getComputedStyle(each).backgroundColor
-  && Math.abs(each.querySelector(".main-svg").clientWidth - each.clientWidth) <= 4)"""
-"""Every plot has the page's colours and the width of its place."""
+_ALL = '[...document.querySelectorAll(".plot:not([hidden])")].filter((each) => each.offsetParent).every((each) =>'
+WIDE = f'{_ALL} Math.abs(each.querySelector(".main-svg").clientWidth - each.clientWidth) <= 4)'
+"""Every plot has the width of its place."""
+COLOURED = f"""{_ALL}
+  getComputedStyle(each.querySelector(".main-svg")).backgroundColor === getComputedStyle(each).backgroundColor)"""
+"""And the page's colours."""
 
 
 def waving(step: int) -> float:
@@ -40,7 +42,7 @@ def waving(step: int) -> float:
 
 async def states(client: httpx.AsyncClient, tab: Window, settings: Settings) -> AsyncIterator[str]:
     """Bring the page from state to state; yields the name of each."""
-    await tab.until(f"{text('message')}.includes('publish readings')")
+    await tab.until("!document.getElementById('nobody').hidden")
     yield "empty"
     await publish(client, "bert", range(114, 121))
     await choose(tab, "bert")
@@ -48,7 +50,8 @@ async def states(client: httpx.AsyncClient, tab: Window, settings: Settings) -> 
     yield "no-forecast"
     await publish(client, "emma", range(115), waving)
     await choose(tab, "emma")
-    await tab.until(f"{text('why')}.includes('no longer holds')")
+    # Until all forecasts of before are made, and the latest is of the newest reading.
+    await tab.until(f"/of ([^,]+), .*no longer holds; the newest reading is of \\1:/.test({text('why')})")
     yield "stale"
     await publish(client, "anna", range(121), waving)
     await choose(tab, "anna")
@@ -91,8 +94,7 @@ async def photograph(tab: Window, name: str, directory: Path, *, is_served: bool
     for size, (width, height) in SIZES.items():
         for scheme in SCHEMES:
             await tab.show(width, height, scheme)
-            if is_served:
-                await tab.until(SETTLED)
+            await tab.until(f"{WIDE} && {COLOURED}" if is_served else WIDE)
             (directory / f"{name}-{size}-{scheme}.png").write_bytes(await tab.picture())
 
 

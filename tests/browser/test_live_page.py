@@ -17,7 +17,7 @@ from streams.kafka.partitioning import partition_of
 from streams.settings import Settings
 from streams.topology import SCORES_CHANGELOG
 from tests.api.test_model_comparison import SERVED, TODAY, TRIAL, state_of
-from tests.browser.window import Chromium, Window, window
+from tests.browser.window import FITS, Chromium, Window, window
 from tests.kit.query import listening
 from tests.kit.small_pipeline import SmallPipeline, at
 
@@ -86,7 +86,7 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
     async with contextlib.AsyncExitStack() as first, window(chromium, "about:blank") as tab:
         client = await first.enter_async_context(api(settings, tmp_path, port.number))
         await tab.open(f"{client.base_url}")
-        await tab.until(f"{text('message')}.includes('publish readings')")
+        await tab.until("!document.getElementById('nobody').hidden")
         await publish(client, "anna", range(120))
         await tab.until(PLOTTED)
         assert await tab.evaluate("document.getElementById('subject').value") == "anna"
@@ -270,7 +270,7 @@ async def test_nothing_is_cut_off_and_nobody_is_kept_out(
                 await tab.show(width, height, scheme)
                 for part in ("history", "alerts", "scores", "now"):
                     await choose(tab, "anna", part)
-                    await tab.until("document.documentElement.scrollWidth <= innerWidth")
+                    await tab.until(FITS)
                     if width == 390:
                         assert await tab.barriers() == [], (part, scheme)
         assert await tab.complaints() == []
@@ -310,7 +310,7 @@ async def test_every_state_keeps_nobody_out_and_leaves_the_console_clean(
     async with contextlib.AsyncExitStack() as first, window(chromium, "about:blank") as tab:
         client = await first.enter_async_context(api(settings, tmp_path))
         await tab.open(f"{client.base_url}")
-        await tab.until(f"{text('message')}.includes('publish readings')")
+        await tab.until("!document.getElementById('nobody').hidden")
         barriers = {"empty": await tab.barriers()}
 
         await publish(client, "bert", range(60, 64))
@@ -337,7 +337,7 @@ async def test_every_state_keeps_nobody_out_and_leaves_the_console_clean(
         await tab.until("document.querySelectorAll('#rules fieldset').length === 7")
         await tab.evaluate("document.querySelector('#settings details').open = true")
         await tab.show(390, 844, "dark")
-        assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await tab.until(FITS)
         barriers["all settings"] = await tab.barriers()
 
         steps = [step for step in range(121) if step != 100]

@@ -10,7 +10,7 @@ import pytest
 from deploy.brokers.wire import HeldPort
 from query_api.app import Server, create_app, server_config
 from streams.settings import Settings
-from tests.browser.window import Chromium, Window, window
+from tests.browser.window import FITS, Chromium, Window, window
 from tests.kit.samples import dexcom, glucose_rows
 from tests.kit.small_pipeline import SmallPipeline
 from tests.kit.waiting import until_async
@@ -76,7 +76,7 @@ async def test_a_file_is_uploaded_and_its_samples_are_browsed(
         slider = "document.getElementById('index')"
         await tab.evaluate(f"{slider}.value = 12, {slider}.dispatchEvent(new Event('input'))")
         await tab.until(f"document.querySelector('#file-plot .gtitle').textContent !== {json.dumps(title)}")
-        await tab.until("document.documentElement.scrollWidth <= innerWidth")
+        await tab.until(FITS)
         await give(tab, b"nonsense")
         await tab.until("document.getElementById('message').textContent.includes('format')")
         assert await tab.evaluate("document.getElementById('file-plot').hidden"), "of the file before"
@@ -98,8 +98,9 @@ async def test_a_large_file_says_how_much_of_it_has_gone(chromium: Chromium, url
         assert await tab.evaluate("document.getElementById('file-progress').hidden")
 
 
-async def test_the_docs_are_shown_without_asking_anybody_else(chromium: Chromium, url: str) -> None:
+async def test_the_docs_ask_nobody_else_fit_a_phone_and_are_read_by_everybody(chromium: Chromium, url: str) -> None:
     async with window(chromium, f"{url}docs") as tab:
+        await tab.show(390, 844)
         operations = "document.querySelectorAll('#swagger-ui .opblock').length"
         await tab.until(f"{operations} >= 14")
         assert "glucast" in await tab.evaluate("document.querySelector('#swagger-ui .title').textContent")
@@ -110,10 +111,21 @@ async def test_the_docs_are_shown_without_asking_anybody_else(chromium: Chromium
         assert all(address.startswith((url, "data:")) for address in asked), asked
         assert {f"{url}static/swagger-ui-bundle.js", f"{url}openapi.json"} <= {*asked}
 
+        await tab.until(FITS)
+        # Of Swagger's own making are an operation's head with buttons in it, and the choices of an answer's example.
+        theirs = ("nested-interactive", "select-name")
+        assert [each for each in await tab.barriers() if not each.startswith(theirs)] == []
+        light = "getComputedStyle(document.getElementById('swagger-ui')).filter === 'none'"
+        assert await tab.evaluate(light)
+        await tab.show(390, 844, "dark")
+        await tab.until(f"!({light})")
+        await tab.evaluate("document.querySelector('#swagger-ui .opblock').style.width = '900px'")
+        await tab.until(f"!({FITS})")  # what does not fit is seen, also where a phone makes the page smaller for it
+
 
 async def test_the_page_asks_nobody_else(chromium: Chromium, url: str) -> None:
     async with window(chromium, url) as tab:
-        await tab.until("document.getElementById('message').textContent.includes('publish readings')")
+        await tab.until("!document.getElementById('nobody').hidden")
         assert await tab.complaints() == []
         assert all(address.startswith((url, "data:")) for address in await tab.asked())
 

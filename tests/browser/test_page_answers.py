@@ -299,13 +299,13 @@ async def test_all_is_asked_for_again_when_events_begin_anew_and_a_forecast_that
         api.says("GET /subjects/anna/forecast", lambda *_: present(first))
         api.says("GET /subjects/anna/forecast/plot", lambda *_: drawn(first))
         api.tell("forecast", first)
-        await tab.until(f"{text('sentence')}.includes('<1 % chance below 70')")
+        await tab.until(f"{text('sentence')}.includes('<1\u00a0% chance below 70')")
         plots = api.count("GET /subjects/anna/forecast/plot")
         api.says("GET /subjects/anna/forecast", lambda *_: present(again, '"2"'))
         clock = "import('/static/words.js').then(({clock}) => clock(Date.now()))"
         heard = [await tab.evaluate(clock)]
         api.tell("forecast", again)
-        await tab.until(f"{text('sentence')}.includes('60 % chance below 70')")
+        await tab.until(f"{text('sentence')}.includes('60\u00a0% chance below 70')")
         assert api.count("GET /subjects/anna/forecast/plot") == plots + 1
 
         # Seven hours of sleep: not live since the last word, and not since somebody looked again.

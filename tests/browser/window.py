@@ -21,6 +21,9 @@ from tests.kit.waiting import until_async
 
 T = TypeVar("T")
 
+FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+"""Nothing of a page sticks out beside its window. Not by `innerWidth`: a phone makes that as wide as the page is."""
+
 
 class Chromium:
     """One for many tests, each of which has an event loop of its own: its lives in a thread, where `do` reaches it."""

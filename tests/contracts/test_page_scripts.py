@@ -1,6 +1,7 @@
 """The page's scripts: their types are right, and every one of them is served."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from query_api.event_streams import HEARTBEAT_SECONDS
 from query_api.routers.page import _OWN, DASHBOARD
 from tests.kit.sources import ROOT
 
@@ -27,6 +29,11 @@ def test_the_types_of_the_scripts_are_right() -> None:
 
 def test_every_file_of_the_page_is_served() -> None:
     assert {path.name for path in DASHBOARD.iterdir()} - {"page.html", "docs.html"} == {*_OWN}
+
+
+def test_the_page_waits_for_more_than_two_heartbeats_before_it_calls_events_lost() -> None:
+    (patience,) = re.findall(r"SILENT_MILLISECONDS = (\d+)", (DASHBOARD / "events.js").read_text())
+    assert (HEARTBEAT_SECONDS, int(patience) > 2000 * HEARTBEAT_SECONDS) == (15, True)
 
 
 STUBS = """
