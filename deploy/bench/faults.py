@@ -153,6 +153,8 @@ class FaultReport:
     heard: faults_told.Heard | None = None
     """What a follower of events and a webhook were told, of the whole pipeline."""
     uploads: faults_uploads.UploadAudit | None = None
+    waits: Sequence[float] = ()
+    """From each reading to what was seen of it, seconds in order: in the calm and while something was away."""
 
     @property
     def whole(self) -> bool:
@@ -277,7 +279,8 @@ class _Run:
         for seen in acts_seen:
             self._measure(seen)
         told = None if listeners is None else await faults_told.heard(self._settings, listeners)
-        return FaultReport(audit, acts_seen, len(self._sent), refusals, told, uploaded)
+        waits = self._watch.waits(self._sent)
+        return FaultReport(audit, acts_seen, len(self._sent), refusals, told, uploaded, waits)
 
     async def _start_roles(self) -> None:
         plan = self._plan
@@ -379,6 +382,9 @@ def print_report(report: FaultReport, say: Callable[[str], None] = print) -> Non
     for found in (report.audit, report.heard, report.uploads):
         for line in found.lines() if found is not None else ():
             say(line)
+    if report.waits:
+        half, most = (1000 * report.waits[int(len(report.waits) * share)] for share in (0.5, 0.95))
+        say(f"from reading to result {half:.0f} ms in the median, 95 % within {most:.0f} ms, of {len(report.waits)}")
     if report.audit.published != report.sent:
         say(f"{report.sent} readings were sent, {report.audit.published} are there")
     for seen in report.seen:

@@ -50,6 +50,13 @@ class Watch:
             times[partition].append(moment)
         return {partition: longest_pause(moments, since, until) for partition, moments in times.items()}
 
+    def waits(self, sent: Mapping[Key, float]) -> list[float]:
+        """Seconds from each reading that was sent to the first that was seen of it, in order of their length."""
+        first: dict[Key, float] = {}
+        for moment, _, key in self.arrivals:
+            first.setdefault(key, moment)
+        return sorted(first[key] - at for key, at in sent.items() if key in first)
+
     def back(self, over: float, sent: Mapping[Key, float]) -> float:
         """Seconds from `over` until every partition has shown what became of a reading that was sent after it."""
         first: dict[int, float] = {}

@@ -105,6 +105,9 @@ def faults(
     acts: Annotated[
         str | None, typer.Option(help="E.g. kill:calc,broker:stop, or a set: ingest, pipeline, cluster, machine.")
     ] = None,
+    people: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Simulated people; 200 for ingest, 40 for all roles.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=3, max=120, help="Seconds of load after each act.")] = 14.0,
     brokers: Annotated[int, typer.Option(min=1, max=5, help="Brokers: one, or a cluster with three copies.")] = 1,
     back_seconds: Annotated[
@@ -130,7 +133,7 @@ def faults(
         whole_pipeline=whole,
         brokers=brokers,
         consumer=consumer,
-        subjects=40 if whole else 200,
+        subjects=people or (40 if whole else 200),
         seconds_an_act=seconds,
         back_seconds=back_seconds,
         role_back_seconds=role_back_seconds,

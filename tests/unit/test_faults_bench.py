@@ -73,6 +73,12 @@ def test_service_is_back_when_every_partition_has_shown_a_reading_that_was_sent_
     assert watch.back(10.0, sent) == 4.5
 
 
+def test_a_wait_ends_with_the_first_that_was_seen_of_a_reading() -> None:
+    watch = Watch(Settings(partitions=2), "results")
+    watch.arrivals = [(12.0, 0, ("anna", 1)), (13.0, 0, ("anna", 1)), (11.5, 1, ("ben", 1)), (9.0, 1, ("eve", 1))]
+    assert watch.waits({("anna", 1): 9.0, ("anna", 2): 11.0, ("ben", 1): 10.5}) == [1.0, 3.0]
+
+
 def test_a_set_stands_for_its_acts() -> None:
     assert acts_of("kill:calc,machine,broker:stop") == ("kill:calc", *MACHINE_ACTS, "broker:stop")
     assert acts_of("cluster") == CLUSTER_ACTS
