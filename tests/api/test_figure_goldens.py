@@ -20,7 +20,7 @@ def test_a_figure_has_the_structure_of_its_golden(name: str) -> None:
 
 
 def test_every_golden_has_its_case() -> None:
-    assert {path.name for path in DIRECTORY.glob("*.json")} == {path_of(name).name for name in CASES}
+    assert {path.name for path in DIRECTORY.glob("figure-*.json")} == {path_of(name).name for name in CASES}
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "without-width"])
