@@ -240,12 +240,11 @@ class EventLog:
         self, place: Place, subjects: Collection[str] | None, most_waiting: int = MOST_WAITING
     ) -> Iterator[Reader]:
         """Everything from a place on that concerns these subjects, or everybody: what is held, then what comes."""
+        whose = None if subjects is None else frozenset(subjects)
         backlog = [
             event
             for event in self._events
-            if event.partition in place.partitions
-            and event.offset >= place.next(event.source, event.partition)
-            and (subjects is None or event.subject_id in subjects)
+            if (whose is None or event.subject_id in whose) and place.lacks(event.source, event.partition, event.offset)
         ]
         reader = Reader(place, backlog, most_waiting)
         keys: Collection[str | None] = (None,) if subjects is None else subjects

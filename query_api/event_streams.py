@@ -6,9 +6,10 @@ slow nor a key that is withdrawn, and answers before a route can refuse.
 
 import contextlib
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from cachetools import LRUCache
@@ -34,6 +35,9 @@ RETRY_MILLISECONDS = 2000
 """After so long a client comes back whose connection has ended."""
 WRITTEN_AT_HAND = 64
 """Events as they were written last: of one record every client is told the same."""
+STATE_SECONDS = 1.0
+"""So long this holds of alerts and scores too, of which an event tells how they are when it is told: a scorecard takes
+milliseconds, and hundreds may follow one person."""
 
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 """A proxy that collects an answer until it is complete would never pass one of these on."""
@@ -52,13 +56,20 @@ class Client:
     heartbeat_seconds: float = dataclasses.field(default_factory=lambda: HEARTBEAT_SECONDS)
 
 
+class _Written(NamedTuple):
+    """What is told of an event, None for nothing any more, and when that was found."""
+
+    at: float
+    data: bytes | None
+
+
 class EventStreams:
     """The clients that follow events now. At most `settings.event_clients`, and of one caller at most half of them."""
 
     def __init__(self, settings: Settings, read_model: ReadModel, follower: Follower) -> None:
         self._settings, self._model, self._follower = settings, read_model, follower
         self._of_caller: Counter[str] = Counter()
-        self._written: LRUCache[tuple[int, Unit], bytes | None] = LRUCache(WRITTEN_AT_HAND)
+        self._written: LRUCache[tuple[int, Unit], _Written] = LRUCache(WRITTEN_AT_HAND)
         self._has_ended = False
 
     @property
@@ -143,12 +154,13 @@ class EventStreams:
         """The event as it is sent, and the reader's place behind it; None where it tells nothing any more."""
         reader.place.pass_by(event.source, event.partition, event.offset)
         if event.kind == "reset":
+            self._written.clear()  # somebody may have been erased
             return _reset(reader.place, event.subject_id, event.body.decode())
-        key = event.number, unit
-        if key not in self._written or event.kind in ("alerts", "scores"):
-            self._written[key] = self._data(event, unit)
-        data = self._written[key]
-        if data is None:
+        key, now = (event.number, unit), time.monotonic()
+        written = self._written.get(key)
+        if written is None or (event.kind in ("alerts", "scores") and now - written.at > STATE_SECONDS):
+            written = self._written[key] = _Written(now, self._data(event, unit))
+        if (data := written.data) is None:
             return None
         return format_sse_event(data_str=data.decode(), event=event.kind, id=str(reader.place))
 

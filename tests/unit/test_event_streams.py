@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from query_api import event_log
+from query_api import event_log, event_streams
 from query_api.event_log import MOST_WAITING
 from query_api.event_place import SOURCES, Place
+from query_api.scorecard import scorecard
 from schemas.errors import OverloadedError, StorageError, UnavailableError
 from schemas.reading import ReadingOutcome
 from schemas.score_state import ScoreState
@@ -291,6 +292,25 @@ async def test_of_a_chart_that_was_replaced_and_of_states_the_last_is_told(follo
     assert kinds(found) == ["forecast", "alerts", "scores"]
     assert found[0].data["chart_id"] == f"{1000:064x}"
     assert [each.data for each in (await now(followed, "anna", last=last))[1:]] == [each.data for each in found]
+
+
+@pytest.mark.parametrize(("holds_seconds", "made"), [(60.0, 1), (-1.0, 5)])
+async def test_however_many_follow_a_person_a_scorecard_is_made_once_while_it_holds(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch, holds_seconds: float, made: int
+) -> None:
+    cards = list[str]()
+
+    def card(subject_id: str, *states: Any) -> Any:
+        cards.append(subject_id)
+        return scorecard(subject_id, *states)
+
+    monkeypatch.setattr(event_streams, "scorecard", card)
+    monkeypatch.setattr(event_streams, "STATE_SECONDS", holds_seconds)
+    streams = [await opened(followed, "anna") for _ in range(5)]
+    followed.apply(scores("anna", 3))
+    found = [(await some(stream, 1))[0] for stream in streams]
+    assert {(each.kind, each.data["scored"]) for each in found} == {("scores", 3)}
+    assert cards == ["anna"] * made
 
 
 async def test_an_erased_subject_is_told_once_and_leaves_no_name(followed: Followed) -> None:
