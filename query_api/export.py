@@ -1,7 +1,8 @@
 """What this API holds of one person, as Parquet files in a ZIP archive, with a manifest that says what is not there.
 
-It is what the API answers from: readings of two days, the days of reports, forecasts, alerts, scores, settings. What
-else Kafka holds, and for how long, is said by name: that is `glucast subject export`'s, which may read every topic.
+It is what the API answers from: readings of two days, the days of reports, forecasts and their windows, alerts, scores,
+settings. What else Kafka holds, and for how long, is said by name: that is `glucast subject export`'s, which may read
+every topic.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from query_api.projections.measured import decoded
 from query_api.read_model import ReadModel
 from schemas.alert import AlertSettings
 from schemas.errors import NoReadingsError
+from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row
 from schemas.score_state import SUMMED_STEPS, ScoreState
 from streams.subjects import sources
@@ -33,6 +35,9 @@ _READINGS: Columns = {
 _DAYS: Columns = {"time": "time", "glucose_mgdl": "number"}
 _FORECASTS: Columns = {
     "issue_time": "time", "chart_id": "text", "model": "text", "model_serves": "flag", "record": "text"
+}  # fmt: skip
+_WINDOWS: Columns = {
+    "issue_time": "time", "chart_id": "text", "past_mgdl": "numbers", "interpolated_points": "integers"
 }  # fmt: skip
 _ALERTS: Columns = {"alert_id": "text", "kind": "text", "status": "text", "issue_time": "time", "record": "text"}
 _SCORES: Columns = {"on_trial": "flag", "day": "date", "minutes_ahead": "integer", "sums": "text"}
@@ -90,6 +95,7 @@ def archive(found: Held, subject_id: str, now: datetime.datetime) -> bytes:
         "readings.parquet": (_READINGS, _readings(found.readings), "readings as they were sent, of the last two days"),
         "days.parquet": (_DAYS, _days(found.days), "glucose by slots of five minutes, of the days that reports cover"),
         "forecasts.parquet": (_FORECASTS, _forecasts(found.charts), "kept forecasts; record is a FanChart in JSON"),
+        "windows.parquet": (_WINDOWS, _windows(found.charts), "the eight hours that each of them was made from"),
         "alerts.parquet": (_ALERTS, _alerts(found.alerts), "the latest alerts and what became of them"),
         "scores.parquet": (_SCORES, _scores(found.scores), "sums by day and horizon, of 14 days"),
     }
@@ -123,7 +129,8 @@ def _schema(columns: Columns) -> Any:
 
     kinds = {
         "time": pa.timestamp("us", "UTC"), "date": pa.date32(), "text": pa.string(), "number": pa.float64(),
-        "integer": pa.int32(), "flag": pa.bool_(),
+        "integer": pa.int32(), "flag": pa.bool_(), "numbers": pa.list_(pa.float64()),
+        "integers": pa.list_(pa.int32()),
     }  # fmt: skip
     return pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
 
@@ -138,9 +145,17 @@ def _days(readings: Iterable[tuple[int, float]]) -> Iterable[dict[str, Any]]:
     return ({"time": time_of(slot), "glucose_mgdl": value} for slot, value in readings)
 
 
+def _charts(rows: Iterable[bytes]) -> list[FanChart]:
+    return sorted(map(from_row, rows), key=lambda chart: (chart.issue_time, chart.chart_id))
+
+
+def _windows(rows: Iterable[bytes]) -> Iterable[dict[str, Any]]:
+    """Oldest point first, five minutes apart, the last of them at the time of issue."""
+    return (chart.model_dump(include=set(_WINDOWS)) for chart in _charts(rows))
+
+
 def _forecasts(rows: Iterable[bytes]) -> Iterable[dict[str, Any]]:
-    charts = sorted(map(from_row, rows), key=lambda chart: (chart.issue_time, chart.chart_id))
-    for chart in charts:
+    for chart in _charts(rows):
         yield {
             "issue_time": chart.issue_time, "chart_id": chart.chart_id, "model": chart.model,
             "model_serves": chart.model_serves, "record": chart.to_json().decode(),

@@ -67,6 +67,8 @@ def test_everything_of_one_person_and_nothing_of_another(model: ReadModel) -> No
     assert [chart.subject_id for chart in charts] == ["anna"] * 3
     assert [chart.issue_time for chart in charts] == [each["issue_time"] for each in files["forecasts.parquet"]]
     assert charts[0].median_mgdl == fan_chart().median_mgdl
+    windows = [(each["chart_id"], tuple(each["past_mgdl"])) for each in files["windows.parquet"]]
+    assert windows == [(chart.chart_id, chart.past_mgdl) for chart in charts]
     assert [(each["kind"], each["status"]) for each in files["alerts.parquet"]] == [("low", "hit")]
     sums = [(each["minutes_ahead"], json.loads(each["sums"])["targets"]) for each in files["scores.parquet"]]
     assert sums == [(15, 2), (30, 3), (60, 4)]
