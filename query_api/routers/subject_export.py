@@ -24,8 +24,8 @@ router = APIRouter(tags=["subjects"])
 async def export_subject(request: Request, uses: Uses, subject_id: Subject) -> Response:
     """What this API holds of a subject: Parquet files in a ZIP archive, and a manifest with the settings.
 
-    Readings of two days as they were sent, the days that reports cover, kept forecasts and their windows, alerts, scores.
-    The manifest names what only Kafka holds, and how to get it (`glucast subject export`).
+    Readings of two days as they were sent, the days that reports cover, kept forecasts and their windows, alerts and
+    scores. The manifest names what only Kafka holds, and how to get it (`glucast subject export`).
     """
     if not uses.follower.caught_up:
         raise UnavailableError("this replica is still reading what Kafka holds; try again")
