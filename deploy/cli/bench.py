@@ -167,9 +167,9 @@ def push(
 def page(
     broker: Annotated[str, typer.Option(help="embedded, local or host:port.")] = "embedded",
     port: Annotated[int, typer.Option(help="Port for the API of the measured run.")] = 8396,
-    repeats: Annotated[int, typer.Option(min=1, max=50, help="Browsers, each of which looks twice, then stays.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=50, help="Browsers, each of which looks thrice, then stays.")] = 5,
 ) -> None:
-    """How soon the page shows a forecast in Chromium: with nothing kept, seen before, and one that comes to it."""
+    """How soon the page shows a forecast in Chromium: at the first looks, at later ones, and one that comes to it."""
     from deploy.bench.page import run
 
     run(broker, port, repeats, typer.echo)
