@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,17 @@ MARGIN_SECONDS = 3.0
 """What came later than so long before the end may still have been under way."""
 SAMPLE_SECONDS = 2.0
 _MIB = 1 << 20
+_TROUBLED = ("webhook-0", "webhook-1")
+"""The one that hangs and the one that fails."""
 _LOOPBACK = "127.0.0.0/8"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """`rate` readings a second of so many people: `alone_seconds` with nobody told, then `seconds` with everybody."""
+    """`rate` readings a second of so many people: `alone_seconds` with nobody told, then `seconds` with everybody.
+
+    In `mended_seconds` after them the webhooks that hung and failed answer.
+    """
 
     rate: float = 40.0
     people: int = 60
@@ -58,6 +63,7 @@ class Plan:
     webhooks: int = 100
     alone_seconds: float = 20.0
     seconds: float = 60.0
+    mended_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +93,9 @@ class Report:
     seen: Seen
     records: Mapping[tuple[str, Key], float]
     states: Mapping[str, str]
+    mended_at: float | None = None
+    after: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The states once those that hung and failed had answered for a while."""
 
     def lines(self) -> Iterator[str]:
         plan = self.plan
@@ -104,6 +113,18 @@ class Report:
         yield f"followers: cut {self.seen.cut} times, refused {self.seen.refused} times"
         yield f"events that did not come: {self.missing}"
         yield from (f"webhook {name}: {state}" for name, state in sorted(self.states.items()))
+        if self.mended_at is not None:
+            yield from self._mended(self.mended_at)
+
+    def _mended(self, since: float) -> Iterator[str]:
+        for path in sorted({path for path, *_ in self.seen.mended}):
+            came = [(at, of) for each, at, of in self.seen.mended if each == path]
+            ids = {of for _, of in came}
+            yield (
+                f"webhook {path[1:]} answers again: first after {min(at for at, _ in came) - since:.1f} s, "
+                f"{len(ids)} deliveries, {len(came) - len(ids)} again"
+            )
+        yield from (f"then webhook {name}: {state}" for name, state in sorted(self.after.items()))
 
     def _took(self, path: str, since: float, until: float) -> list[float]:
         return [took for asked, at, took, status in self.seen.answers
@@ -265,9 +286,14 @@ async def _measured(plan: Plan, settings: Settings, roles: Roles, file: Path, sa
             ended = time.time()
             memory["told"] = meter.memory()
             processor.append(meter.processor())
+            states, mended_at, after = await _states(api.url), None, {}
+            if plan.mended_seconds:
+                mended_at = (await tell("mend"))["mended"]
+                say(f"{plan.mended_seconds:g} s in which every webhook answers")
+                await asyncio.sleep(plan.mended_seconds)
+                after = await _states(api.url)
             enough.set()
             await load
-            states = await _states(api.url)
             seen = Seen(**await tell("end"))
     finally:
         enough.set()
@@ -278,7 +304,7 @@ async def _measured(plan: Plan, settings: Settings, roles: Roles, file: Path, sa
     told = _shares(processor[2], processor[3], ended - began)
     uses = [Use(name, memory["alone"][name], memory["told"][name], meter.most[name], alone[name], told[name])
             for name in sorted(told)]  # fmt: skip
-    return Report(plan, began, ended, uses, seen, records.made, states)
+    return Report(plan, began, ended, uses, seen, records.made, states, mended_at, after)
 
 
 def _shares(before: Mapping[str, float], after: Mapping[str, float], seconds: float) -> dict[str, float]:
@@ -312,9 +338,13 @@ def _add_webhooks(plan: Plan, file: Path, receiver: str, people: Sequence[str]) 
 
 
 async def _states(url: str) -> dict[str, str]:
-    """What the API tells of webhooks that do not do well."""
+    """What the API tells of webhooks that do not do well, and what became of the last deliveries of the first two."""
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         webhooks = (await client.get("/webhooks")).json()["webhooks"]
+        became = {}
+        for name in _TROUBLED:
+            kept = (await client.get(f"/webhooks/{name}/deliveries")).json()["deliveries"]
+            became[f"{name}, its last {len(kept)} deliveries"] = str(dict(Counter(each["status"] for each in kept)))
     failing = {each["webhook_id"]: f"fails since {each['failing_since']}: {each['reason']}"
                for each in webhooks if each["failing_since"]}  # fmt: skip
-    return failing | {"others": f"{len(webhooks) - len(failing)} do well"}
+    return failing | became | {"others": f"{len(webhooks) - len(failing)} do well"}

@@ -82,7 +82,7 @@ class Delivery(NamedTuple):
 
 
 class Receiver:
-    """A web server that takes webhooks; at `hangs` it never answers, at `fails` with 500."""
+    """A web server that takes webhooks; until it is mended, at `hangs` it never answers, at `fails` with 500."""
 
     def __init__(self, told: Callable[[Delivery], None], hangs: str = "", fails: str = "") -> None:
         self._told, self._hangs, self._fails = told, hangs, fails
@@ -90,6 +90,7 @@ class Receiver:
         application.router.add_post("/{path:.*}", self._take)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         self._ended = asyncio.Event()
+        self._is_mended = False
         self.asked_in_vain = 0
 
     async def start(self) -> str:
@@ -98,6 +99,11 @@ class Receiver:
         await web.TCPSite(self._runner, LOOPBACK, 0).start()
         return f"http://{LOOPBACK}:{self._runner.addresses[0][1]}"
 
+    def mend(self) -> None:
+        """From now on every path answers; whoever was left hanging gets 500."""
+        self._is_mended = True
+        self._ended.set()
+
     async def close(self) -> None:
         self._ended.set()
         await self._runner.cleanup()
@@ -105,7 +111,7 @@ class Receiver:
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
         now = time.time()
-        if request.path in (self._hangs, self._fails):
+        if request.path in (self._hangs, self._fails) and not self._is_mended:
             self.asked_in_vain += 1
             if request.path == self._hangs:
                 await self._ended.wait()

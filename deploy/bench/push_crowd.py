@@ -1,7 +1,8 @@
 """The clients of ``glucast bench push``, in a process of their own: what they cost is not counted as glucast's.
 
 It reads a line of JSON, the `Crowd`, answers with the address of its receiver, and asks what others ask from then on.
-At the next line its followers connect; at the one after it says, in a line of JSON, all that it was told.
+At the next line its followers connect. The last one, "end", it answers with all that it was told; at a "mend" before
+it the webhooks that hung and failed answer from then on.
 """
 
 import asyncio
@@ -37,12 +38,14 @@ class Crowd:
 class Seen:
     """What they saw: (kind, subject, of when in Unix seconds, when it came) of events and webhooks.
 
-    `answers` are (path, when it was asked for, seconds, status). `began`: when each follower's stream was there.
+    `answers` are (path, when it was asked for, seconds, status); `mended` is what came late to the webhooks that
+    hung and failed, as (path, when it came, its id).
     """
 
     events: list[tuple[str, str, int, float]] = dataclasses.field(default_factory=list)
     webhooks: list[tuple[str, str, int, float]] = dataclasses.field(default_factory=list)
     answers: list[tuple[str, float, float, int]] = dataclasses.field(default_factory=list)
+    mended: list[tuple[str, float, str]] = dataclasses.field(default_factory=list)
     cut: int = 0
     refused: int = 0
     asked_in_vain: int = 0
@@ -61,6 +64,9 @@ class _Clients:
             self.seen.events.append((event.kind, event.data["subject_id"], _seconds(event.data[field]), event.at))
 
     def _webhook(self, delivery: Delivery) -> None:
+        if delivery.path in (self._crowd.hangs, self._crowd.fails):
+            self.seen.mended.append((delivery.path, delivery.at, delivery.id))
+            return
         if delivery.body["type"] == "forecast.issued":
             chart = delivery.body["data"]
             self.seen.webhooks.append(("forecast", chart["subject_id"], _seconds(chart["issue_time"]), delivery.at))
@@ -120,7 +126,10 @@ async def main() -> None:
                 while not all(each.streams for each in clients.followers):  # noqa: ASYNC110 - each is a client apart
                     await asyncio.sleep(0.05)
                 _say({"following": len(clients.followers)})
-                await _line()
+                if await _line() == "mend":
+                    clients.receiver.mend()
+                    _say({"mended": time.time()})
+                    await _line()
         finally:
             for task in tasks:
                 task.cancel()

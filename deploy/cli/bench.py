@@ -151,14 +151,19 @@ def push(
     people: Annotated[int, typer.Option(min=1, max=10_000, help="Simulated people.")] = 60,
     followers: Annotated[int, typer.Option(min=1, max=5000, help="Clients that follow events.")] = 500,
     webhooks: Annotated[int, typer.Option(min=2, max=100, help="One of them hangs, one fails.")] = 100,
-    seconds: Annotated[float, typer.Option(min=5, max=7200, help="With everybody told; before it a third alone.")] = 60,
+    seconds: Annotated[
+        float, typer.Option(min=5, max=7200, help="With everybody told; before it a third, 60 at most, alone.")
+    ] = 60,
+    mended: Annotated[
+        float, typer.Option(min=0, max=7200, help="Seconds after it in which the two webhooks answer.")
+    ] = 0.0,
 ) -> None:
     """What it costs to tell many at once, how soon they know, and what others wait for meanwhile."""
     import asyncio
 
     from deploy.bench import push as bench
 
-    plan = bench.Plan(rate, people, followers, webhooks, seconds / 3, seconds)
+    plan = bench.Plan(rate, people, followers, webhooks, min(seconds / 3, 60), seconds, mended)
     for line in asyncio.run(bench.run(plan, broker, typer.echo)).lines():
         typer.echo(line)
 

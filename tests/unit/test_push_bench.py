@@ -51,3 +51,13 @@ async def test_a_stream_is_read_however_it_is_cut(size: int) -> None:
     found = [dict(fields) async for fields in blocks(pieces())]
     assert [each.get("id") for each in found] == ["1", None, "2"]
     assert found[2] == {"event": "reading", "data": '{"a": 1}', "id": "2"}
+
+
+def test_what_came_once_a_troubled_webhook_answers_is_told_with_repeats() -> None:
+    told = report(mended=[("/0", 12.5, "a"), ("/0", 13.0, "a"), ("/0", 14.0, "b"), ("/1", 20.0, "c")])
+    assert not any("answers again" in line for line in told.lines())
+    told.mended_at, told.after = 10.0, {"others": "4 do well"}
+    lines = list(told.lines())
+    assert "webhook 0 answers again: first after 2.5 s, 2 deliveries, 1 again" in lines
+    assert "webhook 1 answers again: first after 10.0 s, 1 deliveries, 0 again" in lines
+    assert "then webhook others: 4 do well" in lines
