@@ -235,7 +235,7 @@ class _Run:
     async def _disturbed(self, acts: Sequence[Act], listeners: faults_told.Listeners | None) -> FaultReport:
         plan = self._plan
         history = HISTORY_READINGS if plan.whole_pipeline else 0
-        early = faults_load.readings_of(plan.subjects, history)
+        early = self._readings(history)
         await faults_load.publish(self._settings, early, rate=500, sent=self._sent)
         self._say(f"{plan.consumer} consumer, {plan.brokers} broker(s): {plan.subjects} subjects, {plan.rate:.0f}/s")
         load = asyncio.create_task(faults_load.publish(self._settings, self._steady(history), plan.rate, self._sent))
@@ -299,11 +299,15 @@ class _Run:
     def _query_url(self) -> str | None:
         return next((process.url for process in self._roles.all if process.name.startswith("api")), None)
 
+    def _readings(self, each: int, first: int = 0) -> Iterator[Reading]:
+        wide = faults_load.WIDE_SWING_MGDL
+        return faults_load.readings_of(self._plan.subjects, each, first, swing_mgdl=wide)
+
     def _steady(self, first: int) -> Iterator[Reading]:
         for number in itertools.count(first):
             if self._enough.is_set():
                 return
-            yield from faults_load.readings_of(self._plan.subjects, 1, number)
+            yield from self._readings(1, number)
 
     async def _act(self, act: Act, load: asyncio.Task[None]) -> Seen:
         """Perform it and see how it went on until all was back."""

@@ -15,28 +15,38 @@ from streams.kafka.connection import producer_options
 from streams.settings import Settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+MIDDLE_MGDL = 130.0
+SWING_MGDL = 50.0
+"""Of a wave that nobody is warned of: from 80 to 180."""
+WIDE_SWING_MGDL = 75.0
+"""Of one with a low and a high each ten and a half hours, so that alerts are due: from 55 to 205."""
 
 Key = tuple[str, int]
 """A reading, its outcome and its forecast: whose, and of when in Unix seconds."""
 
 
-def reading_of(subject_id: str, place: float, number: int) -> Reading:
+def reading_of(subject_id: str, place: float, number: int, swing_mgdl: float = SWING_MGDL) -> Reading:
     """Reading `number` of a subject, whose wave begins at `place`: five minutes after the one before."""
     return Reading(
         subject_id=subject_id,
         time=START + number * STEP,
-        glucose=round(130 + 50 * math.sin(number / 20 + place), 1),
+        glucose=glucose_of(place, number, swing_mgdl),
         unit="mg/dL",
         simulated=True,
         reading_id=f"{subject_id}-{number}",
     )
 
 
-def readings_of(subjects: int, each: int, first: int = 0) -> Iterator[Reading]:
+def glucose_of(place: float, number: int, swing_mgdl: float = SWING_MGDL) -> float:
+    """In mg/dL, on the wave."""
+    return round(MIDDLE_MGDL + swing_mgdl * math.sin(number / 20 + place), 1)
+
+
+def readings_of(subjects: int, each: int, first: int = 0, *, swing_mgdl: float = SWING_MGDL) -> Iterator[Reading]:
     """`each` readings of every subject, five minutes apart, the subjects in turn, beginning with reading `first`."""
     for number in range(first, first + each):
         for subject in range(subjects):
-            yield reading_of(subject_of(subject), subject, number)
+            yield reading_of(subject_of(subject), subject, number, swing_mgdl)
 
 
 def subject_of(number: int) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import dataclasses
 import datetime
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 import httpx
 from aiokafka import AIOKafkaProducer
 
+from deploy.bench.faults_load import WIDE_SWING_MGDL, glucose_of
 from deploy.bench.fuzz_files import rows_of, unified
 from schemas.errors import UnavailableError
 from schemas.grid import PAST_POINTS, STEP
@@ -65,7 +65,7 @@ class Load:
             yield Reading(
                 subject_id=f"soak-{person:04d}",
                 time=self._start + step * STEP,
-                glucose=round(130 + 50 * math.sin(step / 20 + person), 1),
+                glucose=glucose_of(person, step, WIDE_SWING_MGDL),
                 unit="mg/dL",
                 simulated=True,
                 reading_id=f"{person}-{step}",

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from deploy.bench import faults
+from deploy.bench import faults, faults_load
 from deploy.bench.faults import (
     CLUSTER_ACTS,
     INGEST_ACTS,
@@ -30,6 +30,17 @@ from deploy.cli.bench import app
 from schemas.errors import ConfigurationError
 from streams.settings import Settings
 from tests.kit.listening import listening
+
+
+def test_the_load_of_a_fault_run_takes_everybody_below_70_and_above_180_and_that_of_a_stopwatch_nobody() -> None:
+    period = math.ceil(40 * math.pi)
+    for place in range(5):
+        wide = [faults_load.glucose_of(place, number, faults_load.WIDE_SWING_MGDL) for number in range(period)]
+        plain = [faults_load.reading_of("anna", place, number).glucose for number in range(period)]
+        assert min(wide) < 60
+        assert max(wide) > 200
+        assert min(plain) >= 80
+        assert max(plain) <= 180
 
 
 def test_every_default_act_is_known() -> None:
