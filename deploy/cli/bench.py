@@ -222,6 +222,16 @@ def inference(
     typer.echo(describe(run(precision=precision, threads=threads, repeats=repeats, progress=typer.echo)))
 
 
+@app.command("floor")
+def floor(
+    broker: Annotated[str, typer.Option(help="local or host:port.")] = "local",
+) -> None:
+    """What this machine allows at best: the same parts with nothing of glucast's in them."""
+    from deploy.bench.floor import run
+
+    run(broker, typer.echo)
+
+
 @app.command("fan-chart")
 def fan_chart() -> None:
     """What a fan chart costs calc, by the number charted at once."""
