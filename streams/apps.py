@@ -78,7 +78,7 @@ def step_app(role: WorkerRole, host: Host, load: Callable[[Step, Settings], Step
     }
     for table in tables.values():
         app.keep(table)
-    app.task(Rewriter(tables.values(), lambda: bool(app.ledgers()) and not app.rebalancing).run)
+    app.task(Rewriter(tables.values(), lambda: app.tables_are_open).run)
     if role == "calc":
         CalcMetrics(host.metrics)
     turns, room = TableTurns(), asyncio.Semaphore(settings.events_in_flight)

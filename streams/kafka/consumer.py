@@ -392,10 +392,15 @@ class StrictApp(faust.App):
 
     def stamp_tables(self) -> None:
         """Note in each table that it is complete, if it is: recovered, and no one else's by the group's word."""
-        if self.ledgers() and not self.rebalancing and not self.fence.closed:
+        if self.tables_are_open and not self.fence.closed:
             for tp in self._assignment or ():
                 if tp.topic in self.kept:
                     self.kept[tp.topic].disk(tp.partition).stamp(time.time())
+
+    @property
+    def tables_are_open(self) -> bool:
+        """Whether looking at a table of ours opens none: they are recovered, and neither given away nor closed."""
+        return bool(self.ledgers()) and not self.rebalancing and not self.should_stop
 
     def ledgers(self) -> dict[TP, Ledger]:
         """The partitions that are being consumed; empty before the App has started."""
