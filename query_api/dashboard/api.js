@@ -103,17 +103,18 @@ export async function blobOf(path) {
 /**
  * @param {string} path
  * @param {Options} [options]
- * @returns {Promise<{body: any, tag: string | null, unchanged: boolean}>} Throws a Problem.
+ * @returns {Promise<{body: any, tag: string | null, unchanged: boolean, issued: string | null}>} Of a drawing also of which
+ * time the forecast is that it shows. Throws a Problem.
  */
 export async function call(path, options = {}) {
   const response = await answerTo(path, { ...options, headers: { accept: "application/json", ...options.headers } });
-  const tag = response.headers.get("etag");
-  if (response.status === 304) return { body: null, tag, unchanged: true };
+  const [tag, issued] = ["etag", "glucast-issue-time"].map((name) => response.headers.get(name));
+  if (response.status === 304) return { body: null, tag, unchanged: true, issued };
   if (!response.ok) throw await problemOf(response);
   const body = await response.json();
   // Told with 200 on request: a browser writes every 404 to its console as an error, and this is none.
   if (body?.code === "no_forecast") throw new Problem(body.detail, 404, body.code, body.expected_time);
-  return { body, tag, unchanged: false };
+  return { body, tag, unchanged: false, issued };
 }
 
 /**

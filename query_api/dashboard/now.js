@@ -2,7 +2,7 @@
 import { call, now, ofSubject, Problem } from "./api.js";
 import * as chart from "./chart.js";
 import { byId, element, facts, say } from "./dom.js";
-import { person, value, when } from "./people.js";
+import { forecastOf, person, value, when } from "./people.js";
 import { age, clock, directionOf, drawQuery, glucose, moment, onThisClock, percent, riskOf, trend, unit } from "./words.js";
 
 /** From the event of a forecast to its drawing, as the page measures it: the last one alone is kept. */
@@ -53,12 +53,16 @@ export async function refresh() {
   /** @type {Record<string, string>} */
   const headers = state.tag ? { "if-none-match": state.tag } : {};
   try {
+    // Where nothing is drawn yet the drawing is asked for at once, not when it is known that there is one.
+    const early = state.tag || isKnownWithout(subject) ? null : plotOf(subject);
+    early?.catch(() => {}); // what went wrong with it counts where it is used
     const latest = await call(ofSubject(subject, "/forecast?or_reason=true"), { headers });
     if (asked !== state.asked) return;
     const onlyOlder = state.tag && state.chart && latest.body && drawn(latest.body) === drawn(state.chart);
     if (onlyOlder) Object.assign(state, { tag: latest.tag, chart: latest.body });
     if (latest.unchanged || onlyOlder) { state.came = 0; say("", BY); tick(); return; }
-    const plot = await call(ofSubject(subject, `/forecast/plot?${drawQuery()}`));
+    let plot = await (early || plotOf(subject));
+    if (early && !isOf(plot, latest.body)) plot = await plotOf(subject); // a newer one came between the two
     if (asked !== state.asked) return;
     Object.assign(state, { tag: latest.tag, chart: latest.body });
     byId("nothing").hidden = true;
@@ -74,6 +78,18 @@ export async function refresh() {
       if (error.status || byId("connection").hidden) say(error.message, BY); // else it is said already
     } else { drop(); say(error.message, BY); }
   }
+}
+
+/** @param {string} subject */
+const plotOf = (subject) => call(ofSubject(subject, `/forecast/plot?or_reason=true&${drawQuery()}`));
+
+/** @param {{issued: string | null}} plot @param {any} chart */
+const isOf = ({ issued }, chart) => !issued || Date.parse(issued) === Date.parse(chart.issue_time);
+
+/** Whether the list of people says that there is no forecast. @param {string} subject */
+function isKnownWithout(subject) {
+  const known = person(subject);
+  return known.reading !== null && forecastOf(known) === null;
 }
 
 /** What is shown of a forecast but its age: one of the same readings may be drawn anew, with another fan. @param {any} chart */

@@ -37,9 +37,9 @@ function choose(subject) {
   input("subject").value = subject;
   byId("chosen").hidden = false;
   for (const part of [present, history, alerts, scores, save]) part.choose(subject);
+  refreshTab(); // first, since answers take a while
   people.choose(subject);
   keepPlace();
-  refreshTab();
 }
 
 /** @param {string} tab */
@@ -186,6 +186,8 @@ function tabKeys() {
 }
 
 restoreKey();
+// At once: the answer is there when the rest is done.
+follow("/events", take, connected, disconnected);
 restoreUnit();
 restoreZone();
 for (const part of [history, alerts, scores, save]) part.begin();
@@ -212,6 +214,5 @@ for (const form of document.forms) form.addEventListener("submit", (event) => ev
 const place = new URLSearchParams(location.hash.slice(1));
 open(place.get("tab") || "now");
 if (place.get("subject")) choose(place.get("subject") || "");
-follow("/events", take, connected, disconnected);
 setInterval(tick, TICK_MILLISECONDS);
 document.addEventListener("visibilitychange", tick); // while nobody looks, browsers let time pass without it

@@ -22,15 +22,34 @@ const deviceZone = () => {
   return timeZone === "Etc/Unknown" ? undefined : timeZone;
 };
 
-/** The clocks that there are, that of the device first. */
+/** They are hundreds, which nobody looks at before there is a forecast. */
+const ZONES_MILLISECONDS = 1000;
+
+/** The clocks that there are, that of the device first; all of them a moment later, or when somebody wants to choose. */
 export function restoreZone() {
-  const names = ["UTC", ...Intl.supportedValuesOf("timeZone").filter((name) => name !== "UTC")];
   const kept = localStorage.getItem(KEPT_ZONE) || "";
   const own = deviceZone();
-  select("zone").replaceChildren(
-    new Option(own ? `${own} (here)` : "here", ""), ...names.map((name) => new Option(name, name)),
-  );
-  select("zone").value = names.includes(kept) ? kept : "";
+  const list = select("zone");
+  list.replaceChildren(new Option(own ? `${own} (here)` : "here", ""));
+  if (isZone(kept)) list.append(new Option(kept, kept));
+  list.value = isZone(kept) ? kept : "";
+  let isWhole = false;
+  const complete = () => {
+    if (isWhole) return;
+    isWhole = true;
+    const { value } = list;
+    const names = ["UTC", ...Intl.supportedValuesOf("timeZone").filter((name) => name !== "UTC")];
+    list.replaceChildren(list.options[0], ...names.map((name) => new Option(name, name)));
+    list.value = value;
+    if (list.value !== value) { list.append(new Option(value, value)); list.value = value; } // by an older name
+  };
+  for (const event of ["pointerdown", "focus"]) list.addEventListener(event, complete);
+  setTimeout(complete, ZONES_MILLISECONDS);
+}
+
+/** @param {string} name */
+function isZone(name) {
+  try { return name !== "" && Boolean(new Intl.DateTimeFormat(undefined, { timeZone: name })); } catch { return false; }
 }
 
 export function keepZone() {

@@ -5,10 +5,11 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import iter_route_contexts
-from starlette.responses import FileResponse, JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from query_api import fhir
 from query_api.access import CLOSED, Access, access, declared_access
+from query_api.conditional import KnownTags
 from query_api.problems import (
     MEDIA_TYPE,
     GlurpcError,
@@ -20,7 +21,7 @@ from query_api.problems import (
     status_of,
 )
 from query_api.routers import subjects
-from query_api.routers.page import DASHBOARD, SHORT
+from query_api.routers.page import DASHBOARD, SHORT, delivered
 
 router = APIRouter(include_in_schema=False)
 
@@ -33,9 +34,9 @@ async def openapi(request: Request) -> JSONResponse:
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
 @access("everybody")
-async def docs() -> FileResponse:
+async def docs(tags: KnownTags = None) -> Response:
     """Swagger's page, with all that it needs from here."""
-    return FileResponse(DASHBOARD / "docs.html", media_type="text/html", headers=SHORT)
+    return delivered(DASHBOARD / "docs.html", SHORT, tags)
 
 
 def described(app: FastAPI) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from query_api.plots import MediaType
 from query_api.present import HEADERS, Present
 from query_api.problems import problem
 from query_api.projections.fan_charts import ChartRow
-from query_api.routers.drawing import PICTURES, AsType, InStyle, InUnit
+from query_api.routers.drawing import PICTURES, AsType, Figure, InStyle, InUnit
 from query_api.scorecard import Scorecard
 from query_api.sent_readings import judged
 from query_api.services import Services, services_of, while_connected
@@ -274,7 +274,7 @@ _PRESENT_HEADERS = {
     for name, text in HEADERS.items()
 }
 _PLOT: dict[int | str, dict[str, Any]] = {
-    200: PICTURES[200] | {"headers": _PRESENT_HEADERS},
+    200: PICTURES[200] | {"headers": _PRESENT_HEADERS, "model": Figure | Absence},
     304: {"description": "It is the one that `If-None-Match` names.", "headers": _PRESENT_HEADERS},
 }
 
@@ -295,6 +295,7 @@ async def forecast_plot(
         bool, Query(description="Only what the model does not know: the spread of its draws.")
     ] = False,
     age: Annotated[bool, Query(description="Write on it when it was drawn, and how old the data were then.")] = False,
+    or_reason: OrReason = False,
     tags: KnownTags = None,
 ) -> Response:
     """The present forecast drawn: PNG, SVG, WebP or the Plotly figure, as `Accept` or `format` says.
@@ -303,7 +304,12 @@ async def forecast_plot(
     """
     fan: Literal["total", "epistemic"] = "epistemic" if epistemic else "total"
     wanted = _Plot(subject_id, dataclasses.replace(style, fan=fan), age, media_type)
-    found = forecast_of(uses, subject_id)
+    try:
+        found = forecast_of(uses, subject_id)
+    except NoForecastError as error:
+        if not or_reason:
+            raise
+        return Response(absence(error).model_dump_json(), media_type="application/json")
     drawn = wanted.of(found)
     if holds(tags, drawn.tag):
         return drawn.unchanged()

@@ -218,7 +218,7 @@ async def test_a_reading_of_the_future_in_a_message_of_the_future_is_refused(
 async def test_forecasts_of_readings_are_scored_on_the_topic_and_over_http(
     client: Client, pipeline: SmallPipeline, settings: Settings
 ) -> None:
-    for part in ("forecast", "scores"):
+    for part in ("forecast", "forecast/plot", "scores"):
         asked = f"/subjects/anna/{part}"
         missing, told = await client.get(asked), await client.get(f"{asked}?or_reason=true")
         assert (missing.status_code, told.status_code) == (404, 200)

@@ -18,11 +18,13 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from deploy.brokers.wire import HeldPort
 from query_api.figure import figure
 from query_api.routers import page
 from query_api.routers.overview import Glance, NewestReading, Outlook, Overview
+from query_api.style import Style
 from query_api.told_alerts import AlertsAnswer
 from query_api.units import document
 from schemas.alert import AlertSettings
@@ -43,6 +45,8 @@ class ScriptedApi:
         self.asked: list[str] = []
         self._answers: list[tuple[re.Pattern[str], Says]] = []
         self._streams: list[asyncio.Queue[bytes | None]] = []
+        self.before: dict[str, Callable[[], Awaitable[Response | None]]] = {}
+        """By path what comes before anything is answered, also one of the page's own files; or instead of it."""
         self.people(*subjects)
         self.follows()
         self.says("GET /subjects/_/alerts", lambda subject, _: alerts(subject))
@@ -114,8 +118,14 @@ async def serving(api: ScriptedApi) -> AsyncIterator[str]:
     app, port = FastAPI(openapi_url=None), HeldPort()
     app.include_router(page.router)
     app.add_route("/{path:path}", api.answer, methods=["GET", "PUT", "POST"])
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        before = api.before.get(scope["path"])
+        instead = None if before is None else await before()
+        await (instead or app)(scope, receive, send)
+
     server = uvicorn.Server(
-        uvicorn.Config(app, port=port.number, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+        uvicorn.Config(answering, port=port.number, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     )
     task = asyncio.create_task(server.serve())
     await until_async(lambda: server.started, "the server listens")
@@ -175,9 +185,9 @@ def present(of: FanChart, tag: str = '"1"') -> Response:
     return JSONResponse(document(of, "mg/dL", curves=False) | fields, headers=headers)
 
 
-def drawn(of: FanChart) -> dict[str, Any]:
+def drawn(of: FanChart, style: Style | None = None) -> dict[str, Any]:
     """As its plot is answered."""
-    return figure(of)
+    return figure(of, style)
 
 
 def history(api: ScriptedApi, subject: str, glucose: float) -> None:

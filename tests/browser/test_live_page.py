@@ -297,7 +297,9 @@ async def test_plots_fit_at_every_width_on_the_clock_with_the_longest_name(
 
 
 async def pick(tab: Window, select: str, value: str) -> None:
-    """A choice, or what is typed into a field."""
+    """A choice, when it is there, or what is typed into a field."""
+    field = f"document.getElementById({json.dumps(select)})"
+    await tab.until(f"!{field}.options || [...{field}.options].some((each) => each.value === {json.dumps(value)})")
     await tab.evaluate(
         f"((field) => {{ field.value = {json.dumps(value)}; field.dispatchEvent(new Event('change')); }})"
         f"(document.getElementById({json.dumps(select)}))"

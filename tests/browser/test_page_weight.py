@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from query_api.routers.page import PLOTLY
 from streams.settings import Settings
 from tests.browser.test_live_page import PLOTTED, api, choose, publish, text
 from tests.browser.window import Chromium, Window, window
@@ -13,7 +14,6 @@ from tests.kit.small_pipeline import SmallPipeline
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-PLOTLY = "plotly.min.js"
 MOST_BYTES = 1_300_000
 MOST_REQUESTS = 40
 PAPER = "getComputedStyle(document.querySelector('#plot .main-svg')).backgroundColor"

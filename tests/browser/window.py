@@ -127,11 +127,15 @@ class Window:
         return found
 
     async def open(self, url: str) -> None:
-        """Show a page, which asks for what is new every second at most: the tests need not wait for its leisure."""
+        """Show a page, with all that it brings."""
+        await self.go(url)
+        await self.until("document.readyState === 'complete'")
+
+    async def go(self, url: str) -> None:
+        """Begin to show a page, which asks for what is new every second at most: tests need not wait longer."""
         sooner = "((later) => { window.setInterval = (what, ms) => later(what, Math.min(ms, 1000)); })(setInterval)"
         await self._send("Page.addScriptToEvaluateOnNewDocument", params={"source": sooner})
         await self._send("Page.navigate", params={"url": url})
-        await self.until("document.readyState === 'complete'")
 
     async def press(self, key: str) -> None:
         """A key, as the keyboard sends it to what has the focus."""

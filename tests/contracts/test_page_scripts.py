@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from query_api.event_streams import HEARTBEAT_SECONDS
-from query_api.routers.page import _OWN, DASHBOARD
+from query_api.routers.page import _OWN, DASHBOARD, PLOTLY
 from tests.kit.sources import ROOT
 
 TSC = Path(sys.prefix) / "node/node_modules/typescript/bin/tsc"
@@ -29,6 +29,25 @@ def test_the_types_of_the_scripts_are_right() -> None:
 
 def test_every_file_of_the_page_is_served() -> None:
     assert {path.name for path in DASHBOARD.iterdir()} - {"page.html", "docs.html"} == {*_OWN}
+
+
+def modules_of(name: str, found: set[str]) -> set[str]:
+    """A module and all that it imports, and so on."""
+    if name not in found:
+        found.add(name)
+        for other in re.findall(r'from "\./(\w+\.js)"', (DASHBOARD / name).read_text()):
+            modules_of(other, found)
+    return found
+
+
+def test_the_page_names_all_its_modules_so_that_they_come_in_one_round_and_plotly_is_in_nobodys_way() -> None:
+    page = (DASHBOARD / "page.html").read_text()
+    named = re.findall(r'<link rel="modulepreload" href="/static/(\w+\.js)">', page)
+    assert sorted(named) == named
+    assert {"page.js", *named} == modules_of("page.js", set())
+    assert re.findall("<script[^>]*>", page) == ['<script src="/static/page.js" type="module">']
+    assert f'<link rel="preload" href="/static/{PLOTLY}" as="script" fetchpriority="low">' in page
+    assert f'"/static/{PLOTLY}"' in (DASHBOARD / "chart.js").read_text()
 
 
 def test_the_page_waits_for_more_than_two_heartbeats_before_it_calls_events_lost() -> None:
