@@ -65,7 +65,7 @@ class FanCalibration(Record):
     them: how far from its own normal score the base fan is read (`agents.core.recalibration`).
     """
 
-    version: SmallInteger = Field(description="Of the rule.")
+    version: SmallInteger = Field(description="Of how the shifts make a fan of its base.")
     readings: float = Field(description="Truths that it is learnt from, earlier ones for less: half after 3 days.")
     score_shifts: tuple[tuple[float, ...], ...]
 

@@ -1,10 +1,12 @@
 """What is remembered of a subject to score forecasts by and to recalibrate the next ones: one row a subject.
 
 A row is one byte of version and what follows, little endian: the state's head, 18 weights (float32) for each of
-SCORED_STEPS, the sums of each day, those of what alerts go by, and the forecasts of the last 90 minutes with those of
-their targets that are not decided. At most 14 days and MOST_FORECASTS, so a row is never larger than LARGEST_ROW
-whatever comes. Rows of version 2, which do not know which of two forecasts of one millisecond is the later one, are
-read, and those of version 1, which know neither the sums of what alerts go by nor what was shown last either.
+SCORED_STEPS, of all truths and of those that were foretold high, the sums of each day, those of what alerts go by, and
+the forecasts of the last 90 minutes with those of their targets that are not decided. At most 14 days and
+MOST_FORECASTS, so a row is never larger than LARGEST_ROW whatever comes. Rows of version 3, which tell no truths that
+were foretold high apart, are read; so are those of version 2, which do not know which of two forecasts of one
+millisecond is the later one, and those of version 1, which know neither the sums of what alerts go by nor what was
+shown last either.
 """
 
 import dataclasses
@@ -33,12 +35,13 @@ EVENT_STEPS = 6
 """Of P(beyond a threshold at any time) that of the next 30 minutes is scored: what alerts go by, unless somebody has
 other rules."""
 
-VERSION = 3
+VERSION = 4
 _LEVELS = len(QUANTILE_LEVELS)
 _BIT_OF = {step: 1 << place for place, step in enumerate(SCORED_STEPS)}
 _HEAD = struct.Struct("<B8sIIIBB")  # version, model, newest, scored, unmeasured, days, open forecasts
 _MORE = struct.Struct(f"<B{SETTLED_STEPS}H")  # days of events, what was shown last
-_WEIGHTS = struct.Struct(f"<{BINS * len(SCORED_STEPS)}f")
+_BINS_OF_STEP = struct.Struct(f"<{BINS}f")
+_WEIGHTS_BYTES = _BINS_OF_STEP.size * len(SCORED_STEPS)
 _DAY = struct.Struct("<I")
 _SUMS = struct.Struct("<H6I14H")
 _DAY_BYTES = _SUMS.size * len(SUMMED_STEPS)
@@ -49,6 +52,7 @@ _FORECASTS = {
     1: struct.Struct(_FORECAST_1),
     2: struct.Struct(_FORECAST_1 + _CHANCES),
     3: struct.Struct(_FORECAST_1 + "I" + _CHANCES),  # with the revision
+    4: struct.Struct(_FORECAST_1 + "I" + _CHANCES),
 }
 """The head of a forecast, by version of the row."""
 _FORECAST = _FORECASTS[VERSION]
@@ -64,7 +68,7 @@ LARGEST_ROW = (
     _HEAD.size
     + _SINCE.size
     + _MORE.size
-    + _WEIGHTS.size
+    + 2 * _WEIGHTS_BYTES
     + KEPT_DAYS * (2 * _DAY.size + _DAY_BYTES + _EVENT_DAY_BYTES)
     + MOST_FORECASTS * (_FORECAST.size + _SHIFTS.size)
     + sum(step + SETTLED_STEPS for step in SCORED_STEPS) * _TARGET.size
@@ -193,9 +197,10 @@ def shifts_of_step(shifts: bytes, place: int) -> tuple[int, ...]:
 class ScoreState:
     """Of one subject. `newest`: the newest slot that a forecast was issued at; `model`: 8 bytes of its fingerprint.
 
-    `weights`: 18 bins for each of SCORED_STEPS, decayed up to `newest`; `days`: sums by day since 1970 (UTC),
-    packed; `events`: the same of what alerts go by; `forecasts`: by the first 8 bytes of their chart's id, in the order
-    in which they came; `shown`: what the newest forecast shows of the last SETTLED_STEPS slots up to its own, in
+    `weights`: 18 bins for each of SCORED_STEPS, decayed up to `newest`, packed; behind them the same of truths that
+    were foretold high, by how high (`agents.core.recalibration`); `days`: sums by day since 1970 (UTC), packed;
+    `events`: the same of what alerts go by; `forecasts`: by the first 8 bytes of their chart's id, in the order in
+    which they came; `shown`: what the newest forecast shows of the last SETTLED_STEPS slots up to its own, in
     hundredths of mg/dL, 0 of what is not measured: a gap may hide it from the next.
     """
 
@@ -203,7 +208,7 @@ class ScoreState:
     newest: int = 0
     scored: int = 0
     unmeasured: int = 0
-    weights: tuple[float, ...] = (0.0,) * (BINS * len(SCORED_STEPS))
+    weights: bytes = bytes(2 * _WEIGHTS_BYTES)
     days: dict[int, bytes] = dataclasses.field(default_factory=dict)
     forecasts: dict[bytes, KnownForecast] = dataclasses.field(default_factory=dict)
     events: dict[int, bytes] = dataclasses.field(default_factory=dict)
@@ -219,7 +224,8 @@ class ScoreState:
     @property
     def readings(self) -> float:
         """Truths that the recalibration at the hour's end is learnt from, earlier ones for less."""
-        return round(sum(self.weights[-BINS:]), 1)
+        last: tuple[float, ...] = _BINS_OF_STEP.unpack_from(self.weights, _WEIGHTS_BYTES - _BINS_OF_STEP.size)
+        return round(sum(last), 1)
 
     def sums_of(self, day: int) -> list[Sums]:
         """Of a day, by place in SUMMED_STEPS."""
@@ -246,7 +252,7 @@ class ScoreState:
             _HEAD.pack(VERSION, self.model, self.newest, self.scored, self.unmeasured, *counts),
             _MORE.pack(len(self.events), *self.shown),
             _SINCE.pack(self.since_ms),
-            _WEIGHTS.pack(*self.weights),
+            self.weights,
         ]
         for summed in (self.days, self.events):
             for day, sums in sorted(summed.items()):
@@ -271,7 +277,7 @@ class ScoreState:
     @classmethod
     def _read(cls, row: bytes) -> "ScoreState":
         version, model, newest, scored, unmeasured, days, forecasts = _HEAD.unpack_from(row)
-        if version not in (1, 2, VERSION):
+        if version not in _FORECASTS:
             raise MalformedRecordError(f"a row of scores of version {version}, this is version {VERSION}")
         at, event_days, shown = _HEAD.size, 0, (0,) * SETTLED_STEPS
         if version > 1:
@@ -281,8 +287,9 @@ class ScoreState:
         if version > 2:
             (since_ms,) = _SINCE.unpack_from(row, at)
             at += _SINCE.size
-        state = cls(model, newest, scored, unmeasured, _WEIGHTS.unpack_from(row, at), shown=shown, since_ms=since_ms)
-        at += _WEIGHTS.size
+        first, at = at, at + _WEIGHTS_BYTES * (2 if version > 3 else 1)
+        weights = row[first:at].ljust(2 * _WEIGHTS_BYTES, b"\0")
+        state = cls(model, newest, scored, unmeasured, weights, shown=shown, since_ms=since_ms)
         for summed, count, size in ((state.days, days, _DAY_BYTES), (state.events, event_days, _EVENT_DAY_BYTES)):
             for _ in range(count):
                 (day,) = _DAY.unpack_from(row, at)

@@ -54,6 +54,9 @@ LOW_MGDL, HIGH_MGDL = 70.0, 180.0
 MODEL_BYTES = CHART_BYTES = 8
 _DECI, _TEN_THOUSAND = 10.0, 10_000.0
 _SHAPE = (len(SCORED_STEPS), -1)
+_OF_TRUTHS = (2, *_SHAPE)
+_PACKED = "<f4"
+_SCORED = [step - 1 for step in SCORED_STEPS]
 _ZONES: tuple[Zone, ...] = ("A", "B", "C", "D", "E")
 _ONE_OF_ZONE = {zone: tuple(int(zone == other) for other in _ZONES) for zone in _ZONES}
 
@@ -78,7 +81,8 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     known = KnownForecast(slot, chart.began_ms, {}, revision=chart.revision)
     readings = state.readings
     if recalibrate and readings > 0.0:
-        shifts = recalibration.shifts(np.array(state.weights).reshape(_SHAPE))
+        median = np.array([chart.median_mgdl[at] for at in _SCORED])
+        shifts = recalibration.shifts(_weights_of(state), median)
         known.readings = readings
         known.shifts = packed_shifts(np.rint(shifts * 100).astype(int).ravel().tolist())
     if slot > state.newest - KEPT_STEPS:
@@ -187,7 +191,7 @@ class _Decision:
 
 def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]:
     """Let time pass up to a slot and decide what is due by then. One record a target time that was measured."""
-    weights = recalibration.decayed(np.array(state.weights).reshape(_SHAPE), min(slot - state.newest, 1 << 16))
+    weights = recalibration.decayed(_weights_of(state), min(slot - state.newest, 1 << 16))
     first = slot - PAST_POINTS + 1
     behind = {state.newest - ago: centi / CENTI for ago, centi in enumerate(reversed(state.shown)) if centi}
     truths = {at: value for at, value in behind.items() if at < first} | _measured(chart, slot)
@@ -212,8 +216,13 @@ def _advance(state: ScoreState, chart: FanChart, slot: int) -> list[TargetScore]
     first_day = slot // STEPS_A_DAY - KEPT_DAYS
     state.days = {day: sums for day, sums in state.days.items() if day > first_day}
     state.events = {day: sums for day, sums in state.events.items() if day > first_day}
-    state.weights = tuple(weights.ravel().tolist())
+    state.weights = weights.astype(_PACKED).tobytes()
     return records
+
+
+def _weights_of(state: ScoreState) -> Array:
+    """As the recalibration takes them: (2, 5, 18)."""
+    return np.frombuffer(state.weights, _PACKED).astype(np.float64).reshape(_OF_TRUTHS)
 
 
 def _measured(chart: FanChart, slot: int) -> dict[int, float]:
@@ -233,7 +242,7 @@ def _scored(met: Sequence[_Decision], truth: Array, weights: Array, slot: int) -
     published = recalibration.recalibrated(base, shifts / 100)
     base_scores = fan_scores.normal_scores(base, truth)
     aged = recalibration.decayed(np.ones(len(met)), slot - np.array([each.slot for each in met]))
-    np.add.at(weights, (np.array(places), recalibration.bins_of(base_scores)), aged)
+    recalibration.count(weights, np.array(places), base_scores, base[:, MEDIAN], aged)
     median = published[:, MEDIAN]
     low, high = fan_scores.INTERVALS[90]
     columns = (

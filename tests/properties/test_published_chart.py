@@ -82,15 +82,18 @@ def chart_of(past: list[float]) -> FanChart:
 
 
 def of_people() -> list[FanCalibration]:
-    """Those whose truths always fell into the same place of the fan: beside it, at its edge, in its middle."""
+    """Those whose truths always fell into the same place of the fan: beside it, at its edge, in its middle; and one for
+    whom that is beside it below where glucose is not high, and above where it is.
+    """
     counts = 1e6 * np.eye(BINS)
+    alike = (counts[0], counts[-1], counts[BINS // 2] + counts[BINS // 2 - 1], counts[0] + counts[-1])
+    rising = np.linspace(150.0, 300.0, len(SCORED_STEPS))
     return [
-        FanCalibration(
-            version=1,
-            readings=1e6,
-            score_shifts=tuple(map(tuple, recalibration.shifts(np.tile(row, (len(SCORED_STEPS), 1))).tolist())),
+        FanCalibration(version=1, readings=1e6, score_shifts=tuple(map(tuple, shifts.tolist())))
+        for shifts in (
+            recalibration.shifts(np.stack([np.tile(row, (len(SCORED_STEPS), 1)) for row in rows]), rising)
+            for rows in (*((row, row) for row in alike), (counts[0], counts[-1]))
         )
-        for row in (counts[0], counts[-1], counts[BINS // 2] + counts[BINS // 2 - 1], counts[0] + counts[-1])
     ]
 
 

@@ -29,7 +29,9 @@ def fans(draw: st.DrawFn) -> Array:
     return fan_scores.told_apart(fan)
 
 
-weights = st.lists(st.floats(0, 2000), min_size=BINS, max_size=BINS).map(lambda row: np.tile(row, (5, 1)))
+rows = st.lists(st.floats(0, 2000), min_size=BINS, max_size=BINS).map(lambda row: np.tile(row, (5, 1)))
+weights = st.tuples(rows, rows).map(np.stack)
+NORMAL, HIGH = np.full(5, 120.0), np.full(5, 280.0)
 
 
 @given(fans(), st.sampled_from(range(9)))
@@ -70,14 +72,14 @@ def test_the_mean_of_a_normal_fan_is_its_median(mean: float, sd: float) -> None:
 
 @given(fans())
 def test_without_a_truth_the_fan_stays_as_it_is(fan: Array) -> None:
-    shifts = recalibration.shifts(np.zeros((5, BINS)))
+    shifts = recalibration.shifts(np.zeros((2, 5, BINS)), np.repeat(fan[:, MEDIAN], 5))
     assert not shifts.any()
     assert recalibration.recalibrated(fan, shifts[:1]).tolist() == fan.tolist()
 
 
 @given(fans(), weights)
 def test_a_recalibrated_fan_rises_and_is_neither_too_narrow_nor_too_wide(fan: Array, counts: Array) -> None:
-    published = recalibration.recalibrated(fan, recalibration.shifts(counts)[:1])[0]
+    published = recalibration.recalibrated(fan, recalibration.shifts(counts, np.repeat(fan[:, MEDIAN], 5))[:1])[0]
     assert all(np.diff(published) >= 0)
     assert LOWEST_MGDL <= published[0] <= published[-1] <= HIGHEST_MGDL
     assert (published[:MEDIAN:-1] - published[:MEDIAN] > 0.05).all(), "no interval is without width"
@@ -91,11 +93,48 @@ def test_a_recalibrated_fan_rises_and_is_neither_too_narrow_nor_too_wide(fan: Ar
 def test_levels_are_moved_to_where_the_truths_fall() -> None:
     """Truths twice as far from the median as the fan says, and on its upper side: it follows them."""
     truths = np.random.default_rng(0).normal(0.5, 1.6, 5000)
-    counts = np.bincount(recalibration.bins_of(truths), minlength=BINS)
-    shifts = recalibration.shifts(np.tile(counts, (5, 1)))[0]
-    read = fan_scores.LEVEL_SCORES + shifts
-    shares = [(truths < score).mean() for score in read]
-    assert shares == pytest.approx(QUANTILE_LEVELS, abs=0.015)
+    counts = np.zeros((2, 5, BINS))
+    recalibration.count(counts, np.zeros(5000, dtype=int), truths, np.full(5000, 260.0), np.ones(5000))
+    for median in (NORMAL, HIGH):
+        read = fan_scores.LEVEL_SCORES + recalibration.shifts(counts, median)[0]
+        shares = [(truths < score).mean() for score in read]
+        assert shares == pytest.approx(QUANTILE_LEVELS, abs=0.015)
+
+
+@given(weights, weights, st.floats(20, 180), st.floats(250, 600))
+def test_a_fan_that_is_not_high_knows_nothing_of_high_ones_and_a_high_one_of_them_alone(
+    counts: Array, others: Array, low: float, high: float
+) -> None:
+    mixed = np.stack([counts[0], others[1]])
+    of_low = [recalibration.shifts(each, np.full(5, low)) for each in (counts, mixed)]
+    of_high = [recalibration.shifts(each, np.full(5, high)) for each in (others, mixed)]
+    assert of_low[0].tolist() == of_low[1].tolist()
+    assert of_high[0].tolist() == of_high[1].tolist()
+
+
+@given(weights, st.floats(20, 600), st.floats(0, 1))
+def test_from_not_high_to_high_nothing_jumps(counts: Array, median: float, further: float) -> None:
+    """At most by what lies between both, in proportion to the way, and by rounding."""
+    ends = [recalibration.shifts(counts, each) for each in (NORMAL, HIGH)]
+    here, there = (recalibration.shifts(counts, np.full(5, each)) for each in (median, median + further))
+    assert np.all(np.abs(there - here) <= np.abs(ends[1] - ends[0]) * further / 70 + 0.0101)
+    assert np.all((np.minimum(*ends) - 0.0101 <= here) & (here <= np.maximum(*ends) + 0.0101))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.floats(-5, 5), st.floats(20, 600), st.floats(0, 1)), min_size=1),
+    st.integers(0, 5000),
+)
+def test_no_truth_counts_more_as_a_high_one_than_at_all(
+    truths: list[tuple[int, float, float, float]], steps: int
+) -> None:
+    counts = np.zeros((2, 5, BINS))
+    places, scores, medians, aged = (np.array(column) for column in zip(*truths, strict=True))
+    recalibration.count(counts, places, scores, medians, aged)
+    assert counts[0].sum() == pytest.approx(aged.sum())
+    assert np.all((counts[1] >= 0) & (counts[1] <= counts[0] + 1e-9))
+    assert counts[1].sum() == pytest.approx((aged * recalibration.highness(medians)).sum())
+    assert recalibration.decayed(counts, steps).sum() <= counts.sum()
 
 
 @settings(max_examples=40, deadline=None)
@@ -114,7 +153,7 @@ def test_a_row_stays_small_and_reads_back_for_any_stream(stream: list[tuple[int,
         chart = chart_at(position, past=[level] * 96, level=level, version=version, missing=missing)
         published, scores = keep(state, chart, recalibrate=True)
         row = state.to_bytes()
-        assert len(row) <= LARGEST_ROW < 9500
+        assert len(row) <= LARGEST_ROW < 10_000
         assert ScoreState.from_bytes(row).to_bytes() == row
         assert FanChart.from_json(published.to_json()).median_mgdl == published.median_mgdl
         assert all(math.isfinite(score.crps_mgdl) for record in scores for score in record.scores)

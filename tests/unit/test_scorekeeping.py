@@ -1,13 +1,12 @@
 """Who is scored, when, once, and by which truth."""
 
-import dataclasses
 import datetime
 import math
 import random
 
 import pytest
 
-from agents.calc.scorekeeping import keep
+from agents.calc.scorekeeping import calibrated_as, keep
 from agents.core.rolling_window import RollingWindow, place
 from query_api.scorecard import scorecard
 from schemas import score_state
@@ -182,6 +181,28 @@ def test_a_forecast_that_a_later_reading_brings_back_is_the_one_that_is_scored()
     assert not [score for record in person.scores for score in record.scores if score.chart == other.chart_id[:16]]
 
 
+def test_a_high_fan_is_fitted_to_what_was_foretold_high() -> None:
+    """Right for a day at 120 mg/dL, and 40 off for some hours at 300."""
+    person = Person()
+    past = [120.0] * PAST_POINTS
+    for step in range(DAY):
+        person.show(chart_at(step, past=past, level=120.0))
+    for step in range(DAY, DAY + 80):
+        past = [*past[1:], 300.0]
+        person.show(chart_at(step, past=past, level=260.0 if step % 2 else 340.0))
+    before, charts = person.row, [chart_at(DAY + 80, past=past, level=level) for level in (120.0, 300.0)]
+    widths, published = [], []
+    for chart in charts:
+        person.row = before
+        published.append(person.show(chart))
+        assert person.show(chart) == published[-1], "delivered again it is the same"
+        fan, base = ([each.quantiles_mgdl[place][-1] for place in (3, 4)] for each in (published[-1], chart))
+        widths.append((fan[1] - fan[0]) / (base[1] - base[0]))  # from 25 to 75 %
+    assert widths[0] < 1.0 < widths[1]
+    for chart, fitted in zip(charts, published, strict=True):
+        assert calibrated_as(chart, fitted.calibration) == fitted, "the record says all that it takes"
+
+
 def test_switched_off_the_chart_is_the_models_own() -> None:
     person = Person(recalibrate=False)
     for step in range(PAST_POINTS + 40):
@@ -283,12 +304,17 @@ def test_10_mmol_are_no_high_that_came_and_none_that_is_there(glucose_mgdl: floa
     assert sum(each.happened for each in highs) == 0
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_row_of_before_is_read_and_goes_on(version: int) -> None:
     person = Person()
     for step in range(PAST_POINTS + 30):
         person.read(step)
-    state = dataclasses.replace(person.state, since_ms=0)
+    state = person.state
+    assert not any(state.weights[score_state._WEIGHTS_BYTES :]), "nobody was foretold high"
+    if version < 3:
+        state.since_ms = 0
+        for known in state.forecasts.values():
+            known.revision = 0
     if version == 1:
         state.events, state.shown = {}, (0,) * SETTLED_STEPS
     new = state.to_bytes()
@@ -296,14 +322,16 @@ def test_a_row_of_before_is_read_and_goes_on(version: int) -> None:
     old = bytes([version]) + new[1:at]
     rest = at + score_state._MORE.size
     old += new[at:rest] * (version > 1)
-    rest += score_state._SINCE.size
-    days = score_state._WEIGHTS.size + len(state.days) * (4 + score_state._DAY_BYTES)
-    days += len(state.events) * (4 + score_state._EVENT_DAY_BYTES)
-    old, at = old + new[rest : rest + days], rest + days
+    at, rest = rest, rest + score_state._SINCE.size
+    old, at = old + new[at:rest] * (version > 2), rest + score_state._WEIGHTS_BYTES
+    old, at = old + new[rest:at], at + score_state._WEIGHTS_BYTES  # without those of high ones
+    days = len(state.days) * (4 + score_state._DAY_BYTES) + len(state.events) * (4 + score_state._EVENT_DAY_BYTES)
+    old, at = old + new[at : at + days], at + days
     for known in state.forecasts.values():
         head, whole = score_state._FORECASTS[1].size, score_state._FORECASTS[score_state.VERSION].size
         body = score_state._SHIFTS.size + len(known.targets) * score_state._TARGET.size
-        old += new[at : at + head] + new[at + head + 4 : at + whole] * (version > 1)  # without the revision
+        revision = 4 * (version < 3)
+        old += new[at : at + head] + new[at + head + revision : at + whole] * (version > 1)
         old, at = old + new[at + whole : at + whole + body], at + whole + body
     assert at == len(new)
     assert ScoreState.from_bytes(old) == state
