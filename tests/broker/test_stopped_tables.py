@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import rocksdict
+
 from streams.apps import Host, step_app
 from streams.kafka.rewriter import Rewriter
 from streams.metrics import Metrics
@@ -29,8 +31,25 @@ async def _look_after_the_end(settings: Settings, home: Path) -> None:
     rewriter = Rewriter(tables, lambda: app.tables_are_open)
     await rewriter.round()
     app.stamp_tables()
-    assert any(table._table.data._dbs for table in tables)
+    databases = databases_in(home)
+    assert databases
+    assert [each for each in databases if is_open(each)] == databases
     await app.stop()
     await rewriter.round()
     app.stamp_tables()
-    assert not any(table._table.data._dbs for table in tables)
+    assert not [each for each in databases if is_open(each)]
+
+
+def databases_in(home: Path) -> list[Path]:
+    return [current.parent for current in home.rglob("CURRENT")]
+
+
+def is_open(database: Path) -> bool:
+    """Whether somebody holds it: RocksDB lets nobody else in, of this process neither."""
+    try:
+        rocksdict.Rdict(str(database), rocksdict.Options(raw_mode=True)).close()
+    except Exception as error:
+        if "lock" not in str(error).lower():
+            raise
+        return True
+    return False
