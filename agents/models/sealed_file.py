@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,10 +25,11 @@ FORMAT = 1
 DEFAULT_NETWORK = "gluformer"
 
 _KEY = "glucast"
+_NONE: Mapping[str, type[np.signedinteger[Any]]] = MappingProxyType({})
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
-Assemble = Callable[[dict[str, Any], dict[str, Array], str], T]
+Assemble = Callable[[dict[str, Any], dict[str, NDArray[Any]], str], T]
 """(document, tensors, SHA-256 of the file) -> what is in it; any ValueError says what is wrong with it."""
 
 
@@ -58,8 +60,13 @@ def declared_network(path: Path) -> str:
         raise CheckpointError(f"{path} is not a valid checkpoint: {error}") from error
 
 
-def opened(raw: bytes, name: str, network: str, assemble: Assemble[T]) -> T:
-    """What `assemble` makes of a file's content, once its checksum, format and kind are right; else CheckpointError."""
+def opened(
+    raw: bytes, name: str, network: str, assemble: Assemble[T], whole: Mapping[str, type[np.signedinteger[Any]]] = _NONE
+) -> T:
+    """What `assemble` makes of a file's content, once its checksum, format and kind are right; else CheckpointError.
+
+    `whole`: the tensors of whole numbers and what they are; all others are float32 or float16, and come as float32.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -77,19 +84,27 @@ def opened(raw: bytes, name: str, network: str, assemble: Assemble[T]) -> T:
         declared = document.get("network", DEFAULT_NETWORK)
         if declared != network:
             raise CheckpointError(f"{name} holds a network of kind {declared!r}, not {network!r}")
-        return assemble(document, _single(tensors), hashlib.sha256(raw).hexdigest())
+        return assemble(document, _numbers(tensors, whole), hashlib.sha256(raw).hexdigest())
     except SafetensorError as error:
         raise CheckpointError(f"{name} is truncated or not a .safetensors file: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{name} is not a valid checkpoint: {error}") from error
 
 
-def _single(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
-    single = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
-    for name, value in single.items():
-        if tensors[name].dtype not in (np.float32, np.float16) or not np.all(np.isfinite(value)):
+def _numbers(
+    tensors: Mapping[str, NDArray[Any]], whole: Mapping[str, type[np.signedinteger[Any]]]
+) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {}
+    for name, value in tensors.items():
+        if (kind := whole.get(name)) is not None:
+            if value.dtype != kind:
+                raise ValueError(f"tensor {name} must be {np.dtype(kind).name}")
+            found[name] = np.ascontiguousarray(value)
+            continue
+        found[name] = np.ascontiguousarray(value, dtype=np.float32)
+        if value.dtype not in (np.float32, np.float16) or not np.all(np.isfinite(found[name])):
             raise ValueError(f"tensor {name} must be float32 or float16 and finite")
-    return single
+    return found
 
 
 def _metadata(raw: bytes) -> dict[str, str]:

@@ -5,11 +5,13 @@ Tensors (float32):
     feature.centre, feature.scale   (features.WIDTH,): standardised = (feature - centre) / scale, within FURTHEST
     step.scale         (12,) mg/dL: the unit of changes and scales at each step
     skip.weight        (12, 96), skip.bias (12,): a ridge regression of the level on the past; or neither
+    trees.<name>       the arrays of agents.models.trees, some of them whole numbers; or none
 Metadata:
     network       mlp
     config        MlpConfig
     calibration   agents.core.predictive.Calibration or null
     ridge_sd_mgdl (12,) spread of the truth around the regression, or null; ridge_calibration as calibration
+    trees         only where there are trees: {"share": of the location that is theirs, "features_version"}
     provenance    where the weights come from; licence: SPDX expression
 """
 
@@ -28,11 +30,14 @@ from agents.core.predictive import Calibration
 from agents.models.checkpoint_file import read_bounded
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.features import WIDTH
+from agents.models.mlp.tree_features import TREE_FEATURES_VERSION, TREE_WIDTH
 from agents.models.regression import Regression
 from agents.models.sealed_file import opened, sealed, write_whole
+from agents.models.trees import KINDS, NAMES, Trees
 from schemas.grid import HORIZON_STEPS, PAST_POINTS
 
 NETWORK = "mlp"
+_WHOLE = {f"trees.{name}": kind for name, kind in KINDS.items()}
 
 Array = NDArray[np.float32]
 
@@ -47,6 +52,20 @@ class LinearAnchor:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Trees beside the network: a location is (1 - share) of the network's and `share` of theirs, 0 < share <= 1."""
+
+    trees: Trees
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share <= 1.0:
+            raise ValueError(f"the trees' share must be above 0 and at most 1, not {self.share!r}")
+        if self.trees.width != TREE_WIDTH:
+            raise ValueError(f"trees must read {TREE_WIDTH} features, not {self.trees.width}")
+
+
+@dataclass(frozen=True)
 class MlpCheckpoint:
     """A loaded file; `fingerprint` is the SHA-256 of its bytes. See the module's text for the fields."""
 
@@ -57,6 +76,7 @@ class MlpCheckpoint:
     step_scale_mgdl: Array
     fingerprint: str = ""
     anchor: LinearAnchor | None = None
+    beside: Beside | None = None
     calibration: Calibration | None = None
     provenance: Mapping[str, Any] | None = None
     licence: str = ""
@@ -112,7 +132,7 @@ def save_mlp(path: Path, checkpoint: MlpCheckpoint) -> str:
             _single(anchor.regression.weight),
             _single(anchor.regression.bias),
         )
-    document = {
+    document: dict[str, Any] = {
         "network": NETWORK,
         "config": checkpoint.config.to_dict(),
         "calibration": _document(checkpoint.calibration),
@@ -121,14 +141,17 @@ def save_mlp(path: Path, checkpoint: MlpCheckpoint) -> str:
         "provenance": dict(checkpoint.provenance or {}),
         "licence": checkpoint.licence,
     }
+    if (beside := checkpoint.beside) is not None:
+        tensors |= {f"trees.{name}": value for name, value in beside.trees.tensors().items()}
+        document["trees"] = {"share": beside.share, "features_version": TREE_FEATURES_VERSION}
     raw = sealed(document, tensors)
-    opened(raw, str(path), NETWORK, _assemble)
+    opened(raw, str(path), NETWORK, _assemble, _WHOLE)
     return write_whole(path, raw)
 
 
 def load_mlp(path: Path) -> MlpCheckpoint:
     """Reads and verifies a file. CheckpointError says what is wrong with it."""
-    return opened(read_bounded(path), str(path), NETWORK, _assemble)
+    return opened(read_bounded(path), str(path), NETWORK, _assemble, _WHOLE)
 
 
 def _single(value: ArrayLike) -> Array:
@@ -143,7 +166,20 @@ def _calibration(document: Any) -> Calibration | None:
     return None if document is None else Calibration.from_json(document)
 
 
-def _assemble(document: dict[str, Any], tensors: dict[str, Array], fingerprint: str) -> MlpCheckpoint:
+def _beside(document: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Beside | None:
+    """Takes the trees' tensors out of `tensors`; None where the file holds no trees."""
+    if "trees" not in document:
+        return None
+    said = document["trees"]
+    if said["features_version"] != TREE_FEATURES_VERSION:
+        raise ValueError(
+            f"its trees read features of version {said['features_version']}, this is {TREE_FEATURES_VERSION}"
+        )
+    arrays = {name: tensors.pop(f"trees.{name}") for name in NAMES}
+    return Beside(Trees(width=TREE_WIDTH, **arrays), float(said["share"]))
+
+
+def _assemble(document: dict[str, Any], tensors: dict[str, NDArray[Any]], fingerprint: str) -> MlpCheckpoint:
     network = {
         name.removeprefix("network."): tensors.pop(name) for name in sorted(tensors) if name.startswith("network.")
     }
@@ -162,6 +198,7 @@ def _assemble(document: dict[str, Any], tensors: dict[str, Array], fingerprint: 
         step_scale_mgdl=tensors.pop("step.scale"),
         fingerprint=fingerprint,
         anchor=anchor,
+        beside=_beside(document, tensors),
         calibration=_calibration(document["calibration"]),
         provenance=document["provenance"],
         licence=str(document["licence"]),

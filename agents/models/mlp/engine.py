@@ -3,6 +3,9 @@
 A sample is a pass's location; the residual spread is the standard deviation of the Laplace noise around it, sqrt(2)
 times its scale, as the root of its mean square over the passes. Spread is all that travels: which shape lies between
 the quantiles is learnt by the conformal step, per horizon (agents/core/predictive.py).
+
+Where the checkpoint holds trees, the location of every pass is drawn to theirs by their share; the spread stays the
+network's. Trees are walked on the host, whatever the device.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from agents.models.engine import SAMPLES_A_PASS, WINDOWS_A_CHUNK, Engine, chosen
 from agents.models.mlp.checkpoint import MlpCheckpoint
 from agents.models.mlp.features import FURTHEST, features
 from agents.models.mlp.network import Mlp
+from agents.models.mlp.tree_features import tree_features
 from schemas.grid import HORIZON_STEPS
 
 
@@ -48,7 +52,11 @@ class MlpCopy:
                 for start in range(0, num_samples, SAMPLES_A_PASS)
             ]
             change, scale = (torch.cat(parts, dim=1).cpu().numpy() for parts in zip(*passes, strict=True))
-        samples = whole.past_mgdl[:, None, -1:] + made.step_scale_mgdl * change
+        away = made.step_scale_mgdl * change
+        if (beside := made.beside) is not None:
+            theirs = beside.trees.change(tree_features(whole))[:, None]
+            away = np.float32(1.0 - beside.share) * away + np.float32(beside.share) * theirs
+        samples = whole.past_mgdl[:, None, -1:] + away
         spread = made.step_scale_mgdl * np.sqrt(2.0 * np.mean(np.square(scale), axis=1))
         count = len(windows)
         return Samples(
