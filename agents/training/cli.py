@@ -28,6 +28,7 @@ def train(
     work: WorkOption = Path(".glucast-train"),
     network: Annotated[Literal["mlp", "gluformer"], typer.Option(help="Kind of network.")] = "mlp",
     steps: Annotated[int, typer.Option(min=1, help="mlp: steps of 1,024 windows.")] = 4000,
+    trees: Annotated[bool, typer.Option("--trees/--no-trees", help="mlp: with boosted trees beside it.")] = True,
     held_out: Annotated[str | None, typer.Option(help="mlp: a study to train without.")] = None,
     members: Annotated[int, typer.Option(min=1, max=10, help="gluformer: networks in the ensemble.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="gluformer: epochs on real people, each member.")] = 6,
@@ -50,6 +51,7 @@ def train(
 
         if network == "mlp" and data is not None:
             from agents.training.fit_mlp import MlpSchedule
+            from agents.training.fit_trees import TreesSchedule
             from agents.training.train_mlp import train_mlp
 
             summary = train_mlp(
@@ -58,6 +60,7 @@ def train(
                 work=work,
                 held_out=held_out,
                 schedule=MlpSchedule(steps=steps),
+                trees=TreesSchedule() if trees else None,
                 seed=seed,
                 threads=threads,
                 progress=progress,
@@ -99,6 +102,9 @@ def evaluate(
         bool, typer.Option("--darts/--no-darts", help="Train Darts models as baselines of both tables.")
     ] = True,
     boosted: Annotated[bool, typer.Option("--boosted/--no-boosted", help="Train LightGBM for --studies.")] = True,
+    trees: Annotated[
+        bool, typer.Option("--trees/--no-trees", help="Train for --studies with boosted trees beside the network.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained here.")] = 0,
 ) -> None:
     """Score a checkpoint and its baselines on held-out hours, people and studies, and write the report."""
@@ -122,10 +128,18 @@ def evaluate(
         )
         left_out: dict[str, Any] = {"studies": {}}
         if studies is not None:
+            from agents.training.fit_trees import TreesSchedule
             from agents.training.study_evaluation import evaluate_studies
 
             left_out = evaluate_studies(
-                data=studies, out=out, work=work, seed=seed, boosted=boosted, darts=darts, progress=status.update
+                data=studies,
+                out=out,
+                work=work,
+                trees=TreesSchedule() if trees else None,
+                seed=seed,
+                boosted=boosted,
+                darts=darts,
+                progress=status.update,
             )
     for part, rows in summary["results"].items():
         for name, figures in rows.items():

@@ -20,6 +20,7 @@ from agents.models.mlp.engine import MlpEngine
 from agents.training.baselines import spread_around
 from agents.training.evaluate import SERVED_SAMPLES, served
 from agents.training.fit_mlp import MlpSchedule
+from agents.training.fit_trees import TreesSchedule
 from agents.training.splits import Examples
 from agents.training.studies import HELD_OUT_STUDIES, cut, judged_by
 from agents.training.study_baselines import Baselines
@@ -44,6 +45,7 @@ def evaluate_studies(
     work: Path,
     config: MlpConfig = MlpConfig(),  # noqa: B008  frozen
     schedule: MlpSchedule = MlpSchedule(),  # noqa: B008  frozen
+    trees: TreesSchedule | None = TreesSchedule(),  # noqa: B008  frozen
     seed: int = 0,
     threads: int = 1,
     stride: int = STRIDE,
@@ -73,7 +75,7 @@ def evaluate_studies(
         checkpoint = work / f"{study}.safetensors"
         train_mlp(
             out=checkpoint, data=data, work=work / study, held_out=study, config=config, schedule=schedule,
-            seed=seed, threads=threads, people=people,
+            trees=trees, seed=seed, threads=threads, people=people,
             progress=lambda text, share, study=study: progress(f"{study} held out: {text}"),  # type: ignore[misc]
         )  # fmt: skip
         key = hashlib.sha256(

@@ -1,8 +1,8 @@
 """Makes an MLP checkpoint from a table of recordings: fitted, its spread calibrated on people kept back, as served.
 
-Steps: read the table (table.py), keep people back (studies.py), fit the network (fit_mlp.py) and the ridge beside it
-(lags.py), sample the network through the serving engine on the people kept back, fit the conformal step and that of the
-lows on these samples, write the checkpoint.
+Steps: read the table (table.py), keep people back (studies.py), fit the network (fit_mlp.py), the trees beside it
+(fit_trees.py) and the ridge (lags.py), sample through the serving engine on the people kept back, fit the conformal
+step and that of the lows on these samples, write the checkpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from agents.core.predictive import Calibration, probability_below
-from agents.models.mlp.checkpoint import LinearAnchor, MlpCheckpoint, save_mlp
+from agents.models.mlp.checkpoint import Beside, LinearAnchor, MlpCheckpoint, save_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.engine import MlpEngine
 from agents.models.regression import Regression
@@ -27,6 +27,7 @@ from agents.training.baselines import with_spread
 from agents.training.calibrate import even_weight, fit_calibration
 from agents.training.evaluate import SERVED_SAMPLES, served
 from agents.training.fit_mlp import MlpFit, MlpSchedule
+from agents.training.fit_trees import TreesSchedule, fit_trees, lightgbm_or_refused
 from agents.training.lags import LagRidge, fit_lag_ridge
 from agents.training.low_lines import fit_low_lines
 from agents.training.metrics import Predictive
@@ -34,7 +35,7 @@ from agents.training.splits import Examples
 from agents.training.studies import cut, licence_of
 from agents.training.table import Person, Pool, read_people
 from schemas.errors import ConfigurationError
-from schemas.grid import STEP_MINUTES, THRESHOLDS_MGDL
+from schemas.grid import HORIZON_STEPS, STEP_MINUTES, THRESHOLDS_MGDL
 
 Progress = Callable[[str, float], None]
 """(what is happening, share done 0..1)"""
@@ -55,6 +56,7 @@ def train_mlp(
     held_out: str | None = None,
     config: MlpConfig = MlpConfig(),  # noqa: B008  frozen
     schedule: MlpSchedule = MlpSchedule(),  # noqa: B008  frozen
+    trees: TreesSchedule | None = TreesSchedule(),  # noqa: B008  frozen
     seed: int = 0,
     threads: int = 1,
     people: Sequence[Person] | None = None,
@@ -62,9 +64,11 @@ def train_mlp(
 ) -> dict[str, Any]:
     """Trains on every study but `held_out`, calibrates and writes `out`; an unfinished run goes on from `work`.
 
-    `people`: the table, where it has been read already. FileNotFoundError without the table; ConfigurationError when
-    `work` belongs to a run with other settings or data.
+    `trees`: None for the network alone. `people`: the table, where it has been read already. FileNotFoundError without
+    the table; ConfigurationError when `work` belongs to a run with other settings or data, or LightGBM is missing.
     """
+    if trees is not None:
+        lightgbm_or_refused()
     torch.set_num_threads(threads)
     progress("reading the table", 0.0)
     everyone = read_people(data) if people is None else people
@@ -73,6 +77,7 @@ def train_mlp(
         "network": "mlp",
         "config": config.to_dict(),
         "schedule": asdict(schedule),
+        "trees": None if trees is None else asdict(trees),
         "seed": seed,
         "held_out": held_out,
         "readings": {one.name: int(one.measured.sum()) for one in parts.train},
@@ -81,8 +86,16 @@ def train_mlp(
     pool = Pool.of(parts.train)
     fit = MlpFit(pool, config, schedule, seed, work / "mlp.pt")
     loss = float("nan")
+    network_share = 0.9 if trees is None else 0.2
     for step, loss in fit.run():
-        progress(f"step {step:,} of {schedule.steps:,}, loss {loss:.3f}", 0.9 * step / schedule.steps)
+        progress(f"step {step:,} of {schedule.steps:,}, loss {loss:.3f}", network_share * step / schedule.steps)
+    beside = None
+    if trees is not None:
+
+        def told(step: int) -> None:
+            progress(f"trees of step {step + 1} of {HORIZON_STEPS}", 0.2 + 0.7 * (step + 1) / HORIZON_STEPS)
+
+        beside = Beside(fit_trees(pool, trees, seed, threads, work, told), trees.share)
     progress("fitting the ridge beside it", 0.91)
     calibrate = calibration_windows(parts.calibrate)
     ridge = fit_lag_ridge(Pool.of(parts.train, _RIDGE_STRIDE), Pool.of(parts.calibrate, _RIDGE_STRIDE))
@@ -90,6 +103,7 @@ def train_mlp(
     made = dataclasses.replace(
         fit.checkpoint(),
         anchor=_anchor(ridge, calibrate),
+        beside=beside,
         provenance=_provenance(settings, parts.train, parts.calibrate, len(pool), ridge),
         licence=licence_of([*parts.train, *parts.calibrate]),
     )

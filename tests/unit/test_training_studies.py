@@ -32,7 +32,7 @@ from schemas.grid import PAST_HOURS
 
 TINY = MlpConfig(width=16, blocks=1)
 SHORT = MlpSchedule(steps=40, batch_size=64)
-SIZES: dict[str, Any] = {"config": TINY, "schedule": SHORT}
+SIZES: dict[str, Any] = {"config": TINY, "schedule": SHORT, "trees": None}
 
 
 @pytest.fixture(scope="module")
