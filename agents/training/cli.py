@@ -28,7 +28,7 @@ def train(
     work: WorkOption = Path(".glucast-train"),
     network: Annotated[Literal["mlp", "gluformer"], typer.Option(help="Kind of network.")] = "mlp",
     steps: Annotated[int, typer.Option(min=1, help="mlp: steps of 1,024 windows.")] = 4000,
-    trees: Annotated[bool, typer.Option("--trees/--no-trees", help="mlp: with boosted trees beside it.")] = True,
+    trees: Annotated[bool, typer.Option("--trees/--no-trees", help="mlp: with boosted trees beside it.")] = False,
     held_out: Annotated[str | None, typer.Option(help="mlp: a study to train without.")] = None,
     members: Annotated[int, typer.Option(min=1, max=10, help="gluformer: networks in the ensemble.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="gluformer: epochs on real people, each member.")] = 6,
@@ -104,7 +104,7 @@ def evaluate(
     boosted: Annotated[bool, typer.Option("--boosted/--no-boosted", help="Train LightGBM for --studies.")] = True,
     trees: Annotated[
         bool, typer.Option("--trees/--no-trees", help="Train for --studies with boosted trees beside the network.")
-    ] = True,
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained here.")] = 0,
 ) -> None:
     """Score a checkpoint and its baselines on held-out hours, people and studies, and write the report."""

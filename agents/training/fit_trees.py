@@ -26,7 +26,7 @@ _BLOCK = 20_000
 _LARGEST = float(np.finfo(np.float32).max)
 _ZERO = float(np.float32(1e-35))
 _STREAM = 77  # of draws that are no step's of the network
-LIGHTGBM_MISSING = "trees are fitted by LightGBM: pip install 'glucast[train]', or train --no-trees"
+LIGHTGBM_MISSING = "trees are fitted by LightGBM: pip install 'glucast[train]', or train without --trees"
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,6 @@ def test_without_lightgbm_nothing_is_trained_before_it_says_so(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'glucast\[train\]', or train --no-trees"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'glucast\[train\]', or train without --trees"):
         train_mlp(out=tmp_path / "a.safetensors", data=data, work=tmp_path / "w", **SIZES)
     assert not (tmp_path / "w").exists()
