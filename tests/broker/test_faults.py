@@ -33,8 +33,8 @@ def test_kills_and_restarts_lose_nothing_and_leave_the_tables_of_a_run_without_t
     assert (report.audit.lost, report.audit.wrong) == (0, 0)
     assert report.audit.outcomes_twice < report.sent / 4
     assert report.uploads is not None
-    assert report.uploads.clean, "files went to the topic all the while"
-    assert report.uploads.sent > 5
+    assert report.uploads.clean
+    assert report.uploads.sent > len(plan.acts), "files went to the topic all the while"
 
 
 @pytest.mark.kafka
