@@ -79,6 +79,8 @@ class FaultRun:
     brokers: int = 1
     consumer: Literal["strict", "plain"] = "strict"
     subjects: int = 200
+    is_followed: bool = True
+    """Whether a client follows everybody's events and a webhook gets everybody's forecasts, and both are counted."""
     seconds_an_act: float = 14.0
     back_seconds: float = 10.0
     role_back_seconds: float = 30.0
@@ -227,7 +229,7 @@ class _Run:
     async def disturbed(self, acts: Sequence[Act]) -> FaultReport:
         """Start the roles, perform the acts under load, wait until all is done, and count."""
         await self._start_roles()
-        if self._query_url is None:
+        if self._query_url is None or not self._plan.is_followed:
             return await self._disturbed(acts, None)
         async with faults_told.listening(self._query_url, self._webhooks) as listeners:
             return await self._disturbed(acts, listeners)

@@ -110,6 +110,9 @@ def faults(
     ] = None,
     seconds: Annotated[float, typer.Option(min=3, max=120, help="Seconds of load after each act.")] = 14.0,
     brokers: Annotated[int, typer.Option(min=1, max=5, help="Brokers: one, or a cluster with three copies.")] = 1,
+    followed: Annotated[
+        bool, typer.Option("--followed/--not-followed", help="All roles: events and a webhook of everybody's, counted.")
+    ] = True,
     back_seconds: Annotated[
         float, typer.Option(min=0.1, max=90, help="Within which service is back once a broker is.")
     ] = 10.0,
@@ -134,6 +137,7 @@ def faults(
         brokers=brokers,
         consumer=consumer,
         subjects=people or (40 if whole else 200),
+        is_followed=followed,
         seconds_an_act=seconds,
         back_seconds=back_seconds,
         role_back_seconds=role_back_seconds,
