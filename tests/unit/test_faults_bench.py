@@ -143,9 +143,11 @@ def test_the_command_ends_with_one_where_an_act_was_late(
         return report(back, limit=plan.back_seconds)
 
     monkeypatch.setattr(faults, "run", run)
-    done = CliRunner().invoke(app, ["faults", "--acts", "machine", "--back-seconds", "12", "--role-back-seconds", "25"])
+    options = ["--back-seconds", "12", "--role-back-seconds", "25", "--not-followed"]
+    done = CliRunner().invoke(app, ["faults", "--acts", "machine", *options])
     assert done.exit_code == code, done.output
     assert (asked[0].acts, asked[0].back_seconds, asked[0].role_back_seconds) == (MACHINE_ACTS, 12, 25)
+    assert not asked[0].is_followed
 
 
 async def test_what_a_person_had_under_way_when_the_load_ends_counts_as_sent() -> None:
