@@ -270,7 +270,9 @@ async def _readings(broker: str, repeats: int) -> list[float]:
         await consumer.seek_to_end()
         took = []
         for number, (at, mgdl) in enumerate(islice(person, PAST_POINTS + 5 * repeats)):
-            record = Reading(subject_id=subject, time=at.replace(tzinfo=UTC), glucose=mgdl, unit="mg/dL")
+            # With a clock of its own: a reading of two days ago would be late, and wait behind everybody.
+            when = at.replace(tzinfo=UTC)
+            record = Reading(subject_id=subject, time=when, glucose=mgdl, unit="mg/dL", simulated=True)
             began = time.perf_counter()
             await producer.send_and_wait(READINGS.name, key=subject.encode(), value=record.to_json())
             if number < PAST_POINTS - 1:
