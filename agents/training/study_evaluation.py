@@ -45,7 +45,7 @@ def evaluate_studies(
     work: Path,
     config: MlpConfig = MlpConfig(),  # noqa: B008  frozen
     schedule: MlpSchedule = MlpSchedule(),  # noqa: B008  frozen
-    trees: TreesSchedule | None = TreesSchedule(),  # noqa: B008  frozen
+    trees: TreesSchedule | None = None,
     seed: int = 0,
     threads: int = 1,
     stride: int = STRIDE,

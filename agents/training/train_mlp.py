@@ -56,7 +56,7 @@ def train_mlp(
     held_out: str | None = None,
     config: MlpConfig = MlpConfig(),  # noqa: B008  frozen
     schedule: MlpSchedule = MlpSchedule(),  # noqa: B008  frozen
-    trees: TreesSchedule | None = TreesSchedule(),  # noqa: B008  frozen
+    trees: TreesSchedule | None = None,
     seed: int = 0,
     threads: int = 1,
     people: Sequence[Person] | None = None,
@@ -77,10 +77,10 @@ def train_mlp(
         "network": "mlp",
         "config": config.to_dict(),
         "schedule": asdict(schedule),
-        "trees": None if trees is None else asdict(trees),
         "seed": seed,
         "held_out": held_out,
         "readings": {one.name: int(one.measured.sum()) for one in parts.train},
+        **({} if trees is None else {"trees": asdict(trees)}),
     }
     claim(work, settings)
     pool = Pool.of(parts.train)

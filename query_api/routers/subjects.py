@@ -257,9 +257,7 @@ async def forecast(
     try:
         found = forecast_of(uses, subject_id)
     except NoForecastError as error:
-        if not or_reason:
-            raise
-        return Response(absence(error).model_dump_json(), media_type="application/json")
+        return _without_one(error, or_reason)
     # Weak: the age in the body goes on by the second, and the tag by the minute, so that none who keeps it shows an
     # old one.
     tag = "W/" + _tag(found.row, unit, *(["curves"] if curves else []), found.moment)
@@ -267,6 +265,13 @@ async def forecast(
         return Response(status_code=304, headers=tagged(tag))
     answer = document(found.row.chart, unit, curves) | found.fields()
     return Response(orjson.dumps(answer), media_type="application/json", headers=tagged(tag))
+
+
+def _without_one(error: NoForecastError, or_reason: bool) -> Response:
+    """The reason with 200, for who asks for it; else raises it again."""
+    if not or_reason:
+        raise error
+    return Response(absence(error).model_dump_json(), media_type="application/json")
 
 
 _PRESENT_HEADERS = {
@@ -307,9 +312,7 @@ async def forecast_plot(
     try:
         found = forecast_of(uses, subject_id)
     except NoForecastError as error:
-        if not or_reason:
-            raise
-        return Response(absence(error).model_dump_json(), media_type="application/json")
+        return _without_one(error, or_reason)
     drawn = wanted.of(found)
     if holds(tags, drawn.tag):
         return drawn.unchanged()
