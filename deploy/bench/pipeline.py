@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 import psutil
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from agents.virtual_person.person import VirtualPerson
 from deploy.bench.http_load import load, post
@@ -277,14 +277,25 @@ async def _readings(broker: str, repeats: int) -> list[float]:
             await producer.send_and_wait(READINGS.name, key=subject.encode(), value=record.to_json())
             if number < PAST_POINTS - 1:
                 continue
-            while FanChart.from_json((await asyncio.wait_for(consumer.getone(), 30)).value).subject_id != subject:
-                pass
+            async with asyncio.timeout(30):
+                await _chart_of(subject, consumer)
             took.append(time.perf_counter() - began)
             await asyncio.sleep(0.1)
         return took[1:]
     finally:
         await producer.stop()
         await consumer.stop()
+
+
+async def _chart_of(subject: str, consumer: AIOKafkaConsumer) -> None:
+    """Wait for the subject's next fan chart, as one who asks for many at once: `getone` keeps a partition that it has
+    emptied until it is asked again, and who asks late waits for the fetch of all others, `fetch_wait_milliseconds`.
+    """
+    while True:
+        batches = await consumer.getmany(timeout_ms=1000)
+        charts = (FanChart.from_json(record.value) for records in batches.values() for record in records)
+        if any(chart.subject_id == subject for chart in charts):
+            return
 
 
 def run(broker: str, port: int, repeats: int, environment: dict[str, str], say: Callable[[str], None] = print) -> None:

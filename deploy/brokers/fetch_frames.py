@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 PRODUCE, FETCH, END_TXN = 0, 1, 26
 _FETCH_VERSIONS, _PRODUCE_VERSIONS = range(4, 12), range(3, 9)
-_HEAD = struct.Struct(">hhi")
+LOOK_MILLISECONDS = 8
+_HEAD, _INT = struct.Struct(">hhi"), struct.Struct(">i")
 _NO_SESSION = (0, -1)
 
 
@@ -27,16 +28,37 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """What is fetched of a topic, and where in the frame that stands."""
+
+    topic: bytes
+    begin: int
+    end: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Fetch:
     """A fetch that may be held: how long it waits, what it waits for, and where in the frame that time stands."""
 
     wait_milliseconds: int
-    topics: frozenset[bytes]
+    parts: tuple[Part, ...]
     wait_at: int
 
-    def without_wait(self, frame: bytes) -> bytes:
-        """The same question, to be answered at once."""
-        return frame[: self.wait_at] + b"\0\0\0\1" + frame[self.wait_at + 4 :]
+    @property
+    def topics(self) -> frozenset[bytes]:
+        return frozenset(part.topic for part in self.parts)
+
+    def quick_look(self, frame: bytes, newest: Callable[[bytes], int]) -> bytes:
+        """The same question, with little time for its answer: first of the topics for which `newest` is highest.
+
+        Whoever answers steps through the partitions until that time is over, and says of the others that they have
+        nothing.
+        """
+        wait = _INT.pack(LOOK_MILLISECONDS)
+        ordered = sorted(self.parts, key=lambda part: -newest(part.topic))
+        begin, end = (self.parts[0].begin, self.parts[-1].end) if self.parts else (len(frame), len(frame))
+        before = frame[: self.wait_at] + wait + frame[self.wait_at + _INT.size : begin]
+        return before + b"".join(frame[part.begin : part.end] for part in ordered) + frame[end:]
 
 
 class _Reader:
@@ -94,12 +116,13 @@ def _fetch(frame: bytes, version: int) -> Fetch | None:
     reader.skip(4 + 4 + 1)  # least and most bytes, isolation
     if version >= 7 and (reader.int32(), reader.int32()) != _NO_SESSION:
         return None  # it names only what has changed since the last one
-    topics = set()
+    parts = []
     of_partition = 4 + 8 + 4 + (8 if version >= 5 else 0) + (4 if version >= 9 else 0)
     for _ in range(reader.int32()):
-        topics.add(reader.text())
+        begin, topic = reader.at, reader.text()
         reader.skip(of_partition * max(0, reader.int32()))
-    return Fetch(wait_milliseconds, frozenset(topics), wait_at)
+        parts.append(Part(topic, begin, reader.at))
+    return Fetch(wait_milliseconds, tuple(parts), wait_at)
 
 
 def _produced(frame: bytes, version: int) -> frozenset[bytes]:

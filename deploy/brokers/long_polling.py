@@ -104,6 +104,8 @@ class Bell:
     """Tells fetches that are held of topics that were added to."""
 
     def __init__(self) -> None:
+        self._rings = 0
+        self._rung: dict[bytes, int] = {}
         self._of: dict[bytes, set[Session]] = {}
         self._listening: dict[Session, frozenset[bytes]] = {}
 
@@ -125,9 +127,16 @@ class Bell:
 
     def ring(self, topics: frozenset[bytes] | None) -> None:
         """`topics` None: nobody knows which."""
+        self._rings += 1
+        for topic in topics or ():
+            self._rung[topic] = self._rings
         heard = list(self._listening) if topics is None else {s for topic in topics for s in self._of.get(topic, ())}
         for session in heard:
             session.hear()
+
+    def newest(self, topic: bytes) -> int:
+        """Higher for topics that were added to later; 0 for those that never were."""
+        return self._rung.get(topic, 0)
 
 
 class _Asked:
@@ -169,7 +178,7 @@ class Session:
 
     def _ask(self, asked: _Asked) -> None:
         self._asked.append(asked)
-        self.broker.put(asked.fetch.without_wait(asked.frame) if asked.fetch else asked.frame)
+        self.broker.put(asked.fetch.quick_look(asked.frame, self._bell.newest) if asked.fetch else asked.frame)
         if not asked.fetch:
             asked.frame = b""  # it may be large, and is not needed again
 

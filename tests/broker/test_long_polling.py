@@ -1,6 +1,7 @@
 """A waiting fetch is answered as soon as there is something, and no question waits behind one, on either broker."""
 
 import asyncio
+import random
 import socket
 
 import pytest
@@ -8,6 +9,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from deploy.brokers.embedded import EmbeddedBroker
 from deploy.brokers.wire import answers
+from schemas.topics import TOPICS
 from streams.kafka.connection import new_consumer, producer_options
 from streams.kafka.log_ends import log_ends
 from streams.settings import Settings
@@ -56,6 +58,32 @@ async def test_a_fetch_that_nothing_answers_ends_when_its_time_is_over(settings:
             consumer.assign([TopicPartition(TOPIC, 0)])
             assert await consumer.getmany(timeout_ms=500) == {}
     finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize("settings", ["embedded"], indirect=True)
+async def test_a_look_at_many_partitions_misses_nothing_that_was_stored_before_it(settings: Settings) -> None:
+    """Who answers steps through all of them, and stops when the look's time is over."""
+    topics = [topic.name for topic in TOPICS]
+    partitions = [TopicPartition(topic, number) for topic in topics for number in range(settings.partitions)]
+    consumer = new_consumer(settings.model_copy(update={"fetch_wait_milliseconds": WAIT_MILLISECONDS}))
+    producer = AIOKafkaProducer(**producer_options(settings))
+    await consumer.start()
+    await producer.start()
+    try:
+        async with asyncio.timeout(SECONDS):
+            consumer.assign(partitions)
+            await consumer.seek_to_end()
+            ends = {each: await consumer.position(each) for each in partitions}
+            draw = random.Random(7)
+            for number in range(200):
+                chosen = draw.choice(partitions)
+                await producer.send_and_wait(chosen.topic, str(number).encode(), partition=chosen.partition)
+                ((partition, (record,)),) = (await consumer.getmany(timeout_ms=1000 * SECONDS)).items()
+                assert (partition, record.offset, record.value) == (chosen, ends[chosen], str(number).encode())
+                ends[chosen] += 1
+    finally:
+        await producer.stop()
         await consumer.stop()
 
 
