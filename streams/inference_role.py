@@ -263,7 +263,6 @@ def run_inference(settings: Settings) -> int:
 
 async def _run(settings: Settings) -> int:
     thread, candidates = ModelThread(), models.Candidates(settings)
-    loading = asyncio.create_task(_loaded(thread, candidates.preload))  # imports and reads while the Apps join
     runner = RoleRunner("inference", settings, None if settings.model.model_serves else topology.trial_groups())
     await runner.prepare()
     known = await models.chosen(settings, CHOICE_SECONDS)
@@ -272,7 +271,7 @@ async def _run(settings: Settings) -> int:
     runner.extra_reasons = lambda: [] if role.is_serving else ["the model is loading"]
 
     async def serve() -> None:
-        await loading
+        # While the Apps join: not before, since imports take the interpreter away from what they wait for.
         role.serve(await _loaded(thread, partial(load_model, settings, candidates, known)))
         await role.answer()
 
@@ -306,6 +305,7 @@ def load_model(
 ) -> Model:
     """Blocking: the forecaster of this worker, ready for its first window. Raises `ConfigurationError`."""
     began = time.monotonic()
+    log.info("loading the model")
     model = Model((candidates or models.Candidates(settings)).select(choice), settings)
     milliseconds = 1000 * settings.model.num_samples * model.cost.seconds_per_sample
     log.info("model ready", forecaster=model.forecaster.name, seconds=round(time.monotonic() - began, 2),

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
@@ -30,8 +29,6 @@ from streams.settings import ModelSettings, Settings
 _POLL_MILLISECONDS = 1000
 _AGAIN_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 60.0
-
-log = structlog.get_logger(__name__)
 
 
 async def chosen(settings: Settings, within_seconds: float = 0.0) -> ModelChoice | None:
@@ -127,14 +124,6 @@ class Candidates:
         self._serves = settings.model.model_serves
         self._wanted = [each for each in (settings.model, settings.trial) if each is not None]
         self._loaded: dict[int, Forecaster] = {}
-
-    def preload(self) -> None:
-        """Blocking: that which this worker takes where nobody has chosen."""
-        place = 0 if self._serves else len(self._wanted) - 1
-        log.info(
-            "loading the model", forecaster=self._wanted[place].forecaster, checkpoint=self._wanted[place].checkpoint
-        )
-        self._at(place)
 
     def all(self) -> list[Candidate]:
         """Blocking."""
