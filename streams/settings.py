@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     batch_size: int = Field(
         32, ge=1, le=1024, validation_alias=_alias("BATCH_SIZE"), description="Most windows in one micro-batch."
     )
-    batch_milliseconds: float = Field(100.0, gt=0, description="Longest micro-batch, by measured cost a window.")
+    batch_milliseconds: float = Field(25.0, gt=0, description="Longest micro-batch, by measured cost a window.")
     lane_capacity: int = Field(
         512, ge=1, description="Requests that a lane holds in memory, under way or waiting; more wait in Kafka."
     )
