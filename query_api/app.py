@@ -39,6 +39,7 @@ from query_api.routers import (
     samples,
     sources,
     subject_export,
+    subject_readings,
     subjects,
     webhooks,
 )
@@ -54,9 +55,9 @@ log = structlog.get_logger("query_api")
 
 NIGHTSCOUT_ROUTERS = (site.router, entries.router, collections.router, v3.router)
 ROUTERS = (
-    samples.router, subjects.router, overview.router, past.router, reports.router, fhir.router, events.router,
-    alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router, glurpc.router,
-    models.router, sources.router, subject_export.router, problems.router,
+    samples.router, subject_readings.router, subjects.router, overview.router, past.router, reports.router, fhir.router,
+    events.router, alerts.router, webhooks.router, cache.router, operations.router, page.router, docs.router,
+    glurpc.router, models.router, sources.router, subject_export.router, problems.router,
     *NIGHTSCOUT_ROUTERS,
 )  # fmt: skip
 """Everything that is answered. Each route declares its access where it stands."""

@@ -17,6 +17,7 @@ from typing import TypeVar
 from agents.core.fingerprint import owned
 from agents.core.fingerprint import upload_id as upload_id_of
 from agents.core.local_time import zone
+from query_api.awaited import awaited_row, rejection
 from query_api.follow import Follower
 from query_api.holders import Holder, holder_for
 from query_api.projections.alerts import alerts_key
@@ -27,12 +28,11 @@ from query_api.projections.uploads import StoredHandle, handle_key, upload_key
 from query_api.publish import Publisher
 from query_api.read_model import ReadModel
 from query_api.shared_computations import SharedComputations
-from schemas import errors, topics
+from schemas import topics
 from schemas.alert import AlertSettings, AlertState, Snooze, Snoozed
 from schemas.command import MOST_UPLOADS_ENDED, CacheCommand, ForecastDemand
-from schemas.errors import GlucastError, OutOfRangeError, RejectedError, UnavailableError, UnknownHandleError
+from schemas.errors import OutOfRangeError, UnavailableError, UnknownHandleError
 from schemas.grid import FIRST_SAMPLES
-from schemas.outcome import RequestOutcome
 from schemas.reading import ERASE, RESET, ReadingOutcome, ReadingStatus
 from schemas.sources import POLICY, SENSOR_START, SourcePolicy, SourceState
 from schemas.upload import MOST_UPLOADS, OWNER, UploadOutcome
@@ -81,7 +81,7 @@ class Submit:
             f"upload/{upload_id}/{force}", lambda: self._in_time(self._upload(upload_id, raw, timezone, headers))
         )
         if outcome.status == "rejected":
-            raise _rejection(outcome)
+            raise rejection(outcome)
         await self._evict()
         return outcome
 
@@ -173,13 +173,13 @@ class Submit:
             if row is None and not force and self._just_uploaded(stored) and index in FIRST_SAMPLES:
                 try:
                     async with asyncio.timeout(HEAD_START_SECONDS):
-                        row = _answer(await subscription.next(), demand_id, force)
+                        row = awaited_row(await subscription.next(), demand_id, force)
                 except TimeoutError:
                     pass
             if row is None:
                 await self._demand(stored, index, force, demand_id)
             while row is None:
-                row = _answer(await subscription.next(), demand_id, force)
+                row = awaited_row(await subscription.next(), demand_id, force)
         self.fulfilled += 1
         self.fulfilment_seconds += time.monotonic() - begin
         return row
@@ -368,48 +368,3 @@ class Submit:
                 f"no answer from the workers within {self._settings.answer_timeout_seconds:g} s; "
                 "what was accepted goes on, so ask again"
             ) from None
-
-
-def _answer(told: Sequence[object], demand_id: str, force: bool) -> ChartRow | None:
-    """The awaited row among what was told; by force only the one made for the demand. Raises what ends the waiting."""
-    for item in told:
-        if item is None:
-            raise UnknownHandleError("the handle was deleted while its forecast was awaited")
-        if isinstance(item, ChartRow) and (not force or item.chart.demand_id == demand_id):
-            return item
-        if isinstance(item, RequestOutcome) and _concerns(item, demand_id, force):
-            raise _FAILURES[item.status](item.reason)
-    return None
-
-
-def _concerns(outcome: RequestOutcome, demand_id: str, force: bool) -> bool:
-    """Requests of an earlier life of the handle end too; only a model that fails, fails for everybody."""
-    own = outcome.demand_id == demand_id or (outcome.status in ("failed", "implausible") and not force)
-    return own and outcome.status in _FAILURES
-
-
-_FAILURES: dict[str, Callable[[str], GlucastError]] = {
-    "unknown_handle": UnknownHandleError,
-    "out_of_range": OutOfRangeError,
-    "dropped": UnknownHandleError,
-    "failed": UnavailableError,
-    "implausible": errors.ImplausibleError,
-}
-
-
-_REJECTIONS = {
-    kind.code: kind
-    for kind in (
-        errors.MalformedRecordError,
-        errors.MessageTooLargeError,
-        errors.UnknownFormatError,
-        errors.TooShortError,
-        errors.TooCostlyError,
-        errors.ImplausibleError,
-    )
-}
-
-
-def _rejection(outcome: UploadOutcome) -> RejectedError:
-    kind = _REJECTIONS.get(outcome.code or "", RejectedError)
-    return kind(outcome.reason or "the file was rejected")

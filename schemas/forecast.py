@@ -103,7 +103,7 @@ class Forecast(ForecastWindow):
     """On ``cgm.forecasts``, keyed by `series_key`: the request's window and the samples of the model.
 
     `samples_mgdl` is row-major (num_samples, 12); `residual_sd_mgdl` (12,) is the spread that the samples do not show;
-    `calibration_json` is an `agents.core.predictive.Calibration` or empty.
+    `calibration_json` is an `agents.core.calibration.Calibration` or empty.
     """
 
     arrow_name: ClassVar[str] = "forecast"

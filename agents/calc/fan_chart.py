@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from agents.core import compression, fingerprint, path_events, predictive
+from agents.core.calibration import Calibration
 from agents.core.fan_scores import told_apart
 from agents.core.local_time import wall_clock, zone
-from agents.core.predictive import Calibration
 from agents.core.record_checks import check_window, is_digest
 from schemas.errors import ImplausibleError, MalformedRecordError, RejectedError
 from schemas.fan_chart import MEDIAN, FanChart, PathChances

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core.predictive import Calibration
+from agents.core.calibration import Calibration
 from schemas.grid import PAST_HOURS, PAST_POINTS
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Samples, Windows
-from agents.core.predictive import Calibration
 from agents.models.checkpoint_file import read_bounded
 from agents.models.choice import Choice
 from schemas.errors import CheckpointError, ConfigurationError

@@ -21,8 +21,8 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import torch
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Samples, Windows
-from agents.core.predictive import Calibration
 from schemas.errors import ConfigurationError
 from schemas.grid import HORIZON_STEPS, PAST_POINTS
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Samples, Windows, equal_samples
-from agents.core.predictive import Calibration
 from agents.models.choice import Choice
 from schemas.grid import HORIZON_STEPS
 

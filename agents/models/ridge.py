@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Samples, Windows, equal_samples
-from agents.core.predictive import Calibration
 from agents.models.checkpoint_file import checkpoint_path
 from agents.models.choice import Choice
 from agents.models.regression import Regression

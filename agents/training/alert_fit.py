@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from agents.core import predictive
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Forecaster
 from agents.core.path_events import LOWS, OUTCOMES, STEPS, PathEvents, copula, inputs, ranks_of
-from agents.core.predictive import Calibration
 from agents.training.evaluate import SERVED_SAMPLES, sampling_seeds
 from agents.training.table import Pool
 from schemas.grid import HORIZON_STEPS, THRESHOLDS_MGDL

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.core.predictive import Calibration, normal_scores
+from agents.core.calibration import Calibration
+from agents.core.predictive import normal_scores
 from schemas.grid import QUANTILE_LEVELS
 
 _LEAST_STEP = 0.02  # scores must rise strictly

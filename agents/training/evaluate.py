@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Forecaster, Windows
-from agents.core.predictive import Calibration
 from agents.models.choice import Choice
 from agents.models.load import load_forecaster
 from agents.training.baselines import PointForecast, darts_models, persistence, ridge_forecast, with_spread

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import log_ndtr, ndtri
 
-from agents.core.predictive import LOWS_MGDL, LowLines
+from agents.core.calibration import LOWS_MGDL, LowLines
 
 PRIOR_WINDOWS = 50.0
 _SLOPES, _OFFSETS = (0.2, 3.0), (-3.0, 3.0)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agents.core.calibration import Calibration
 from agents.core.error_grid import clarke_zones, parkes_zones, zone_shares
-from agents.core.predictive import Calibration, crps, event_probabilities, quantiles
+from agents.core.predictive import crps, event_probabilities, quantiles
 from agents.training.events import HIGH_MGDL, LOW_MGDL, event_score
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL

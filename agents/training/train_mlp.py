@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.core.predictive import Calibration, probability_below
+from agents.core.calibration import Calibration
+from agents.core.predictive import probability_below
 from agents.models.mlp.checkpoint import Beside, LinearAnchor, MlpCheckpoint, save_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.engine import MlpEngine

@@ -20,7 +20,7 @@ from query_api.problems import (
     is_nightscout,
     status_of,
 )
-from query_api.routers import subjects
+from query_api.routers import subject_readings
 from query_api.routers.page import DASHBOARD, SHORT, delivered
 
 router = APIRouter(include_in_schema=False)
@@ -50,7 +50,7 @@ def described(app: FastAPI) -> dict[str, Any]:
     for error in (Problem, NightscoutError, GlurpcError):
         described_error = error.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= described_error.pop("$defs", {}) | {error.__name__: described_error}
-    schemas |= subjects.COMPONENTS
+    schemas |= subject_readings.COMPONENTS
     document["components"]["securitySchemes"] = _KEYS
     for theirs in ("HTTPValidationError", "ValidationError"):
         schemas.pop(theirs, None)

@@ -16,7 +16,8 @@ from query_api.callers import key_of
 from query_api.key_file import Key
 from query_api.paging import PAGED, next_page
 from query_api.projections.measured import decoded
-from query_api.routers.subjects import MOST_READINGS, Subject, Uses
+from query_api.routers.subject_readings import MOST_READINGS
+from query_api.routers.subjects import Subject, Uses
 from query_api.sent_readings import judged
 from query_api.services import while_connected
 from schemas.errors import RejectedError, UnavailableError

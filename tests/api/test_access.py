@@ -18,7 +18,7 @@ from query_api.problems import is_fhir, is_glurpc, is_nightscout
 from query_api.routers.fhir import BUNDLE_BODY_BYTES
 from query_api.routers.nightscout.parts import DOCUMENT_BODY_BYTES, ENTRIES_BODY_BYTES
 from query_api.routers.samples import upload_body_bytes
-from query_api.routers.subjects import READINGS_BODY_BYTES
+from query_api.routers.subject_readings import READINGS_BODY_BYTES
 from streams.settings import Settings
 from tests.kit.keys import old_key
 from tests.kit.query import Client

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Samples, Windows
-from agents.core.predictive import Calibration
 
 FINGERPRINT = "f" * 64
 

@@ -8,10 +8,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import ndtr
 from scipy.stats import norm
 
+from agents.core.calibration import LOWS_MGDL, Calibration, LowLines
 from agents.core.predictive import (
-    LOWS_MGDL,
-    Calibration,
-    LowLines,
     crps,
     distribution,
     event_probabilities,

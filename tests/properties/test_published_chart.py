@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from agents.calc import fan_chart
 from agents.calc.scorekeeping import calibrated_as
 from agents.core import recalibration
+from agents.core.calibration import Calibration
 from agents.core.density_curves import epistemic_curves, predictive_curves
 from agents.core.forecaster import Forecaster, Windows
-from agents.core.predictive import Calibration
 from agents.models.choice import Choice
 from agents.models.load import load_forecaster
 from schemas.errors import ImplausibleError

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agents.calc import fan_chart
 from agents.core import predictive
-from agents.core.predictive import Calibration
+from agents.core.calibration import Calibration
 from schemas.errors import ImplausibleError, MalformedRecordError
 from schemas.fan_chart import FanChart
 from schemas.fan_chart_row import from_row, to_row

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.core.predictive import Calibration
+from agents.core.calibration import Calibration
 from agents.models.checkpoint_file import checkpoint_fingerprint
 from agents.models.choice import Choice
 from agents.models.gluformer.checkpoint import Checkpoint, Scaler, load_checkpoint, save_checkpoint

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Windows
-from agents.core.predictive import Calibration
 from agents.models.choice import Choice
 from agents.models.load import load_forecaster
 from agents.models.mlp.checkpoint import LinearAnchor, MlpCheckpoint, expected_shapes, load_mlp, save_mlp

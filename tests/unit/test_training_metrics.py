@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import norm
 
 from agents.core import error_grid
+from agents.core.calibration import Calibration
 from agents.core.error_grid import clarke_zones, parkes_zones, zone_shares
 from agents.core.forecaster import Windows
-from agents.core.predictive import Calibration
 from agents.training.calibrate import even_weight, fit_calibration, residual_spread
 from agents.training.events import event_score
 from agents.training.low_lines import fit_low_lines

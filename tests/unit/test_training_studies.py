@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from agents.core.calibration import Calibration
 from agents.core.forecaster import Windows
-from agents.core.predictive import Calibration
 from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.config import MlpConfig
 from agents.training.adaptation import adapted_error

@@ -12,7 +12,7 @@ Metadata:
     residual      true: level = skip + scale * network; false: level = offset + scale * network
     residual_sd   (members, 12), scaled units: spread of the truth around each member's mean
     log_variance  true: that spread times exp(log-variance of the network / 2), one value a window
-    calibration   agents.core.predictive.Calibration or null
+    calibration   agents.core.calibration.Calibration or null
     provenance    where the weights come from; licence: SPDX name
 
 Draws are dealt to the members in turn: sample s belongs to member s mod members. No torch is imported here.
@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.core.predictive import Calibration
+from agents.core.calibration import Calibration
 from agents.models.checkpoint_file import read_bounded
 from agents.models.gluformer.config import GluformerConfig
 from agents.models.regression import WIDTHS, Regression

@@ -9,7 +9,7 @@ Tensors (float32):
 Metadata:
     network       mlp
     config        MlpConfig
-    calibration   agents.core.predictive.Calibration or null
+    calibration   agents.core.calibration.Calibration or null
     ridge_sd_mgdl (12,) spread of the truth around the regression, or null; ridge_calibration as calibration
     trees         only where there are trees: {"share": of the location that is theirs, "features_version"}
     provenance    where the weights come from; licence: SPDX expression
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agents.core.predictive import Calibration
+from agents.core.calibration import Calibration
 from agents.models.checkpoint_file import read_bounded
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.features import WIDTH
