@@ -13,7 +13,6 @@ T = TypeVar("T")
 
 PRODUCE, FETCH, END_TXN = 0, 1, 26
 _FETCH_VERSIONS, _PRODUCE_VERSIONS = range(4, 12), range(3, 9)
-LOOK_MILLISECONDS = 8
 _HEAD, _INT = struct.Struct(">hhi"), struct.Struct(">i")
 _NO_SESSION = (0, -1)
 
@@ -48,13 +47,13 @@ class Fetch:
     def topics(self) -> frozenset[bytes]:
         return frozenset(part.topic for part in self.parts)
 
-    def quick_look(self, frame: bytes, newest: Callable[[bytes], int]) -> bytes:
-        """The same question, with little time for its answer: first of the topics for which `newest` is highest.
+    def look(self, frame: bytes, milliseconds: int, newest: Callable[[bytes], int]) -> bytes:
+        """The same question, to be answered after so long: first of the topics for which `newest` is highest.
 
         Whoever answers steps through the partitions until that time is over, and says of the others that they have
         nothing.
         """
-        wait = _INT.pack(LOOK_MILLISECONDS)
+        wait = _INT.pack(milliseconds)
         ordered = sorted(self.parts, key=lambda part: -newest(part.topic))
         begin, end = (self.parts[0].begin, self.parts[-1].end) if self.parts else (len(frame), len(frame))
         before = frame[: self.wait_at] + wait + frame[self.wait_at + _INT.size : begin]

@@ -25,6 +25,8 @@ from deploy.brokers.fetch_frames import (
 )
 
 MOST_FRAME_BYTES = 128 << 20
+LOOK_MILLISECONDS, GLANCE_MILLISECONDS = 10, 1
+"""Time for all partitions of a consumer; and where nothing was added to its topics since such a look."""
 _LENGTH = struct.Struct(">i")
 _CORRELATION = struct.Struct(">i")
 
@@ -104,8 +106,9 @@ class Bell:
     """Tells fetches that are held of topics that were added to."""
 
     def __init__(self) -> None:
-        self._rings = 0
+        self.rings = 0
         self._rung: dict[bytes, int] = {}
+        self._any = 0
         self._of: dict[bytes, set[Session]] = {}
         self._listening: dict[Session, frozenset[bytes]] = {}
 
@@ -127,22 +130,24 @@ class Bell:
 
     def ring(self, topics: frozenset[bytes] | None) -> None:
         """`topics` None: nobody knows which."""
-        self._rings += 1
-        for topic in topics or ():
-            self._rung[topic] = self._rings
+        self.rings += 1
+        if topics is None:
+            self._any = self.rings
+        else:
+            self._rung |= dict.fromkeys(topics, self.rings)
         heard = list(self._listening) if topics is None else {s for topic in topics for s in self._of.get(topic, ())}
         for session in heard:
             session.hear()
 
     def newest(self, topic: bytes) -> int:
-        """Higher for topics that were added to later; 0 for those that never were."""
-        return self._rung.get(topic, 0)
+        """Which ring was the last that may have told of this topic; 0 where none has."""
+        return max(self._any, self._rung.get(topic, 0))
 
 
 class _Asked:
     """A request that the broker has not answered yet."""
 
-    __slots__ = ("adds_to", "fetch", "frame", "head", "rings")
+    __slots__ = ("adds_to", "after", "fetch", "frame", "head", "rings")
 
     def __init__(self, frame: bytes) -> None:
         self.head: Head = head_of(frame)
@@ -150,6 +155,8 @@ class _Asked:
         self.rings = self.head.key in (PRODUCE, END_TXN)
         self.adds_to = produced_by(self.head, frame) if self.rings else None
         self.frame = frame
+        self.after = 0
+        """The last ring before a fetch was handed on."""
 
 
 class Session:
@@ -162,6 +169,8 @@ class Session:
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._heard = False
+        self._searched: tuple[object, int] = (None, 0)
+        """What was fetched when a look found nothing, and the last ring before it."""
         self.client = Side(self.request, self.close)
         self.broker = Side(self.answer, self.close)
         self.client.other, self.broker.other = self.broker, self.client
@@ -178,8 +187,14 @@ class Session:
 
     def _ask(self, asked: _Asked) -> None:
         self._asked.append(asked)
-        self.broker.put(asked.fetch.quick_look(asked.frame, self._bell.newest) if asked.fetch else asked.frame)
-        if not asked.fetch:
+        if (fetch := asked.fetch) is not None:
+            asked.after = self._bell.rings
+            searched, after = self._searched
+            is_new = searched != _extent(asked) or any(self._bell.newest(topic) > after for topic in fetch.topics)
+            milliseconds = LOOK_MILLISECONDS if is_new else GLANCE_MILLISECONDS
+            self.broker.put(fetch.look(asked.frame, milliseconds, self._bell.newest))
+        else:
+            self.broker.put(asked.frame)
             asked.frame = b""  # it may be large, and is not needed again
 
     def answer(self, frame: bytes) -> None:
@@ -189,7 +204,7 @@ class Session:
             if asked.rings:  # who wants no confirmation gets none
                 self._bell.ring(asked.adds_to)
         if self._is_held(asked, frame):
-            self._held = asked, frame
+            self._held, self._searched = (asked, frame), (_extent(asked), asked.after)
             if self._heard:
                 self.hear()
             elif self._timer is None:
@@ -240,6 +255,11 @@ class Session:
         self._stop_listening()
         for side in (self.client, self.broker):
             side.close()
+
+
+def _extent(asked: _Asked) -> object:
+    """Equal for fetches of equally many partitions of the same topics."""
+    return None if asked.fetch is None else (asked.fetch.topics, len(asked.frame))
 
 
 async def serve(host: str, port: int, broker_port: int) -> None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from agents.ingest.files import readers as pool_of
+from agents.ingest.files.reader import GROWN_BYTES
 from agents.ingest.files.readers import MOST_CRASHES, MOST_KILLS, Readers
 from agents.ingest.files.unified_file import Rules, to_unified_csv, unify_file
 from schemas.errors import OverloadedError, TooCostlyError, TooShortError, UnavailableError, UnknownFormatError
@@ -187,17 +188,35 @@ async def test_a_file_that_is_read_slowly_is_read_and_only_who_waits_for_it_is_t
         assert await pool.unify(b"another", "UTC", RULES) == breaking_reader.READ
 
 
-async def test_a_process_that_has_grown_is_replaced_before_the_next_file() -> None:
+async def test_a_process_that_has_grown_far_is_replaced_before_the_next_file() -> None:
     async with readers() as pool:
         await pool.start()
         (before,) = children()
-        await pool.unify(large(), "UTC", RULES)
+        await pool.unify(largest(), "UTC", RULES)
         assert not before.is_running()
         await pool.start()
         (after,) = children()
         await pool.unify(SMALL, "UTC", RULES)
         assert children() == [after]
         assert after.memory_info().rss < 200 << 20
+
+
+async def test_a_process_that_has_grown_reads_on_and_is_replaced_when_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    months = large(35_000)
+    async with readers() as pool:
+        await pool.start()
+        (before,) = children()
+        for _ in range(3):
+            await pool.unify(months, "UTC", RULES)
+        assert children() == [before], "loading anew costs more than reading such a file"
+        assert before.memory_info().rss > GROWN_BYTES
+        monkeypatch.setattr(pool_of, "REST_SECONDS", 0.1)
+        await pool.unify(months, "UTC", RULES)
+        await until_async(lambda: not before.is_running(), "the process is replaced")
+        await pool.start()
+        (after,) = children()
+        assert after.memory_info().rss < GROWN_BYTES
+        await pool.unify(months, "UTC", RULES)
 
 
 async def test_who_leaves_frees_the_reader() -> None:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 LENGTHS = struct.Struct(">II")
 MOST_ANSWER_BYTES = 64 << 20
 """Of an answer's body: a file in the unified format is at most four times as long as it was."""
-GROWN_BYTES = 200 << 20
-"""A process that is larger after a file gives its place to a fresh one: it gives nothing back to the system."""
+GROWN_BYTES, OVERGROWN_BYTES = 200 << 20, 320 << 20
+"""A process that is larger after a file gives its place to a fresh one, since it gives nothing back to the system: when
+it rests, as after an export of months (240 MB), and at once. To load anew costs four times as much as such a file."""
 MEMORY = "memory"
 
 WARM_UP_FILE = (
@@ -71,9 +72,10 @@ def main(limits: dict[str, int]) -> None:
         answer, body = _answer(head, raw)
         if answer.get("code") == UnknownFormatError.code and _peak_bytes() > limits["megabytes"] << 19:
             answer = {"code": MEMORY}  # libraries tell of memory in many ways, which look like a damaged file
-        grown = _resident_bytes() > GROWN_BYTES
-        _put(answers, frame(answer | {"last": grown}, body))
-        if grown:
+        resident = _resident_bytes()
+        last = resident > OVERGROWN_BYTES
+        _put(answers, frame(answer | {"last": last, "grown": resident > GROWN_BYTES}, body))
+        if last:
             return
 
 

@@ -34,6 +34,8 @@ WAITED_FACTOR = 2.0
 """Who waits for a conversion waits for so many times its computing time: then the machine is too busy."""
 ASLEEP_SECONDS = 5.0
 """A process that computes nothing for so long, and waits neither for a processor nor for a disk, will not answer."""
+REST_SECONDS = 10.0
+"""Nobody asks a process that has grown for so long: it is replaced by a fresh one."""
 MOST_CRASHES, MOST_KILLS = 3, 5
 FIRST_PAUSE_SECONDS = 1.0
 """After the first kill, and twice as long after each further one: 15 s in all. Like three processes that sleep, these
@@ -105,7 +107,9 @@ class _Activity(NamedTuple):
 
 
 class _Reader:
-    """One process, as its parent sees it. `usable` between two questions, until it ends or says that it does."""
+    """One process, as its parent sees it. `usable` between two questions, until it ends or says that it does; `grown`
+    says that a fresh one is smaller; `asked` counts questions.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -113,7 +117,8 @@ class _Reader:
         self._answers = cast(asyncio.StreamReader, process.stdout)
         self._fresh = True
         self._given_up: End | None = None
-        self.usable = False
+        self.usable = self.grown = False
+        self.asked = 0
 
     @classmethod
     async def start(cls, limits: ReaderLimits) -> "_Reader":
@@ -142,6 +147,7 @@ class _Reader:
     async def ask(self, question: bytes) -> _Answer:
         """Its answer. Raises `_Ended`; cancelled, the process is of no more use."""
         self.usable = False
+        self.asked += 1
         watching = asyncio.create_task(self._watch())
         try:
             with contextlib.suppress(ConnectionError):  # it has ended: so says the answer
@@ -150,7 +156,7 @@ class _Reader:
             answer = await self._next()
             if answer.head.get("code") == MEMORY:
                 raise _Ended("out of memory", self._fresh)
-            self.usable = not answer.head["last"]
+            self.usable, self.grown = not answer.head["last"], bool(answer.head["grown"])
             return answer
         finally:
             self._fresh = False
@@ -198,6 +204,7 @@ class Readers:
         self._limits, self._count, self._most_waiting = limits, count, most_waiting
         self._turns = asyncio.Semaphore(count)
         self._free: list[asyncio.Task[_Reader]] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._asking = 0
         self._closed = False
 
@@ -230,6 +237,7 @@ class Readers:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, UnavailableError):
                 await (await task).end()
+        await asyncio.gather(*self._ending)
 
     async def _ask(self, task: str, question: dict[str, Any], raw: bytes, seconds: float | None = None) -> _Answer:
         """`seconds`: how long the answer may take once its turn has come; None: as long as the process computes."""
@@ -283,8 +291,19 @@ class Readers:
         finally:
             if reader.usable:
                 self._free.append(starting)
+                if reader.grown:
+                    asyncio.get_running_loop().call_later(REST_SECONDS, self._renew, starting, reader, reader.asked)
             elif not self._closed:
                 self._add()
+
+    def _renew(self, starting: "asyncio.Task[_Reader]", reader: _Reader, asked: int) -> None:
+        """Replace a process that nobody has asked since."""
+        if starting in self._free and reader.asked == asked and not self._closed:
+            self._free.remove(starting)
+            ending = asyncio.create_task(reader.end())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            self._add()
 
     def _add(self) -> None:
         """Start a process, to be ready for the next file."""
