@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from deploy.bench.faults_load import readings_of
 from deploy.bench.roles import Roles, provisioned
 from deploy.brokers.local_kafka import LocalKafka
-from schemas.errors import UnavailableError
+from schemas.errors import ConfigurationError, UnavailableError
 from schemas.forecast import Forecast
 from schemas.grid import HORIZON_STEPS, PAST_POINTS
 from schemas.topics import FAN_CHARTS, FORECASTS, READING_OUTCOMES, READINGS, Topic
@@ -41,6 +41,15 @@ class Plan:
     messages: int = 20_000
     subjects: int = 100
     before: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises `ConfigurationError` where no forecast would come of it."""
+        own = self.before + self.messages // self.subjects
+        if self.stage == "pipeline" and own <= PAST_POINTS:
+            raise ConfigurationError(
+                f"{own} readings of each of {self.subjects:,} people bring no forecasts to count, the first comes with "
+                f"number {PAST_POINTS}: give more with --messages or --before, or fewer --subjects"
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

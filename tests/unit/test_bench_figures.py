@@ -4,6 +4,7 @@ import pytest
 
 from deploy.bench.latency import HOPS, Trips, table
 from deploy.bench.throughput import Plan, _messages, sustained
+from schemas.errors import ConfigurationError
 from schemas.forecast import Forecast
 from schemas.grid import PAST_POINTS
 from schemas.reading import Reading
@@ -45,3 +46,9 @@ class TestSustained:
         fed = [Forecast.from_arrow(value) for _, _, value, _ in _messages(Plan("calc", messages=1000, subjects=3))]
         assert len({forecast.forecast_id for forecast in fed}) == 1000
         assert len({(forecast.series_key, forecast.end_seconds) for forecast in fed}) == 1000
+
+
+def test_a_run_without_a_forecast_to_count_is_refused_before_it_begins() -> None:
+    with pytest.raises(ConfigurationError, match="40 readings of each of 100 people bring no forecasts to count"):
+        Plan("pipeline", messages=4000, subjects=100)
+    assert Plan("pipeline", messages=4000, subjects=100, before=PAST_POINTS).before == PAST_POINTS
