@@ -14,9 +14,12 @@ def frame_of(key: int, version: int, body: bytes) -> bytes:
     return struct.pack(">hhih", key, version, 7, len(CLIENT)) + CLIENT + body
 
 
-def fetch_frame(version: int) -> bytes:
+def fetch_frame(version: int, wait_milliseconds: int = 250, turned: bool = False) -> bytes:
     topics = [("cgm.readings", [(0, 5, 1 << 20), (3, 9, 1 << 20)]), ("cgm.uploads", [(1, 0, 1 << 20)])]
-    built = fetch.FetchRequest(250, 1, 1 << 22, 1, topics).build(getattr(fetch, f"FetchRequest_v{version}"))
+    ordered = topics[::-1] if turned else topics
+    built = fetch.FetchRequest(wait_milliseconds, 1, 1 << 22, 1, ordered).build(
+        getattr(fetch, f"FetchRequest_v{version}")
+    )
     return frame_of(FETCH, version, built.encode())
 
 
@@ -41,19 +44,18 @@ def answer_frame(version: int, records: bytes | None, error: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
-def test_a_fetch_is_read_and_can_be_asked_without_its_wait(version: int) -> None:
+def test_a_fetch_is_read_and_can_be_asked_with_less_time_and_the_newest_first(version: int) -> None:
     frame = fetch_frame(version)
     head = head_of(frame)
     assert head == Head(FETCH, version, 7)
     found = fetch_of(head, frame)
     assert found is not None
     assert (found.wait_milliseconds, found.topics) == (250, {b"cgm.readings", b"cgm.uploads"})
-    at_once = found.without_wait(frame)
-    again = fetch_of(head, at_once)
-    assert again is not None
-    assert again.wait_milliseconds == 1
-    assert len(at_once) == len(frame)
-    assert sum(a != b for a, b in zip(frame, at_once, strict=True)) == 1
+    asked = fetch_frame(version, wait_milliseconds=10)
+    assert found.look(frame, 10, lambda _: 0) == asked, "none of them is newer"
+    assert found.look(frame, 10, {b"cgm.readings": 7, b"cgm.uploads": 3}.__getitem__) == asked
+    turned = found.look(frame, 10, {b"cgm.readings": 3, b"cgm.uploads": 7}.__getitem__)
+    assert turned == fetch_frame(version, wait_milliseconds=10, turned=True)
 
 
 @pytest.mark.parametrize("version", PRODUCE_VERSIONS)
