@@ -40,12 +40,9 @@ class Fetch:
     """A fetch that may be held: how long it waits, what it waits for, and where in the frame that time stands."""
 
     wait_milliseconds: int
+    topics: frozenset[bytes]
     parts: tuple[Part, ...]
     wait_at: int
-
-    @property
-    def topics(self) -> frozenset[bytes]:
-        return frozenset(part.topic for part in self.parts)
 
     def look(self, frame: bytes, milliseconds: int, newest: Callable[[bytes], int]) -> bytes:
         """The same question, to be answered after so long: first of the topics for which `newest` is highest.
@@ -121,7 +118,7 @@ def _fetch(frame: bytes, version: int) -> Fetch | None:
         begin, topic = reader.at, reader.text()
         reader.skip(of_partition * max(0, reader.int32()))
         parts.append(Part(topic, begin, reader.at))
-    return Fetch(wait_milliseconds, tuple(parts), wait_at)
+    return Fetch(wait_milliseconds, frozenset(part.topic for part in parts), tuple(parts), wait_at)
 
 
 def _produced(frame: bytes, version: int) -> frozenset[bytes]:

@@ -25,6 +25,8 @@ from deploy.brokers.fetch_frames import (
 )
 
 MOST_FRAME_BYTES = 128 << 20
+MOST_TOPICS = 10_000
+"""Whose last ring is known; clients may name as many as they like."""
 LOOK_MILLISECONDS, GLANCE_MILLISECONDS = 10, 1
 """Time for all partitions of a consumer; and where nothing was added to its topics since such a look."""
 _LENGTH = struct.Struct(">i")
@@ -131,8 +133,9 @@ class Bell:
     def ring(self, topics: frozenset[bytes] | None) -> None:
         """`topics` None: nobody knows which."""
         self.rings += 1
-        if topics is None:
+        if topics is None or len(self._rung) > MOST_TOPICS:
             self._any = self.rings
+            self._rung.clear()
         else:
             self._rung |= dict.fromkeys(topics, self.rings)
         heard = list(self._listening) if topics is None else {s for topic in topics for s in self._of.get(topic, ())}

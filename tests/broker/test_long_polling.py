@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from deploy.brokers.embedded import EmbeddedBroker
+from deploy.brokers.long_polling import MOST_TOPICS, Bell
 from deploy.brokers.wire import answers
 from schemas.topics import TOPICS
 from streams.kafka.connection import new_consumer, producer_options
@@ -94,3 +95,16 @@ def test_who_speaks_no_kafka_is_hung_up_on_and_stops_nobody(broker: EmbeddedBrok
             connection.sendall(nonsense)
             assert connection.recv(1) == b""
     until(lambda: answers(broker.address), "an answer to a client of Kafka's", SECONDS)
+
+
+def test_a_bell_says_which_topics_were_added_to_last_and_forgets_no_ring() -> None:
+    bell = Bell()
+    bell.ring(frozenset({b"a"}))
+    bell.ring(frozenset({b"b"}))
+    assert bell.newest(b"b") > bell.newest(b"a") > bell.newest(b"c") == 0
+    for number in range(MOST_TOPICS + 1):
+        bell.ring(frozenset({b"%d" % number}))
+    assert bell.newest(b"0") > 0
+    before = bell.rings
+    bell.ring(None)
+    assert bell.newest(b"a") == bell.newest(b"never") == before + 1
