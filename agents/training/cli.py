@@ -30,7 +30,7 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="mlp: steps of 1,024 windows.")] = 4000,
     trees: Annotated[bool, typer.Option("--trees/--no-trees", help="mlp: with boosted trees beside it.")] = False,
     held_out: Annotated[str | None, typer.Option(help="mlp: a study to train without.")] = None,
-    members: Annotated[int, typer.Option(min=1, max=10, help="gluformer: networks in the ensemble.")] = 1,
+    members: Annotated[int, typer.Option(min=1, max=10, help="Networks in the ensemble.")] = 1,
     epochs: Annotated[int, typer.Option(min=1, help="gluformer: epochs on real people, each member.")] = 6,
     virtual_epochs: Annotated[int, typer.Option(min=0, help="gluformer: epochs on virtual people before.")] = 1,
     d_model: Annotated[int, typer.Option(help="gluformer: width of the networks.")] = 64,
@@ -50,6 +50,7 @@ def train(
             bar.update(task, description=text, completed=share)
 
         if network == "mlp" and data is not None:
+            from agents.models.mlp.config import MlpConfig
             from agents.training.fit_mlp import MlpSchedule
             from agents.training.fit_trees import TreesSchedule
             from agents.training.train_mlp import train_mlp
@@ -59,6 +60,7 @@ def train(
                 data=data,
                 work=work,
                 held_out=held_out,
+                config=MlpConfig(members=members),
                 schedule=MlpSchedule(steps=steps),
                 trees=TreesSchedule() if trees else None,
                 seed=seed,
@@ -105,6 +107,7 @@ def evaluate(
     trees: Annotated[
         bool, typer.Option("--trees/--no-trees", help="Train for --studies with boosted trees beside the network.")
     ] = False,
+    members: Annotated[int, typer.Option(min=1, max=10, help="Networks in each checkpoint of --studies.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of everything that is trained here.")] = 0,
 ) -> None:
     """Score a checkpoint and its baselines on held-out hours, people and studies, and write the report."""
@@ -128,6 +131,7 @@ def evaluate(
         )
         left_out: dict[str, Any] = {"studies": {}}
         if studies is not None:
+            from agents.models.mlp.config import MlpConfig
             from agents.training.fit_trees import TreesSchedule
             from agents.training.study_evaluation import evaluate_studies
 
@@ -135,6 +139,7 @@ def evaluate(
                 data=studies,
                 out=out,
                 work=work,
+                config=MlpConfig(members=members),
                 trees=TreesSchedule() if trees else None,
                 seed=seed,
                 boosted=boosted,

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from agents.core.forecaster import Windows
 from agents.models.dropout import HostMasks, kept_share, threshold_of
-from agents.models.mlp.checkpoint import MlpCheckpoint
 from agents.models.mlp.config import MlpConfig
 from agents.models.mlp.features import FURTHEST, features
 from agents.models.mlp.network import Mlp
@@ -44,7 +43,7 @@ class MlpSchedule:
 
 
 class MlpFit:
-    """Training of one network that goes on from `path` where it was stopped; one seed, one result on one machine."""
+    """Training of one member that goes on from `path` where it was stopped; one seed, one result on one machine."""
 
     def __init__(
         self,
@@ -54,10 +53,11 @@ class MlpFit:
         seed: int,
         path: Path | None = None,
         saved_every: int = 500,
+        member: int = 0,
     ) -> None:
-        self.saved_every = saved_every
+        self.saved_every, self.member = saved_every, member
         self.pool, self.config, self.schedule, self.seed, self.path = pool, config, schedule, seed, path
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + member)
         self.network = Mlp(config)
         with torch.no_grad():
             self.network.head.weight.mul_(0.1)
@@ -67,7 +67,7 @@ class MlpFit:
         )
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.step = 0
-        self._centre, self._scale, self._unit = self._scaling()
+        self.centre, self.scale, self.unit = self._scaling()
         if path is not None and path.exists():
             self._resume(path)
 
@@ -84,15 +84,9 @@ class MlpFit:
                 yield self.step, float(np.mean(losses))
                 losses = []
 
-    def checkpoint(self) -> MlpCheckpoint:
-        """The averaged network, uncalibrated."""
-        return MlpCheckpoint(
-            config=self.config,
-            network={name: value.numpy().copy() for name, value in self.average.items()},
-            feature_centre=self._centre,
-            feature_scale=self._scale,
-            step_scale_mgdl=self._unit,
-        )
+    def weights(self) -> dict[str, np.ndarray]:
+        """The averaged network."""
+        return {name: value.numpy().copy() for name, value in self.average.items()}
 
     def _scaling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng(self.seed)
@@ -105,11 +99,11 @@ class MlpFit:
         return read.mean(axis=0).astype(np.float32), spread.astype(np.float32), unit.astype(np.float32)
 
     def _one_step(self) -> float:
-        rng = np.random.default_rng([self.seed, self.step])
+        rng = np.random.default_rng([self.seed, self.step, self.member])
         rows = rng.integers(len(self.pool), size=self.schedule.batch_size)
         windows = forgotten(self.pool.windows(rows), rng)
-        read = np.clip((features(windows) - self._centre) / self._scale, -FURTHEST, FURTHEST)
-        target = torch.from_numpy((self.pool.future(rows) - windows.past_mgdl[:, -1:]) / self._unit)
+        read = np.clip((features(windows) - self.centre) / self.scale, -FURTHEST, FURTHEST)
+        target = torch.from_numpy((self.pool.future(rows) - windows.past_mgdl[:, -1:]) / self.unit)
         change, log_scale = self.network(torch.from_numpy(read), self._dropout(rng.bytes(32)))
         loss = laplace_loss(target, change, log_scale)
         self._set_rate()

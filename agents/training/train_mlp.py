@@ -1,6 +1,6 @@
 """Makes an MLP checkpoint from a table of recordings: fitted, its spread calibrated on people kept back, as served.
 
-Steps: read the table (table.py), keep people back (studies.py), fit the network (fit_mlp.py), the trees beside it
+Steps: read the table (table.py), keep people back (studies.py), fit the networks (fit_mlp.py), the trees beside them
 (fit_trees.py) and the ridge (lags.py), sample through the serving engine on the people kept back, fit the conformal
 step and that of the lows on these samples, write the checkpoint.
 """
@@ -85,24 +85,32 @@ def train_mlp(
     }
     claim(work, settings)
     pool = Pool.of(parts.train)
-    fit = MlpFit(pool, config, schedule, seed, work / "mlp.pt")
-    loss = float("nan")
-    network_share = 0.9 if trees is None else 0.2
-    for step, loss in fit.run():
-        progress(f"step {step:,} of {schedule.steps:,}, loss {loss:.3f}", network_share * step / schedule.steps)
+    network_share = 0.9 if trees is None else 0.4
+    members: list[dict[str, Any]] = []
+    for member in range(config.members):
+        fit = MlpFit(pool, config, schedule, seed, work / f"mlp-{member}.pt", member=member)
+        for step, loss in fit.run():
+            done = (member + step / schedule.steps) / config.members
+            text = f"network {member + 1} of {config.members}: step {step:,} of {schedule.steps:,}, loss {loss:.3f}"
+            progress(text, network_share * done)
+        members.append(fit.weights())
     beside = None
     if trees is not None:
 
         def told(step: int) -> None:
-            progress(f"trees of step {step + 1} of {HORIZON_STEPS}", 0.2 + 0.7 * (step + 1) / HORIZON_STEPS)
+            progress(f"trees of step {step + 1} of {HORIZON_STEPS}", 0.4 + 0.5 * (step + 1) / HORIZON_STEPS)
 
         beside = Beside(fit_trees(pool, trees, seed, threads, work, told), trees.share)
     progress("fitting the ridge beside it", 0.91)
     calibrate = calibration_windows(parts.calibrate)
     ridge = fit_lag_ridge(Pool.of(parts.train, _RIDGE_STRIDE), Pool.of(parts.calibrate, _RIDGE_STRIDE))
     progress("calibrating as served", 0.95)
-    made = dataclasses.replace(
-        fit.checkpoint(),
+    made = MlpCheckpoint(
+        config=config,
+        network=members[0] if config.members == 1 else stacked(members),
+        feature_centre=fit.centre,
+        feature_scale=fit.scale,
+        step_scale_mgdl=fit.unit,
         anchor=_anchor(ridge, calibrate),
         beside=beside,
         provenance=_provenance(settings, parts.train, parts.calibrate, len(pool), ridge),
@@ -118,6 +126,11 @@ def train_mlp(
         "people": len(parts.train),
         "kept_back": [one.name for one in parts.calibrate],
     }
+
+
+def stacked(members: Sequence[dict[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
+    """Tensors of like networks behind an axis of members."""
+    return {name: np.stack([one[name] for one in members]) for name in members[0]}
 
 
 def calibration_windows(people: Sequence[Person]) -> Examples:

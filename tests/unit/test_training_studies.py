@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, tmp_path: Path) -
     for _ in again.run():
         pass
     assert all(
-        np.array_equal(again.checkpoint().network[name], value) for name, value in whole.checkpoint().network.items()
+        np.array_equal(again.weights()[name], value) for name, value in whole.weights().items()
     )
 
 

@@ -50,7 +50,7 @@ def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_that_was_stopped_among_the_trees_ends_in_the_same_file(data: Path, work: Path, tmp_path: Path) -> None:
-    for name in ("settings.json", "mlp.pt", *(f"trees-{step}.txt" for step in range(5))):
+    for name in ("settings.json", "mlp-0.pt", *(f"trees-{step}.txt" for step in range(5))):
         (tmp_path / name).write_bytes((work / name).read_bytes())
     (tmp_path / "trees-5.part").write_text("tree\nversion=v4\n")
     train_mlp(out=tmp_path / "b.safetensors", data=data, work=tmp_path, **SIZES)

@@ -1,7 +1,7 @@
 """An MLP in one file (sealed_file.py), with a plain regression beside it to be compared with or served alone.
 
 Tensors (float32):
-    network.<name>     names and shapes of network.Mlp
+    network.<name>     names and shapes of network.Mlp, behind an axis of the members where config has several
     feature.centre, feature.scale   (features.WIDTH,): standardised = (feature - centre) / scale, within FURTHEST
     step.scale         (12,) mg/dL: the unit of changes and scales at each step
     skip.weight        (12, 96), skip.bias (12,): a ridge regression of the level on the past; or neither
@@ -108,7 +108,7 @@ class MlpCheckpoint:
 
 
 def expected_shapes(config: MlpConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of network.Mlp. No torch is imported here."""
+    """Name and shape of every tensor of the networks. No torch is imported here."""
     width = config.width
     layers = {"first": (width, WIDTH), "head": (2 * HORIZON_STEPS, width)}
     layers |= {f"blocks.{place}": (width, width) for place in range(config.blocks)}
@@ -117,7 +117,7 @@ def expected_shapes(config: MlpConfig) -> dict[str, tuple[int, ...]]:
         shapes |= {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
     for place in range(config.blocks):
         shapes |= {f"norms.{place}.{part}": (width,) for part in ("weight", "bias")}
-    return shapes
+    return shapes if config.members == 1 else {name: (config.members, *shape) for name, shape in shapes.items()}
 
 
 def save_mlp(path: Path, checkpoint: MlpCheckpoint) -> str:

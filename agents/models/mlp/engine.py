@@ -1,4 +1,4 @@
-"""Serves an MLP checkpoint: every sample is one pass with dropout masks of the window's own seed.
+"""Serves an MLP checkpoint: every sample is one pass of one member with dropout masks of the window's own seed.
 
 A sample is a pass's location; the residual spread is the standard deviation of the Laplace noise around it, sqrt(2)
 times its scale, as the root of its mean square over the passes. Spread is all that travels: which shape lies between
@@ -21,8 +21,8 @@ from agents.core.forecaster import Samples, Windows
 from agents.models.dropout import SAMPLING_VERSION, DeviceMasks, HostMasks, Masks, kept_share, threshold_of
 from agents.models.engine import SAMPLES_A_PASS, WINDOWS_A_CHUNK, Engine, chosen_devices, padded
 from agents.models.mlp.checkpoint import MlpCheckpoint
+from agents.models.mlp.ensemble import MlpEnsemble
 from agents.models.mlp.features import FURTHEST, features
-from agents.models.mlp.network import Mlp
 from agents.models.mlp.tree_features import tree_features
 from schemas.grid import HORIZON_STEPS
 
@@ -35,8 +35,7 @@ class MlpCopy:
         self.windows_a_chunk = windows_a_chunk or WINDOWS_A_CHUNK.get(device.type, 1)
         self._checkpoint = checkpoint
         self._threshold = threshold_of(checkpoint.config.dropout)
-        self._network = Mlp(checkpoint.config).eval().to(device)
-        self._network.load_state_dict({name: torch.from_numpy(value) for name, value in checkpoint.network.items()})
+        self._network = MlpEnsemble(checkpoint.config, checkpoint.network, device)
         self._lock = threading.Lock()
 
     def sample(self, windows: Windows, seeds: Sequence[bytes], num_samples: int) -> Samples:
@@ -47,11 +46,14 @@ class MlpCopy:
             read = (features(whole) - made.feature_centre) / made.feature_scale
             stem = self._network.stem(torch.from_numpy(np.clip(read, -FURTHEST, FURTHEST)).to(self.device))
             masks = self._masks(chunk_seeds or [])
+            members = self._network.members
+            rounds, a_pass = -(-num_samples // members), max(1, SAMPLES_A_PASS // members)
             passes = [
-                self._pass(stem, masks, min(SAMPLES_A_PASS, num_samples - start))
-                for start in range(0, num_samples, SAMPLES_A_PASS)
+                self._network.draws(stem, min(a_pass, rounds - start), self._drop(masks))
+                for start in range(0, rounds, a_pass)
             ]
-            change, scale = (torch.cat(parts, dim=1).cpu().numpy() for parts in zip(*passes, strict=True))
+            change, log_scale = (torch.cat(part, dim=1)[:, :num_samples] for part in zip(*passes, strict=True))
+            change, scale = change.cpu().numpy(), log_scale.exp().cpu().numpy()
         away = made.step_scale_mgdl * change
         if (beside := made.beside) is not None:
             theirs = beside.trees.change(tree_features(whole))[:, None]
@@ -62,13 +64,6 @@ class MlpCopy:
         return Samples(
             np.ascontiguousarray(samples[:count], dtype=np.float32), np.ascontiguousarray(spread[:count], np.float32)
         )
-
-    def _pass(self, stem: Tensor, masks: Masks | None, samples: int) -> tuple[Tensor, Tensor]:
-        """Changes and scales (W, samples, 12) in units of each step; rows of a window stand together, as masks do."""
-        rows = stem.repeat_interleave(samples, dim=0)
-        change, log_scale = self._network.heads(rows, self._drop(masks))
-        shape = (stem.shape[0], samples, HORIZON_STEPS)
-        return change.reshape(shape), log_scale.exp().reshape(shape)
 
     def _drop(self, masks: Masks | None) -> Callable[[Tensor], Tensor]:
         if masks is None:

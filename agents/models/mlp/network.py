@@ -28,18 +28,13 @@ class Mlp(nn.Module):
         self.blocks = nn.ModuleList(nn.Linear(config.width, config.width) for _ in range(config.blocks))
         self.head = nn.Linear(config.width, 2 * HORIZON_STEPS)
 
-    def stem(self, features: Tensor) -> Tensor:
-        """Standardised features (R, WIDTH) to (R, width): what no draw changes."""
-        return nn.functional.gelu(self.first(features))
+    def forward(self, features: Tensor, drop: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Changes and log-scales (R, 12) each. `drop` is applied to what each layer adds: dropout, or a caller's masks.
 
-    def heads(self, x: Tensor, drop: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """The rest. `drop` is applied to what each layer adds: dropout, or masks that a caller draws."""
-        x = drop(x)
+        What is served of it, all members at once, is ensemble.py.
+        """
+        x = drop(nn.functional.gelu(self.first(features)))
         for norm, block in zip(self.norms, self.blocks, strict=True):
             x = x + drop(nn.functional.gelu(block(norm(x))))
         change, log_scale = self.head(x).chunk(2, dim=-1)
         return change, log_scale.clamp(*LOG_SCALE_BOUNDS)
-
-    def forward(self, features: Tensor, drop: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Changes and log-scales (R, 12) each."""
-        return self.heads(self.stem(features), drop)
