@@ -1,8 +1,8 @@
 """Serves copies of a model: fixed chunks, one or more devices, and what it costs.
 
-A chunk always holds the same number of windows on a path (one on a CPU, which is the live case and fits its cache;
-several on a GPU, the last one padded), so every matrix product has the same shape whoever is in the batch, and a
-window's bits depend on its own values, seed and number of samples alone. A chunk is also where work can be interrupted:
+Every matrix product is of the same number of windows on a path (one on a CPU, which is the live case and fits its
+cache; several on a GPU, the last one padded), so it has the same shape whoever is in the batch, and a window's bits
+depend on its own values, seed and number of samples alone. A chunk is also where work can be interrupted:
 `stream` yields after each.
 """
 
@@ -137,7 +137,7 @@ class Engine(Generic[C]):
         samples = copy.sample(part, seeds, num_samples)
         seconds = time.perf_counter() - began
         with self._lock:
-            cost = seconds / (copy.windows_a_chunk * num_samples)
+            cost = seconds / (len(part) * num_samples)
             known = self._seconds_a_sample
             self._seconds_a_sample = cost if known is None else known + _FORGET * (cost - known)
             if count:
@@ -145,10 +145,6 @@ class Engine(Generic[C]):
                 self._samples += len(part) * num_samples
                 self._busy_seconds += seconds
         return samples
-
-    def seconds_per_window(self, num_samples: int) -> float:
-        """Measured cost of one window with `num_samples` samples, all copies at work; 0 before anything has run."""
-        return (self._seconds_a_sample or 0.0) * num_samples / len(self.copies)
 
     def stats(self) -> dict[str, float]:
         """Plain numbers for metrics. Memory of the GPUs is 0 where there are none."""

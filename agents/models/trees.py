@@ -45,7 +45,8 @@ KINDS: dict[str, type[np.signedinteger[Any]]] = {
 }
 """Of the arrays of whole numbers."""
 NAMES = (*KINDS, "threshold")
-_ROWS = 64  # walked at once: what they look up stays in the processor's cache
+_LOOK_EVERY = 3  # splits: ways that have come to a leaf are left out then; most end at a third of the deepest
+_ROWS = 16  # walked at once: what they look up stays in the processor's cache
 
 Array = NDArray[np.float32]
 Whole = NDArray[np.int16]
@@ -59,6 +60,7 @@ class _Walk(NamedTuple):
     threshold: Array
     following: NDArray[np.int32]  # (2 * places,): left and right of each
     leaf: NDArray[np.int64]
+    is_leaf: NDArray[np.bool_]
     depth: int
 
 
@@ -136,8 +138,10 @@ class Trees:
         for side, (_, value) in enumerate(self._children):
             child = value.astype(np.int64)
             following[place, side] = start[owner] + np.where(child >= 0, child, size[owner] - 1 - child)
-        walk = _Walk(start[:-1].astype(np.int32), feature, threshold, following.reshape(-1).astype(np.int32), leaf, 0)
-        return walk._replace(depth=_depth(walk, is_leaf))
+        walk = _Walk(
+            start[:-1].astype(np.int32), feature, threshold, following.reshape(-1).astype(np.int32), leaf, is_leaf, 0
+        )
+        return walk._replace(depth=_depth(walk))
 
     def change(self, read: Array) -> Array:
         """Features (B, width), finite, to changes from the last point (B, 12) in mg/dL.
@@ -153,25 +157,30 @@ class Trees:
         return found
 
     def _sums(self, read: Array) -> NDArray[np.int64]:
-        walk = self._walk
-        flat, offset = read.reshape(-1), (np.arange(read.shape[0], dtype=np.int32) * self.width)[:, None]
-        place = np.broadcast_to(walk.roots, (read.shape[0], walk.roots.size))
-        for _ in range(walk.depth):
+        walk, rows = self._walk, read.shape[0]
+        flat, place = read.reshape(-1), np.tile(walk.roots, rows)
+        offset = np.repeat(np.arange(rows, dtype=np.int32) * self.width, walk.roots.size)
+        end, going = np.empty_like(place), np.arange(place.size)
+        for depth in range(walk.depth):
             right = flat.take(walk.feature.take(place) + offset) > walk.threshold.take(place)
             place = walk.following.take(2 * place + right)
-        leaves = walk.leaf.take(place).reshape(read.shape[0], HORIZON_STEPS, self.a_step)
-        return np.asarray(leaves.sum(axis=2))
+            if depth % _LOOK_EVERY == _LOOK_EVERY - 1:
+                further = np.flatnonzero(~walk.is_leaf.take(place))
+                end[going] = place
+                going, place, offset = going.take(further), place.take(further), offset.take(further)
+        end[going] = place
+        return np.asarray(walk.leaf.take(end).reshape(rows, HORIZON_STEPS, self.a_step).sum(axis=2))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Name -> array, as a file holds them."""
         return {name: getattr(self, name) for name in NAMES}
 
 
-def _depth(walk: _Walk, is_leaf: NDArray[np.bool_]) -> int:
+def _depth(walk: _Walk) -> int:
     """Splits on the longest way down; one more than DEEPEST where it is longer."""
     reached = np.unique(walk.roots)
     for depth in range(DEEPEST + 1):
-        reached = reached[~is_leaf[reached]]
+        reached = reached[~walk.is_leaf[reached]]
         if not reached.size:
             return depth
         reached = np.unique(walk.following.reshape(-1, 2)[reached])

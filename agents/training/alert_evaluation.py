@@ -68,7 +68,7 @@ def evaluate_alerts(
     judged = judged_by(people, study)
     if not judged:
         raise ConfigurationError(f"{data} holds nobody of {study} with a reading every five minutes")
-    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
+    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_product=BULK)
     events = _fitted(engine, people, study, seed, progress)
     pool = Pool.of(judged)
     each = days * STEPS_A_DAY // len(judged)
@@ -84,7 +84,7 @@ def evaluate_alerts(
 
 def fit_served(*, data: Path, checkpoint: Path, out: Path, seed: int = 0, progress: Progress = print) -> None:
     """Fits on everyone but the people who are never trained on, and writes what the calc role reads."""
-    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
+    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_product=BULK)
     save(_fitted(engine, read_people(data), None, seed, progress), out)
 
 

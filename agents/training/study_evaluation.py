@@ -117,7 +117,7 @@ def _one_study(
     for name, centre, ahead in baselines.forecasts(parts, calibrate, held_out, checkpoint.with_suffix(""), say):
         say(f"scoring {name}")
         named[name] = scored(held_out, spread_around(centre, calibrate)(ahead))
-    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_chunk=BULK)
+    engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_product=BULK)
     for name, part in ((WITHOUT_HOURS, without_hours(held_out)), (SERVED, held_out)):
         say(f"scoring {name}")
         named[name] = scored(held_out, served(engine, part))

@@ -158,7 +158,7 @@ def at_risk(people: Sequence[Person]) -> Examples | None:
 def calibrated_as_served(checkpoint: MlpCheckpoint, part: Examples, risky: Examples | None) -> Calibration:
     """For samples of the serving engine: the conformal step on `part`, where every study counts the same, and the step
     of the lows on `risky`, where every person does; without them there is none."""
-    engine = MlpEngine(checkpoint, device="cpu", windows_a_chunk=BULK)
+    engine = MlpEngine(checkpoint, device="cpu", windows_a_product=BULK)
     answer = served(engine, part, SERVED_SAMPLES)
     calibration = fit_calibration(
         answer.samples_mgdl, answer.residual_sd_mgdl, part.future_mgdl, even_weight(part.data_set)

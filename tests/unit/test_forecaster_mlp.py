@@ -26,11 +26,13 @@ from agents.models.mlp.features import (
 from agents.models.mlp.network import Mlp
 from agents.models.regression import Regression
 from agents.models.sealed_file import sealed
+from agents.training.train_mlp import stacked
 from schemas.errors import CheckpointError
 from schemas.grid import PAST_HOURS
 
 SMALL = MlpConfig(width=24, blocks=2)
 SERVED = MlpConfig()
+SEVERAL = MlpConfig(width=24, members=3)
 
 
 def windows(count: int) -> Windows:
@@ -51,15 +53,20 @@ def seeds(count: int) -> list[bytes]:
     return [place.to_bytes(32, "little") for place in range(1, count + 1)]
 
 
-def checkpoint(config: MlpConfig = SMALL, **changes: Any) -> MlpCheckpoint:
+def networks(config: MlpConfig) -> dict[str, np.ndarray]:
     torch.manual_seed(0)
+    each = [{name: value.numpy() for name, value in Mlp(config).state_dict().items()} for _ in range(config.members)]
+    return each[0] if config.members == 1 else stacked(each)
+
+
+def checkpoint(config: MlpConfig = SMALL, **changes: Any) -> MlpCheckpoint:
     whole = windows(50)
     read = features(whole)
     anchor = LinearAnchor(
         Regression(np.eye(12, 96, 84, dtype=np.float32), np.zeros(12, np.float32)), np.linspace(1, 12, 12, dtype="f4")
     )
     fields: dict[str, Any] = {
-        "network": {name: value.numpy() for name, value in Mlp(config).state_dict().items()},
+        "network": networks(config),
         "feature_centre": read.mean(axis=0),
         "feature_scale": np.maximum(read.std(axis=0), 1.0),
         "step_scale_mgdl": np.linspace(3.0, 30.0, 12, dtype=np.float32),
@@ -114,7 +121,9 @@ def test_the_week_before_changes_the_forecast_and_its_absence_does_not_stop_it()
     assert not np.array_equal(known, unknown)
 
 
-@pytest.mark.parametrize("config", [SMALL, SERVED], ids=["small", "served"])
+@pytest.mark.parametrize(
+    "config", [SMALL, SERVED, SEVERAL, MlpConfig(members=5)], ids=["small", "served", "several", "five"]
+)
 def test_bits_do_not_depend_on_batch_mates(config: MlpConfig) -> None:
     model = engine(checkpoint(config))
     whole, keys = windows(64), seeds(64)
@@ -130,7 +139,7 @@ def test_bits_do_not_depend_on_batch_mates(config: MlpConfig) -> None:
 
 def test_chunks_of_several_windows_keep_rows_independent_and_agree_with_the_served_ones() -> None:
     whole, keys = windows(11), seeds(11)
-    bulk = engine(checkpoint(), windows_a_chunk=4)
+    bulk = engine(checkpoint(), windows_a_product=4)
     together = bulk.sample(whole, keys, 5).samples_mgdl
     alone = [bulk.sample(part(whole, row), keys[row : row + 1], 5).samples_mgdl[0] for row in range(11)]
     assert np.array_equal(together, np.stack(alone))
@@ -163,18 +172,42 @@ def test_draws_are_dropout_around_the_network_and_the_spread_is_the_laplace_nois
     np.testing.assert_allclose(found.residual_sd_mgdl[0], laplace_sd, rtol=0.02)
 
 
+def test_draws_come_from_the_members_in_turn() -> None:
+    """Without dropout a draw is its member's own forecast, and the spread the root of the mean square of all."""
+    config = replace(SEVERAL, dropout=0.0)
+    made, whole = checkpoint(config), windows(4)
+    own = [
+        checkpoint(replace(config, members=1), network={name: value[member] for name, value in made.network.items()})
+        for member in range(3)
+    ]
+    for options in ({}, {"windows_a_product": 4}):
+        found = engine(made, **options).sample(whole, seeds(4), 20)
+        each = [engine(one, **options).sample(whole, seeds(4), 1) for one in own]
+        wanted = np.stack([each[draw % 3].samples_mgdl[:, 0] for draw in range(20)], axis=1)
+        np.testing.assert_allclose(found.samples_mgdl, wanted, rtol=1e-6)
+        squares = [np.square(each[draw % 3].residual_sd_mgdl) for draw in range(20)]
+        np.testing.assert_allclose(found.residual_sd_mgdl, np.sqrt(np.mean(squares, axis=0)), rtol=1e-5)
+    assert np.abs(np.diff(wanted[:, :3], axis=1)).min(axis=-1).max() > 1e-3
+
+
+def test_each_draw_of_each_member_has_a_mask_of_its_own() -> None:
+    draws = engine(checkpoint(SEVERAL)).sample(windows(1), seeds(1), 40).samples_mgdl[0]
+    assert len({row.tobytes() for row in draws}) == 40
+
+
 def test_without_dropout_every_draw_is_the_network() -> None:
     draws = engine(checkpoint(MlpConfig(width=24, dropout=0.0))).sample(windows(2), seeds(2), 3).samples_mgdl
     assert np.array_equal(draws[:, 0], draws[:, 2])
 
 
-def test_round_trip_and_what_is_served_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [SMALL, SEVERAL], ids=["one", "several"])
+def test_round_trip_and_what_is_served_of_it(config: MlpConfig, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    made = checkpoint()
+    made = checkpoint(config)
     fingerprint = save_mlp(path, made)
     loaded = load_mlp(path)
     assert loaded.fingerprint == fingerprint
-    assert (loaded.config, loaded.calibration, loaded.licence) == (SMALL, Calibration.identity(), "CC-BY-4.0")
+    assert (loaded.config, loaded.calibration, loaded.licence) == (config, Calibration.identity(), "CC-BY-4.0")
     forecaster = load_forecaster(choice=Choice(checkpoint=path, device="cpu"))
     assert forecaster.name == "mlp"
     assert forecaster.calibration == Calibration.identity()
@@ -213,7 +246,9 @@ def test_parts_that_do_not_fit(changes: dict[str, Any], words: str) -> None:
         checkpoint(**changes)
 
 
-@pytest.mark.parametrize("numbers", [{"width": 0}, {"blocks": 99}, {"dropout": 1.0}, {"features_version": 1}])
+@pytest.mark.parametrize(
+    "numbers", [{"width": 0}, {"blocks": 99}, {"dropout": 1.0}, {"features_version": 1}, {"members": 11}]
+)
 def test_configurations_that_cannot_be(numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|features of version"):
         MlpConfig(**numbers)
@@ -233,6 +268,6 @@ def test_a_kind_that_is_not_known_and_a_file_of_the_other_kind(tmp_path: Path) -
 
 
 def test_the_shapes_that_are_checked_are_those_of_the_network() -> None:
-    for config in (SMALL, SERVED, MlpConfig(width=8, blocks=0)):
-        state = {name: tuple(value.shape) for name, value in Mlp(config).state_dict().items()}
+    for config in (SMALL, SERVED, SEVERAL, MlpConfig(width=8, blocks=0)):
+        state = {name: value.shape for name, value in networks(config).items()}
         assert expected_shapes(config) == state

@@ -96,9 +96,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data: Path, tmp_path: Path) -
     assert again.step == 20
     for _ in again.run():
         pass
-    assert all(
-        np.array_equal(again.weights()[name], value) for name, value in whole.weights().items()
-    )
+    assert all(np.array_equal(again.weights()[name], value) for name, value in whole.weights().items())
 
 
 def test_some_windows_of_each_step_are_of_people_who_came_later() -> None:

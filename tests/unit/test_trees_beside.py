@@ -117,8 +117,8 @@ def test_every_draw_is_drawn_to_the_trees_by_their_share() -> None:
 def test_with_trees_too_bits_do_not_depend_on_batch_mates() -> None:
     whole, made = windows(64), with_trees()
     assert np.array_equal(sampled(made, part(whole, 0))[0], sampled(made, whole)[0])
-    bulk = sampled(made, whole, windows_a_chunk=8)
-    assert np.array_equal(sampled(made, part(whole, *range(5)), windows_a_chunk=8), bulk[:5])
+    bulk = sampled(made, whole, windows_a_product=8)
+    assert np.array_equal(sampled(made, part(whole, *range(5)), windows_a_product=8), bulk[:5])
 
 
 def test_a_file_with_trees_comes_back_and_is_another_model(tmp_path: Path) -> None:

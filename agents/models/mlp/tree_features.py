@@ -36,13 +36,17 @@ Array = NDArray[np.float32]
 _NAN = np.float32(np.nan)
 
 
-def tree_features(windows: Windows) -> Array:
-    """(B, TREE_WIDTH): the network's features, hours older than a day, `habits`, `spreads`, `alike` and `shape`."""
+def tree_features(windows: Windows, network_features: Array | None = None) -> Array:
+    """(B, TREE_WIDTH): the network's features, hours older than a day, `habits`, `spreads`, `alike` and `shape`.
+
+    `network_features`: those of these windows, where they are known already.
+    """
     past, hours, last = windows.past_mgdl, windows.hours, windows.past_mgdl[:, -1:]
     older = hours[:, :-DAY_HOURS] - last
     parts = (older, habits(last, hours), spreads(last, hours), alike(past, hours))
     further = np.nan_to_num(np.concatenate(parts, axis=1), posinf=0.0, neginf=0.0)
-    return np.concatenate([features(windows), further, shape(past)], axis=1, dtype=np.float32)
+    read = features(windows) if network_features is None else network_features
+    return np.concatenate([read, further, shape(past)], axis=1, dtype=np.float32)
 
 
 def habits(last_mgdl: Array, hours_mgdl: Array) -> Array:
