@@ -55,8 +55,8 @@ class Pendulum(VendorFormat):
         )
         return frame
 
-    def notes(self, text: str, frame: "pl.DataFrame") -> list[str]:
-        return [f"PENDULUM: {frame.height} swings"]
+    def notes(self, text: str, times: "pl.Series") -> list[str]:
+        return [f"PENDULUM: {len(times)} swings"]
 
 
 def pendulum(rows: samples.Rows, head: str = "PENDULUM 1") -> bytes:

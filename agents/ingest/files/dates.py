@@ -20,9 +20,9 @@ def year_last(text: str) -> bool:
     return re.search(r",\d{4}-\d\d-\d\d ", text[:_HEAD_CHARACTERS]) is None
 
 
-def day_or_month(frame: "pl.DataFrame") -> list[str]:
+def day_or_month(times: "pl.Series") -> list[str]:
     """What has to be said about the dates of a format whose day and month may be exchanged: nothing after a 12th."""
-    if int(frame["original_datetime"].dt.day().max()) > 12:  # type: ignore[arg-type]
+    if int(times.dt.day().max()) > 12:  # type: ignore[arg-type]
         return []
-    first: datetime.datetime = frame["original_datetime"].min()  # type: ignore[assignment]
+    first: datetime.datetime = times.min()  # type: ignore[assignment]
     return [f"DATES: No day is after the 12th, so day and month may be exchanged; read as {first:%d %B %Y} onwards"]

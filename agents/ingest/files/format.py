@@ -48,6 +48,6 @@ class VendorFormat(Protocol):
         repeated hour are told apart. None where that is not known: then everything is one series on one clock."""
         return None
 
-    def notes(self, text: str, frame: "pl.DataFrame") -> list[str]:
-        """What has to be said about reading it, as ``NAME: sentence``. `frame`: its plausible events."""
+    def notes(self, text: str, times: "pl.Series") -> list[str]:
+        """What has to be said about reading it, as ``NAME: sentence``. `times`: wall clocks of its plausible events."""
         return []

@@ -51,14 +51,15 @@ class NightscoutJson(VendorFormat):
         listed = pl.DataFrame(cells, schema, orient="row").with_row_index("row")
         readings = listed.with_columns(wall=times(listed["time"], _FORMATS), block=pl.lit("")).drop("time")
 
-        def only(chosen: "pl.Series", _: bool) -> str:
+        def only(chosen: "pl.Series") -> str:
             return json.dumps([entries[row] for row in chosen])
 
-        return Rows(readings.filter(pl.col("wall").is_not_null() & pl.col("mgdl").is_finite()), only, utc=instants)
+        whole = pl.col("wall").is_not_null() & pl.col("mgdl").is_finite()
+        return Rows(readings.filter(whole), readings.select("row", "wall").clear(), only, utc=instants)
 
-    def notes(self, text: str, frame: "pl.DataFrame") -> list[str]:
+    def notes(self, text: str, times: "pl.Series") -> list[str]:
         _, instants, left_out = _entries(json.loads(text))
-        notes = day_or_month(frame) if slashed(text) and not instants else []
+        notes = day_or_month(times) if slashed(text) and not instants else []
         if left_out:
             notes.append(f"CLOCK: The times of {left_out} entries have no zone; these entries were left out")
         return notes

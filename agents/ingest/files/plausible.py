@@ -22,39 +22,50 @@ def is_code(mgdl: "pl.Expr") -> "pl.Expr":
     return (mgdl > 0) & (mgdl < LOWEST_SENSOR_MGDL)
 
 
-def plausible(frame: "pl.DataFrame") -> tuple["pl.DataFrame", list[str]]:
-    """Rows with a time, glucose rows with a number that is no code; and what has to be said about those.
+def plausible(
+    frame: "pl.DataFrame", older: "pl.DataFrame | None" = None
+) -> tuple["pl.DataFrame", "pl.Series", list[str]]:
+    """Rows with a time, glucose rows with a number that is no code; the times of all; what has to be said about codes.
+
+    `older`: readings of the file that are not among the rows, with `wall` and `mgdl`: they are judged alike.
 
     Raises `ImplausibleError` for impossible numbers and times, `TooShortError` where no reading is left.
     """
     import polars as pl
+
+    if older is None:
+        older = pl.DataFrame(schema={"wall": pl.Datetime("ms"), "mgdl": pl.Float64})
+
+    def with_older(name: str) -> pl.Series:
+        return pl.concat([past["mgdl"], readings[name]])
 
     reading = pl.col("event_type") == "EGV_READ"
     frame = frame.with_columns(
         pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in ("glucose", "original_glucose")
     ).filter(pl.col("original_datetime").is_not_null() & (~reading | pl.col("glucose").is_not_null()))
     frame = frame.with_columns(pl.coalesce("original_glucose", "glucose").alias("original_glucose"))
-    readings = frame.filter(reading)
+    readings, past = frame.filter(reading), older
     if readings.is_empty():
         raise TooShortError("the file holds no glucose readings: choose a time range with sensor data and export again")
     for name in ("glucose", "original_glucose"):
-        _check_unit(readings[name])
+        _check_unit(with_older(name))
     coded = reading & (is_code(pl.col("glucose")) | is_code(pl.col("original_glucose")))
-    codes = frame.filter(coded).height
-    if codes > _MOST_CODES * readings.height:
+    codes = frame.filter(coded).height + older.filter(is_code(pl.col("mgdl"))).height
+    count = readings.height + older.height
+    if codes > _MOST_CODES * count:
         raise ImplausibleError(
-            f"{codes} of {readings.height} glucose readings are below {LOWEST_SENSOR_MGDL:.0f} mg/dL, which no sensor "
+            f"{codes} of {count} glucose readings are below {LOWEST_SENSOR_MGDL:.0f} mg/dL, which no sensor "
             "shows: check the unit in the vendor's software and export again"
         )
     if codes:
-        frame = frame.filter(~coded)
+        frame, past = frame.filter(~coded), older.filter(~is_code(pl.col("mgdl")))
         readings = frame.filter(reading)
     for name in ("glucose", "original_glucose"):
-        _check_glucose(readings[name])
-    years = frame["original_datetime"].dt.year()
-    if not years.is_between(_EARLIEST_YEAR, _LATEST_YEAR).all():
+        _check_glucose(with_older(name))
+    times = pl.concat([past["wall"].cast(frame["original_datetime"].dtype), frame["original_datetime"]])
+    if not times.dt.year().is_between(_EARLIEST_YEAR, _LATEST_YEAR).all():
         raise ImplausibleError(f"the file holds times outside {_EARLIEST_YEAR}..{_LATEST_YEAR}: export it again")
-    return frame, [_told(codes)] if codes else []
+    return frame, times, [_told(codes)] if codes else []
 
 
 def _told(codes: int) -> str:

@@ -20,8 +20,10 @@ class Rows:
     """`readings` has a row each: `row` in the file, `wall` (clock), `mgdl`, `source`, `block`, in the file's order."""
 
     readings: "pl.DataFrame"
-    only: Callable[["pl.Series", bool], str]
-    """The file with these of its readings, and with or without all of its rows that are no readings."""
+    others: "pl.DataFrame"
+    """The rows that are no readings: `row` and `wall`, which may be unknown."""
+    only: Callable[["pl.Series"], str]
+    """The file with the rows of these numbers alone."""
     irregular: frozenset[str] = frozenset()
     """Blocks whose readings may come at any time."""
     strict: bool = True
@@ -165,14 +167,11 @@ class Columns:
         )
         readings = listed.filter(pl.col("wall").is_not_null() & pl.col("mgdl").is_not_null() & pl.col("kind"))
 
-        def only(chosen: pl.Series, others: bool) -> str:
-            rows = pl.int_range(pl.len())
-            kept = rows.is_in(chosen.implode())
-            if others:
-                kept = kept | ~rows.is_in(readings["row"].implode())
-            return table._replace(cells=table.cells.filter(kept)).text()
+        def only(chosen: pl.Series) -> str:
+            return table._replace(cells=table.cells.filter(pl.int_range(pl.len()).is_in(chosen.implode()))).text()
 
-        return Rows(readings.drop("kind"), only, self.irregular, self.strict)
+        others = listed.select("row", "wall").filter(~pl.col("row").is_in(readings["row"].implode()))
+        return Rows(readings.drop("kind"), others, only, self.irregular, self.strict)
 
     def _is_kind(self, table: _Section) -> "pl.Expr":
         import polars as pl

@@ -52,8 +52,8 @@ class Table(VendorFormat):
     def rows(self, text: str) -> Rows | None:
         return self.columns.rows(text) if self.columns else None
 
-    def notes(self, text: str, frame: "pl.DataFrame") -> list[str]:
-        return day_or_month(frame) if self.exchanges_days(text) else []
+    def notes(self, text: str, times: "pl.Series") -> list[str]:
+        return day_or_month(times) if self.exchanges_days(text) else []
 
 
 def _detected(text: str) -> "SupportedCGMFormat | None":

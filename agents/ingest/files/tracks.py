@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 _DAY = 86_400
+_GAP_SECONDS = 1800
+"""More than any gap that is filled: what lies around it is never one stretch."""
+_MANY_READINGS = 2000
+"""A week of one in five minutes. To leave fewer out saves less than it costs where what remains does not suffice."""
 _MOST_SEGMENTS = 20
 _NEAR_SECONDS = 150
 """Half of the five minutes between readings of most sensors."""
@@ -69,6 +73,8 @@ class Tracks(NamedTuple):
     notes: list[str]
     readings: "pl.DataFrame | None"
     """The readings as the file lists them, with `time` (seconds in the clock), `track` and `strict`."""
+    older: "pl.DataFrame | None" = None
+    """The readings that `frame` lacks: they end before a gap that nothing joins, and what follows may suffice."""
 
     def check(self, track: int, start_seconds: int, end_seconds: int) -> None:
         """Raises `ImplausibleError` where a track holds two series in this time."""
@@ -92,8 +98,12 @@ class Tracks(NamedTuple):
             )
 
 
-def tracks_of(text: str, vendor_format: VendorFormat, timezone: str) -> Tracks:
-    """The events of a file by track. Raises what the format's `parse` does."""
+def tracks_of(text: str, vendor_format: VendorFormat, timezone: str, enough_minutes: int | None = None) -> Tracks:
+    """The events of a file by track. Raises what the format's `parse` does.
+
+    `enough_minutes`: of a long file of one track the end may be read alone, from the last gap that so much glucose
+    follows. To be asked again without it where that does not suffice.
+    """
     import polars as pl
 
     rows = rows_of(text, vendor_format)
@@ -104,8 +114,12 @@ def tracks_of(text: str, vendor_format: VendorFormat, timezone: str) -> Tracks:
     readings = _tracked(readings.with_columns(strict=pl.lit(rows.strict) & regular))
     shifts = readings.select("track", "shift").unique().sort("track", "shift")
     if readings.height == rows.readings.height and shifts.rows() == [(0, 0)]:
+        older = 0 if enough_minutes is None else _older(readings["time"], enough_minutes)
+        if older:
+            newest = readings[older:]
+            text = rows.only(pl.concat([newest["row"], _since(rows.others, newest["wall"][0])]))
         frame = vendor_format.parse(text).with_columns(track=pl.lit(0))
-        return Tracks(frame, clock, notes, readings)
+        return Tracks(frame, clock, notes, readings, readings[:older] if older else None)
     if readings["track"].max():
         notes.append(
             "SOURCES: The file holds readings of the same time that disagree, of two devices or from before and after "
@@ -114,12 +128,32 @@ def tracks_of(text: str, vendor_format: VendorFormat, timezone: str) -> Tracks:
     frames = []
     seen: set[int] = set()
     for track, shift in shifts.iter_rows():
-        chosen = readings.filter((pl.col("track") == track) & (pl.col("shift") == shift))
-        part = vendor_format.parse(rows.only(chosen["row"], track not in seen))
+        chosen = readings.filter((pl.col("track") == track) & (pl.col("shift") == shift))["row"]
+        others = rows.others["row"]
+        part = vendor_format.parse(rows.only(chosen if track in seen else pl.concat([chosen, others])))
         seen.add(track)
         moved = [pl.col(name) + pl.duration(seconds=shift) for name in ("datetime", "original_datetime")]
         frames.append(part.with_columns(*moved, track=pl.lit(track)))
     return Tracks(pl.concat(frames), clock, notes, readings)
+
+
+def _older(time: "pl.Series", enough_minutes: int) -> int:
+    """How many readings, in the order of time, lie before the newest part between gaps that is long enough; 0 for a
+    file of which little would be left out."""
+    starts = [0, *(time.diff() > _GAP_SECONDS).arg_true()]
+    ends = [*starts[1:], len(time)]
+    long_enough = (
+        start for start, end in zip(starts, ends, strict=True) if time[end - 1] - time[start] >= 60 * enough_minutes
+    )
+    newest = max(long_enough, default=0)
+    return newest if newest >= _MANY_READINGS else 0
+
+
+def _since(others: "pl.DataFrame", first: datetime.datetime) -> "pl.Series":
+    """Rows that are no readings: all but those known to be from earlier than `first`."""
+    import polars as pl
+
+    return others.filter(pl.col("wall").is_null() | (pl.col("wall") >= first))["row"]
 
 
 def rows_of(text: str, vendor_format: VendorFormat) -> Rows | None:

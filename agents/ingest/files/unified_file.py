@@ -6,7 +6,7 @@ bytes ─▶ decoding ─▶ catalogue: whose format? ─▶ its rows ─▶ tra
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agents.core.fingerprint import to_centi
 from agents.core.local_time import zone
@@ -14,10 +14,13 @@ from agents.ingest.files.catalogue import FORMATS, recognised, supported
 from agents.ingest.files.decoding import decoded
 from agents.ingest.files.format import VendorFormat
 from agents.ingest.files.plausible import plausible
-from agents.ingest.files.stretch import newest_stretch
-from agents.ingest.files.tracks import rows_of, tracks_of
-from schemas.errors import RejectedError, UnknownFormatError
+from agents.ingest.files.stretch import Stretch, newest_stretch
+from agents.ingest.files.tracks import Tracks, rows_of, tracks_of
+from schemas.errors import RejectedError, TooShortError, UnknownFormatError
 from schemas.upload import ProcessingWarnings
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,10 +63,15 @@ def unify_file(
     text, notes = decoded(raw, supported(formats))
     vendor_format, text, cut = _recognised(text, formats)
     try:
-        tracks = tracks_of(text, vendor_format, timezone)
-        frame, coded = plausible(tracks.frame)
-        notes += vendor_format.notes(text, frame) + cut + tracks.notes + coded
-        stretch = newest_stretch(frame, rules.minimum_minutes, rules.maximum_minutes)
+        tracks = tracks_of(text, vendor_format, timezone, rules.minimum_minutes)
+        try:
+            stretch, times, coded = _used(tracks, rules)
+        except TooShortError:
+            if tracks.older is None:
+                raise
+            tracks = tracks_of(text, vendor_format, timezone)
+            stretch, times, coded = _used(tracks, rules)
+        notes += vendor_format.notes(text, times) + cut + tracks.notes + coded
         tracks.check(stretch.track, stretch.start_seconds, stretch.end_seconds)
         timezone, start_seconds = tracks.clock.named(stretch.start_seconds, stretch.end_seconds)
     except (RejectedError, MemoryError):
@@ -78,6 +86,12 @@ def unify_file(
         interpolated_points=stretch.interpolated_points,
         warnings=_warnings(stretch.flags, notes),
     )
+
+
+def _used(tracks: Tracks, rules: Rules) -> "tuple[Stretch, pl.Series, list[str]]":
+    """The stretch that is used, the times of the file's events, and what has to be said about codes of errors."""
+    frame, times, coded = plausible(tracks.frame, tracks.older)
+    return newest_stretch(frame, rules.minimum_minutes, rules.maximum_minutes), times, coded
 
 
 class Converted(NamedTuple):
