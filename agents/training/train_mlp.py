@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def train_mlp(
     progress("calibrating as served", 0.95)
     made = MlpCheckpoint(
         config=config,
-        network=members[0] if config.members == 1 else stacked(members),
+        network=in_half(members[0] if config.members == 1 else stacked(members)),
         feature_centre=fit.centre,
         feature_scale=fit.scale,
         step_scale_mgdl=fit.unit,
@@ -131,6 +131,11 @@ def train_mlp(
 def stacked(members: Sequence[dict[str, NDArray[np.float32]]]) -> dict[str, NDArray[np.float32]]:
     """Tensors of like networks behind an axis of members."""
     return {name: np.stack([one[name] for one in members]) for name in members[0]}
+
+
+def in_half(network: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Tensors rounded to half precision, which is how a file holds them: before anything is fitted to what they say."""
+    return {name: value.astype(np.float16).astype(np.float32) for name, value in network.items()}
 
 
 def calibration_windows(people: Sequence[Person]) -> Examples:

@@ -26,7 +26,7 @@ from agents.models.mlp.features import (
 from agents.models.mlp.network import Mlp
 from agents.models.regression import Regression
 from agents.models.sealed_file import sealed
-from agents.training.train_mlp import stacked
+from agents.training.train_mlp import in_half, stacked
 from schemas.errors import CheckpointError
 from schemas.grid import PAST_HOURS
 
@@ -216,6 +216,23 @@ def test_round_trip_and_what_is_served_of_it(config: MlpConfig, tmp_path: Path) 
     assert np.array_equal(found.samples_mgdl, wanted.samples_mgdl)
     again = tmp_path / "again.safetensors"
     assert save_mlp(again, made) == fingerprint
+
+
+def test_networks_that_half_precision_holds_take_half_the_room_and_come_back_alike(tmp_path: Path) -> None:
+    path, short = tmp_path / "m.safetensors", tmp_path / "short.safetensors"
+    rounded = checkpoint(SERVED, network=in_half(networks(SERVED)))
+    save_mlp(path, checkpoint(SERVED))
+    save_mlp(short, rounded)
+    assert path.stat().st_size - short.stat().st_size > 2 * 180_000 * 0.95
+    loaded = load_mlp(short)
+    assert all(
+        value.dtype == np.float32 and np.array_equal(value, rounded.network[name])
+        for name, value in loaded.network.items()
+    )
+    assert np.array_equal(
+        engine(loaded).sample(windows(2), seeds(2), 4).samples_mgdl,
+        engine(rounded).sample(windows(2), seeds(2), 4).samples_mgdl,
+    )
 
 
 def test_the_ridge_beside_it_can_be_served_alone(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """An MLP in one file (sealed_file.py), with a plain regression beside it to be compared with or served alone.
 
-Tensors (float32):
+Tensors (float32; those of networks float16 where it holds them exactly):
     network.<name>     names and shapes of network.Mlp, behind an axis of the members where config has several
     feature.centre, feature.scale   (features.WIDTH,): standardised = (feature - centre) / scale, within FURTHEST
     step.scale         (12,) mg/dL: the unit of changes and scales at each step
@@ -122,7 +122,7 @@ def expected_shapes(config: MlpConfig) -> dict[str, tuple[int, ...]]:
 
 def save_mlp(path: Path, checkpoint: MlpCheckpoint) -> str:
     """Writes the file in one step and returns its fingerprint. CheckpointError when the parts do not fit."""
-    tensors: dict[str, NDArray[Any]] = {f"network.{name}": _single(v) for name, v in checkpoint.network.items()}
+    tensors: dict[str, NDArray[Any]] = {f"network.{name}": _shortest(v) for name, v in checkpoint.network.items()}
     tensors["feature.centre"] = _single(checkpoint.feature_centre)
     tensors["feature.scale"] = _single(checkpoint.feature_scale)
     tensors["step.scale"] = _single(checkpoint.step_scale_mgdl)
@@ -156,6 +156,13 @@ def load_mlp(path: Path) -> MlpCheckpoint:
 
 def _single(value: ArrayLike) -> Array:
     return np.ascontiguousarray(np.asarray(value, dtype=np.float32))
+
+
+def _shortest(value: ArrayLike) -> NDArray[Any]:
+    """In half precision, where that holds every number exactly."""
+    single = _single(value)
+    half = single.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), single) else single
 
 
 def _document(calibration: Calibration | None) -> Any:
