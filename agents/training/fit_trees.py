@@ -1,8 +1,9 @@
 """Fits the trees that stand beside the network, a model a step, by LightGBM, and makes them `agents.models.trees`.
 
 They learn the change from the last point by its absolute error, from windows of the training people of which some know
-less of the week, as the network's do. Nothing of the network is seen. A model that is done is kept, so a run that was
-stopped goes on behind it to the same trees.
+less of the week, as the network's do. Nothing of the network is seen. A step has several forests, each from windows of
+its own, and their mean is served: which windows one happened to be given moves it by as much as twice their number
+does. A model that is done is kept, so a run that was stopped goes on behind it to the same trees.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ LIGHTGBM_MISSING = "trees are fitted by LightGBM: pip install 'glucast[train]', 
 
 @dataclass(frozen=True)
 class TreesSchedule:
-    """How many trees of what size learn from how much; `share`: of the location that is theirs."""
+    """How many forests of how many trees of what size learn from how much; `share`: of the location that is theirs."""
 
-    trees: int = 250
-    leaves: int = 63
-    learning_rate: float = 0.08
-    windows: int = 300_000
+    forests: int = 2
+    trees: int = 160
+    leaves: int = 47
+    learning_rate: float = 0.1
+    windows: int = 300_000  # of each forest
     feature_share: float = 0.3
     window_share: float = 0.5
     windows_a_leaf: int = 200
@@ -52,9 +54,11 @@ def fit_trees(
     work: Path,
     progress: Callable[[int], None] = lambda step: None,
 ) -> Trees:
-    """The trees of the 12 steps; ConfigurationError without LightGBM. `work`: where the run keeps what is done."""
+    """The trees of the 12 steps; ConfigurationError without LightGBM. `work`: where the run keeps what is done.
+
+    `progress`: told how many of the models are done.
+    """
     lightgbm = lightgbm_or_refused()
-    files = [work / f"trees-{step}.txt" for step in range(HORIZON_STEPS)]
     settings: dict[str, Any] = {
         "objective": "l1",
         "num_leaves": schedule.leaves,
@@ -66,25 +70,30 @@ def fit_trees(
         "max_bin": schedule.thresholds,
         "use_missing": False,
         "num_threads": threads,
-        "seed": seed,
         "deterministic": True,
         "force_col_wise": True,
         "verbosity": -1,
     }
-    read: Array | None = None
-    for step, file in enumerate(files):
-        if not file.exists():
-            if read is None:
-                read, change = _examples(pool, schedule.windows, seed)
-            have = np.isfinite(change[:, step])
-            model = lightgbm.train(
-                settings, lightgbm.Dataset(read[have], label=change[have, step]), num_boost_round=schedule.trees
-            )
-            part = file.with_suffix(".part")
-            model.save_model(str(part))
-            part.replace(file)
-        progress(step)
-    return trees_of([lightgbm.Booster(model_file=str(file)) for file in files])
+    forests: list[list[Path]] = []
+    for forest in range(schedule.forests):
+        files = [work / f"trees-{forest}-{step}.txt" for step in range(HORIZON_STEPS)]
+        read: Array | None = None
+        for step, file in enumerate(files):
+            if not file.exists():
+                if read is None:
+                    read, change = _examples(pool, schedule.windows, seed, forest)
+                have = np.isfinite(change[:, step])
+                model = lightgbm.train(
+                    settings | {"seed": seed + forest},
+                    lightgbm.Dataset(read[have], label=change[have, step]),
+                    num_boost_round=schedule.trees,
+                )
+                part = file.with_suffix(".part")
+                model.save_model(str(part))
+                part.replace(file)
+            progress(forest * HORIZON_STEPS + step + 1)
+        forests.append(files)
+    return trees_of([[lightgbm.Booster(model_file=str(file)) for file in step] for step in zip(*forests, strict=True)])
 
 
 def lightgbm_or_refused() -> Any:
@@ -96,9 +105,9 @@ def lightgbm_or_refused() -> Any:
     return lightgbm
 
 
-def _examples(pool: Pool, windows: int, seed: int) -> tuple[Array, NDArray[np.float32]]:
-    """Features and changes (W, 12) of windows drawn from the pool, block by block: an hour's sums take memory."""
-    rng = np.random.default_rng([seed, _STREAM])
+def _examples(pool: Pool, windows: int, seed: int, forest: int) -> tuple[Array, NDArray[np.float32]]:
+    """Features and changes (W, 12) of windows drawn for a forest, block by block: an hour's sums take memory."""
+    rng = np.random.default_rng([seed, _STREAM, forest])
     rows = rng.choice(len(pool), min(len(pool), windows), replace=False)
     read = np.empty((rows.size, TREE_WIDTH), dtype=np.float32)
     change = np.empty((rows.size, HORIZON_STEPS), dtype=np.float32)
@@ -114,28 +123,33 @@ class Booster(Protocol):
     """What is read of a LightGBM model."""
 
     def dump_model(self) -> dict[str, Any]: ...
+    def num_feature(self) -> int: ...
 
 
-def trees_of(boosters: Sequence[Booster]) -> Trees:
-    """The models of steps 1 to 12. ValueError for one that has splits of another kind, or a leaf beyond what is kept.
+def trees_of(steps: Sequence[Sequence[Booster]]) -> Trees:
+    """The models of steps 1 to 12, of each the mean of its own. ValueError for one that has splits of another kind, or
+    a leaf beyond what is kept.
 
     A threshold is the largest single-precision number that is not above LightGBM's own, which sends single-precision
     features the same ways; leaves are rounded to UNIT_MGDL. A model that found nothing more to split has fewer trees:
     the rest of them say 0.
     """
-    documents = [one.dump_model() for one in boosters]
-    most = max(len(document["tree_info"]) for document in documents)
+    roots = [
+        [(tree["tree_structure"], len(step)) for model in step for tree in model.dump_model()["tree_info"]]
+        for step in steps
+    ]
+    most = max(map(len, roots))
     kept = _Arrays()
-    for document in documents:
-        for tree in document["tree_info"]:
-            kept.add(tree["tree_structure"])
-        for _ in range(most - len(document["tree_info"])):
-            kept.add({"leaf_value": 0.0})
+    for step in roots:
+        for root, models in step:
+            kept.add(root, models)
+        for _ in range(most - len(step)):
+            kept.add({"leaf_value": 0.0}, 1)
     leaf = np.round(np.array(kept.leaf) / UNIT_MGDL)
     if np.abs(leaf).max() > np.iinfo(np.int16).max:
         raise ValueError(f"a leaf lies {np.abs(leaf).max() * UNIT_MGDL:.0f} mg/dL out, which no file can hold")
     return Trees(
-        width=int(documents[0]["max_feature_idx"]) + 1,
+        width=steps[0][0].num_feature(),
         splits=np.array(kept.splits, dtype=np.int16),
         feature=np.array(kept.feature, dtype=np.int16),
         threshold=not_above(np.array(kept.threshold, dtype=np.float64)),
@@ -167,8 +181,8 @@ class _Arrays:
         self.right: list[int] = []
         self.leaf: list[float] = []
 
-    def add(self, root: dict[str, Any]) -> None:
-        """A split's number rises from parent to child, in LightGBM's own way of counting."""
+    def add(self, root: dict[str, Any], models: int) -> None:
+        """A tree of one of so many models, whose mean is served; a split's number rises from parent to child."""
         splits: dict[int, dict[str, Any]] = {}
         leaves: dict[int, float] = {}
         waiting = [root]
@@ -188,7 +202,7 @@ class _Arrays:
             self.left.append(_child(node["left_child"]))
             self.right.append(_child(node["right_child"]))
         self.splits.append(len(splits))
-        self.leaf += [leaves[place] for place in range(len(leaves))]
+        self.leaf += [leaves[place] / models for place in range(len(leaves))]
 
 
 def _child(node: dict[str, Any]) -> int:

@@ -97,8 +97,9 @@ def train_mlp(
     beside = None
     if trees is not None:
 
-        def told(step: int) -> None:
-            progress(f"trees of step {step + 1} of {HORIZON_STEPS}", 0.4 + 0.5 * (step + 1) / HORIZON_STEPS)
+        def told(models: int) -> None:
+            count = trees.forests * HORIZON_STEPS
+            progress(f"trees: {models} models of {count}", 0.4 + 0.5 * models / count)
 
         beside = Beside(fit_trees(pool, trees, seed, threads, work, told), trees.share)
     progress("fitting the ridge beside it", 0.91)

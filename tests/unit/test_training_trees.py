@@ -50,9 +50,9 @@ def work(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_that_was_stopped_among_the_trees_ends_in_the_same_file(data: Path, work: Path, tmp_path: Path) -> None:
-    for name in ("settings.json", "mlp-0.pt", *(f"trees-{step}.txt" for step in range(5))):
+    for name in ("settings.json", "mlp-0.pt", *(f"trees-0-{step}.txt" for step in range(12)), "trees-1-0.txt"):
         (tmp_path / name).write_bytes((work / name).read_bytes())
-    (tmp_path / "trees-5.part").write_text("tree\nversion=v4\n")
+    (tmp_path / "trees-1-1.part").write_text("tree\nversion=v4\n")
     train_mlp(out=tmp_path / "b.safetensors", data=data, work=tmp_path, **SIZES)
     assert (tmp_path / "b.safetensors").read_bytes() == (work / "a.safetensors").read_bytes()
     train_mlp(out=tmp_path / "c.safetensors", data=data, work=tmp_path / "c", seed=1, **SIZES)
@@ -64,7 +64,7 @@ def test_a_run_that_was_stopped_among_the_trees_ends_in_the_same_file(data: Path
 def test_they_learn_the_change_and_the_fan_is_calibrated_with_them(data: Path, work: Path, tmp_path: Path) -> None:
     made = load_mlp(work / "a.safetensors")
     assert made.beside is not None
-    assert (made.beside.share, made.beside.trees.a_step) == (0.5, 5)
+    assert (made.beside.share, made.beside.trees.a_step) == (0.5, 10)
     assert dict(made.provenance or {})["settings"]["trees"]["leaves"] == 4
     pool = Pool.of(read_people(data))
     rows = np.arange(0, len(pool), 7)
