@@ -68,7 +68,7 @@ def habits(last_mgdl: Array, hours_mgdl: Array) -> Array:
             change,
             following - last_mgdl,
             later[:, :_AFTER],
-            _quantile(ordered, 0.5),
+            _quantiles(ordered, (0.5,)),
             _spread(change),
             low,
             high,
@@ -94,7 +94,7 @@ def spreads(last_mgdl: Array, hours_mgdl: Array) -> Array:
         again = [_mean(away[:, lag:] * away[:, :-lag]) / variance for lag in _LAGS]
     columns = [_spread(change), _mean(np.abs(change)), _mean(np.where(change > 0.0, change, _NAN)), *again]
     columns += [_mean(np.where(known, side, _NAN)) for side in (hours_mgdl < _LOW, hours_mgdl > _HIGH)]
-    columns += [_quantile(ordered, share) for share in _QUANTILES]
+    columns.append(_quantiles(ordered, _QUANTILES))
     return np.concatenate([*columns, mean, _spread(change[:, -24:])], axis=1)
 
 
@@ -174,10 +174,10 @@ def _spread(values: Array) -> Array:
     return np.asarray(np.sqrt(_mean(np.square(values - _mean(values)))))
 
 
-def _quantile(ordered: Array, share: float) -> Array:
-    """Of rows in rising order with what is unknown at the end (B, 1), between neighbours on a line."""
+def _quantiles(ordered: Array, shares: tuple[float, ...]) -> Array:
+    """Of rows in rising order with what is unknown at the end (B, shares), between neighbours on a line."""
     most = np.maximum(np.isfinite(ordered).sum(axis=1, keepdims=True) - 1, 0)
-    place = most * np.float32(share)
+    place = most * np.array(shares, dtype=np.float32)
     lower = place.astype(np.int64)
     low, high = (np.take_along_axis(ordered, np.minimum(at, most), axis=1) for at in (lower, lower + 1))
     return np.asarray(low + (place - lower) * (high - low), dtype=np.float32)
