@@ -27,6 +27,7 @@ from agents.models.mlp.features import FURTHEST, features
 from agents.models.mlp.tree_features import tree_features
 
 _WINDOWS_READ = 8  # at once: reading them one by one costs as much as their products; more would keep others waiting
+ARITHMETIC = "fp32-members"  # part of the fingerprint: a change of what is computed, or in which order, changes bits
 Array = NDArray[np.float32]
 
 
@@ -113,6 +114,6 @@ class MlpEngine(Engine[MlpCopy]):
         super().__init__(
             "mlp",
             [MlpCopy(checkpoint, one, windows_a_product) for one in devices for _ in range(copies_per_device)],
-            f"{checkpoint.fingerprint} {devices[0].type} fp32 {SAMPLING_VERSION}",
+            f"{checkpoint.fingerprint} {devices[0].type} {ARITHMETIC} {SAMPLING_VERSION}",
             checkpoint.calibration,
         )
