@@ -55,7 +55,7 @@ def _break(raw: bytes) -> None:
 
 
 def _unify(raw: bytes, *_: object) -> UnifiedFile:
-    _break(raw if raw != reader.WARM_UP_FILE else b"")
+    _break(raw if raw != reader.warm_up_file() else b"")
     return READ
 
 

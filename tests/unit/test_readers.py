@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from agents.ingest.files import readers as pool_of
-from agents.ingest.files.reader import GROWN_BYTES
+from agents.ingest.files.reader import GROWN_BYTES, WARM_UP_GAP, WARM_UP_POINTS, warm_up_file
 from agents.ingest.files.readers import MOST_CRASHES, MOST_KILLS, Readers
 from agents.ingest.files.unified_file import Rules, to_unified_csv, unify_file
 from schemas.errors import OverloadedError, TooCostlyError, TooShortError, UnavailableError, UnknownFormatError
@@ -301,3 +301,10 @@ def test_no_reader_outlives_its_parent_not_even_in_the_middle_of_a_file() -> Non
         until(lambda: max(psutil.Process(pid).cpu_times().user for pid in pids) > 1, "a file is being read")
         parent.kill()
     until(lambda: not any(map(psutil.pid_exists, pids)), "no reader is left")
+
+
+def test_what_is_read_before_the_first_file_is_taken_and_has_a_gap_that_is_filled() -> None:
+    """So every part that reads a file has been loaded by then."""
+    unified = unify_file(warm_up_file(), "UTC", Rules())
+    assert len(unified.centi) == WARM_UP_POINTS + 2
+    assert unified.interpolated_points == [WARM_UP_GAP, WARM_UP_GAP + 1]

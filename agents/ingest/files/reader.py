@@ -31,10 +31,9 @@ GROWN_BYTES, OVERGROWN_BYTES = 200 << 20, 320 << 20
 it rests, as after an export of months (240 MB), and at once. To load anew costs four times as much as such a file."""
 MEMORY = "memory"
 
-WARM_UP_FILE = (
-    b"sequence_id,original_datetime,original_glucose,quality,event_type,datetime,glucose,carbs,insulin_slow,insulin_fast,"
-    b"exercise\n0,2026-01-01T00:00:00.000,100.0,0,EGV_READ,2026-01-01T00:00:00.000,100.0,,,,\n"
-)
+WARM_UP_POINTS, WARM_UP_GAP = 120, 60
+"""Of the file that is read before the first one, so that all which reading takes has been loaded: a window and more,
+with a gap in it that is filled."""
 
 
 def frame(head: dict[str, Any], body: bytes = b"") -> bytes:
@@ -52,13 +51,24 @@ def unified_file_json() -> "TypeAdapter[UnifiedFile]":
     return TypeAdapter(UnifiedFile)
 
 
+def warm_up_file() -> bytes:
+    """In the unified format, a reading every five minutes but for one gap."""
+    minutes = (5 * place + (10 if place >= WARM_UP_GAP else 0) for place in range(WARM_UP_POINTS))
+    times = (f"2026-01-01T{minute // 60:02d}:{minute % 60:02d}:00.000" for minute in minutes)
+    head = (
+        "sequence_id,original_datetime,original_glucose,quality,event_type,datetime,glucose,carbs,insulin_slow,"
+        "insulin_fast,exercise"
+    )
+    return "\n".join([head, *(f"0,{time},100.0,0,EGV_READ,{time},100.0,,,," for time in times), ""]).encode()
+
+
 def main(limits: dict[str, int]) -> None:
     """Answer until nobody asks any more. `limits`: megabytes of data, and seconds of computing a file."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     questions, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _answer({"task": "unify", "timezone": "UTC", "minimum": 540, "maximum": 1080}, WARM_UP_FILE)
+    _answer({"task": "unify", "timezone": "UTC", "minimum": 540, "maximum": 1080}, warm_up_file())
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)  # what a parser says quotes the file
