@@ -56,12 +56,14 @@ class _Walk(NamedTuple):
     """Splits and leaves of all trees in one row of places; a leaf leads to itself, whatever the window."""
 
     roots: NDArray[np.int32]
-    feature: NDArray[np.int32]
-    threshold: Array
-    following: NDArray[np.int32]  # (2 * places,): left and right of each
-    leaf: NDArray[np.int64]
+    places: NDArray[np.int32]
+    """(places, 4): feature, threshold (its bits), left, right: what is looked up together lies together."""
+    leaf: NDArray[np.int16]
     is_leaf: NDArray[np.bool_]
     depth: int
+
+
+_FEATURE, _THRESHOLD, _LEFT, _RIGHT = range(4)
 
 
 @dataclass(frozen=True)
@@ -132,15 +134,16 @@ class Trees:
         places = int(start[-1])
         is_leaf = np.ones(places, dtype=bool)
         is_leaf[place] = False
-        feature, threshold, leaf = np.zeros(places, np.int32), np.zeros(places, np.float32), np.zeros(places, np.int64)
-        feature[place], threshold[place], leaf[is_leaf] = self.feature, self.threshold, self.leaf
-        following = np.repeat(np.arange(places), 2).reshape(places, 2)
-        for side, (_, value) in enumerate(self._children):
+        leaf = np.zeros(places, np.int16)
+        leaf[is_leaf] = self.leaf
+        looked_up = np.zeros((places, 4), np.int32)
+        looked_up[:, _LEFT] = looked_up[:, _RIGHT] = np.arange(places)
+        looked_up[place, _FEATURE] = self.feature
+        looked_up[place, _THRESHOLD] = self.threshold.view(np.int32)
+        for side, (_, value) in zip((_LEFT, _RIGHT), self._children, strict=True):
             child = value.astype(np.int64)
-            following[place, side] = start[owner] + np.where(child >= 0, child, size[owner] - 1 - child)
-        walk = _Walk(
-            start[:-1].astype(np.int32), feature, threshold, following.reshape(-1).astype(np.int32), leaf, is_leaf, 0
-        )
+            looked_up[place, side] = start[owner] + np.where(child >= 0, child, size[owner] - 1 - child)
+        walk = _Walk(start[:-1].astype(np.int32), looked_up, leaf, is_leaf, 0)
         return walk._replace(depth=_depth(walk))
 
     def change(self, read: Array) -> Array:
@@ -162,14 +165,15 @@ class Trees:
         offset = np.repeat(np.arange(rows, dtype=np.int32) * self.width, walk.roots.size)
         end, going = np.empty_like(place), np.arange(place.size)
         for depth in range(walk.depth):
-            right = flat.take(walk.feature.take(place) + offset) > walk.threshold.take(place)
-            place = walk.following.take(2 * place + right)
+            here = walk.places.take(place, axis=0)
+            right = flat.take(here[:, _FEATURE] + offset) > here[:, _THRESHOLD].view(np.float32)
+            place = np.where(right, here[:, _RIGHT], here[:, _LEFT])
             if depth % _LOOK_EVERY == _LOOK_EVERY - 1:
                 further = np.flatnonzero(~walk.is_leaf.take(place))
                 end[going] = place
                 going, place, offset = going.take(further), place.take(further), offset.take(further)
         end[going] = place
-        return np.asarray(walk.leaf.take(end).reshape(rows, HORIZON_STEPS, self.a_step).sum(axis=2))
+        return np.asarray(walk.leaf.take(end).reshape(rows, HORIZON_STEPS, self.a_step).sum(axis=2, dtype=np.int64))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Name -> array, as a file holds them."""
@@ -183,5 +187,5 @@ def _depth(walk: _Walk) -> int:
         reached = reached[~walk.is_leaf[reached]]
         if not reached.size:
             return depth
-        reached = np.unique(walk.following.reshape(-1, 2)[reached])
+        reached = np.unique(walk.places[reached, _LEFT:])
     return DEEPEST + 1
