@@ -122,7 +122,7 @@ class Trees:
             if not inside.all():
                 raise ValueError(f"trees.{name} leads out of its tree, or back in it, at split {int(inside.argmin())}")
             met.append(np.where(child >= 0, first[owner] + child, owner.size + first[owner] + owner - 1 - child))
-        if np.unique(np.concatenate(met)).size != 2 * owner.size:
+        if np.bincount(np.concatenate(met)).max(initial=0) > 1:
             raise ValueError("trees.left and trees.right lead to one split or leaf from two")
 
     @cached_property
@@ -181,11 +181,11 @@ class Trees:
 
 
 def _depth(walk: _Walk) -> int:
-    """Splits on the longest way down; one more than DEEPEST where it is longer."""
-    reached = np.unique(walk.roots)
+    """Splits on the longest way down; one more than DEEPEST where it is longer. No place is met on two ways."""
+    reached = walk.roots
     for depth in range(DEEPEST + 1):
         reached = reached[~walk.is_leaf[reached]]
         if not reached.size:
             return depth
-        reached = np.unique(walk.places[reached, _LEFT:])
+        reached = walk.places[reached, _LEFT:].reshape(-1)
     return DEEPEST + 1
