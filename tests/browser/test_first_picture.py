@@ -181,7 +181,7 @@ async def test_a_forecast_and_its_drawing_are_asked_for_in_one_round(chromium: C
     path = "/subjects/anna/forecast"
     api.before[path] = held = Held()
     async with serving(api) as url, window(chromium, url) as tab:
-        await until_async(lambda: api.count(f"GET {path}/plot"), "the drawing is asked for")
+        await until_async(lambda: api.count(f"GET {path}/plot") and held.asked, "both are asked for, in any order")
         assert (held.asked, api.count(f"GET {path}")) == (1, 0), "though it is not known yet that there is a forecast"
         held.let_go.set()
         await tab.until(PLOTTED)
