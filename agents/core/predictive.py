@@ -173,10 +173,12 @@ def moments(samples_mgdl: ArrayLike, residual_sd_mgdl: ArrayLike, shown: SensorR
     Where next to nothing lies outside: the draws' own mean and spread, and the root of the sum of squares of that and
     the residual spread (law of total variance). Else those of the truncated mixture, whose parts count by how much of
     them is inside. The draws keep their share in the spread: that one of them alone is left is no sign that they agree.
+    No spread is wider than all that a sensor shows.
     """
     samples, spread = _mixture(samples_mgdl, residual_sd_mgdl)
-    mean, between = samples.mean(axis=-2), samples.std(axis=-2)
-    total = np.hypot(between, spread)
+    widest = SENSOR_RANGE_MGDL[1] - SENSOR_RANGE_MGDL[0]
+    mean, between = samples.mean(axis=-2), np.minimum(samples.std(axis=-2), widest)
+    total = np.minimum(np.hypot(between, spread), widest)
     everything = shown.is_everything[..., None]
     if everything.all():
         return Moments(mean, between, total)

@@ -27,6 +27,7 @@ export async function draw(id, figure, words) {
     return;
   }
   await window.Plotly.react(id, fitted.data, fitted.layout, { displayModeBar: false });
+  if (!shown.has(id)) window.Plotly.purge(id); // cleared meanwhile
   withoutPicture(place);
 }
 

@@ -146,6 +146,7 @@ def test_no_window_brings_about_what_cannot_be(past: list[float]) -> None:
 @example([120.0] * 10, 0.0, 0.01)
 @example([600.9] * 10, 0.0, 1.0)
 @example([1100.0] * 10, 40.0, 3.0)
+@example([-500.0] * 2 + [120.0] * 5 + [1100.0] * 3, 80.0, 0.01)
 def test_nor_do_any_draws(draws: list[float], residual: float, stretch: float) -> None:
     samples = np.repeat(np.array(draws, dtype=np.float32)[:, None], 12, axis=1)
     calibration = Calibration.of(Calibration.identity().table * stretch)
