@@ -163,6 +163,39 @@ async def test_the_past_of_one_person_is_not_shown_as_that_of_another(chromium: 
         assert await tab.complaints(but=REFUSED) == []
 
 
+async def test_a_plot_that_is_cleared_while_it_is_drawn_does_not_stay(chromium: Chromium) -> None:
+    api = ScriptedApi(glance("anna", reading(55)))
+    history(api, "anna", 55)
+    plotted = "document.querySelector('#then-plot .gtitle') !== null"
+    slow = """
+    ((react) => {
+      window.gate = new Promise((done) => { window.open_gate = done; });
+      window.Plotly.react = async (id, ...more) => {
+        if (id === "then-plot") { window.drawing = true; await window.gate; }
+        const drawn = await react(id, ...more);
+        if (id === "then-plot") setTimeout(() => { window.drawn = true; }, 50);
+        return drawn;
+      };
+    })(window.Plotly.react), 0
+    """
+    async with serving(api) as url, window(chromium, f"{url}#subject=anna&tab=history") as tab:
+        await tab.until(plotted)
+        await tab.evaluate(slow)
+        await tab.evaluate("document.getElementById('then').dispatchEvent(new Event('input')), 0")
+        await tab.until("window.drawing === true")
+        api.says("GET /subjects/anna/forecasts/*", lambda *_: refused(429, "rate_limited", TOO_MANY))
+        slider = "document.getElementById('then')"
+        await tab.evaluate(
+            f"{slider}.max = Number({slider}.max) + 600, {slider}.value = {slider}.max, "
+            f"{slider}.dispatchEvent(new Event('input')), 0"
+        )
+        await tab.until(f"{text('history-words')} === {json.dumps(TOO_MANY)}")
+        await tab.evaluate("window.open_gate(), 0")
+        await tab.until("window.drawn === true")
+        assert await tab.evaluate("document.getElementById('then-plot').hidden")
+        assert not await tab.evaluate(plotted), "it would be of another time than is said above it"
+
+
 async def test_the_form_changes_what_was_touched_and_keeps_what_it_cannot_show(chromium: Chromium) -> None:
     stored = AlertSettings(repeat_minutes=20, cooldown_minutes=45, high=RuleChange(probability=0.285))
     api = ScriptedApi(glance("anna", reading(120)))

@@ -84,3 +84,14 @@ def test_where_the_end_does_not_suffice_the_whole_file_is_read() -> None:
     assert isinstance(found, UnifiedFile)
     assert found == outcome(VENDORS["dexcom"](listed), "UTC", 10**9)
     assert any("QUALITY" in message for message in found.warnings.messages)
+
+
+@pytest.mark.parametrize("vendor", ["unified", "dexcom"])
+@pytest.mark.parametrize("word", ["nan", "inf", ""])
+def test_what_is_no_number_in_the_older_part_refuses_the_file_no_more_than_anywhere(vendor: str, word: str) -> None:
+    listed = rows([(0, 60, 999), (200, 60, 999)], None)
+    raw = VENDORS[vendor]([(at, 311.0 if place == 7 else mgdl) for place, (at, mgdl) in enumerate(listed)])
+    raw = raw.replace(b",311.0,", f",{word},".encode()).replace(b",311,", f",{word},".encode())
+    found = outcome(raw, "UTC", 1)
+    assert isinstance(found, UnifiedFile)
+    assert found == outcome(raw, "UTC", 10**9)

@@ -178,6 +178,17 @@ def test_features_of_another_version_are_refused(tmp_path: Path) -> None:
         load_mlp(path)
 
 
+def test_a_file_from_before_there_were_several_networks_loads(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_mlp(path, made := checkpoint())
+    raw = path.read_bytes()
+    document = json.loads(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["glucast"])
+    del document["checksum"], document["config"]["members"]
+    path.write_bytes(sealed(document, load(raw)))
+    assert load_mlp(path).config == made.config
+    assert np.array_equal(sampled(load_mlp(path), windows(2)), sampled(made, windows(2)))
+
+
 def changed(raw: bytes, tensor: str, value: Any, said: dict[str, Any] | None = None) -> bytes:
     """The same file with another tensor, or without it where the value is None, and another word of its trees."""
     head = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])

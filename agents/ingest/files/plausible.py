@@ -36,32 +36,29 @@ def plausible(
     if older is None:
         older = pl.DataFrame(schema={"wall": pl.Datetime("ms"), "mgdl": pl.Float64})
 
-    def with_older(name: str) -> pl.Series:
-        return pl.concat([past["mgdl"], readings[name]])
-
     reading = pl.col("event_type") == "EGV_READ"
     frame = frame.with_columns(
         pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in ("glucose", "original_glucose")
     ).filter(pl.col("original_datetime").is_not_null() & (~reading | pl.col("glucose").is_not_null()))
     frame = frame.with_columns(pl.coalesce("original_glucose", "glucose").alias("original_glucose"))
-    readings, past = frame.filter(reading), older
+    readings, past = frame.filter(reading), older.filter(pl.col("mgdl").is_finite())
     if readings.is_empty():
         raise TooShortError("the file holds no glucose readings: choose a time range with sensor data and export again")
     for name in ("glucose", "original_glucose"):
-        _check_unit(with_older(name))
+        _check_unit(pl.concat([past["mgdl"], readings[name]]))
     coded = reading & (is_code(pl.col("glucose")) | is_code(pl.col("original_glucose")))
-    codes = frame.filter(coded).height + older.filter(is_code(pl.col("mgdl"))).height
-    count = readings.height + older.height
+    codes = frame.filter(coded).height + past.filter(is_code(pl.col("mgdl"))).height
+    count = readings.height + past.height
     if codes > _MOST_CODES * count:
         raise ImplausibleError(
             f"{codes} of {count} glucose readings are below {LOWEST_SENSOR_MGDL:.0f} mg/dL, which no sensor "
             "shows: check the unit in the vendor's software and export again"
         )
     if codes:
-        frame, past = frame.filter(~coded), older.filter(~is_code(pl.col("mgdl")))
+        frame, past = frame.filter(~coded), past.filter(~is_code(pl.col("mgdl")))
         readings = frame.filter(reading)
     for name in ("glucose", "original_glucose"):
-        _check_glucose(with_older(name))
+        _check_glucose(pl.concat([past["mgdl"], readings[name]]))
     times = pl.concat([past["wall"].cast(frame["original_datetime"].dtype), frame["original_datetime"]])
     if not times.dt.year().is_between(_EARLIEST_YEAR, _LATEST_YEAR).all():
         raise ImplausibleError(f"the file holds times outside {_EARLIEST_YEAR}..{_LATEST_YEAR}: export it again")

@@ -28,7 +28,7 @@ MOST_ANSWER_BYTES = 64 << 20
 """Of an answer's body: a file in the unified format is at most four times as long as it was."""
 GROWN_BYTES, OVERGROWN_BYTES = 200 << 20, 320 << 20
 """A process that is larger after a file gives its place to a fresh one, since it gives nothing back to the system: when
-it rests, as after an export of months (240 MB), and at once. To load anew costs four times as much as such a file."""
+it rests, as after an export of months (223 MB), and at once. To load anew costs seven times as much as such a file."""
 MEMORY = "memory"
 
 WARM_UP_POINTS, WARM_UP_GAP = 120, 60
