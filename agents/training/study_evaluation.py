@@ -21,6 +21,7 @@ from agents.training.baselines import spread_around
 from agents.training.evaluate import SERVED_SAMPLES, served
 from agents.training.fit_mlp import MlpSchedule
 from agents.training.fit_trees import TreesSchedule
+from agents.training.reliability import bins_of, certainty
 from agents.training.splits import Examples
 from agents.training.studies import HELD_OUT_STUDIES, cut, judged_by
 from agents.training.study_baselines import Baselines
@@ -35,7 +36,7 @@ STRIDE = 3
 SERVED = "glucast"
 WITHOUT_HOURS = "glucast, 8 hours alone"
 ANCHOR = "ridge, 96 lags"
-_LAYOUT = 5
+_LAYOUT = 6
 
 
 def evaluate_studies(
@@ -129,6 +130,7 @@ def _one_study(
         "forecasters": {name: figures(held_out, found) for name, found in named.items()},
         "bootstrap_60": bootstrap(held_out, named, ANCHOR, baselines.seed),
         "adapted": adaptation(held_out, named[SERVED]),
+        "certainty": certainty(held_out, bins_of(held_out, named[SERVED].events), baselines.seed),
         "lows": lows,
         "lows_at_the_same_precision": {name: lows_seen(held_out, found, own) for name, found in named.items()},
     }

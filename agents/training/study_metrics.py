@@ -20,17 +20,14 @@ from agents.core.fan_scores import mean_of
 from agents.core.predictive import crps, event_probabilities, quantiles, sensor_range
 from agents.training.adaptation import adapted_error
 from agents.training.metrics import Predictive
+from agents.training.reliability import AHEAD, EVENTS, bins_of, reliability
 from agents.training.splits import Examples
 from schemas.grid import QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-AHEAD = {"30": 5, "60": 11}
-"""Minutes ahead -> step."""
-EVENTS = ("<54", "<70", ">180", ">250")
 NUMBERS = ("mean of the fan", "median of the fan")
-BINS = 10
 _CHUNK = 250
 _TREND_STEPS, _TREND_MGDL = 3, 15.0
 _NIGHT_HOURS = 6
@@ -112,10 +109,7 @@ def figures(data: Examples, found: Scored) -> dict[str, Any]:
             for name, rows in regimes(data).items()
             if rows.any()
         },
-        "reliability": {
-            minutes: {name: _reliability(data, found, event, step) for event, name in enumerate(EVENTS)}
-            for minutes, step in AHEAD.items()
-        },
+        "reliability": reliability(bins_of(data, found.events)),
         "by_person": {
             str(person): {
                 "windows": int((data.person == person).sum()),
@@ -228,25 +222,6 @@ def _mean(values: Array, axis: int | None = None) -> Array:
 
 def _interval(values: Array) -> list[float]:
     return [float(value) for value in np.quantile(values, (0.025, 0.975))]
-
-
-def _reliability(data: Examples, found: Scored, event: int, step: int) -> list[dict[str, float]]:
-    """Windows by the probability they were given, in tenths: how many, their mean probability, how often it was so."""
-    truth = data.future_mgdl[:, step]
-    there = np.isfinite(truth)
-    chance = found.events[there, event, step]
-    threshold = THRESHOLDS_MGDL[event]
-    happened = truth[there] > threshold if event >= _HIGH_FROM else truth[there] < threshold
-    place = np.minimum((chance * BINS).astype(np.int64), BINS - 1)
-    return [
-        {
-            "windows": int((place == number).sum()),
-            "forecast": float(chance[place == number].mean()),
-            "observed": float(happened[place == number].mean()),
-        }
-        for number in range(BINS)
-        if (place == number).any()
-    ]
 
 
 def _level(fan: Array, level: float) -> Array:

@@ -6,14 +6,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+from agents.training.reliability import AHEAD, ALLOWED, ENOUGH, EVENTS, furthest_off
 from agents.training.report import grid, number, saved, table
 from agents.training.study_metrics import NUMBERS
 
 SERVED = "glucast"
 ANCHOR = "ridge, 96 lags"
 _COLOURS = {"glucast": "#0b6e4f", ANCHOR: "#c8553d", "persistence": "#8a8a8a", "LightGBM": "#3c6e9f"}
-_ENOUGH = 200  # windows in a bin of a reliability diagram
-_ALLOWED = 0.05
 _HORIZON = (1, 3, 6, 9, 12)
 
 
@@ -132,13 +131,13 @@ def study_markdown(summary: dict[str, Any], drawn: list[tuple[str, str]]) -> str
         "## Reliability of event probabilities",
         "",
         "The furthest that a tenth of the probabilities lies from how often it was so, where "
-        f"{_ENOUGH} windows or more fall.",
+        f"{ENOUGH} windows or more fall.",
         "",
         *table(
             [
                 "held out",
                 "forecaster",
-                *(f"P({event}), {minutes} min" for minutes in ("30", "60") for event in _EVENTS),
+                *(f"P({event}), {minutes} min" for minutes in AHEAD for event in EVENTS),
             ],
             [
                 [study, name, *_furthest(one)]
@@ -147,6 +146,7 @@ def study_markdown(summary: dict[str, Any], drawn: list[tuple[str, str]]) -> str
             ],
         ),
         "",
+        *_certainty(studies),
         "## A correction for each person",
         "",
         "What a ridge regression on a person's own residuals of the last week, with the network as prior, would change",
@@ -187,7 +187,6 @@ def study_markdown(summary: dict[str, Any], drawn: list[tuple[str, str]]) -> str
 
 
 _ERRORS = ("RMSE", "MAE")
-_EVENTS = ("<54", "<70", ">180", ">250")
 _BY_HORIZON = (
     ("RMSE", "rmse_mgdl", 1),
     ("MAE", "mae_mgdl", 1),
@@ -201,12 +200,6 @@ def mean_change(studies: dict[str, Any], name: str, figure: str) -> float:
     """Mean over studies of the change from the anchor in %, 60 minutes ahead."""
     changes = [_change(found, name, figure) for found in studies.values()]
     return sum(changes) / len(changes)
-
-
-def furthest_off(bins: list[dict[str, float]]) -> float:
-    """How far the worst bin with enough windows lies from the diagonal; nan where none has enough."""
-    off = [abs(one["forecast"] - one["observed"]) for one in bins if one["windows"] >= _ENOUGH]
-    return max(off, default=float("nan"))
 
 
 def _at_60(*names: str) -> list[str]:
@@ -268,9 +261,37 @@ def _corrected(adapted: dict[str, Any]) -> list[str]:
 
 
 def _furthest(one: dict[str, Any]) -> list[str]:
-    return [
-        number(furthest_off(one["reliability"][minutes][event]), 3) for minutes in ("30", "60") for event in _EVENTS
+    return [number(furthest_off(one["reliability"][minutes][event]), 3) for minutes in AHEAD for event in EVENTS]
+
+
+def _certainty(studies: dict[str, Any]) -> list[str]:
+    """Bins of the served model that lie further off than is allowed, and how much of that days alone would make."""
+    known = {study: found["certainty"] for study, found in studies.items() if "certainty" in found}
+    if not known:
+        return []
+    right = [
+        f"{100.0 * (1.0 - math.prod(1.0 - one[minutes]['chance_beyond'] for one in known.values())):.0f} % "
+        f"{minutes} minutes ahead"
+        for minutes in AHEAD
     ]
+    return [
+        f"Tenths of {SERVED}'s that lie further off than {ALLOWED}, with the 95 % interval of a bootstrap over days of",
+        f"people. Of a forecaster whose every probability is right, one tenth or more would lie beyond {ALLOWED} in",
+        f"{' and '.join(right)} of all drawings of such days: so few are the windows.",
+        "",
+        *table(
+            ["held out", "event", "minutes", "windows", "days", "forecast", "observed less forecast"],
+            [
+                [study, f"P({bin_['event']})", minutes, f"{bin_['windows']:,}", f"{bin_['days']:,}",
+                 f"{bin_['forecast']:.3f}",
+                 f"{bin_['off']:+.3f} [{bin_['off_95'][0]:+.3f}, {bin_['off_95'][1]:+.3f}]"]
+                for study, one in known.items()
+                for minutes in AHEAD
+                for bin_ in one[minutes]["beyond"]
+            ],
+        ),
+        "",
+    ]  # fmt: skip
 
 
 def _horizon(values: list[float], digits: int) -> list[str]:
@@ -298,7 +319,7 @@ def _drawn(studies: dict[str, Any], out: Path) -> list[tuple[str, str]]:
         (_errors(plt, studies, out / "studies_rmse.png"), "Root mean squared error by minutes ahead, study held out"),
         (
             _reliability(plt, studies, out / "studies_reliability.png"),
-            f"Reliability of the event probabilities where {_ENOUGH} windows fall; shaded: within {_ALLOWED:.2f}",
+            f"Reliability of the event probabilities where {ENOUGH} windows fall; shaded: within {ALLOWED:.2f}",
         ),
         (_regimes(plt, studies, out / "studies_regimes.png"), "Coverage of the served 90 % interval by regime"),
     ]
@@ -320,13 +341,13 @@ def _errors(plt: Any, studies: dict[str, Any], path: Path) -> str:
 
 
 def _reliability(plt: Any, studies: dict[str, Any], path: Path) -> str:
-    figure, axes = grid(plt, len(_EVENTS), sharey=True)
-    for axis, event in zip(axes, _EVENTS, strict=True):
-        axis.fill_between([0, 1], [-_ALLOWED, 1 - _ALLOWED], [_ALLOWED, 1 + _ALLOWED], color="#8a8a8a", alpha=0.2)
+    figure, axes = grid(plt, len(EVENTS), sharey=True)
+    for axis, event in zip(axes, EVENTS, strict=True):
+        axis.fill_between([0, 1], [-ALLOWED, 1 - ALLOWED], [ALLOWED, 1 + ALLOWED], color="#8a8a8a", alpha=0.2)
         for study, found in studies.items():
             for minutes, style in (("30", "-"), ("60", "--")):
                 bins = found["forecasters"][SERVED]["reliability"][minutes][event]
-                bins = [one for one in bins if one["windows"] >= _ENOUGH]
+                bins = [one for one in bins if one["windows"] >= ENOUGH]
                 axis.plot(
                     [b["forecast"] for b in bins], [b["observed"] for b in bins], style, label=f"{study}, {minutes} min"
                 )

@@ -22,9 +22,10 @@ from agents.models.choice import Choice
 from agents.models.load import load_forecaster
 from agents.training.evaluate import served
 from agents.training.recalibration_evaluation import judge
+from agents.training.reliability import AHEAD
 from agents.training.splits import Examples
 from agents.training.studies import GLUCOBENCH_HALL, cut
-from agents.training.study_metrics import AHEAD, regimes, scored, summary
+from agents.training.study_metrics import regimes, scored, summary
 from agents.training.table import Person, Pool, on_grid, read_people
 from schemas.errors import ConfigurationError
 from schemas.grid import CENTI, PAST_POINTS, STEP_MINUTES, STEPS_A_DAY
