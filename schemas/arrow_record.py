@@ -65,8 +65,8 @@ class ArrowRecord:
             raise ValueError("one row was expected")
         known = rows.select(columns.places)
         known.validate(full=True)  # the offsets of lists and texts may point anywhere: reading there ends the process
-        # Column by column: the batch's own to_pylist takes twice as long.
-        return {name: column.to_pylist()[0] for name, column in zip(columns.names, known.columns, strict=True)}
+        # Value by value: the columns' to_pylist takes half as long again, the batch's own thrice.
+        return {name: column[0].as_py() for name, column in zip(columns.names, known.columns, strict=True)}
 
 
 class _Columns(NamedTuple):

@@ -25,19 +25,23 @@ class CalcMetrics:
     def __init__(self, metrics: Metrics) -> None:
         collectors = metrics.collectors
         self._models: set[tuple[str, ...]] = set()
-        self._adds: dict[Metric, Callable[[tuple[str, ...], float], None]] = {
-            metric: _counted(collectors, metric) if metric.kind == "counter" else _observed(collectors, metric)
+        self._kinds: dict[str, Callable[..., Callable[[float], None]]] = {
+            metric.name: _counted(collectors, metric) if metric.kind == "counter" else _observed(collectors, metric)
             for metric in catalogue.CALC
         }
+        self._adds: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
         for kind in get_args(AlertKind):  # from 0 on: a series that begins with its first event shows no increase
             for status in get_args(AlertStatus):
-                self._adds[catalogue.ALERTS_TOLD]((kind, status), 0.0)
+                self.take([Measurement(catalogue.ALERTS_TOLD, (kind, status), 0.0)])
         metrics.of_steps = self.take
 
     def take(self, measurements: Iterable[Measurement]) -> None:
         """Count them. Raises KeyError for a metric that the role does not have."""
         for each in measurements:
-            self._adds[each.metric](self._bounded(each), each.value)
+            series = each.metric.name, self._bounded(each)
+            if (add := self._adds.get(series)) is None:  # looked up once: each chart brings some thirty
+                add = self._adds[series] = self._kinds[series[0]](*series[1])
+            add(each.value)
 
     def _bounded(self, each: Measurement) -> tuple[str, ...]:
         """Whoever writes forecasts names their model: so names are shortened, and no more than so many."""
@@ -52,14 +56,14 @@ class CalcMetrics:
         return *model, *each.labels[2:]
 
 
-def _counted(collectors: Collectors, metric: Metric) -> Callable[[tuple[str, ...], float], None]:
+def _counted(collectors: Collectors, metric: Metric) -> Callable[..., Callable[[float], None]]:
     counter = collectors.counter(metric)
-    return lambda labels, value: counter.labels(*labels).inc(value)
+    return lambda *labels: counter.labels(*labels).inc
 
 
-def _observed(collectors: Collectors, metric: Metric) -> Callable[[tuple[str, ...], float], None]:
+def _observed(collectors: Collectors, metric: Metric) -> Callable[..., Callable[[float], None]]:
     histogram = collectors.histogram(metric)
-    return lambda labels, value: histogram.labels(*labels).observe(value)
+    return lambda *labels: histogram.labels(*labels).observe
 
 
 LONGEST_NAME = 32
