@@ -111,3 +111,17 @@ def test_a_date_of_another_order_is_not_read_in_the_order_of_the_file() -> None:
     other = samples.nightscout_csv([(rows[-1][0] + STEP, 250.0)], AUSTRALIAN).splitlines()[-1]
     found = read(american(rows) + other + b"\n", "UTC")
     assert found.centi[-1] == round(rows[-1][1] * 100)
+
+
+@pytest.mark.parametrize("vendor", [libre, american], ids=["libre", "american"])
+def test_days_that_follow_each_other_tell_the_month(vendor: Callable[[Rows], bytes]) -> None:
+    """Nine days of March, none after the 12th: with day and month exchanged they would lie a month apart each."""
+    start = datetime.datetime(2026, 3, 3, tzinfo=datetime.UTC)
+    assert end_of(read(vendor(measured(start, 9, "UTC")), "UTC")) == start + 9 * DAY - STEP
+
+
+def test_of_two_days_the_later_one_is_the_newest() -> None:
+    """10 February and 3 March: exchanged, February's would be of October."""
+    february, march = (datetime.datetime(2026, month, day, tzinfo=datetime.UTC) for month, day in ((2, 10), (3, 3)))
+    rows = [*measured(february, 1, "UTC"), *measured(march, 1, "UTC")]
+    assert end_of(read(libre(rows), "UTC")) == march + DAY - STEP

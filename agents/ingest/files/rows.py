@@ -6,12 +6,19 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from schemas.grid import LOWEST_MGDL, LOWEST_SENSOR_MGDL
+
 if TYPE_CHECKING:
     import polars as pl
 
 _HEADER_WITHIN_LINES = 40
 _MGDL_A_MMOL = 18.018
 _OUT_OF_RANGE = {"low": 39.0, "high": 401.0}
+_BOUNDS = ("39", "401"), ("2.17", "22.3")
+"""What stands for lower and higher than a sensor shows: in mg/dL, and in mmol/L, whether 18 mg/dL are one or 18.018."""
+_LOWER, _HIGHER = r"^(low|lo|<\s*\d+([.,]\d+)?)$", r"^(high|hi|>\s*\d+([.,]\d+)?)$"
+_DECIMAL_COMMA = r"^(\d+),(\d+)$"
+_MONTHS = 12
 CUT = "CUT: The file ends inside a row: its last reading was left out"
 
 
@@ -30,6 +37,8 @@ class Rows:
     """Whether its other blocks have one reading a step, so that closer ones are of another series."""
     utc: bool = False
     """Whether the times are instants, not what a clock showed."""
+    notes: tuple[str, ...] = ()
+    """What has to be said about readings that are no plain number."""
 
 
 class _Section(NamedTuple):
@@ -105,6 +114,10 @@ class Columns:
     separator: str = ","
     ends_before: str | None = None
     """The line at which another table begins."""
+    words: tuple[str, str] | None = None
+    """How cgm-format knows a reading below and one above what the sensor shows; None: by a number."""
+    lows_are_glucose: bool = False
+    """Whether what is below LOWEST_SENSOR_MGDL, down to LOWEST_MGDL, is a reading that is that low and no code."""
 
     def whole(self, text: str) -> tuple[str, list[str]]:
         """Without a last row that is cut off, and what has to be said about that.
@@ -124,13 +137,19 @@ class Columns:
         return before + newline, [CUT]
 
     def settled(self, text: str) -> str:
-        """The file as cgm-format cannot misread it: all its times in the format that they tell together, of `told`, and
-        no row that it would take for a reading and is none."""
+        """The file as cgm-format cannot misread it: all its times in the format that they tell together, of `told`, no
+        row that it would take for a reading and is none, and glucose in numbers: it lets go of all but those.
+        """
+        sections, changed, _ = self._settled(text)
+        return "".join(each.text() for each in sections) if changed else text
+
+    def _settled(self, text: str) -> tuple[list[_Section], bool, int]:
+        """The tables, whether they differ from what the file says, and how many readings are beyond the sensor's."""
         import polars as pl
 
-        if not (self.told or self.no_other_kind) or not (sections := self._sections(text)):
-            return text
-        before = list(sections)
+        if not (before := self._sections(text)):
+            return [], False, 0
+        sections = list(before)
         if self.told:
             found, _ = _best(pl.concat(each.stamps(self.time) for each in sections), self.formats)
             if found != " ".join(self.told):
@@ -139,21 +158,49 @@ class Columns:
             readings = sections[0].cells.filter(self._is_kind(sections[0]))
             if readings.height < sections[0].cells.height:
                 sections[0] = sections[0]._replace(cells=readings)
-        changed = any(now is not then for now, then in zip(sections, before, strict=True))
-        return "".join(each.text() for each in sections) if changed else text
+        sections[0], beyond = self._in_numbers(sections[0])
+        return sections, any(now is not then for now, then in zip(sections, before, strict=True)), beyond
+
+    def _in_numbers(self, table: _Section) -> tuple[_Section, int]:
+        """Glucose as a number with a point, or as the `words` that are known; and in how many cells it is beyond."""
+        import polars as pl
+
+        indexes = table.indexes(self.glucose)
+        columns, beyond = [], pl.lit(0)
+        for index in indexes:
+            in_mmol = "mmol" in table.names[index].lower()
+            cell = _cell(index)
+            number = cell.str.replace(_DECIMAL_COMMA, "$1.$2")
+            mgdl = number.cast(pl.Float64, strict=False) * (_MGDL_A_MMOL if in_mmol else 1.0)
+            lower = cell.str.to_lowercase().str.contains(_LOWER)
+            if self.lows_are_glucose:
+                lower |= mgdl.is_between(LOWEST_MGDL, LOWEST_SENSOR_MGDL, closed="left").fill_null(False)
+            higher = cell.str.to_lowercase().str.contains(_HIGHER)
+            low, high = self.words or _BOUNDS[in_mmol]
+            columns.append(
+                pl.when(lower).then(pl.lit(low)).when(higher).then(pl.lit(high)).otherwise(number).alias(str(index))
+            )
+            beyond += ((lower | higher).fill_null(False) & self._is_kind(table)).sum()
+        read = table.cells.select(*columns, beyond.alias("beyond"))
+        count = int(read["beyond"][0]) if read.height else 0
+        read = read.drop("beyond")
+        if read.equals(table.cells.select(str(index) for index in indexes)):
+            return table, count
+        return table._replace(cells=table.cells.with_columns(read)), count
 
     def rows(self, text: str) -> Rows | None:
         """The readings of a table; None where its header is not found."""
         import polars as pl
 
-        if not (sections := self._sections(self.settled(text))):
+        sections, _, beyond = self._settled(text)
+        if not sections:
             return None
         table = sections[0]
         glucose = table.indexes(self.glucose)
         if len(table.first_of(self.time)) != len(self.time) or not glucose:
             return None
         factor = _MGDL_A_MMOL if "mmol" in table.names[glucose[0]].lower() else 1.0
-        number = pl.coalesce(_cell(index).str.replace(",", ".").replace("", None) for index in glucose)
+        number = pl.coalesce(_cell(index).replace("", None) for index in glucose)
         value = number.cast(pl.Float64, strict=False) * factor
         listed = table.cells.select(
             row=pl.int_range(pl.len()),
@@ -164,6 +211,10 @@ class Columns:
             ),
             block=_cell(table.first_of((self.block,))[0]).fill_null("") if self.block else pl.lit(""),
             kind=self._is_kind(table),
+            given=number.is_not_null(),
+        )
+        unread = listed.filter(
+            pl.col("kind") & pl.col("given") & pl.col("wall").is_not_null() & pl.col("mgdl").is_null()
         )
         readings = listed.filter(pl.col("wall").is_not_null() & pl.col("mgdl").is_not_null() & pl.col("kind"))
 
@@ -171,7 +222,10 @@ class Columns:
             return table._replace(cells=table.cells.filter(pl.int_range(pl.len()).is_in(chosen.implode()))).text()
 
         others = listed.select("row", "wall").filter(~pl.col("row").is_in(readings["row"].implode()))
-        return Rows(readings.drop("kind"), others, only, self.irregular, self.strict)
+        notes = [_beyond(beyond)] if beyond and not self.words else []
+        notes += [_unread(unread.height)] if unread.height else []
+        readings = readings.drop("kind", "given")
+        return Rows(readings, others, only, self.irregular, self.strict, notes=tuple(notes))
 
     def _is_kind(self, table: _Section) -> "pl.Expr":
         import polars as pl
@@ -207,8 +261,19 @@ class Columns:
         return None
 
 
+def _beyond(count: int) -> str:
+    what = "1 reading says" if count == 1 else f"{count} readings say"
+    return f"OUT_OF_RANGE: {what} that glucose was lower or higher than a sensor shows: read as 39 or 401 mg/dL"
+
+
+def _unread(count: int) -> str:
+    what = "1 reading is" if count == 1 else f"{count} readings are"
+    return f"UNREAD: {what} neither a number nor a known word for lower or higher than a sensor shows, and left out"
+
+
 def _names(header: str, separator: str) -> list[str]:
-    return [name.strip(' "“”\r') for name in next(csv.reader([header], delimiter=separator))]
+    columns = next(csv.reader([header.replace("\r", " ")], delimiter=separator))
+    return [name.strip(' "“”') for name in columns]
 
 
 def _cell(index: int) -> "pl.Expr":
@@ -218,21 +283,26 @@ def _cell(index: int) -> "pl.Expr":
 
 
 def times(stamps: "pl.Series", formats: Sequence[str]) -> "pl.Series":
-    """By the format that reads most of them; of several the first."""
+    """By the format that fits them best."""
     return _best(stamps, formats)[1]
 
 
 def _best(stamps: "pl.Series", formats: Sequence[str]) -> tuple[str, "pl.Series"]:
-    """The format that reads most, and the times; of several the first."""
+    """The format that reads most, and the times. Of several the one by which the rows follow each other closest, as
+    with day and month exchanged they do not; of those the first.
+    """
     import polars as pl
 
-    best: tuple[str, pl.Series] | None = None
+    best: tuple[tuple[int, int], str, pl.Series] | None = None
     for each in formats:
         read = stamps.str.strptime(pl.Datetime("ms"), each, strict=False)
-        if best is None or read.null_count() < best[1].null_count():
-            best = each, read
-        if best[1].null_count() == stamps.null_count():
-            break
+        if best is not None and read.null_count() > best[0][0]:
+            continue
+        cost = read.null_count(), int(read.drop_nulls().dt.epoch("ms").diff().abs().sum())
+        if best is None or cost < best[0]:
+            best = cost, each, read
+        if best[0][0] == stamps.null_count() and (best[2].dt.day() > _MONTHS).any():
+            break  # what is read as the day is no month
     if best is None:
         raise ValueError("no format of times")
-    return best
+    return best[1:]

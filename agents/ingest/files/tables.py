@@ -77,6 +77,7 @@ DEXCOM = Table(
         glucose=("Glucose Value",),
         source=("Transmitter ID", "Source Device ID"),
         kind=("Event Type", frozenset({"egv", "fasting glucose"})),
+        words=("Low", "High"),
     ),
 )
 LIBRE = Table(
@@ -101,6 +102,7 @@ LIBRE = Table(
         irregular=frozenset({"1"}),
         kind=("Record Type", frozenset({"0", "1"})),
         told=(_DAY_FIRST,),  # which it tries first
+        lows_are_glucose=True,  # down to 1.9 mmol/L: https://github.com/tidepool-org/uploader/issues/1460
     ),
 )
 MEDTRONIC = Table(

@@ -110,6 +110,7 @@ def tracks_of(text: str, vendor_format: VendorFormat, timezone: str, enough_minu
     if rows is None or rows.readings.is_empty():
         return Tracks(vendor_format.parse(text).with_columns(track=pl.lit(0)), Clock(timezone), [], None)
     readings, clock, notes = _timed(rows, timezone)
+    notes = [*notes, *rows.notes]
     regular = ~pl.col("block").is_in(list(rows.irregular))
     readings = _tracked(readings.with_columns(strict=pl.lit(rows.strict) & regular))
     shifts = readings.select("track", "shift").unique().sort("track", "shift")

@@ -61,8 +61,9 @@ def unify_file(
 
     zone(timezone)
     text, notes = decoded(raw, supported(formats))
-    vendor_format, text, cut = _recognised(text, formats)
+    vendor_format = _recognised(text, formats)
     try:
+        text, cut = vendor_format.whole(text)
         tracks = tracks_of(text, vendor_format, timezone, rules.minimum_minutes)
         try:
             stretch, times, coded = _used(tracks, rules)
@@ -107,23 +108,22 @@ def to_unified_csv(raw: bytes | None, formats: Sequence[VendorFormat] = FORMATS)
     from polars.exceptions import PanicException
 
     text, notes = decoded(raw, supported(formats))
-    vendor_format, text, cut = _recognised(text, formats)
+    vendor_format = _recognised(text, formats)
     try:
+        text, cut = vendor_format.whole(text)
         converted = str(FormatParser.to_csv_string(vendor_format.parse(text)))
         rows = rows_of(text, vendor_format)
         clock = ["CLOCK: The times are UTC: send the result with timezone UTC"] if rows and rows.utc else []
-        return Converted(converted, notes + cut + clock)
+        return Converted(converted, notes + cut + clock + list(rows.notes if rows else ()))
     except (RejectedError, MemoryError):
         raise
     except (Exception, PanicException):
         raise _unreadable(vendor_format) from None
 
 
-def _recognised(text: str, formats: Sequence[VendorFormat]) -> tuple[VendorFormat, str, list[str]]:
-    """The file's format, its whole rows, and what has to be said about the one that is not."""
+def _recognised(text: str, formats: Sequence[VendorFormat]) -> VendorFormat:
     logging.getLogger("cgm_format").setLevel(logging.ERROR)  # its warnings quote rows of the file
-    vendor_format = recognised(text, formats)
-    return vendor_format, *vendor_format.whole(text)
+    return recognised(text, formats)
 
 
 def _unreadable(vendor_format: VendorFormat) -> UnknownFormatError:
@@ -140,7 +140,7 @@ def _warnings(flags: dict[str, str], notes: list[str]) -> ProcessingWarnings:
         calibration="CALIBRATION" in flags,
         quality="QUALITY" in flags,
         imputation="IMPUTATION" in flags,
-        out_of_range="OUT_OF_RANGE" in flags,
+        out_of_range=any(message.startswith("OUT_OF_RANGE") for message in messages),
         time_duplicates="TIME_DUPLICATES" in flags,
         messages=messages,
     )
