@@ -84,10 +84,12 @@ def searchset(readings: Iterable[Reading], code: str, base: str, links: Mapping[
     return found | {"entry": entries} if entries else found
 
 
-def entries_of(bundle: Any, most: int) -> list[Any]:
-    """The entries of a submitted Bundle. Raises `RejectedError` for what is none, or is about more than one person.
+def entries_of(bundle: Any, most: int, subject_id: str) -> list[Any]:
+    """The entries of a submitted Bundle. Raises `RejectedError` for what is none, or is about somebody else.
 
-    Whose readings they are is said by the address, not by the Bundle: so one that names two people cannot be right.
+    Whose readings they are is said by the address, not by the Bundle: so one that names two people cannot be right, nor
+    one that names another. An identifier of a `system` is a number of theirs, as of a hospital; one without is a name
+    as it is used here, which our own Observations carry.
     """
     if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle" or bundle.get("type") != "transaction":
         raise RejectedError("the body is no FHIR Bundle of type transaction")
@@ -101,6 +103,10 @@ def entries_of(bundle: Any, most: int) -> list[Any]:
     people = {subject for entry in entries if (subject := _subject(entry)) is not None}
     if len(people) > 1:
         raise RejectedError("the Bundle is about more than one subject: send one Bundle for each")
+    if any(_named(entry) not in (None, subject_id) for entry in entries):
+        raise RejectedError(
+            "the Bundle is about another subject than the address: send it there, or give the identifier its system"
+        )
     return entries
 
 
@@ -118,6 +124,16 @@ def _subject(entry: Any) -> str | None:
     named = identifier.get("value") if isinstance(identifier, dict) else None
     found = subject.get("reference") or named
     return None if found is None or isinstance(found, dict | list) else str(found)
+
+
+def _named(entry: Any) -> str | None:
+    """The name without a system that an entry gives its subject; None where it gives none."""
+    subject = _resource(entry).get("subject")
+    identifier = subject.get("identifier") if isinstance(subject, dict) else None
+    if not isinstance(identifier, dict) or identifier.get("system") is not None:
+        return None
+    named = identifier.get("value")
+    return named if isinstance(named, str) else None
 
 
 def sent_reading(entry: Any) -> dict[str, Any]:

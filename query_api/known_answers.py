@@ -26,7 +26,8 @@ from query_api.key_file import Key
 from query_api.services import Services
 
 MOST_REQUESTS = 4096
-"""Requests that are remembered, of a few hundred bytes each; those that nobody asks again go first."""
+"""Requests that are remembered, of a few hundred bytes each, however long they are: those that nobody asks again go
+first."""
 
 _KEY = "glucast_known"
 _TELLING = frozenset({b"accept", b"content-type"})
@@ -51,11 +52,8 @@ class _Key:
 
     caller: str
     with_key: Key | None
-    method: str
-    path: str
-    query: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    asked: bytes
+    """The digest of the rest."""
 
 
 class KnownAnswers:
@@ -99,11 +97,13 @@ def remember(request: Request, known: Known) -> None:
         remembered[key] = _Remembered(known, route)
 
 
-def _key(scope: Scope, digest: bytes) -> _Key:
-    headers = tuple(item for item in scope["headers"] if item[0] in _TELLING)
-    return _Key(
-        scope["caller"], scope.get("key"), scope["method"], scope["path"], scope["query_string"], headers, digest
-    )
+def _key(scope: Scope, body: bytes) -> _Key:
+    """`body`: its digest."""
+    asked = hashlib.sha256()
+    headers = (text for item in scope["headers"] if item[0] in _TELLING for text in item)
+    for part in (scope["method"].encode(), scope["path"].encode(), scope["query_string"], body, *headers):
+        asked.update(len(part).to_bytes(8, "big") + part)
+    return _Key(scope["caller"], scope.get("key"), asked.digest())
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:

@@ -127,8 +127,8 @@ async def submit_cgm_bundle(request: Request, uses: Uses, subject_id: Subject) -
     """Publish the sensor readings of a transaction Bundle; answers when Kafka has confirmed them.
 
     Of each entry the answer says in its place what became of it. A reading that is sent again changes nothing: it is
-    known by its time and value. Whose they are is said by the address; a Bundle about two people is refused whole.
-    Other resources are not kept. Times in UTC and devices without a name are taken as in `/readings`.
+    known by its time and value. Whose they are is said by the address; a Bundle about two people, or about another, is
+    refused whole. Other resources are not kept. Times in UTC and devices without a name are taken as in `/readings`.
     """
     body = await request.body()
     results, published = await run_in_threadpool(_read, body, subject_id, key_of(request))
@@ -146,7 +146,7 @@ def _read(body: bytes, subject_id: str, key: Key | None) -> tuple[list[Reading |
         raise RejectedError("the body is not JSON") from None
     results: list[Reading | RejectedError] = []
     published: list[Reading] = []
-    for entry in fhir.entries_of(bundle, MOST_READINGS):
+    for entry in fhir.entries_of(bundle, MOST_READINGS, subject_id):
         try:
             reading, refusal = judged(subject_id, fhir.sent_reading(entry), key)
         except RejectedError as error:

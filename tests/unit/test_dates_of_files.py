@@ -125,3 +125,16 @@ def test_of_two_days_the_later_one_is_the_newest() -> None:
     february, march = (datetime.datetime(2026, month, day, tzinfo=datetime.UTC) for month, day in ((2, 10), (3, 3)))
     rows = [*measured(february, 1, "UTC"), *measured(march, 1, "UTC")]
     assert end_of(read(libre(rows), "UTC")) == march + DAY - STEP
+
+
+@pytest.mark.parametrize(("hours", "ends"), [(6, "06:55:00"), (1, "01:55:00")], ids=["after", "before"])
+def test_where_an_older_stretch_ends_is_told_by_the_clock_on_the_wall(hours: int, ends: str) -> None:
+    """The clock went back at 01:00 UTC, between the two stretches or in the older one."""
+    start = datetime.datetime(2026, 10, 23, 22, tzinfo=datetime.UTC)  # midnight in Berlin
+    count = round((datetime.datetime(2026, 10, 25, hours, tzinfo=datetime.UTC) - start) / STEP)
+    rows = measured(start, 4, "Europe/Berlin")
+    found = read(samples.dexcom([*rows[:count], *rows[count + 24 : count + 36]]), "Europe/Berlin")
+    said = end_of(found).astimezone(ZoneInfo("Europe/Berlin"))
+    (note,) = [message for message in found.warnings.messages if message.startswith("QUALITY")]
+    assert f"an older one until {said:%Y-%m-%d %H:%M:%S}" in note
+    assert f"{said:%H:%M:%S}" == ends

@@ -85,7 +85,7 @@ def test_what_is_answered_is_fhir() -> None:
 
 def test_readings_are_found_in_a_bundle() -> None:
     valid(bundle(entry()))
-    (only,) = fhir.entries_of(bundle(entry(id="a-1", device={"display": "G7"})), 10)
+    (only,) = fhir.entries_of(bundle(entry(id="a-1", device={"display": "G7"})), 10, "ada")
     assert fhir.sent_reading(only) == {
         "time": "2026-03-01T07:05:30Z", "glucose": 118, "unit": "mg/dL", "device": "G7", "reading_id": "a-1",
     }  # fmt: skip
@@ -128,11 +128,22 @@ def test_what_is_no_reading_is_refused_in_words(changes: dict[str, Any], why: st
 )
 def test_what_is_no_bundle_of_one_person_is_refused_whole(body: Any, why: str) -> None:
     with pytest.raises(RejectedError, match=why):
-        fhir.entries_of(body, 10)
+        fhir.entries_of(body, 10, "ada")
+
+
+def test_what_was_read_here_of_somebody_else_is_refused_whole() -> None:
+    """An Observation as it is answered, sent to another person's address."""
+    ours = {"resource": fhir.observation(reading(), fhir.MASS)}
+    own = reading().subject_id
+    assert fhir.entries_of(bundle(ours), 10, own) == [ours]
+    with pytest.raises(RejectedError, match="about another subject than the address"):
+        fhir.entries_of(bundle(ours), 10, own + "-2")
+    of_theirs = entry(subject={"identifier": {"system": "urn:oid:1.2.3", "value": "4711"}})
+    assert fhir.entries_of(bundle(of_theirs), 10, own) == [of_theirs]
 
 
 @pytest.mark.parametrize("odd", [{}, {"resource": None}, {"resource": 7}, {"resource": {"code": 7, "subject": 7}}])
 def test_whatever_stands_in_an_entry_is_refused_and_raises_nothing_else(odd: Any) -> None:
-    assert fhir.entries_of(bundle(odd), 10) == [odd]
+    assert fhir.entries_of(bundle(odd), 10, "ada") == [odd]
     with pytest.raises(RejectedError, match="not kept"):
         fhir.sent_reading(odd)

@@ -7,7 +7,7 @@ stretch, rounded to a minute. How long a stretch is its glucose decides, whateve
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from agents.core.local_time import spoken, wall_clock
+from agents.core.local_time import spoken
 from schemas.errors import ImplausibleError, TooShortError
 from schemas.grid import HIGHEST_MGDL, LOWEST_MGDL, STEP_MINUTES, STEP_SECONDS
 
@@ -29,6 +29,8 @@ class Stretch(NamedTuple):
     interpolated_points: list[int]
     """Places of points between readings, which nobody measured."""
     track: int = 0
+    passed_over: tuple[int, int] | None = None
+    """Of the newest stretch, where it is too short: its minutes, and its end in the clock of `start_seconds`."""
 
     @property
     def end_seconds(self) -> int:
@@ -59,12 +61,7 @@ def newest_stretch(frame: "pl.DataFrame", minimum_minutes: int, maximum_minutes:
             found = _on_grid(frame.filter(pl.col("sequence_id") == sequence_id), maximum_minutes)
             minutes = (len(found.values_mgdl) - 1) * STEP_MINUTES
             if minutes >= minimum_minutes:
-                if skipped:
-                    found.flags["QUALITY"] = (
-                        f"The newest gap-free stretch, {spoken(skipped[0][0])} until {wall_clock(skipped[0][1])}, is "
-                        f"too short; an older one until {wall_clock(found.start_seconds + minutes * 60)} is used"
-                    )
-                return found._replace(track=sequence_id // _SEQUENCES)
+                return found._replace(track=sequence_id // _SEQUENCES, passed_over=skipped[0] if skipped else None)
         longest = max(longest, minutes)
         skipped.append((minutes, last))
     split = "; gaps over 17 min 30 s end a stretch" if len(skipped) > 1 else ""

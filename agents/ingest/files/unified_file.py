@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from agents.core.fingerprint import to_centi
-from agents.core.local_time import zone
+from agents.core.local_time import spoken, wall_clock, zone
 from agents.ingest.files.catalogue import FORMATS, recognised, supported
 from agents.ingest.files.decoding import decoded
 from agents.ingest.files.format import VendorFormat
 from agents.ingest.files.plausible import plausible
 from agents.ingest.files.stretch import Stretch, newest_stretch
-from agents.ingest.files.tracks import Tracks, rows_of, tracks_of
+from agents.ingest.files.tracks import Clock, Tracks, rows_of, tracks_of
 from schemas.errors import RejectedError, TooShortError, UnknownFormatError
 from schemas.upload import ProcessingWarnings
 
@@ -75,6 +75,7 @@ def unify_file(
         notes += vendor_format.notes(text, times) + cut + tracks.notes + coded
         tracks.check(stretch.track, stretch.start_seconds, stretch.end_seconds)
         timezone, start_seconds = tracks.clock.named(stretch.start_seconds, stretch.end_seconds)
+        flags = stretch.flags | _passed_over(stretch, tracks.clock)
     except (RejectedError, MemoryError):
         raise
     except (Exception, PanicException):
@@ -85,7 +86,7 @@ def unify_file(
         start_seconds=start_seconds,
         centi=[to_centi(value) for value in stretch.values_mgdl],
         interpolated_points=stretch.interpolated_points,
-        warnings=_warnings(stretch.flags, notes),
+        warnings=_warnings(flags, notes),
     )
 
 
@@ -93,6 +94,21 @@ def _used(tracks: Tracks, rules: Rules) -> "tuple[Stretch, pl.Series, list[str]]
     """The stretch that is used, the times of the file's events, and what has to be said about codes of errors."""
     frame, times, coded = plausible(tracks.frame, tracks.older)
     return newest_stretch(frame, rules.minimum_minutes, rules.maximum_minutes), times, coded
+
+
+def _passed_over(stretch: Stretch, clock: Clock) -> dict[str, str]:
+    """What has to be said about a newer stretch that is too short: in its own clock, and where that is another's."""
+    if stretch.passed_over is None:
+        return {}
+    minutes, newest = stretch.passed_over
+    ends = []
+    for end in (newest, stretch.end_seconds):
+        timezone, seconds = clock.named(end, end)
+        ends.append(f"{wall_clock(seconds)}{'' if timezone == clock.timezone else f' {timezone}'}")
+    return {
+        "QUALITY": f"The newest gap-free stretch, {spoken(minutes)} until {ends[0]}, is too short; an older one until "
+        f"{ends[1]} is used"
+    }
 
 
 class Converted(NamedTuple):
