@@ -35,7 +35,8 @@ class DayView:
         """Of all that it shows: other readings or forecasts have another."""
         shown = [[(time.timestamp(), value) for time, value in self.readings], [row.digest for row in self.rows]]
         digest = hashlib.blake2b(orjson.dumps(shown), digest_size=16).hexdigest()
-        return f"{self.start.isoformat()}/{self.end.isoformat()}/{digest}"
+        kind = "day" if self.is_calendar_day else "hours"
+        return f"{kind}/{self.start.isoformat()}/{self.end.isoformat()}/{digest}"
 
     @property
     def forecasts(self) -> list[FanChart]:

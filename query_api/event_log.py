@@ -135,12 +135,16 @@ class EventLog:
         self._floors: dict[tuple[int, int], int] = {}
         self._changed_floors: set[tuple[int, int]] = set()
         self._readers: defaultdict[str | None, set[Reader]] = defaultdict(set)
-        for key, row in store.scan(b"v/"):
+        self._load()
+        self._next_number = self._events[-1].number + 1 if self._events else 0
+
+    def _load(self) -> None:
+        """As it is on disk."""
+        for key, row in self._store.scan(b"v/"):
             self._events.append(Event.from_row(_NUMBER.unpack(key[2:])[0], row))
-        for key, row in store.scan(b"w/"):
+        for key, row in self._store.scan(b"w/"):
             _, source, partition = key.decode().split("/")
             self._floors[int(source), int(partition)] = _NUMBER.unpack(row)[0]
-        self._next_number = self._events[-1].number + 1 if self._events else 0
 
     # what the read model tells
 
@@ -221,17 +225,21 @@ class EventLog:
                 reader.offer(event)
 
     def discard(self) -> None:
-        """It could not be written: the same records come again."""
-        self._staged.clear()
+        """It could not be written: the same records come again, and find what they found before."""
+        self._emptied()
+        self._load()
 
     def clear(self) -> None:
         """The table was emptied to be built anew: offsets may begin anew too, so nobody's place counts any more."""
-        self.discard()
+        self._emptied()
+        self.cut_readers()
+
+    def _emptied(self) -> None:
+        self._staged.clear()
         self._removed.clear()
         self._events.clear()
         self._floors.clear()
         self._changed_floors.clear()
-        self.cut_readers()
 
     # who reads
 

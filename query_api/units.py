@@ -1,5 +1,6 @@
 """Fan charts and settings as JSON answers: in the unit that is asked for, with densities where these are asked for."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from schemas.grid import MGDL_PER_MMOLL
 from schemas.reading import Unit
 
 _DIGITS = 3
+_LOWEST_HIGH_MGDL = 120.0
+"""The lowest threshold that a high may have, above all of lows (`schemas.alert.OWN_MGDL`)."""
 
 
 def document(chart: FanChart, unit: Unit, curves: bool) -> dict[str, Any]:
@@ -31,9 +34,27 @@ def settings_document(settings: AlertSettings, unit: Unit) -> dict[str, Any]:
     all has not changed the others. Of a threshold that is another no alert holds.
     """
     found: dict[str, Any] = settings.model_dump(mode="json")
-    if unit == "mmol/L":
-        found = _convert(found, comes_back=True)
-    return found
+    if unit == "mg/dL":
+        return found
+    told: dict[str, Any] = _convert(found, comes_back=True)
+    for kind, rule in told.items():
+        if isinstance(rule, dict) and (mmoll := rule.get("threshold_mmoll")) is not None:
+            tenth = round(mmoll, 1)
+            if threshold_mgdl(tenth) == found[kind]["threshold_mgdl"]:
+                rule["threshold_mmoll"] = tenth
+    return told
+
+
+def threshold_mgdl(mmoll: float) -> float:
+    """A threshold that was given in mmol/L: of a whole tenth in whole mg/dL, of any other to a hundredth.
+
+    So 3.0, 3.9, 10.0 and 13.9 mmol/L are 54, 70, 180 and 250. Of lows it is the next lower number: 72 mg/dL are shown
+    as 4.0 mmol/L, which are 72.06, and are not below it. Of highs the nearest, which `highest_within` goes by.
+    """
+    mgdl = mmoll * MGDL_PER_MMOLL
+    if round(mmoll, 1) != mmoll:
+        return round(mgdl, 2)
+    return float(math.floor(mgdl) if mgdl < _LOWEST_HIGH_MGDL else round(mgdl))
 
 
 def _curves(curves: Sequence[DensityCurve]) -> list[dict[str, list[float]]]:

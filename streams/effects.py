@@ -58,6 +58,23 @@ class Effects:
         the next work already reads what this one is going to write. The sends leave now, in the order of the works:
         that of two charts of a subject on a topic is the order in which they were scored.
         """
+        if not (work.sends or work.writes):
+            await self._applied(work, delivery)
+            return
+        # On its way from here on: a first send may wait for the broker until the partition is somebody else's.
+        under_way: Confirmation = asyncio.get_running_loop().create_future()
+        delivery.attach(under_way)
+        following = None
+        try:
+            following = await self._applied(work, delivery)
+        finally:
+            if following is None:
+                under_way.set_result(None)
+            else:
+                following.add_done_callback(lambda _: under_way.set_result(None))
+
+    async def _applied(self, work: Work, delivery: Delivery) -> asyncio.Task[None] | None:
+        """The task of what follows, if anything does."""
         before = self._turns.held(self._names, work.message.partition)
         first: list[Confirmation] = []
         while (work.sends_first or before) and work.sends:
@@ -71,9 +88,10 @@ class Effects:
                 self._tables[table].disk(work.message.partition).wish_rewritten(time.time_ns())
         if not first and not before:
             await self._finish(writes, work.sends, delivery)
-            return
+            return None
         following = asyncio.create_task(self._follow(before, first, writes, work, delivery))
         self._turns.hold(self._names, work.message.partition, following)
+        return following
 
     async def _follow(
         self,

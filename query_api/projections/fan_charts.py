@@ -47,6 +47,10 @@ class ChartRow:
     def pack(self) -> bytes:
         return _HEADER.pack(self.issue_seconds, self.began_ms, bytes.fromhex(self.chart_id)) + self.row
 
+    def is_later_than(self, other: "ChartRow") -> bool:
+        """Of another time, or of the same one and readings that came later: lanes are read at paces of their own."""
+        return (self.issue_seconds, self.began_ms) > (other.issue_seconds, other.began_ms)
+
     @cached_property
     def digest(self) -> str:
         """Names all that it says: one `chart_id` has another fan where a reset took what it was fitted by."""
@@ -93,8 +97,8 @@ class FanChartLog:
         self._store.stage(self._key("c", place), row.pack())
         if place.kind == "subject":
             latest = self._store.get(_latest_key(place.owner))
-            outranked = latest is None or self._store.get(latest[_ISSUED.size :]) is None
-            if outranked or (latest and _ISSUED.unpack_from(latest)[0] <= issue_seconds):
+            known = None if latest is None else self._store.get(latest[_ISSUED.size :])
+            if known is None or not ChartRow.unpack(known).is_later_than(row):
                 self._store.stage(_latest_key(place.owner), _ISSUED.pack(issue_seconds) + self._key("c", place))
             yield subject_key(place.owner), row
         else:

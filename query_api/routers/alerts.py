@@ -1,6 +1,7 @@
 """Alerts of a subject: what was told, what became of it, a snooze, and the settings."""
 
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import orjson
@@ -12,7 +13,7 @@ from query_api.access import access
 from query_api.routers.drawing import InUnit
 from query_api.routers.subjects import Subject, Uses
 from query_api.told_alerts import AlertsAnswer, alerts_answer
-from query_api.units import settings_document
+from query_api.units import settings_document, threshold_mgdl
 from schemas.alert import AlertSettings, ErrorChange, FallChange, RuleChange, Snoozed, StaleChange
 from schemas.errors import UnavailableError
 from schemas.grid import HIGHEST_MGDL, MGDL_PER_MMOLL
@@ -26,14 +27,14 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _in_mgdl(given: object, name: str) -> object:
-    """What was given in mmol/L is there in mg/dL too, to a hundredth; what is no such number its field refuses."""
+def _in_mgdl(given: object, name: str, told: Callable[[float], float]) -> object:
+    """What was given in mmol/L is there in mg/dL too, as `told`; what is no such number its field refuses."""
     mmoll = given.get(f"{name}_mmoll") if isinstance(given, dict) else None
     if not isinstance(given, dict) or not isinstance(mmoll, int | float) or not 0 < mmoll < HIGHEST_MGDL:
         return given
     if given.get(f"{name}_mgdl") is not None:
         raise ValueError(f"{name}_mgdl and {name}_mmoll are one thing: give one of them")
-    return given | {f"{name}_mgdl": round(mmoll * MGDL_PER_MMOLL, 2)}
+    return given | {f"{name}_mgdl": told(mmoll)}
 
 
 class RuleBody(RuleChange):
@@ -50,7 +51,7 @@ class RuleBody(RuleChange):
     @model_validator(mode="before")
     @classmethod
     def _of_one_unit(cls, given: object) -> object:
-        return _in_mgdl(given, "threshold")
+        return _in_mgdl(given, "threshold", threshold_mgdl)
 
 
 class FallBody(FallChange):
@@ -63,7 +64,7 @@ class FallBody(FallChange):
     @model_validator(mode="before")
     @classmethod
     def _of_one_unit(cls, given: object) -> object:
-        return _in_mgdl(given, "below")
+        return _in_mgdl(given, "below", lambda mmoll: round(mmoll * MGDL_PER_MMOLL, 2))
 
 
 class StaleBody(StaleChange):

@@ -95,8 +95,10 @@ def _glance(uses: Services, subject_id: str) -> Glance:
     newest = newest_heard(
         uses.read_model.readings.measured.newest_first(subject_id), uses.read_model.sources.of(subject_id).policy
     )
+    forecast = _outlook(uses, subject_id)
     reading = None
     if newest:
+        is_without = forecast is None and _is_without(uses.read_model.readings.newest(subject_id), newest[0].time)
         reading = NewestReading(
             time=newest[0].time, glucose_mgdl=round(newest[0].glucose_mgdl, 1), direction=direction_of(newest),
             simulated=newest[0].simulated, device=newest[0].device,
@@ -104,13 +106,13 @@ def _glance(uses: Services, subject_id: str) -> Glance:
                 EarlierReading(time=each.time, glucose_mgdl=round(each.glucose_mgdl, 1))
                 for each in newest[1:] if each.device == newest[0].device
             ],
-            without_forecast=_is_without(uses.read_model.readings.newest(subject_id), newest[0].time),
+            without_forecast=is_without,
         )  # fmt: skip
     holds = holding(uses.read_model.alerts.of(subject_id), uses.read_model.fan_charts.latest(subject_id))
     return Glance(
         subject_id=subject_id,
         reading=reading,
-        forecast=_outlook(uses, subject_id),
+        forecast=forecast,
         withheld_times=[
             slot_time(end, 0) for each in uses.read_model.readings.corrections.of(subject_id) for end in each.waiting
         ],

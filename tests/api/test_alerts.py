@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from deploy.bench.faults_audit import read_all
 from schemas import topics
-from schemas.alert import Alert
+from schemas.alert import THRESHOLD_MGDL, Alert
 from schemas.arrival import TICK, TICK_KEY
 from streams.kafka.connection import producer_options
 from streams.settings import Settings
@@ -77,8 +77,15 @@ async def test_thresholds_are_taken_and_answered_in_the_unit_of_the_person(
     kept = answer.json()
     assert (kept["low"]["threshold_mmoll"], kept["falling_fast"]["below_mmoll"]) == (4.4, 8.0)
     assert "threshold_mgdl" not in kept["low"]
-    assert (await client.get(address)).json()["low"]["threshold_mgdl"] == 79.27
+    assert (await client.get(address)).json()["low"]["threshold_mgdl"] == 79
     assert (await client.put(f"{address}?unit=mmol/L", json=kept)).json() == kept, "what is answered can be sent"
+    consensus = {"urgent_low": 3.0, "low": 3.9, "high": 10.0, "urgent_high": 13.9}
+    wanted = {kind: {"threshold_mmoll": mmoll} for kind, mmoll in consensus.items()}
+    assert (await client.put(address, json=wanted)).status_code == 200
+    kept = (await client.get(address)).json()
+    assert {kind: kept[kind]["threshold_mgdl"] for kind in consensus} == THRESHOLD_MGDL
+    kept = (await client.get(f"{address}?unit=mmol/L")).json()
+    assert {kind: kept[kind]["threshold_mmoll"] for kind in consensus} == consensus
 
 
 async def test_readings_that_stay_away_are_told_over_http(

@@ -1,5 +1,6 @@
 """A day shows what was measured on it, and forecasts as they were made."""
 
+import dataclasses
 import datetime
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,12 @@ def test_another_reading_or_forecast_has_another_name(model: ReadModel) -> None:
     model.apply(chart_entries([chart_at(NOON - 20 * STEP, median_mgdl=[121.0] * 12)]), {})
     names.append(day_view(model, "anna", None, None, 60).name)  # the same id
     assert len(set(names)) == 5
+
+
+def test_a_day_and_the_same_hours_are_two_pictures(model: ReadModel) -> None:
+    """They differ in their title alone."""
+    day = day_view(model, "anna", NOON.date() - datetime.timedelta(days=1), "UTC", 60)
+    hours = dataclasses.replace(day, is_calendar_day=False)
+    assert day.is_calendar_day
+    assert day_figure(day, Style())["layout"]["title"] != day_figure(hours, Style())["layout"]["title"]
+    assert day.name != hours.name

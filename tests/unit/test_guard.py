@@ -358,3 +358,24 @@ async def test_a_step_may_wait_until_what_came_before_is_committed(tmp_path: Pat
     await app.producer.confirm()
     await consuming
     assert seen[-1] == (3, 3)
+
+
+async def test_what_waits_to_be_sent_counts_as_on_its_way(tmp_path: Path) -> None:
+    """A first send may wait for the broker's metadata: a partition given away meanwhile must end the process."""
+    app, gate = FakeApp(), asyncio.Event()
+    send = app.producer.send
+
+    async def slow(*arguments: object) -> object:
+        await gate.wait()
+        return await send(*arguments)
+
+    app.producer.send = slow
+    consuming = asyncio.create_task(consume(app, tmp_path, counting, messages(1)))
+    await idle()
+    assert (app.producer.sent, app.in_flight.unconfirmed) == ([], 1)
+    gate.set()
+    await consuming
+    await idle()
+    assert (len(app.producer.sent), app.in_flight.unconfirmed) == (2, 2)
+    await app.producer.confirm(2)
+    assert (len(app.strict.acked), app.in_flight.unconfirmed) == (1, 0)

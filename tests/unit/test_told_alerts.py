@@ -7,7 +7,7 @@ import pytest
 from query_api.projections.fan_charts import ChartRow
 from query_api.routers.alerts import FallBody, RuleBody
 from query_api.told_alerts import alerts_answer
-from query_api.units import settings_document
+from query_api.units import settings_document, threshold_mgdl
 from schemas.alert import (
     OWN_MGDL,
     AlertKind,
@@ -83,13 +83,13 @@ def test_settings_in_mmol_come_back_as_they_were() -> None:
     for kind, (least, most) in OWN_MGDL.items():
         for own in [
             *range(int(least), int(most) + 1),
-            *(round(tenth / 10 * MGDL_PER_MMOLL, 2) for tenth in range(201)),
+            *(threshold_mgdl(tenth / 10) for tenth in range(201)),
         ]:
             if least <= own <= most:
                 settings = AlertSettings.model_construct(**{kind: RuleChange(threshold_mgdl=own)})
                 sent = settings_document(settings, "mmol/L")[kind]
                 assert RuleBody.model_validate(sent).threshold_mgdl == own
-                assert abs(sent["threshold_mmoll"] - own / MGDL_PER_MMOLL) < 0.001
+                assert abs(sent["threshold_mmoll"] - own / MGDL_PER_MMOLL) < 0.05
     for below in (80.0, 81.0, 144.13, 150.0, 600.0):
         settings = AlertSettings(falling_fast=FallChange(below_mgdl=below))
         sent = settings_document(settings, "mmol/L")["falling_fast"]
