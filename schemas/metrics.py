@@ -48,6 +48,9 @@ CONFIRM_SECONDS = Metric(
 REWINDS = Metric("glucast_rewinds", "counter", "Partitions fetched again after a loss")
 LAG = Metric("glucast_lag", "gauge", "Messages not yet committed", ("topic", "partition"))
 OUTSTANDING = Metric("glucast_outstanding", "gauge", "Deliveries not yet committed", ("topic", "partition"))
+STANDING_SECONDS = Metric(
+    "glucast_standing_seconds", "gauge", "Since a partition with messages waiting committed one", ("topic", "partition")
+)
 IN_FLIGHT = Metric("glucast_in_flight", "gauge", "Events whose effects are not confirmed")
 
 LANE_DEPTH = Metric("glucast_lane_depth", "gauge", "Requests that wait in memory", ("lane",))
@@ -98,7 +101,16 @@ MQTT_CONNECTED = Metric(
     "glucast_mqtt_connected", "gauge", "1 while the broker of MQTT is connected; NaN where none is set"
 )
 
-WORKER: tuple[Metric, ...] = (EVENTS, STEP_SECONDS, CONFIRM_SECONDS, REWINDS, LAG, OUTSTANDING, IN_FLIGHT)
+WORKER: tuple[Metric, ...] = (
+    EVENTS,
+    STEP_SECONDS,
+    CONFIRM_SECONDS,
+    REWINDS,
+    LAG,
+    OUTSTANDING,
+    STANDING_SECONDS,
+    IN_FLIGHT,
+)
 """Of every worker: ingest, inference and calc."""
 INFERENCE: tuple[Metric, ...] = (
     LANE_DEPTH,

@@ -50,6 +50,7 @@ class Metrics:
         self.rewinds = self.collectors.counter(catalogue.REWINDS)
         self._lag = self.collectors.gauge(catalogue.LAG)
         self._outstanding = self.collectors.gauge(catalogue.OUTSTANDING)
+        self._standing = self.collectors.gauge(catalogue.STANDING_SECONDS)
         self._steps: dict[str, StepMetrics] = {}
         self.of_steps: Callable[[Sequence[Measurement]], None] = _not_taken
         """Takes what steps measure; a role whose steps measure anything sets it."""
@@ -63,13 +64,14 @@ class Metrics:
         """Report the events in flight from here on."""
         self.collectors.gauge(catalogue.IN_FLIGHT).set_function(count)
 
-    def partitions(self, rows: Iterable[tuple[str, int, int, int]]) -> None:
-        """Replace lag and outstanding by rows of (topic, partition, lag, outstanding)."""
-        self._lag.clear()
-        self._outstanding.clear()
-        for topic, partition, lag, outstanding in rows:
+    def partitions(self, rows: Iterable[tuple[str, int, int, int, float]]) -> None:
+        """Replace what is told by partition by rows of (topic, partition, lag, outstanding, seconds it stands)."""
+        for gauge in (self._lag, self._outstanding, self._standing):
+            gauge.clear()
+        for topic, partition, lag, outstanding, standing in rows:
             self._lag.labels(topic, str(partition)).set(lag)
             self._outstanding.labels(topic, str(partition)).set(outstanding)
+            self._standing.labels(topic, str(partition)).set(standing)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -48,12 +48,35 @@ class Progress:
         return f"no progress for {still:.0f} s although {what}"
 
 
+class Standing:
+    """For how long each partition that has messages waiting has committed none: pure, with the clock passed in.
+
+    It ends no worker: a partition may wait its turn behind others for longer than a worker may stand still.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[TP, tuple[int, float]] = {}
+
+    def observe(self, now: float, marks: Mapping[TP, int], lagging: frozenset[TP]) -> None:
+        """`marks` and `lagging` as of `Progress`; what is not among the marks is forgotten."""
+        known = self._since
+        self._since = {
+            tp: known[tp] if tp in lagging and known.get(tp, (-1, now))[0] == mark else (mark, now)
+            for tp, mark in marks.items()
+        }
+
+    def seconds(self, tp: TP, now: float) -> float:
+        """0 of one that nothing is known of."""
+        return now - self._since.get(tp, (0, now))[1]
+
+
 class Liveness:
     """Watches the Apps of a worker, publishes their lag, and ends the worker when it makes no progress."""
 
     def __init__(self, apps: Sequence[StrictApp], metrics: Metrics, fatal: Fatal, stall_seconds: float) -> None:
         self._apps, self._metrics, self._fatal = apps, metrics, fatal
         self._progress = {id(app): Progress(stall_seconds) for app in apps}
+        self._standing = {id(app): Standing() for app in apps}
         self._stall_seconds = stall_seconds
         self._ends: dict[TP, int] = {}
 
@@ -85,7 +108,9 @@ class Liveness:
         ledgers = app.ledgers()
         marks = {tp: ledger.low for tp, ledger in ledgers.items()}
         lagging = frozenset(tp for tp, ledger in ledgers.items() if self._lag(tp, ledger) > 0)
-        if reason := self._progress[id(app)].observe(time.monotonic(), marks, lagging, _waiting(app)):
+        now = time.monotonic()
+        self._standing[id(app)].observe(now, marks, lagging)
+        if reason := self._progress[id(app)].observe(now, marks, lagging, _waiting(app)):
             self._fatal(reason)
 
     async def _rewind(self, app: StrictApp) -> None:
@@ -94,10 +119,12 @@ class Liveness:
                 log.warning("deliveries were lost; fetching again", topic=tp.topic, partition=tp.partition)
                 self._metrics.rewinds.inc()
 
-    def _rows(self) -> Iterator[tuple[str, int, int, int]]:
+    def _rows(self) -> Iterator[tuple[str, int, int, int, float]]:
+        now = time.monotonic()
         for app in self._apps:
             for tp, ledger in app.ledgers().items():
-                yield tp.topic, tp.partition, self._lag(tp, ledger), ledger.outstanding
+                standing = self._standing[id(app)].seconds(tp, now)
+                yield tp.topic, tp.partition, self._lag(tp, ledger), ledger.outstanding, standing
 
 
 def _waiting(app: StrictApp) -> int:

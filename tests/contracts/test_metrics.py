@@ -26,7 +26,7 @@ def worker() -> Metrics:
     step.ended("processed")
     step.step_seconds(0.01)
     step.confirmed(0.02)
-    metrics.partitions([("cgm.readings", 0, 3, 1)])
+    metrics.partitions([("cgm.readings", 0, 3, 1, 2.5)])
     return metrics
 
 

@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 
 from streams.kafka.fence import Fence
-from streams.kafka.liveness import Progress
+from streams.kafka.liveness import Progress, Standing
 from streams.logs import NoPayloads, RateLimit
 
 FIRST, SECOND = TP("cgm.readings", 0), TP("cgm.readings", 1)
@@ -36,6 +36,27 @@ def test_recovery_is_progress_until_it_stands_still() -> None:
     for now in range(0, 600, 50):
         assert progress.observe(now, {}, frozenset(), waiting=1000 - now) is None
     assert "rebalance" in (progress.observe(700, {}, frozenset(), waiting=450) or "")
+
+
+def test_a_partition_that_stands_is_told_though_another_moves() -> None:
+    standing = Standing()
+    for now in range(0, 601, 50):
+        standing.observe(now, {FIRST: 100, SECOND: now}, frozenset({FIRST, SECOND}))
+        assert (standing.seconds(FIRST, now), standing.seconds(SECOND, now)) == (now, 0)
+    standing.observe(650, {FIRST: 101, SECOND: 600}, frozenset({FIRST, SECOND}))
+    assert (standing.seconds(FIRST, 660), standing.seconds(SECOND, 660)) == (10, 60)
+
+
+def test_what_has_nothing_to_do_does_not_stand_nor_does_what_has_gone() -> None:
+    standing = Standing()
+    for now in (0, 100, 200):
+        standing.observe(now, {FIRST: 5}, frozenset())
+    assert standing.seconds(FIRST, 200) == 0
+    standing.observe(300, {FIRST: 5}, frozenset({FIRST}))
+    assert standing.seconds(FIRST, 310) == 110, "since it was seen with nothing to do"
+    standing.observe(320, {}, frozenset())
+    standing.observe(330, {FIRST: 5}, frozenset({FIRST}))
+    assert (standing.seconds(FIRST, 331), standing.seconds(SECOND, 331)) == (1, 0)
 
 
 def test_the_fence_closes_after_a_session_timeout_without_proof() -> None:
