@@ -166,6 +166,8 @@ class Columns:
         import polars as pl
 
         indexes = table.indexes(self.glucose)
+        if not self._is_odd(table, indexes):
+            return table, 0
         columns, beyond = [], pl.lit(0)
         for index in indexes:
             in_mmol = "mmol" in table.names[index].lower()
@@ -187,6 +189,20 @@ class Columns:
         if read.equals(table.cells.select(str(index) for index in indexes)):
             return table, count
         return table._replace(cells=table.cells.with_columns(read)), count
+
+    def _is_odd(self, table: _Section, indexes: Sequence[int]) -> bool:
+        """Whether any glucose is no plain number, or a number lower than sensors show: most files have none."""
+        import polars as pl
+
+        odd = pl.lit(False)
+        for index in indexes:
+            cell = pl.col(str(index))
+            number = cell.cast(pl.Float64, strict=False)
+            odd |= (number.is_null() & (cell != "")).any()
+            if self.lows_are_glucose:
+                scale = _MGDL_A_MMOL if "mmol" in table.names[index].lower() else 1.0
+                odd |= (number * scale < LOWEST_SENSOR_MGDL).any()
+        return bool(table.cells.select(odd=odd)["odd"].any())
 
     def rows(self, text: str) -> Rows | None:
         """The readings of a table; None where its header is not found."""
