@@ -61,7 +61,7 @@ async def test_an_alert_goes_by_itself_with_the_hour_that_it_spoke_of(chromium: 
             f"import('/static/words.js').then(({{clock}}) => `likeliest from ${{{second[0]}}} to ${{{second[1]}}})`)"
         )
         assert await tab.evaluate(words) in await tab.evaluate(text("holding-words")), "and not after what it speaks of"
-        assert "Alert: low" in await tab.evaluate(row("anna"))
+        await tab.until("document.querySelector('[data-subject=anna]')?.textContent.includes('Alert: low')")
         await tab.until(f"{ANSWERED} === 7")  # of her at once, and again with everybody but for a drawing
         asked = len(api.asked)
         await tab.evaluate(BOTH_CLOCKS_ON)
