@@ -31,7 +31,8 @@ class VendorFormat(Protocol):
 
     @abstractmethod
     def parse(self, text: str) -> "pl.DataFrame":
-        """The events of a recognised file in cgm-format's core columns; blocking, of any duration.
+        """The events of a recognised file, as its `rows` tell it, in cgm-format's core columns; blocking, of any
+        duration.
 
         A glucose reading is a row whose `event_type` is "EGV_READ", with its wall clock in `datetime` and
         `original_datetime` and its mg/dL in `glucose` and `original_glucose`, not cleaned.

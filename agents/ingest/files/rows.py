@@ -39,6 +39,8 @@ class Rows:
     """Whether the times are instants, not what a clock showed."""
     notes: tuple[str, ...] = ()
     """What has to be said about readings that are no plain number."""
+    text: str | None = None
+    """The file as its parser cannot misread it, where that is not as it came."""
 
 
 class _Section(NamedTuple):
@@ -136,15 +138,12 @@ class Columns:
             return text, []
         return before + newline, [CUT]
 
-    def settled(self, text: str) -> str:
-        """The file as cgm-format cannot misread it: all its times in the format that they tell together, of `told`, no
-        row that it would take for a reading and is none, and glucose in numbers: it lets go of all but those.
-        """
-        sections, changed, _ = self._settled(text)
-        return "".join(each.text() for each in sections) if changed else text
-
     def _settled(self, text: str) -> tuple[list[_Section], bool, int]:
-        """The tables, whether they differ from what the file says, and how many readings are beyond the sensor's."""
+        """The tables as cgm-format cannot misread them: all times in the format that they tell together, of `told`, no
+        row that it would take for a reading and is none, and glucose in numbers, since it lets go of all but those.
+
+        Then whether they differ from what the file says, and how many readings are beyond what a sensor shows.
+        """
         import polars as pl
 
         if not (before := self._sections(text)):
@@ -194,11 +193,11 @@ class Columns:
         """Whether any glucose is no plain number, or a number lower than sensors show: most files have none."""
         import polars as pl
 
-        odd = pl.lit(False)
+        odd, is_reading = pl.lit(False), self._is_kind(table)
         for index in indexes:
             cell = pl.col(str(index))
             number = cell.cast(pl.Float64, strict=False)
-            odd |= (number.is_null() & (cell != "")).any()
+            odd |= (number.is_null() & (cell != "") & is_reading).any()
             if self.lows_are_glucose:
                 scale = _MGDL_A_MMOL if "mmol" in table.names[index].lower() else 1.0
                 odd |= (number * scale < LOWEST_SENSOR_MGDL).any()
@@ -208,7 +207,7 @@ class Columns:
         """The readings of a table; None where its header is not found."""
         import polars as pl
 
-        sections, _, beyond = self._settled(text)
+        sections, changed, beyond = self._settled(text)
         if not sections:
             return None
         table = sections[0]
@@ -241,7 +240,8 @@ class Columns:
         notes = [_beyond(beyond)] if beyond and not self.words else []
         notes += [_unread(unread.height)] if unread.height else []
         readings = readings.drop("kind", "given")
-        return Rows(readings, others, only, self.irregular, self.strict, notes=tuple(notes))
+        settled = "".join(each.text() for each in sections) if changed else None
+        return Rows(readings, others, only, self.irregular, self.strict, notes=tuple(notes), text=settled)
 
     def _is_kind(self, table: _Section) -> "pl.Expr":
         import polars as pl

@@ -37,8 +37,6 @@ class Table(VendorFormat):
     def parse(self, text: str) -> "pl.DataFrame":
         from cgm_format import FormatParser, FormatProcessor, MultiTrackSourceError
 
-        if self.columns:
-            text = self.columns.settled(text)
         try:
             unified = FormatParser.parse_to_unified(text, _detected(text))
         except MultiTrackSourceError:

@@ -107,6 +107,7 @@ def tracks_of(text: str, vendor_format: VendorFormat, timezone: str, enough_minu
     import polars as pl
 
     rows = rows_of(text, vendor_format)
+    text = text if rows is None or rows.text is None else rows.text
     if rows is None or rows.readings.is_empty():
         return Tracks(vendor_format.parse(text).with_columns(track=pl.lit(0)), Clock(timezone), [], None)
     readings, clock, notes = _timed(rows, timezone)

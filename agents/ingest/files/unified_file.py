@@ -127,8 +127,9 @@ def to_unified_csv(raw: bytes | None, formats: Sequence[VendorFormat] = FORMATS)
     vendor_format = _recognised(text, formats)
     try:
         text, cut = vendor_format.whole(text)
-        converted = str(FormatParser.to_csv_string(vendor_format.parse(text)))
         rows = rows_of(text, vendor_format)
+        text = text if rows is None or rows.text is None else rows.text
+        converted = str(FormatParser.to_csv_string(vendor_format.parse(text)))
         clock = ["CLOCK: The times are UTC: send the result with timezone UTC"] if rows and rows.utc else []
         return Converted(converted, notes + cut + clock + list(rows.notes if rows else ()))
     except (RejectedError, MemoryError):
