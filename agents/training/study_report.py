@@ -12,7 +12,10 @@ from agents.training.study_metrics import NUMBERS
 
 SERVED = "glucast"
 ANCHOR = "ridge, 96 lags"
-_COLOURS = {"glucast": "#0b6e4f", ANCHOR: "#c8553d", "persistence": "#8a8a8a", "LightGBM": "#3c6e9f"}
+_COLOURS = {
+    "glucast": "#0b6e4f", "glucast, 8 hours alone": "#6fb39b", ANCHOR: "#c8553d", "ridge, 24 lags": "#e8a598",
+    "persistence": "#8a8a8a", "LightGBM": "#3c6e9f", "Darts N-HiTS": "#b0892f", "Darts TiDE": "#7d5ba6",
+}  # fmt: skip
 _HORIZON = (1, 3, 6, 9, 12)
 
 
@@ -336,7 +339,8 @@ def _errors(plt: Any, studies: dict[str, Any], path: Path) -> str:
         axis.set_xlabel("minutes ahead")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("RMSE, mg/dL")
-    axes[0].legend(fontsize=8, frameon=False)
+    lines, names = axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return saved(plt, figure, path)
 
 
