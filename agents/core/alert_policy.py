@@ -90,7 +90,7 @@ PRESETS: Mapping[Preset, Mapping[LevelKind, Rule]] = {
     },
 }
 """Chosen on the operating curves of AZT1D and Bris-T1D_Open, each held out. On three studies held out in turn the low
-alert is false 0.7 to 1.0, 1.3 to 1.7 and 2.2 to 2.9 times a day (`glucast evaluate alerts`)."""
+alert is false 0.7 to 0.9, 1.3 to 1.7 and 2.2 to 2.7 times a day (`glucast evaluate alerts`)."""
 
 
 class Seen(NamedTuple):

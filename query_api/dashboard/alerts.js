@@ -24,9 +24,9 @@ const OTHERS = {
 };
 /** @type {Record<string, string>} What each preset is, as it was measured on people that nothing was fitted to. */
 const PRESETS = {
-  quiet: "Fewest: of lows 0.7 to 1 false alert a day.",
+  quiet: "Fewest: of lows 0.7 to 0.9 false alerts a day.",
   balanced: "As a start: of lows 1.3 to 1.7 false alerts a day.",
-  early: "Earliest: of lows 2.2 to 2.9 false alerts a day; highs too.",
+  early: "Earliest: of lows 2.2 to 2.7 false alerts a day; highs too.",
 };
 
 /** Another key is needed, or another person. */

@@ -184,7 +184,8 @@ def _forecasts(report: Report, style: Style) -> str:
     rows = "".join(_horizon(card, style) for card in report.forecasts)
     return f"""{head}
 <p>Each forecast of the last 14 days whose target was measured afterwards, by how far ahead it looked.</p>
-<table><thead><tr><th>Ahead</th><th class="number">Targets</th><th class="number">Mean error<br>of the median</th>
+<table><thead><tr><th>Ahead</th><th class="number">Targets</th>
+<th class="number">Mean absolute error<br>of the median</th>
 <th class="number">CRPS</th><th class="number">Width of the<br>90 % interval</th>
 <th class="number">Clarke A + B</th></tr></thead><tbody>{rows}</tbody></table>
 <p class="note">Errors, CRPS and widths in {style.unit}. CRPS, the continuous ranked probability score, is the error of
