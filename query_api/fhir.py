@@ -130,7 +130,7 @@ def _named(entry: Any) -> str | None:
     """The name without a system that an entry gives its subject; None where it gives none."""
     subject = _resource(entry).get("subject")
     identifier = subject.get("identifier") if isinstance(subject, dict) else None
-    if not isinstance(identifier, dict) or identifier.get("system") is not None:
+    if not isinstance(identifier, dict) or identifier.get("system"):
         return None
     named = identifier.get("value")
     return named if isinstance(named, str) else None

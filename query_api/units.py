@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.core.density_curves import DensityCurve, epistemic_curves, predictive_curves
-from schemas.alert import AlertSettings
+from schemas.alert import OWN_MGDL, AlertSettings
 from schemas.fan_chart import FanChart
 from schemas.grid import MGDL_PER_MMOLL
 from schemas.reading import Unit
 
 _DIGITS = 3
-_LOWEST_HIGH_MGDL = 120.0
-"""The lowest threshold that a high may have, above all of lows (`schemas.alert.OWN_MGDL`)."""
+_LOWEST_HIGH_MGDL = OWN_MGDL["high"][0]
+"""Above all thresholds that a low may have."""
 
 
 def document(chart: FanChart, unit: Unit, curves: bool) -> dict[str, Any]:

@@ -138,6 +138,9 @@ def test_what_was_read_here_of_somebody_else_is_refused_whole() -> None:
     assert fhir.entries_of(bundle(ours), 10, own) == [ours]
     with pytest.raises(RejectedError, match="about another subject than the address"):
         fhir.entries_of(bundle(ours), 10, own + "-2")
+    for empty in ({}, {"system": None}, {"system": ""}):
+        with pytest.raises(RejectedError, match="about another subject than the address"):
+            fhir.entries_of(bundle(entry(subject={"identifier": {"value": "bert", **empty}})), 10, own)
     of_theirs = entry(subject={"identifier": {"system": "urn:oid:1.2.3", "value": "4711"}})
     assert fhir.entries_of(bundle(of_theirs), 10, own) == [of_theirs]
 
