@@ -99,7 +99,11 @@ def is_fhir(path: str) -> bool:
 
 
 GLURPC = "/glurpc"
-_GLURPC_WORDS = {"api_key_required": "API key required", "unknown_handle": "Handle not found or expired"}
+_GLURPC_WORDS = {
+    "api_key_required": "API key required",
+    "unknown_handle": "Handle not found or expired",
+    "method_not_allowed": "Method Not Allowed",
+}
 """GluRPC's own, by the code of the problem: its clients show them or look for them."""
 
 
@@ -152,8 +156,24 @@ async def _invalid(request: Request, error: Any) -> Response:
     if is_glurpc(request.scope["path"]):
         wrong = [Invalid(type=item["type"], loc=list(item["loc"]), msg=item["msg"]) for item in error.errors()]
         return Response(GlurpcError(detail=wrong).model_dump_json(), 422, media_type="application/json")
-    reasons = [f"{_place(item['loc'])}: {item['msg']}" for item in error.errors()[:3]]
+    reasons = [_reason(item) for item in error.errors()[:3]]
     return answer_of(request.scope, 422, "; ".join(reasons) or "the request is not valid", "invalid_request")
+
+
+_NO_OBJECT = {
+    "json_invalid": "the body is no valid JSON",
+    "model_attributes_type": "the body is no JSON object",
+    "missing": "there is no body",
+}
+
+
+def _reason(item: Mapping[str, Any]) -> str:
+    """What the framework says of a body as a whole tells nobody what to send."""
+    if item["type"] == "json_invalid" or tuple(item["loc"]) == ("body",):
+        reason = _NO_OBJECT.get(item["type"])
+        if reason is not None:
+            return f"{reason}: send a JSON object with the header content-type: application/json"
+    return f"{_place(item['loc'])}: {item['msg']}"
 
 
 def _place(location: Sequence[Any]) -> str:
@@ -161,9 +181,11 @@ def _place(location: Sequence[Any]) -> str:
 
 
 async def _http(request: Request, error: Any) -> Response:
+    detail, headers = str(error.detail), error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        error.headers = {"Allow": ", ".join(_methods_of(request))}
-    return answer_of(request.scope, error.status_code, str(error.detail), code_of(error.status_code), error.headers)
+        allowed = ", ".join(_methods_of(request))
+        detail, headers = f"{request.method} is not answered here; this path takes {allowed}", {"Allow": allowed}
+    return answer_of(request.scope, error.status_code, detail, code_of(error.status_code), headers)
 
 
 def _methods_of(request: Request) -> list[str]:

@@ -21,8 +21,8 @@ from agents.core.path_events import STEPS, PathEvents
 from agents.models.mlp.checkpoint import load_mlp
 from agents.models.mlp.engine import MlpEngine
 from agents.training.alert_fit import Fans, fit_path_events, save, some_rows
-from agents.training.studies import cut, judged_by
-from agents.training.table import Person, Pool, read_people
+from agents.training.studies import Cut, cut, judged_by, licence_of
+from agents.training.table import Pool, read_people
 from agents.training.train_mlp import BULK
 from schemas.alert import THRESHOLD_MGDL, AlertSettings, AlertState, LevelKind, Preset, level_of
 from schemas.errors import ConfigurationError
@@ -69,7 +69,7 @@ def evaluate_alerts(
     if not judged:
         raise ConfigurationError(f"{data} holds nobody of {study} with a reading every five minutes")
     engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_product=BULK)
-    events = _fitted(engine, people, study, seed, progress)
+    events = _fitted(engine, cut(people, study, seed), seed, progress)
     pool = Pool.of(judged)
     each = days * STEPS_A_DAY // len(judged)
     rows = np.concatenate([np.flatnonzero(pool.owner == who)[:each] for who in range(len(judged))])
@@ -85,11 +85,11 @@ def evaluate_alerts(
 def fit_served(*, data: Path, checkpoint: Path, out: Path, seed: int = 0, progress: Progress = print) -> None:
     """Fits on everyone but the people who are never trained on, and writes what the calc role reads."""
     engine = MlpEngine(load_mlp(checkpoint), device="cpu", windows_a_product=BULK)
-    save(_fitted(engine, read_people(data), None, seed, progress), out)
+    parts = cut(read_people(data), None, seed)
+    save(_fitted(engine, parts, seed, progress), out, licence_of([*parts.train, *parts.calibrate]))
 
 
-def _fitted(engine: MlpEngine, people: list[Person], held_out: str | None, seed: int, progress: Progress) -> PathEvents:
-    parts = cut(people, held_out, seed)
+def _fitted(engine: MlpEngine, parts: Cut, seed: int, progress: Progress) -> PathEvents:
     fitted_on = []
     for name, group, most in (("kept back", parts.calibrate, KEPT_WINDOWS), ("other", parts.train, OTHER_WINDOWS)):
         pool = Pool.of(group)

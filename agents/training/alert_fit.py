@@ -129,14 +129,14 @@ def fit_path_events(kept_back: Fans, others: Sequence[Fans], seed: int = 0) -> P
     return PathEvents(bank, centre, scale, weights[0].T, weights[1], weights[2].T, weights[3])
 
 
-def save(events: PathEvents, path: Path) -> None:
-    """As `agents.core.path_events.read` reads it, in single precision."""
+def save(events: PathEvents, path: Path, licence: str) -> None:
+    """As `agents.core.path_events.read` reads it, in single precision; `licence` is an SPDX expression."""
     from safetensors.numpy import save_file
 
     tensors = {
         name: np.ascontiguousarray(getattr(events, name), np.float32) for name in PathEvents.__dataclass_fields__
     }
-    save_file(tensors, path)
+    save_file(tensors, path, {"licence": licence})
 
 
 def _bank(fans: Fans, seed: int) -> Array:

@@ -112,10 +112,14 @@ async function seek(time, wait = WAIT_MILLISECONDS) {
 function tell(then, figure) {
   const [at5, at95] = [0.05, 0.95].map((level) => then.quantiles_mgdl[then.quantile_levels.indexOf(level)]);
   const issued = Date.parse(then.issue_time);
+  const newest = state.readings.length ? state.readings[state.readings.length - 1][0] : state.last;
   const pairs = TOLD_STEPS.map((step) => {
     const [said, came] = [then.median_mgdl[step - 1], then.truth_mgdl[step - 1]];
     const at = clock(issued + step * 300000);
-    if (came === null) return /** @type {[string, string]} */ ([`At ${at}`, `${glucose(said)} said, not measured`]);
+    if (came === null) {
+      const gone = issued + step * 300000 <= newest ? "not measured" : "no reading yet";
+      return /** @type {[string, string]} */ ([`At ${at}`, `${glucose(said)} said, ${gone}`]);
+    }
     const inside = came >= at5[step - 1] && came <= at95[step - 1];
     const error = said - came;
     return /** @type {[string, string]} */ ([

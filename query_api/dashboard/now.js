@@ -112,7 +112,7 @@ function none(problem) {
   // The interface says the expected time behind the reason; here it has a sentence of its own.
   const reason = at ? problem.message.split("; with a reading every")[0] : problem.message;
   byId("why").textContent = sentenceOf(onThisClock(reason));
-  byId("expected").textContent = at ? `Expected with the reading of ${moment(at)}, if readings go on as they do.` : "";
+  byId("expected").textContent = at ? `Expected with the reading of ${moment(at)}, if one comes every 5 minutes until then.` : "";
 }
 
 /** @param {string} text */

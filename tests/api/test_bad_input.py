@@ -219,3 +219,26 @@ async def test_paths_and_methods_that_do_not_exist_are_problems_too(client: Clie
 @pytest.mark.parametrize("subject", ["a b", "-x", "x" * 129, "a%00", "a%0Ab"])
 async def test_a_name_that_is_no_subject_id_is_refused(client: Client, subject: str) -> None:
     assert (await client.get(f"/subjects/{subject}/forecast")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        (b"", "application/json", "there is no body"),
+        (b'{"csv_base64": "YQ=="}', "text/plain", "no JSON object"),
+        (b'{"csv_base64": "YQ==', "application/json", "no valid JSON"),
+        (b"[]", "application/json", "no JSON object"),
+    ],
+)
+async def test_a_body_that_is_no_json_object_is_told_what_to_send(
+    client: Client, content: bytes, kind: str, words: str
+) -> None:
+    refused = await client.post("/process_unified", content=content, headers={"content-type": kind})
+    assert (refused.status_code, words in refused.json()["detail"]) == (422, True), refused.json()
+    assert "send a JSON object with the header content-type: application/json" in refused.json()["detail"]
+
+
+async def test_a_method_that_is_not_answered_names_those_that_are(client: Client) -> None:
+    refused = await client.get("/process_unified")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert refused.json()["detail"] == "GET is not answered here; this path takes POST"

@@ -130,6 +130,7 @@ async def test_the_page_moves_by_events_and_goes_on_after_a_restart(
             reason = "No forecast yet: 15 min of gap-free readings so far; a forecast needs 8 h."
             await tab.until(f"{text('why')} === {json.dumps(reason)}")
             assert "Expected with the reading of" in await tab.evaluate(text("expected"))
+            assert "if one comes every 5 minutes until then." in await tab.evaluate(text("expected"))
             assert not await tab.evaluate("document.querySelector('#plot .gtitle') !== null")
         assert await tab.complaints(but=PULLED) == []
 
@@ -168,6 +169,8 @@ async def test_alerts_history_accuracy_units_and_keys(
 
         await tab.evaluate("document.getElementById('tab-history').click()")
         await tab.until("document.querySelectorAll('#then-plot .scatterlayer .trace').length >= 14")
+        newest = await tab.evaluate(text("then-facts"))
+        assert (newest.count("no reading yet"), "not measured" in newest) == (2, False)
         await tab.evaluate(
             """(() => {
               const slider = document.getElementById("then");

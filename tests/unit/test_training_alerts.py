@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from agents.core.path_events import FILE, STEPS, copula, ordered, path_events, ranks_of
 from agents.training.alert_evaluation import markdown, reliability, score, streams_of, warned
@@ -77,7 +78,9 @@ def test_farther_thresholds_are_never_likelier() -> None:
 def test_fit_and_score_in_miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.training.alert_fit.STEPS_OF_FIT", 200)
     events = fit_path_events(fans(700), [fans(700, 1)])
-    save(events, tmp_path / "events.safetensors")
+    save(events, tmp_path / "events.safetensors", "CC-BY-4.0")
+    with safe_open(tmp_path / "events.safetensors", "numpy") as written:
+        assert written.metadata() == {"licence": "CC-BY-4.0"}
     found = {"study": "wave", "people": 1, **score(fans(1500, 2), events)}
     json.dumps(found)
     assert max(each["ece"] for each in found["reliability"] if each["minutes"] == 15) < 0.2

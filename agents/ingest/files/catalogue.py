@@ -37,9 +37,7 @@ def recognised(text: str, formats: Sequence[VendorFormat]) -> VendorFormat:
     if found is None or found.tabular:
         _check_shape(text, formats)
     if found is None:
-        raise UnknownFormatError(
-            f"no supported format was recognised: send the unedited CSV file of {supported(formats)}"
-        )
+        raise UnknownFormatError(f"no supported format was recognised: send the unedited file of {supported(formats)}")
     return found
 
 
@@ -47,7 +45,7 @@ def _check_shape(text: str, formats: Sequence[VendorFormat]) -> None:
     if text.count("\n") > MOST_LINES or _has_vast_line(text):
         raise UnknownFormatError(
             f"the file is no CGM export: it has over {MOST_LINES} lines, {MOST_COLUMNS} columns or {LONGEST_LINE} "
-            f"characters in a line; send the unedited CSV file of {supported(formats)}"
+            f"characters in a line; send the unedited file of {supported(formats)}"
         )
 
 
