@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.fan_chart import DISCLAIMER
-from schemas.record import BEGAN, HexDigest, LongInteger, Name, Record, Time, UnixMilliseconds
+from schemas.record import BEGAN, HexDigest, LongInteger, Name, Record, Slot, Time, UnixMilliseconds
 
 LevelKind = Literal["urgent_low", "low", "high", "urgent_high"]
 AlertKind = Literal["urgent_low", "low", "high", "urgent_high", "falling_fast", "stale_data", "sensor_error"]
@@ -189,7 +189,7 @@ class Episode(Record):
     """An alert that still holds: no second one comes for it."""
 
     alert_id: HexDigest
-    slot: LongInteger
+    slot: Slot
     repeats: int = 0
 
 
@@ -199,18 +199,18 @@ class RecentAlert(Record):
     alert_id: HexDigest
     kind: AlertKind
     status: AlertStatus
-    slot: LongInteger
+    slot: Slot
     threshold_mgdl: float | None = Field(default=None, description="Of one's own, where it was.")
     probability: float | None = None
     horizon_minutes: int = 0
     glucose_mgdl: float | None = None
-    onset_slot: LongInteger | None = None
+    onset_slot: Slot | None = None
     lead_minutes: int | None = None
-    repeated: tuple[LongInteger, ...] = Field(
+    repeated: tuple[Slot, ...] = Field(
         default=(), max_length=MOST_REPEATS, description="Slots at which it was said again."
     )
     rate_mgdl_per_minute: float | None = None
-    ended_slot: LongInteger | None = None
+    ended_slot: Slot | None = None
     first_crossing: tuple[float, ...] = Field(default=(), max_length=4)
     reason: str = Field(default="", description="Of the alert when it was raised, or of its being missed.")
     began_ms: UnixMilliseconds = Field(
@@ -227,16 +227,16 @@ class AlertState(Record):
     settings_ms: UnixMilliseconds = Field(
         default=0, description="When the settings were ordered last; earlier ones change nothing."
     )
-    since: LongInteger | None = Field(default=None, description="First slot judged since forecasts come.")
-    slot: LongInteger | None = Field(default=None, description="Last slot that was judged.")
+    since: Slot | None = Field(default=None, description="First slot judged since forecasts come.")
+    slot: Slot | None = Field(default=None, description="Last slot that was judged.")
     revision: LongInteger | None = Field(
         default=None, description="Which forecast of that slot was judged last, by its place among the live ones."
     )
-    late: tuple[LongInteger, ...] = Field(
+    late: tuple[Slot, ...] = Field(
         default=(), max_length=LATE_STEPS, description="Of the last two hours: slots with a forecast too late to tell."
     )
     judged_ms: UnixMilliseconds = Field(default=0, description="When that forecast began; 0 in a row of before.")
-    ruled: dict[LevelKind, LongInteger] = Field(
+    ruled: dict[LevelKind, Slot] = Field(
         default_factory=dict, description="Last slot that was judged by other rules than those of now."
     )
     snoozed_until_ms: dict[Snoozed, UnixMilliseconds] = Field(default_factory=dict)
@@ -245,11 +245,11 @@ class AlertState(Record):
         default_factory=dict, description="When each snooze was ordered last; earlier ones change nothing."
     )
     episodes: dict[AlertKind, Episode] = Field(default_factory=dict)
-    raised: dict[Direction, LongInteger] = Field(default_factory=dict, description="Slot of the last alert of a level.")
-    raised_urgent: dict[Direction, LongInteger] = Field(
+    raised: dict[Direction, Slot] = Field(default_factory=dict, description="Slot of the last alert of a level.")
+    raised_urgent: dict[Direction, Slot] = Field(
         default_factory=dict, description="Slot of the last alert of the more urgent level."
     )
-    fell: LongInteger | None = Field(default=None, description="Slot of the last alert of a fast fall.")
+    fell: Slot | None = Field(default=None, description="Slot of the last alert of a fast fall.")
     recent: tuple[RecentAlert, ...] = Field(default=(), max_length=RECENT, description="Oldest first.")
 
     def to_row(self) -> bytes:

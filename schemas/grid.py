@@ -44,6 +44,10 @@ CENTI = 100
 """Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""
 
 
+LATEST_SLOT = 253_402_214_400 // STEP_SECONDS
+"""The last whose time every offset from UTC has a date for: 9999-12-31T00:00Z."""
+
+
 def highest_within(threshold_mgdl: float) -> float:
     """Up to which measured glucose is not above a threshold of highs (mg/dL): what is shown as the threshold is not.
 

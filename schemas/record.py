@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from schemas.errors import MalformedRecordError
+from schemas.grid import LATEST_SLOT
 
 SUBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@-]*$"
 SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=SUBJECT_PATTERN)]
@@ -72,6 +73,16 @@ SmallInteger = Annotated[int, AfterValidator(_fits(32))]
 """A count or an index: larger ones are none of ours, and not every reader of JSON knows them."""
 LongInteger = Annotated[int, AfterValidator(_fits(64))]
 """A seed."""
+
+
+def _slot(number: int) -> int:
+    if not 0 <= number <= LATEST_SLOT:
+        raise ValueError("a slot lies between 1970 and 9999")
+    return number
+
+
+Slot = Annotated[int, AfterValidator(_slot)]
+"""A UTC 5-minute slot (`schemas.grid.slot_of`)."""
 
 
 class Record(BaseModel):

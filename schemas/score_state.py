@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.errors import MalformedRecordError
-from schemas.grid import HORIZON_STEPS, QUANTILE_LEVELS, THRESHOLDS_MGDL
+from schemas.grid import HORIZON_STEPS, LATEST_SLOT, QUANTILE_LEVELS, THRESHOLDS_MGDL
 
 SCORED_STEPS = (1, 3, 6, 9, 12)
 """Target steps that are scored: 5, 15, 30, 45 and 60 minutes. The fan between them is recalibrated by both sides."""
@@ -279,6 +279,8 @@ class ScoreState:
         version, model, newest, scored, unmeasured, days, forecasts = _HEAD.unpack_from(row)
         if version not in _FORECASTS:
             raise MalformedRecordError(f"a row of scores of version {version}, this is version {VERSION}")
+        if newest > LATEST_SLOT:
+            raise MalformedRecordError("not a row of the table of scores: no slot is so late")
         at, event_days, shown = _HEAD.size, 0, (0,) * SETTLED_STEPS
         if version > 1:
             event_days, *last = _MORE.unpack_from(row, at)

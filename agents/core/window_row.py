@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agents.core.past_hours import Sum
 from agents.core.sources import UNNAMED, Disagreement
-from schemas.grid import CENTI, HIGHEST_MGDL, LOWEST_MGDL
+from schemas.grid import CENTI, HIGHEST_MGDL, LATEST_SLOT, LOWEST_MGDL
 
 VERSION = 4
 _HEAD = struct.Struct("<Bq")  # version, first slot
@@ -82,7 +82,7 @@ def packed(row: Row) -> bytes:
 def unpacked(data: bytes) -> Row:
     """Inverse of `packed`; reads earlier versions too.
 
-    Raises ValueError for another version's bytes, and for glucose that cannot be: the bytes are damaged.
+    Raises ValueError for another version's bytes, and for glucose or a time that cannot be: the bytes are damaged.
     """
     row = _unpacked(data)
     held = [*row.slots.values(), *(each.held for each in row.displaced)]
@@ -91,6 +91,8 @@ def unpacked(data: bytes) -> Row:
         and all(_LOWEST * count <= total <= _HIGHEST * count for total, count in row.hours.values())
     ):
         raise ValueError("a row of glucose that cannot be")
+    if not all(0 <= slot <= LATEST_SLOT for slot in (*row.slots, *(each.slot for each in row.displaced))):
+        raise ValueError("a row of times that cannot be")
     return row
 
 

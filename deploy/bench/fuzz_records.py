@@ -155,7 +155,7 @@ def chart_row(number: int, good: bool) -> bytes | FanChart:
 
 
 def alert_state(number: int, good: bool) -> AlertState:
-    return AlertState(since=number, slot=number + 12, raised={"low": number + (0 if good else 2**40)})
+    return AlertState(since=number, slot=number + 12, raised={"low": number + (0 if good else 2**20)})
 
 
 def source_state(number: int, good: bool) -> SourceState:

@@ -1,8 +1,14 @@
 """Rows of rolling windows that no reading made: refused, and at once."""
 
+import orjson
 import pytest
 
+from agents.core.rolling_window import slot_time
 from agents.core.window_row import Displaced, Held, Row, packed, unpacked
+from schemas.alert import AlertState
+from schemas.errors import MalformedRecordError
+from schemas.grid import LATEST_SLOT
+from schemas.score_state import ScoreState
 
 SLOTS = {1000 + place: Held(0, 12_000, place, 0) for place in range(96)}
 
@@ -31,3 +37,20 @@ def test_a_row_whose_hours_cannot_be_is_refused(total: int) -> None:
 def test_hours_that_lie_ages_apart_are_not_filled_up() -> None:
     with pytest.raises(ValueError, match="hours that lie too far apart"):
         packed(Row(SLOTS, [], {-(2**31): (150_000, 12), 80: (150_000, 12)}, []))
+
+
+@pytest.mark.parametrize("slot", [-1, LATEST_SLOT + 1, 2**50])
+def test_a_row_of_times_that_have_no_date_is_refused(slot: int) -> None:
+    row = Row({slot: Held(0, 12_000, 5, 0)}, [], {}, [])
+    with pytest.raises(ValueError, match="a row of times that cannot be"):
+        unpacked(packed(row))
+    with pytest.raises(MalformedRecordError):
+        AlertState.from_json(orjson.dumps({"slot": slot}))
+    assert slot_time(LATEST_SLOT, 14 * 60)
+    assert AlertState.from_json(orjson.dumps({"slot": LATEST_SLOT}))
+
+
+def test_a_row_of_scores_from_beyond_all_dates_is_refused() -> None:
+    assert ScoreState.from_bytes(ScoreState(newest=LATEST_SLOT).to_bytes()).newest == LATEST_SLOT
+    with pytest.raises(MalformedRecordError, match="no slot is so late"):
+        ScoreState.from_bytes(ScoreState(newest=LATEST_SLOT + 1).to_bytes())
