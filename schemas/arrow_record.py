@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import struct
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import pyarrow as pa
@@ -27,13 +28,20 @@ class ArrowRecord:
 
     def to_arrow(self) -> bytes:
         """The record as one Arrow IPC stream."""
-        row_type, schema, beginning = _layout(type(self))  # type: ignore[arg-type]  # mypy takes it for an instance
-        # one conversion of the row: converting each column on its own takes thrice as long
-        row = pa.array(
-            [{name: getattr(self, self.arrow_attributes.get(name, name)) for name in self.arrow_fields}], row_type
+        return self.all_to_arrow([self])[0]
+
+    @classmethod
+    def all_to_arrow(cls, records: Sequence[Self]) -> list[bytes]:
+        """A stream for each record; of many at once each takes a third of the time."""
+        row_type, schema, beginning = _layout(cls)  # type: ignore[arg-type]  # mypy takes it for an instance
+        attributes = [(name, cls.arrow_attributes.get(name, name)) for name in cls.arrow_fields]
+        # one conversion of the rows: converting each column on its own takes thrice as long
+        rows = pa.array(
+            [{name: getattr(record, attribute) for name, attribute in attributes} for record in records], row_type
         )
-        batch = pa.record_batch(row.flatten(), schema=schema)
-        return b"".join((beginning, batch.serialize().to_pybytes(), END_OF_STREAM))
+        batch = pa.record_batch(rows.flatten(), schema=schema)
+        ones = (batch.slice(place, 1) for place in range(len(records)))
+        return [b"".join((beginning, one.serialize().to_pybytes(), END_OF_STREAM)) for one in ones]
 
     @classmethod
     def from_arrow(cls, data: bytes | None) -> Self:

@@ -45,8 +45,9 @@ def hours_before(sums: Mapping[int, Sum], end_slot: int) -> list[int | None]:
     share = (end_slot - PAST_POINTS) % SLOTS_AN_HOUR + 1
     rest = SLOTS_AN_HOUR - share
     means: list[int | None] = []
-    total_before, count_before = sums.get(newest - PAST_HOURS, _NONE)
-    for hour in range(newest - PAST_HOURS + 1, newest + 1):
+    before = max(newest - PAST_HOURS, min(sums, default=newest) - 1)
+    total_before, count_before = sums.get(before, _NONE)
+    for hour in range(before + 1, newest + 1):
         total, count = sums.get(hour, _NONE)
         weight = share * count + rest * count_before
         if weight:

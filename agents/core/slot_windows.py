@@ -49,16 +49,20 @@ def window(slots: Slots, end: int) -> Issue | None:
     if last is None:
         return None
     values = [last.centi]
-    position, newer = end, last.centi
+    position = end
     while len(values) < PAST_POINTS:
+        if (held := slots.get(position - 1)) is not None:  # as most are: neighbours are never too far apart
+            values.append(held.centi)
+            position -= 1
+            continue
         older = before(slots, position)
         if older is None:
             return None
-        step, held = position - older, slots[older]
+        step, held, newer = position - older, slots[older], slots[position]
         for between in range(step - 1, 0, -1):
-            values.append(held.centi + (2 * (newer - held.centi) * between + step) // (2 * step))
+            values.append(held.centi + (2 * (newer.centi - held.centi) * between + step) // (2 * step))
         values.append(held.centi)
-        position, newer = position - step, held.centi
+        position = older
     past = values[PAST_POINTS - 1 :: -1]
     first = end - PAST_POINTS + 1
     interpolated_points = [place for place in range(PAST_POINTS) if first + place not in slots]
@@ -81,9 +85,13 @@ def next_end(slots: Slots) -> int:
 def begin(slots: Slots, end: int) -> int:
     """The slot of the first reading of the stretch without a gap that ends at `end`."""
     position = end
-    while (older := before(slots, position)) is not None:
+    while True:
+        while position - 1 in slots:
+            position -= 1
+        older = before(slots, position)
+        if older is None:
+            return position
         position = older
-    return position
 
 
 def before(slots: Slots, slot: int) -> int | None:

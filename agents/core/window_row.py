@@ -6,13 +6,15 @@ version 3 and before know neither sources nor disagreements, those of version 2 
 displaced readings either.
 """
 
+import functools
 import itertools
 import struct
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from agents.core.past_hours import Sum
 from agents.core.sources import UNNAMED, Disagreement
-from schemas.grid import CENTI, HIGHEST_MGDL, LATEST_SLOT, LOWEST_MGDL
+from schemas.grid import CENTI, HIGHEST_MGDL, LATEST_SLOT, LOWEST_MGDL, STEP_SECONDS
 
 VERSION = 4
 _HEAD = struct.Struct("<Bq")  # version, first slot
@@ -26,6 +28,8 @@ _DISAGREEMENT = struct.Struct("<iqi")  # slot, the offset that told of it, hundr
 _DISPLACED_3 = struct.Struct("<iiiqhq")  # without its source
 _LOWEST, _HIGHEST = round(LOWEST_MGDL * CENTI), round(HIGHEST_MGDL * CENTI)
 _MOST_HOURS = 0xFFFF
+_FURTHEST_SHIFT = STEP_SECONDS * 500_000
+"""Microseconds between a reading and its slot, which is the nearest."""
 
 
 class Held(NamedTuple):
@@ -36,6 +40,9 @@ class Held(NamedTuple):
     message_offset: int
     zone_minutes: int
     source: int = UNNAMED
+
+
+_held: Callable[[Iterable[int]], Held] = functools.partial(tuple.__new__, Held)
 
 
 class Displaced(NamedTuple):
@@ -62,7 +69,7 @@ def packed(row: Row) -> bytes:
     """Everything oldest first."""
     ordered = sorted(row.slots.items())
     first = ordered[0][0] if ordered else 0
-    by_source = itertools.groupby(held.source for _, held in ordered)
+    by_source = itertools.groupby([held.source for _, held in ordered])
     runs = [_RUN.pack(len(list(slots)), source) for source, slots in by_source]
     return b"".join(
         [
@@ -85,15 +92,22 @@ def unpacked(data: bytes) -> Row:
     Raises ValueError for another version's bytes, and for glucose or a time that cannot be: the bytes are damaged.
     """
     row = _unpacked(data)
-    held = [*row.slots.values(), *(each.held for each in row.displaced)]
+    held = [*row.slots.values(), *[each.held for each in row.displaced]]
+    centi = [each.centi for each in held]
     if not (
-        all(_LOWEST <= each.centi <= _HIGHEST for each in held)
+        _within(_LOWEST, centi, _HIGHEST)
         and all(_LOWEST * count <= total <= _HIGHEST * count for total, count in row.hours.values())
     ):
         raise ValueError("a row of glucose that cannot be")
-    if not all(0 <= slot <= LATEST_SLOT for slot in (*row.slots, *(each.slot for each in row.displaced))):
+    shifts = [each.shift_microseconds for each in held]
+    slots = [*row.slots, *[each.slot for each in row.displaced]]
+    if not (_within(0, slots, LATEST_SLOT) and _within(-_FURTHEST_SHIFT, shifts, _FURTHEST_SHIFT)):
         raise ValueError("a row of times that cannot be")
     return row
+
+
+def _within(lowest: int, numbers: list[int], highest: int) -> bool:
+    return not numbers or (lowest <= min(numbers) and max(numbers) <= highest)
 
 
 def _unpacked(data: bytes) -> Row:
@@ -116,11 +130,10 @@ def _unpacked(data: bytes) -> Row:
     runs, rest = _counted(rest, _RUN)
     displaced, rest = _counted(rest, _DISPLACED)
     sources = itertools.chain.from_iterable(itertools.repeat(source, slots) for slots, source in _RUN.iter_unpack(runs))
+    slots, *columns = zip(*_ROW.iter_unpack(rows), strict=True) if rows else ((),) * 5
+    held = map(_held, zip(*columns, sources, strict=True))  # a hundred of them for each reading: no Python is run
     return Row(
-        {
-            first + slot: Held(shift, centi, offset, zone, source)
-            for (slot, shift, centi, offset, zone), source in zip(_ROW.iter_unpack(rows), sources, strict=True)
-        },
+        dict(zip(map(first.__add__, slots), held, strict=True)),
         [Displaced(each[0], Held._make(each[1:6]), each[6]) for each in _DISPLACED.iter_unpack(displaced)],
         hours,
         [Disagreement._make(each) for each in _DISAGREEMENT.iter_unpack(rest)],

@@ -11,6 +11,7 @@ from agents.ingest.stored_series import MOST_ENTRIES, StoredSeries, Tail
 from agents.work import StepFunction, Work
 from schemas.command import CacheCommand
 from schemas.errors import MalformedRecordError
+from schemas.forecast import ForecastRequest
 from schemas.grid import FIRST_SAMPLES
 from schemas.series import Series
 from schemas.tables import SERIES_TABLE as TABLE
@@ -71,9 +72,9 @@ def build(settings: HandleSettings) -> StepFunction:
 
     def ask(work: Work, stored: StoredSeries, series: Series, indexes: Iterable[int], lane: Topic) -> None:
         force = f"{series.upload_id}@{series.began_ms}" if series.force else None
-        for index in indexes:
-            request = stored.request(series.series_key, index, model.num_samples, model.seed, force)
-            work.send(lane, series.series_key, request.to_arrow())
+        requests = [stored.request(series.series_key, index, model.num_samples, model.seed, force) for index in indexes]
+        for request in ForecastRequest.all_to_arrow(requests):
+            work.send(lane, series.series_key, request)
 
     return step
 

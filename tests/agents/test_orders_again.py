@@ -170,7 +170,7 @@ async def test_an_order_that_is_read_behind_what_followed_it_takes_what_was_befo
     await change(bench, 11, "snooze", snooze=Snooze(direction="data", until_ms=NOW_MS + 2**40))
     state = AlertState.from_json(bench.rows(ALERTS_TABLE)["ada"]).model_copy(
         update={
-            "slot": 2**31, "since": 2**31, "judged_ms": NOW_MS - 1, "recent": (ALERT,), "late": (2**31,),
+            "slot": 2**29, "since": 2**29, "judged_ms": NOW_MS - 1, "recent": (ALERT,), "late": (2**29,),
             "episodes": {"low": Episode(alert_id=ALERT.alert_id, slot=1)}, "raised": {"low": 1},
         }
     )  # fmt: skip

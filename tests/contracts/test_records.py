@@ -117,6 +117,14 @@ def test_arrow_round_trips(kind: type[ArrowRecord], data: st.DataObject) -> None
 
 @every_arrow_record
 @examples
+@given(data=st.data())
+def test_many_records_at_once_are_each_its_own_stream(kind: type[ArrowRecord], data: st.DataObject) -> None:
+    records = [data.draw(arrow_records(kind)) for _ in range(data.draw(st.integers(0, 4)))]
+    assert [kind.from_arrow(each) for each in kind.all_to_arrow(records)] == records
+
+
+@every_arrow_record
+@examples
 @given(junk=st.binary(max_size=300) | st.none())
 def test_bytes_that_are_no_arrow_record_are_named_so(kind: type[ArrowRecord], junk: bytes | None) -> None:
     with pytest.raises(MalformedRecordError, match=kind.arrow_name):
