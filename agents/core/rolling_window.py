@@ -201,7 +201,7 @@ class RollingWindow:
         aged = [each for each in self._aged() if each.by_offset < committed]
         add(self.hours, ((each.slot, each.held.centi) for each in aged))
         self.displaced = [each for each in self.displaced if each.by_offset >= committed]
-        newest = max((slot for slot, held in self.slots.items() if held.message_offset < committed), default=None)
+        newest = max([slot for slot, held in self.slots.items() if held.message_offset < committed], default=None)
         if newest is not None:
             oldest = newest_hour(newest - self.late_slots) - PAST_HOURS
             self.hours = {hour: each for hour, each in self.hours.items() if hour >= oldest}
@@ -228,7 +228,7 @@ class RollingWindow:
     @property
     def _reached(self) -> int:
         """The offset of the latest message that changed the slots: nothing can have displaced its reading."""
-        return max((held.message_offset for held in self.slots.values()), default=-1)
+        return max([held.message_offset for held in self.slots.values()], default=-1)
 
     def _known(self, at: int, slot: int, reading: Held) -> Slots:
         """The slots as the message of offset `at`, which brings the reading, found them when it was delivered first."""

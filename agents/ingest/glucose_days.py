@@ -21,7 +21,7 @@ def remember(work: Work, subject_id: str, window: RollingWindow, slot: int, kept
     With the first reading of a day older ones than `kept_days` go. `began_ms` is for days that begin here: after every
     order to forget that came before.
     """
-    others = ((held.message_offset, other) for other, held in window.slots.items() if other != slot)
+    others = [(held.message_offset, other) for other, held in window.slots.items() if other != slot]
     _, before = max(others, default=(0, None))
     if before is not None and _known(work, subject_id, before) != window.slots[before].centi:
         for each in sorted(window.slots):
