@@ -75,7 +75,7 @@ class Calc:
                 chart = chart.model_copy(update={"began_ms": began_ms})
             base = chart
             if chart.kind == "live":
-                chart = self._score(work, chart, self._recalibrate)
+                chart = self._score(work, chart, self._recalibrate, self._history_steps)
             store(work, LANE_OF.get(message.topic, "backfill"), chart, self._history_steps)
             work.publish(FAN_CHARTS, chart.series_key, chart)
             consider(work, chart, base)

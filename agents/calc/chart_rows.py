@@ -1,5 +1,6 @@
 """Rows of the fan-chart tables: at each place one chart of the served model, and beside it those of models on trial."""
 
+import contextlib
 import datetime
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 from agents.work import Work
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
-from schemas.fan_chart_row import head_of, to_row
+from schemas.fan_chart_row import from_row, head_of, to_row
 from schemas.grid import slot_of
 from schemas.lanes import LANES, Lane
 from schemas.tables import FAN_CHART_TABLES, ChartKey, handle_key, subject_key
@@ -62,6 +63,16 @@ def store(work: Work, lane: Lane, chart: FanChart, history_steps: int) -> None:
     for rival in rivals:
         if (FAN_CHART_TABLES[rival.lane], rival.key) != (table, str(key)):
             work.delete(FAN_CHART_TABLES[rival.lane], rival.key)
+
+
+def same_stored(work: Work, chart: FanChart, history_steps: int) -> FanChart | None:
+    """The chart of the same id at this one's place, as it was published when it came; None where there is none."""
+    key = str(key_of(chart, history_steps))
+    for table in FAN_CHART_TABLES.values():
+        with contextlib.suppress(MalformedRecordError):
+            if (row := work.get(table, key)) and (found := from_row(row)).chart_id == chart.chart_id:
+                return found
+    return None
 
 
 def _rivals(work: Work, key: ChartKey) -> Iterator[Stored]:

@@ -5,6 +5,7 @@ one before keeps its own as the model on trial: each fan goes on as it was fitte
 """
 
 from agents.calc import scorekeeping
+from agents.calc.chart_rows import same_stored
 from agents.work import Work
 from schemas.errors import MalformedRecordError
 from schemas.fan_chart import FanChart
@@ -16,14 +17,17 @@ from schemas.tables import SCORES_TABLE, trial_key
 from schemas.topics import SCORES
 
 
-def score(work: Work, chart: FanChart, recalibrate: bool) -> FanChart:
+def score(work: Work, chart: FanChart, recalibrate: bool, history_steps: int) -> FanChart:
     """Score by a live chart the forecasts of its model before it, and fit it to what they met, in one work with it.
 
-    Scores are confirmed before the state that says that they were sent.
+    Scores are confirmed before the state that says that they were sent. One that comes again when the state has let go
+    of it already, after a burst of its subject's forecasts, is what it was when it was stored.
     """
     found = _row_for(work, chart)
     if isinstance(found, FanChart):
         return found
+    if scorekeeping.is_let_go(found, chart) and (stored := same_stored(work, chart, history_steps)) is not None:
+        return scorekeeping.calibrated_as(chart, stored.calibration)
     published, scores = scorekeeping.keep(found, chart, recalibrate)
     work.put(SCORES_TABLE, _own_key(chart), found.to_bytes())
     for each in scores:

@@ -90,6 +90,11 @@ def keep(state: ScoreState, chart: FanChart, recalibrate: bool) -> tuple[FanChar
     return _published(chart, known), scores
 
 
+def is_let_go(state: ScoreState, chart: FanChart) -> bool:
+    """Whether a chart is from before all that the state remembers: nothing of it is to be scored any more."""
+    return chart_name(chart) not in state.forecasts and slot_of(chart.issue_time) <= state.newest - KEPT_STEPS
+
+
 def as_known(state: ScoreState, chart: FanChart) -> FanChart:
     """The chart as it was published when the state of its model came to know it; as it is where it does not."""
     known = state.forecasts.get(chart_name(chart))

@@ -8,6 +8,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import httpx
 import orjson
@@ -49,6 +50,7 @@ from streams.topology import CHART_CHANGELOGS, app_id
 
 REQUESTS = (LIVE, BACKFILL)
 WINDOWS = changelog(app_id("ingest"), SUBJECTS_TABLE)
+_MOST_NAMED = 5
 
 
 @dataclasses.dataclass
@@ -74,8 +76,9 @@ class Audit:
     requests_twice: int
     charts_lost: int
     charts_twice: int
-    results_unlike: int
-    """Outcomes, requests and forecasts that say something else than their reference, or their first, under one id."""
+    unlike: Sequence[str]
+    """Outcomes, requests and charts that say something else than their reference, or their first, under one id: each
+    with the fields that differ."""
     window_rows_wrong: int
     chart_rows_wrong: int
     read_model_rows_wrong: int
@@ -91,14 +94,15 @@ class Audit:
     def wrong(self) -> int:
         told = 0 if self.told is None else self.told.scores_wrong + self.told.alerts_wrong
         rows = self.window_rows_wrong + self.chart_rows_wrong + self.read_model_rows_wrong
-        return self.results_unlike + rows + told
+        return len(self.unlike) + rows + told
 
     def lines(self) -> Iterator[str]:
         yield f"readings: {self.published} published, {self.readings_lost} lost"
         yield f"outcomes: {self.outcomes_lost} lost, {self.outcomes_twice} again"
         yield f"requests: {self.requests_lost} lost, {self.requests_twice} again"
         yield f"fan charts: {self.charts_lost} lost, {self.charts_twice} again"
-        yield f"records that say something else under the same id: {self.results_unlike}"
+        yield f"records that say something else under the same id: {len(self.unlike)}"
+        yield from (f"    {each}" for each in self.unlike[:_MOST_NAMED])
         yield (
             f"rows unlike a faultless run: {self.window_rows_wrong} windows, {self.chart_rows_wrong} charts, "
             f"{self.read_model_rows_wrong} of the query API"
@@ -185,7 +189,17 @@ async def audit(
         chart_rows_wrong = _wrong_charts(wanted, rows)
         if query_url is not None:
             read_model_rows_wrong = await _wrong_answers(wanted, query_url)
-    outcomes_unlike = sum(len(set(said) - reference.outcomes[name]) for name, said in outcomes.items())
+    unlike = [
+        _unlike("outcome", name, *(orjson.loads(each) for each in (wrong, *reference.outcomes[name])))
+        for name, said in outcomes.items()
+        for wrong in set(said) - reference.outcomes[name]
+    ]
+    for name, said in requests.items():
+        first, *others = (ForecastRequest.from_arrow(each) for each in dict.fromkeys(said))
+        unlike += [_unlike("request", name, dataclasses.asdict(other), dataclasses.asdict(first)) for other in others]
+    for name, said in charts.items():
+        kept, *rest = map(orjson.loads, dict.fromkeys(said))
+        unlike += [_unlike("chart", name, other, kept) for other in rest]
     return Audit(
         published=len(reference.published),
         readings_lost=len(set(sent) - reference.published),
@@ -195,7 +209,7 @@ async def audit(
         requests_twice=_again(requests),
         charts_lost=charts_lost,
         charts_twice=_again(charts),
-        results_unlike=outcomes_unlike + _unlike(requests) + _unlike(charts),
+        unlike=unlike,
         window_rows_wrong=sum(
             _slots(settings, windows.get(key)) != _slots(settings, value)
             for key, value in reference.windows.items()
@@ -233,8 +247,10 @@ def _again(said: Mapping[str, Sequence[bytes]]) -> int:
     return sum(len(contents) - 1 for contents in said.values())
 
 
-def _unlike(said: Mapping[str, Sequence[bytes]]) -> int:
-    return sum(len(set(contents)) - 1 for contents in said.values())
+def _unlike(what: str, name: str, wrong: Mapping[str, Any], *known: Mapping[str, Any]) -> str:
+    """A record in words: which it is, and in what it differs from the first that is known."""
+    differ = [field for field in wrong if not known or wrong[field] != known[0].get(field)]
+    return f"{what} {name[:12]}: {', '.join(differ)}"
 
 
 def lasting(chart: FanChart) -> bytes:

@@ -7,7 +7,7 @@ from schemas.fan_chart import FanChart
 from schemas.forecast import Forecast
 from schemas.score import TargetScore
 from schemas.score_state import ScoreState
-from schemas.tables import SCORES_TABLE, trial_key
+from schemas.tables import FAN_CHART_TABLES, SCORES_TABLE, trial_key
 from schemas.topics import ALERTS, FAN_CHARTS, SCORES
 from tests.agents.test_calc import GLUCOSE, command_of, live_at
 from tests.kit.workbench import NOW_MS, Workbench, built, of
@@ -85,6 +85,17 @@ async def test_what_comes_again_after_a_promotion_is_what_it_was_and_changes_not
     assert (await show(bench, THIRD, 149, serves=True)).calibration is None
     assert (await show(bench, THIRD, 149, serves=False)).calibration is None
     assert (bench.rows(SCORES_TABLE), len(of(SCORES, bench.sent))) == (rows, sent)
+
+
+async def test_a_forecast_that_comes_again_after_all_of_two_hours_is_what_it_was() -> None:
+    """Behind a burst of one person's forecasts a worker ended: those that the scores have let go of come once more."""
+    bench = Workbench()
+    first = {step: await show(bench, OLD, step, serves=True) for step in range(100, 150)}
+    tables = {name: dict(bench.rows(name)) for name in (SCORES_TABLE, *FAN_CHART_TABLES.values())}
+    assert len({chart.calibration for chart in first.values()}) > 30
+    for step, chart in first.items():
+        assert await show(bench, OLD, step, serves=True) == chart
+    assert {name: dict(bench.rows(name)) for name in tables} == tables
 
 
 async def test_a_trial_of_what_is_still_known_as_served_takes_nobodys_row() -> None:

@@ -24,7 +24,7 @@ from deploy.bench.faults import (
     print_report,
 )
 from deploy.bench.faults_acts import act_of
-from deploy.bench.faults_audit import Audit
+from deploy.bench.faults_audit import Audit, _unlike
 from deploy.bench.faults_watch import Person, Watch, longest_pause
 from deploy.cli.bench import app
 from schemas.errors import ConfigurationError
@@ -95,11 +95,17 @@ def test_a_set_stands_for_its_acts() -> None:
     assert acts_of("cluster") == CLUSTER_ACTS
 
 
+def test_a_record_that_says_something_else_is_named_with_what_differs() -> None:
+    first = {"chart_id": "a", "median_mgdl": [1.0], "calibration": None}
+    assert _unlike("chart", "a" * 64, first | {"calibration": 1}, first) == "chart aaaaaaaaaaaa: calibration"
+    assert _unlike("outcome", "b", first) == "outcome b: chart_id, median_mgdl, calibration"
+
+
 def report(*backs: float, limit: float = 10.0) -> FaultReport:
     """Of a run that has lost nothing; its acts were back after so many seconds."""
-    nothing = {field.name: 0 for field in dataclasses.fields(Audit) if field.name != "told"}
+    nothing = {field.name: 0 for field in dataclasses.fields(Audit) if field.name not in ("told", "unlike")}
     seen = [Seen(f"broker:kill:{number}", 0, 1, 2, limit, back=back) for number, back in enumerate(backs, 1)]
-    return FaultReport(Audit(**nothing), seen, 0, {})
+    return FaultReport(Audit(**nothing, unlike=()), seen, 0, {})
 
 
 def test_an_act_on_a_broker_has_another_limit_than_one_on_a_role() -> None:
