@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from agents.ingest.unify import Unify
+from agents.work import Work
 from deploy.bench.plain import plain_app
-from streams.apps import Host, app_options, new_app, step_app
+from schemas.lanes import LANES
+from streams.apps import BACKFILL_LINGER_SECONDS, Host, app_options, lane_app, new_app, step_app
 from streams.kafka.consumer import StrictTransport
 from streams.metrics import Metrics
 from streams.settings import Settings
-from streams.topology import WorkerRole, steps_of, tables_of
+from streams.topology import WorkerRole, step_of, steps_of, tables_of
 
 
 def host_of(home: Path, port: int = 1234, **changes: Any) -> Host:
@@ -61,6 +63,16 @@ async def test_effects_are_confirmed_by_all_replicas_and_faust_shows_no_tables(t
     assert not conf.web_enabled
     assert not conf.topic_allow_declare
     assert conf.stream_buffer_maxsize >= 5 * conf.broker_max_poll_records
+
+
+async def test_forecasts_wait_for_others_in_the_lane_of_backfill_alone(tmp_path: Path) -> None:
+    async def step(work: Work) -> None: ...
+
+    apps = {lane: lane_app(lane, step_of("infer"), step, host_of(tmp_path), lambda _: None) for lane in LANES}
+    assert {lane: app.conf.producer_linger for lane, app in apps.items()} == {
+        "interactive": 0.0, "live": 0.0, "backfill": BACKFILL_LINGER_SECONDS,
+    }  # fmt: skip
+    assert step_app("calc", host_of(tmp_path)).conf.producer_linger == 0.0
 
 
 def test_sasl_reaches_faust(tmp_path: Path) -> None:
