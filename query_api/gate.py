@@ -122,7 +122,11 @@ class Gate:
 
 def _too_large(limit: int) -> Refusal:
     most = f"{limit / (1 << 20):.1f} MiB" if limit >= 1 << 20 else f"{limit / (1 << 10):.0f} KiB"
-    return Refusal(413, "too_large", f"the body is larger than the {most} that are accepted here: send it in parts")
+    return Refusal(
+        413,
+        "too_large",
+        f"the body is larger than the {most} accepted here: send less at once, or a file of a shorter time range",
+    )
 
 
 class _Limited:

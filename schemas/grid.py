@@ -44,8 +44,9 @@ CENTI = 100
 """Glucose travels and is hashed in hundredths of mg/dL, as integers: equal on every platform and library version."""
 
 
-LATEST_SLOT = 253_402_214_400 // STEP_SECONDS
-"""The last whose time every offset from UTC has a date for: 9999-12-31T00:00Z."""
+EARLIEST_SLOT, LATEST_SLOT = -2_209_075_200 // STEP_SECONDS, 253_402_214_400 // STEP_SECONDS
+"""1899-12-31T00:00Z, before the first reading that is taken, whatever its offset from UTC; and 9999-12-31T00:00Z, the
+last whose time every offset has a date for."""
 
 
 def highest_within(threshold_mgdl: float) -> float:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from schemas.errors import MalformedRecordError
-from schemas.grid import LATEST_SLOT
+from schemas.grid import EARLIEST_SLOT, LATEST_SLOT
 
 SUBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@-]*$"
 SubjectId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=SUBJECT_PATTERN)]
@@ -76,8 +76,8 @@ LongInteger = Annotated[int, AfterValidator(_fits(64))]
 
 
 def _slot(number: int) -> int:
-    if not 0 <= number <= LATEST_SLOT:
-        raise ValueError("a slot lies between 1970 and 9999")
+    if not EARLIEST_SLOT <= number <= LATEST_SLOT:
+        raise ValueError("a slot lies between 1900 and 9999")
     return number
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from agents.core.past_hours import Sum
 from agents.core.sources import UNNAMED, Disagreement
-from schemas.grid import CENTI, HIGHEST_MGDL, LATEST_SLOT, LOWEST_MGDL, STEP_SECONDS
+from schemas.grid import CENTI, EARLIEST_SLOT, HIGHEST_MGDL, LATEST_SLOT, LOWEST_MGDL, STEP_SECONDS
 
 VERSION = 4
 _HEAD = struct.Struct("<Bq")  # version, first slot
@@ -101,7 +101,7 @@ def unpacked(data: bytes) -> Row:
         raise ValueError("a row of glucose that cannot be")
     shifts = [each.shift_microseconds for each in held]
     slots = [*row.slots, *[each.slot for each in row.displaced]]
-    if not (_within(0, slots, LATEST_SLOT) and _within(-_FURTHEST_SHIFT, shifts, _FURTHEST_SHIFT)):
+    if not (_within(EARLIEST_SLOT, slots, LATEST_SLOT) and _within(-_FURTHEST_SHIFT, shifts, _FURTHEST_SHIFT)):
         raise ValueError("a row of times that cannot be")
     return row
 

@@ -190,7 +190,7 @@ async def audit(
         if query_url is not None:
             read_model_rows_wrong = await _wrong_answers(wanted, query_url)
     unlike = [
-        _unlike("outcome", name, *(orjson.loads(each) for each in (wrong, *reference.outcomes[name])))
+        _unlike("outcome", name, *(orjson.loads(each) for each in (wrong, *list(reference.outcomes[name])[:1])))
         for name, said in outcomes.items()
         for wrong in set(said) - reference.outcomes[name]
     ]
@@ -247,9 +247,9 @@ def _again(said: Mapping[str, Sequence[bytes]]) -> int:
     return sum(len(contents) - 1 for contents in said.values())
 
 
-def _unlike(what: str, name: str, wrong: Mapping[str, Any], *known: Mapping[str, Any]) -> str:
-    """A record in words: which it is, and in what it differs from the first that is known."""
-    differ = [field for field in wrong if not known or wrong[field] != known[0].get(field)]
+def _unlike(what: str, name: str, wrong: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> str:
+    """A record in words: which it is, and in what it differs from the one that is known."""
+    differ = [field for field in wrong if known is None or wrong[field] != known.get(field)]
     return f"{what} {name[:12]}: {', '.join(differ)}"
 
 
